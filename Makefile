@@ -1,0 +1,52 @@
+# make help lists the targets. On a system without make, README.md gives the commands behind each one.
+
+PYTHON ?= python3
+VENV ?= .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+STAMP := $(VENV)/.complete
+
+# Every other variable given on make's own command line is a parameter of the study: K=1 becomes -p k "1".
+OURS := PYTHON VENV ARGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
+PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study lab test lint clean-notebooks
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "make study takes any parameter of the notebooks in upper case:"
+	@echo "  make study DATASET=mnist K=1 SEED=3 TIME_STEPS=8    (ann-snn study --help lists them)"
+
+setup: $(STAMP) ## create or update the environment in .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and \
+	$(PYTHON) is %d.%d: name another one, as in make setup PYTHON=python3.12" % sys.version_info[:2])'
+	@test -x $(BIN)/python || { echo "creating $(VENV): a few minutes and some 6 GB" && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install -c constraints.txt -e ".[fast,test]"
+	@touch $(STAMP)
+
+study: $(STAMP) ## run the notebooks in order and print the results
+	@$(BIN)/python -m ann_snn_utils study $(PARAMETERS) $(ARGS)
+
+lab: $(STAMP) ## open JupyterLab on the notebooks
+	$(BIN)/python -m jupyterlab $(ARGS) \
+	$(firstword $(wildcard notebooks/05_explore.ipynb) $(wildcard notebooks/00_overview.ipynb) notebooks)
+
+test: $(STAMP) ## run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## check the code's style
+	$(BIN)/python -m ruff check .
+
+clean-notebooks: $(STAMP) ## strip outputs and run metadata from the notebooks
+	$(BIN)/python -m nbstripout --keep-id \
+	--extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info" notebooks/*.ipynb

@@ -1,0 +1,121 @@
+"""The whole study in one call: the notebooks in order, each stage once, pages for all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from .execute import NotebookFailed, execute
+from .export import export_html
+from .notebooks import (
+    FOLDER,
+    check_parameters,
+    declared,
+    defaults_of,
+    ordered_notebooks,
+    parameters_of,
+    select_notebooks,
+)
+from .provenance import code_digest
+from .report import results_table
+from .runs import default_run_name, is_current, record_request, run_folder
+
+__all__ = ["NotebookFailed", "check_parameters", "execute", "export_html", "ordered_notebooks", "parameters_of",
+           "results_table", "study"]  # fmt: skip
+
+STUDY = "00-04,06"
+
+
+@dataclass
+class Progress:
+    """Lines of a running stage on a terminal or in a log, each with its stage and the seconds so far."""
+
+    label: str
+    stream: TextIO
+    started: float = field(default_factory=time.monotonic)
+    pending: str = ""
+
+    def write(self, text: str) -> int:
+        """Show the complete lines of what a notebook prints; a bar that redraws itself keeps its last state."""
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            shown = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip()
+            if shown:
+                self.line(shown)
+        return len(text)
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+        print(f"{self.label}  {time.monotonic() - self.started:6.1f} s  {text}", file=self.stream, flush=True)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def study(
+    parameters: Mapping[str, Any],
+    notebooks: str = STUDY,
+    run: str | None = None,
+    progress: bool = True,
+    force: bool = False,
+    folder: str | os.PathLike[str] = FOLDER,
+) -> Path:
+    """Run the notebooks in order with these parameters and give the run's folder.
+
+    notebooks: a selection such as "00-04,06". run: the run's name, otherwise named after the parameters. Each
+    notebook is given those parameters that it takes, and the run. A stage that this run has already, made
+    with the same parameters, inputs and code, is kept unless `force`. Executed notebooks lie in <run>/notebooks
+    and their pages in <run>/html. progress: show stages and what they print on standard error.
+    Raises ValueError, before anything runs, for an unknown parameter or a wrong value; NotebookFailed.
+    """
+    chosen = select_notebooks(notebooks, folder)
+    given = check_parameters(dict(parameters), chosen)
+    named = given.pop("run", "")
+    if run and named and run != named:
+        raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
+    run = run or named or default_run_name(given, ordered_notebooks(folder))
+    target = run_folder(run, create=True)
+    stream = sys.stderr if progress else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        _run_stages(chosen, given, target, stream, force)
+    finally:
+        if not progress:
+            stream.close()
+    return target
+
+
+def _run_stages(chosen: list[Path], given: dict[str, Any], target: Path, stream: TextIO, force: bool) -> None:
+    width = max(len(notebook.stem) for notebook in chosen)
+    finished: list[str] = []
+    for number, notebook in enumerate(chosen, 1):
+        shown = Progress(f"[{number}/{len(chosen)}] {notebook.stem:{width}}", stream)
+        own = declared(given, notebook)
+        settings = {name: value for name, value in (defaults_of([notebook]) | own).items() if name != "run"}
+        request = {"parameters": settings, "code": code_digest(notebook)}
+        page = target / "html" / f"{notebook.stem}.html"
+        executed = target / "notebooks" / notebook.name
+        if not force and executed.is_file() and is_current(target, notebook.stem, request):
+            shown.line("kept: already made with these parameters")
+        else:
+            shown.line("started")
+            page.unlink(missing_ok=True)
+            try:
+                execute(notebook, target, own | declared({"run": target.name}, notebook), output=shown)
+            except NotebookFailed as error:
+                export_html(error.path, page)
+                raise
+            except KeyboardInterrupt as interrupt:
+                done = ", ".join(finished) or "none"
+                interrupt.add_note(f"stopped in {notebook.stem}; finished stages: {done}; the same command goes on")
+                raise
+            record_request(target, notebook.stem, request)
+            shown.line("done")
+        if not page.is_file():
+            export_html(executed, page)
+        finished.append(notebook.stem)

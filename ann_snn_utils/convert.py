@@ -1,0 +1,91 @@
+"""From a quantized network to an integer spiking network: batch norms become tables of thresholds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .models import ANN, LARGEST_PIXEL, Layer, NetworkSpec, in_float64
+from .snn import SNN, SpikingLayer
+from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
+
+FORMS = ("exact", "published", "float")
+
+
+@torch.no_grad()
+def convert(ann: ANN, thresholds: str = "exact", max_levels: int = 64) -> SNN:
+    """Give the spiking network that settles on exactly the codes of a quantized network.
+
+    thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
+    of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
+    max_levels: length of the threshold table of a layer without a clip; `simulate` reports a neuron that
+    would need more. Raises ValueError for a network that is not quantized, holds a value that is not finite,
+    or has full-precision hidden weights where thresholds are to be exact.
+    """
+    if thresholds not in FORMS:
+        raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
+    if not ann.spec.quantized:
+        raise ValueError("convert: this network is full precision; train one built with quantized=True")
+    if not 1 <= max_levels <= 4096:
+        raise ValueError(f"max_levels={max_levels}: give a whole number from 1 to 4096")
+    reference, spec = in_float64(ann), ann.spec
+    layers: list[SpikingLayer] = []
+    largest = torch.full((spec.in_shape[0],), float(LARGEST_PIXEL), dtype=torch.float64)
+    for index, layer in enumerate(reference.layers):
+        spiking = _spiking_layer(layer, index, spec, thresholds, largest, max_levels)
+        layers.append(spiking)
+        reachable = (spiking.thresholds <= spiking.highest[:, None]).sum(1).double()
+        largest = reachable * 2**spec.k if index == 0 else reachable
+    weight = reference.classifier.weight.reshape(spec.classes, *layers[-1].spec.out_shape)
+    scale = float(reference.classifier.scale) / 2**spec.k
+    return SNN(
+        spec,
+        tuple(layers),
+        weight.to(torch.int8) if spec.int8_ends else weight,
+        thresholds,
+        {**ann.metadata, "logit_scale": scale},
+    )
+
+
+def _spiking_layer(
+    layer: Layer, index: int, spec: NetworkSpec, form: str, largest: Tensor, max_levels: int
+) -> SpikingLayer:
+    """Convert one layer whose inputs reach at most `largest` counts (pixels), float64 per input channel."""
+    name, encoder = f"layer {index} ({layer.spec.token})", index == 0
+    integer = spec.int8_ends or (spec.ternary and not encoder)
+    if not integer and not encoder and form == "exact":
+        raise ValueError(
+            f"{name} has full-precision weights, and thresholds='exact' needs integer membranes: "
+            "build the network with ternary=True or int8_ends=True, or use thresholds='float'"
+        )
+    norm = normalization(layer.norm, name)
+    weight = layer.conv.weight * norm.sign[:, None, None, None]
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"{name}: a weight is not finite; train the network again")
+    reach = weight * largest[None, :, None, None]
+    lowest = reach.clamp(max=0).sum((1, 2, 3)).floor().long()
+    highest = reach.clamp(min=0).sum((1, 2, 3)).ceil().long()
+
+    limit = spec.levels if encoder else max_levels if spec.clip is None else spec.clip * 2**spec.k
+    open_ended = not encoder and spec.clip is None
+    # One level more than the table holds tells whether an open-ended layer could ask for it.
+    levels = limit + open_ended
+    n, scale = (1, LARGEST_PIXEL) if encoder else (2**spec.k, 1)
+    if form == "float" or not integer and encoder:
+        table = real_thresholds(norm, n, levels, scale)
+    elif form == "published" and not encoder:
+        table = published_thresholds(norm, n, levels, integer)
+        if integer:
+            table = torch.minimum(torch.maximum(table, lowest[:, None]), highest[:, None] + 1)
+    else:
+        table = exact_thresholds(norm, n, levels, lowest, highest, scale)
+    used = int((table <= highest[:, None]).sum(1).max())
+    kept = limit if encoder else max(1, min(limit, used))
+    return SpikingLayer(
+        layer.spec,
+        weight.to(torch.int8) if integer else weight,
+        table[:, :kept].contiguous(),
+        lowest,
+        highest,
+        saturates=used > kept and open_ended,
+    )

@@ -1,0 +1,127 @@
+"""Running one notebook with papermill: strict parameters, this very Python, output that is kept on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from .artifacts import ROOT, atomic
+from .export import without_widgets
+from .notebooks import check_parameters
+
+_QUIET_KERNEL = ["--HistoryManager.hist_file=:memory:"]
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook that stopped at an error.
+
+    notebook: its name; cell: index of the failing cell in it, None where the kernel failed between cells;
+    source: that cell's code; ename, evalue: the error's type and text; path: the executed notebook.
+    """
+
+    def __init__(self, notebook: str, cell: int | None, source: str, ename: str, evalue: str, path: Path):
+        self.notebook, self.cell, self.source = notebook, cell, source
+        self.ename, self.evalue, self.path = ename, evalue, path
+        place = "" if cell is None else f" in cell {cell}"
+        lines = [line for line in source.splitlines() if line.strip()]
+        excerpt = "".join(f"\n    {line}" for line in lines[:6]) + ("\n    …" if len(lines) > 6 else "")
+        super().__init__(
+            f"{notebook} failed{place}: {ename}: {evalue}{excerpt}\n  executed notebook, with the error: {path}"
+        )
+
+
+def execute(
+    notebook: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    parameters: Mapping[str, Any],
+    output: TextIO | None = None,
+) -> Path:
+    """Run a notebook from the repository root and give the path of the executed one, folder/notebooks/<name>.
+
+    output: what the notebook prints is written there as it comes. PLOTLY_RENDERER is set so that figures are
+    stored as plotly's JSON, and ANN_SNN_BATCH=1 tells the notebook that nobody watches. Raises ValueError for
+    a parameter that the notebook does not take, NotebookFailed for an error in it: its output is kept too.
+    """
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = Path(notebook)
+    parameters = check_parameters(parameters, [notebook])
+    target = Path(folder) / "notebooks" / notebook.name
+    failure: tuple[str, str] | None = None
+    with tempfile.TemporaryDirectory(prefix="ann-snn-") as scratch:
+        work = Path(scratch) / notebook.name
+        for attempt in (1, 2):
+            try:
+                with _kernel() as kernel:
+                    papermill.execute_notebook(
+                        notebook, work, dict(parameters), kernel_name="python3", language="python", km=kernel,
+                        progress_bar=False, autosave_cell_every=0, start_timeout=120, store_widget_state=False,
+                        stdout_file=output, stderr_file=output,
+                    )  # fmt: skip
+            except PapermillExecutionError as error:
+                failure = error.ename, error.evalue
+            except DeadKernelError:
+                failure = "DeadKernelError", "the kernel died: it may have run out of memory"
+            except RuntimeError as error:
+                # A kernel that lost its port to another program before it could answer.
+                if attempt == 1 and "Kernel died before" in str(error):
+                    continue
+                failure = type(error).__name__, str(error)
+            break
+        executed = _tidied(nbformat.read(work, as_version=4), notebook)
+    with atomic(target) as temporary:
+        temporary.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")
+    if failure:
+        raise NotebookFailed(notebook.stem, *_failing_cell(executed, notebook), *failure, target)
+    return target
+
+
+@contextlib.contextmanager
+def _kernel() -> Iterator[Any]:
+    # A kernel of this Python, whatever kernels are installed under the same name; its environment is its own,
+    # so that notebooks can run side by side.
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+
+    environment = os.environ | {
+        "PLOTLY_RENDERER": "plotly_mimetype", "ANN_SNN_BATCH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }  # fmt: skip
+    data = os.environ.get("ANN_SNN_DATA")
+    if data and os.path.exists(os.path.expanduser(data)):
+        environment["ANN_SNN_DATA"] = os.path.abspath(os.path.expanduser(data))
+    manager = AsyncKernelManager(
+        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+    )
+    try:
+        run_sync(manager.start_kernel)(env=environment, cwd=str(ROOT), extra_arguments=_QUIET_KERNEL)
+        yield manager
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
+        manager.cleanup_resources()
+
+
+def _tidied(executed: Any, notebook: Path) -> Any:
+    executed = without_widgets(executed)
+    # Paths of this machine say nothing about the run.
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=notebook.name)
+    return executed
+
+
+def _failing_cell(executed: Any, notebook: Path) -> tuple[int | None, str]:
+    import nbformat
+
+    order = [cell.get("id") for cell in nbformat.read(notebook, as_version=4).cells]
+    for cell in executed.cells:
+        state = cell.metadata.get("papermill", {})
+        if state.get("exception") or state.get("status") in ("running", "failed"):
+            return (order.index(cell.id) if cell.get("id") in order else None), cell.source
+    return None, ""

@@ -1,0 +1,63 @@
+"""Pure functions from data to plotly figures, in one look; nothing here runs a network or makes a widget."""
+
+from __future__ import annotations
+
+from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
+from .cost import accuracy_vs_energy, energy_bars, energy_drawing, operations_bars
+from .neuron import neuron_drawing, neuron_trace
+from .run import (
+    accuracy_drawing,
+    accuracy_over_time,
+    settling_histogram,
+    spikes_drawing,
+    spikes_over_time,
+)
+from .sample import (
+    class_scores,
+    maps_drawing,
+    mosaic,
+    mosaic_position,
+    raster,
+    raster_drawing,
+    scores_drawing,
+    spike_maps,
+)
+from .study import robustness, seed_spread
+from .template import PALETTE, TEMPLATE, Drawing, redraw
+from .training import activation_staircase, sample_images, training_curves, weight_histogram
+
+__all__ = [
+    "Drawing",
+    "PALETTE",
+    "TEMPLATE",
+    "accuracy_drawing",
+    "accuracy_over_time",
+    "accuracy_vs_energy",
+    "activation_staircase",
+    "bit_widths",
+    "class_scores",
+    "energy_bars",
+    "energy_drawing",
+    "maps_drawing",
+    "mismatch_bars",
+    "mismatch_table",
+    "mosaic",
+    "mosaic_position",
+    "neuron_drawing",
+    "neuron_trace",
+    "operations_bars",
+    "raster",
+    "raster_drawing",
+    "redraw",
+    "robustness",
+    "sample_images",
+    "scores_drawing",
+    "seed_spread",
+    "settling_histogram",
+    "spike_maps",
+    "spikes_drawing",
+    "spikes_over_time",
+    "threshold_staircase",
+    "training_curves",
+    "weight_histogram",
+]

@@ -1,0 +1,196 @@
+"""Figures of the conversion: thresholds over the membrane, code mismatches, bit widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..snn import SpikingLayer
+from .template import BLUE, FAINT, INK, PALETTE, PURPLE, VERMILION, blank, whole_number
+
+
+def threshold_staircase(
+    layer: SpikingLayer,
+    channels: Sequence[int] = (0, 1, 2),
+    real: SpikingLayer | None = None,
+    published: SpikingLayer | None = None,
+    levels: int = 6,
+    title: str | None = None,
+) -> go.Figure:
+    """Give the count as a function of the membrane U for some channels, over their first `levels` steps.
+
+    layer: exact integer thresholds, drawn as the staircase. real, published: the same layer converted with
+    float and with published thresholds; the real θ_j appear as diamonds, the published ones as a second
+    staircase, filled red where its count differs.
+    """
+    figure = blank(
+        title or f"{layer.name}: spike count over the membrane",
+        1,
+        len(channels),
+        400,
+        [f"channel {channel}" for channel in channels],
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+    )
+    for column, channel in enumerate(channels, 1):
+        first = column == 1
+        table = _reachable(layer, channel)[:levels]
+        # A channel that always fires, or never, has no jump inside its reach.
+        low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
+        x, y = _stairs(table, low, high)
+        place = dict(row=1, col=column)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            name="exact: integer ⌈θ⌉",
+            line=dict(color=BLUE, width=2.5),
+            showlegend=first,
+            legendgroup="exact",
+            hovertemplate=f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>exact</extra>",
+            **place,
+        )
+        if published is not None:
+            x, y = _stairs(_reachable(published, channel)[:levels], low, high)
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="lines",
+                name="published rounding",
+                line=dict(color=VERMILION, width=1.5, dash="dash"),
+                showlegend=first,
+                legendgroup="published",
+                hovertemplate=f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>published</extra>",
+                **place,
+            )
+        if real is not None:
+            theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
+            inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
+            figure.add_scatter(
+                x=theta[inside],
+                y=np.arange(1, len(theta) + 1)[inside] - 0.5,
+                mode="markers",
+                name="real θ",
+                marker=dict(symbol="diamond-open", size=9, color=PURPLE, line_width=2),
+                showlegend=first,
+                legendgroup="real",
+                hovertemplate=f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>",
+                **place,
+            )
+    figure.update_xaxes(title_text="membrane U")
+    figure.update_yaxes(title_text="net spike count n", col=1)
+    figure.update_yaxes(dtick=1)
+    figure.update_layout(margin_t=66)
+    return figure
+
+
+def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
+    table = np.asarray(layer.thresholds[channel], dtype=np.float64)
+    return table[table <= int(layer.highest[channel])]
+
+
+def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
+    jumps = table[table > lowest]
+    if not len(jumps):
+        return max(lowest, -5), min(highest, 5)
+    margin = max(2, round((jumps[-1] - jumps[0]) / max(1, len(jumps))))
+    return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
+
+
+def _stairs(table: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Give the corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
+    start = int((table <= low).sum())
+    jumps = table[start:][table[start:] <= high]
+    counts = np.arange(start, start + len(jumps) + 1)
+    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(counts, 2)
+
+
+def mismatch_bars(
+    mismatches: Mapping[str, Sequence[int]],
+    layer_names: Sequence[str],
+    neurons: Sequence[int],
+    title: str = "Codes that differ from the quantized network's",
+) -> go.Figure:
+    """Give the share of wrong codes in each layer, a bar for each threshold form.
+
+    mismatches: form → wrong codes per layer. neurons: codes compared per layer (neurons · samples).
+    """
+    figure = blank(title)
+    for index, (form, wrong) in enumerate(mismatches.items()):
+        shares = [100 * int(w) / int(n) for w, n in zip(wrong, neurons, strict=True)]
+        figure.add_bar(
+            x=_numbered(layer_names),
+            y=shares,
+            name=form,
+            marker_color=PALETTE[index % len(PALETTE)],
+            customdata=[[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)],
+            text=[_few(value) for value in shares],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="layer %{x}<br>%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)"
+            f"<extra>{form}</extra>",
+        )
+    figure.update_xaxes(title_text="layer")
+    figure.update_yaxes(title_text="share of codes that differ", ticksuffix=" %", rangemode="tozero")
+    return figure
+
+
+def mismatch_table(
+    mismatches: Mapping[str, Sequence[int]],
+    layer_names: Sequence[str],
+    neurons: Sequence[int],
+    title: str = "Code mismatches",
+) -> go.Figure:
+    """Give the same numbers as a table: a row for each layer and the total, a column for each form."""
+    rows = [*_numbered(layer_names), "total"]
+    columns = {"layer": rows, "codes compared": [whole_number(n) for n in (*neurons, sum(map(int, neurons)))]}
+    for form, wrong in mismatches.items():
+        columns[form] = [whole_number(w) for w in (*wrong, sum(map(int, wrong)))]
+    figure = blank(title, height=110 + 28 * (len(rows) + 1), specs=[[{"type": "table"}]])
+    look = dict(line_color=FAINT, fill_color="rgba(0,0,0,0)", height=28, align=["left", "right"])
+    figure.add_trace(
+        go.Table(
+            header=dict(values=[f"<b>{name}</b>" for name in columns], font_color=INK, **look),
+            cells=dict(values=list(columns.values()), font_color=INK, **look),
+        )
+    )
+    figure.update_layout(margin=dict(l=8, r=8, t=48, b=8))
+    return figure
+
+
+def bit_widths(
+    widths: Mapping[str, Sequence[int]], layer_names: Sequence[str], title: str = "Bits that each layer needs"
+) -> go.Figure:
+    """Give bits per layer, a bar for each quantity: quantity → whole number of bits for every layer.
+
+    Fit for membrane (worst case), membrane (observed), threshold, spike count and fractional bits.
+    """
+    figure = blank(title)
+    for index, (quantity, bits) in enumerate(widths.items()):
+        figure.add_bar(
+            x=_numbered(layer_names),
+            y=[int(b) for b in bits],
+            name=quantity,
+            text=[str(int(b)) for b in bits],
+            textposition="outside",
+            cliponaxis=False,
+            marker_color=PALETTE[index % len(PALETTE)],
+            hovertemplate=f"layer %{{x}}<br>{quantity}: %{{y}} bits<extra></extra>",
+        )
+    for bits in (8, 16, 32):
+        if bits <= max((int(b) for row in widths.values() for b in row), default=0):
+            figure.add_hline(bits, line=dict(color=INK, dash="dot", width=1))
+    figure.update_xaxes(title_text="layer")
+    figure.update_yaxes(title_text="bits", rangemode="tozero")
+    return figure
+
+
+def _numbered(layer_names: Sequence[str]) -> list[str]:
+    # Two layers may share a token; an axis of categories would draw them as one.
+    return [f"{index} · {name}" for index, name in enumerate(layer_names)]
+
+
+def _few(percent: float) -> str:
+    return "0" if percent == 0 else f"{percent:.2g} %"

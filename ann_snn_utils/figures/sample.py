@@ -1,0 +1,252 @@
+"""Figures of one sample: spike maps of every layer, raster, class scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..record import Traces
+from .template import (
+    BLUE,
+    COUNTS,
+    FAINT,
+    FALL,
+    GREEN,
+    INK,
+    RISE,
+    SIGNED,
+    SKY,
+    Drawing,
+    blank,
+    redraw,
+    time_axis,
+)
+
+
+def mosaic(values) -> np.ndarray:
+    """Give the channels of [C, H, W] side by side in one float32 picture, with NaN lines between them."""
+    values = np.asarray(values)
+    channels, height, width = values.shape
+    columns = _columns(channels, height, width)
+    rows = -(-channels // columns)
+    gap = 0 if height == width == 1 else 1
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan, dtype=np.float32)
+    for channel in range(channels):
+        top, left = channel // columns * (height + gap), channel % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = values[channel]
+    return sheet
+
+
+def mosaic_position(row: int, column: int, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Give (channel, y, x) of a cell of the mosaic of a map of `shape` (C, H, W); None between channels."""
+    channels, height, width = shape
+    gap = 0 if height == width == 1 else 1
+    down, y = divmod(row, height + gap)
+    across, x = divmod(column, width + gap)
+    channel = down * _columns(*shape) + across
+    inside = y < height and x < width and 0 <= channel < channels and across < _columns(*shape)
+    return (channel, y, x) if inside else None
+
+
+def _columns(channels: int, height: int, width: int) -> int:
+    return max(1, round((1.8 * channels * height / width) ** 0.5))
+
+
+def _places(shape: tuple[int, int, int]) -> np.ndarray:
+    """Give channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels."""
+    channels, height, width = shape
+    index = np.stack(np.indices(shape, dtype=np.int16))
+    return np.stack([np.nan_to_num(mosaic(part), nan=-1).astype(np.int16) for part in index], -1)
+
+
+def spike_maps(
+    traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
+) -> go.Figure:
+    """Give a map of every layer, its channels side by side, for one traced sample at (or up to) one step.
+
+    sample: position among the traced samples. show: "spikes" for the spikes −1/0/+1 of this step, "counts"
+    for the net counts so far. Raises ValueError for a step outside the run.
+    """
+    drawing = maps_drawing(traces, layer_names, step, sample, show)
+    columns = min(3, len(layer_names))
+    rows = -(-len(layer_names) // columns)
+    # The panels' titles are the legend: no room is kept for another one.
+    figure = blank(
+        "",
+        rows,
+        columns,
+        70 + 190 * rows,
+        list(layer_names),
+        horizontal_spacing=0.03,
+        vertical_spacing=0.18 / rows,
+    )
+    for index, name in enumerate(layer_names):
+        figure.add_heatmap(
+            customdata=_places(tuple(traces.spikes[index].shape[2:])),
+            showscale=False,
+            hoverongaps=False,
+            name=f"{index} · {name}",
+            row=index // columns + 1,
+            col=index % columns + 1,
+        )
+        number = index + 1 if index else ""
+        figure.update_layout({f"yaxis{number}_scaleanchor": f"x{number}"})
+    bare = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
+    figure.update_xaxes(**bare)
+    figure.update_yaxes(**bare, autorange="reversed")
+    figure.update_layout(margin=dict(l=8, r=8, t=64, b=8))
+    return redraw(figure, drawing)
+
+
+def maps_drawing(
+    traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
+) -> Drawing:
+    """Give what `spike_maps` draws, to redraw a figure that it made at another step or of another sample."""
+    steps = len(traces.spikes[0])
+    if not 1 <= step <= steps:
+        raise ValueError(f"step={step}: the run has steps 1 to {steps}")
+    if show not in ("spikes", "counts"):
+        raise ValueError(f"show={show!r}: choose 'spikes' or 'counts'")
+    now = show == "spikes"
+    drawn: list[dict] = []
+    layout: dict[str, object] = {
+        "title.text": f"Spikes at step {step}" if now else f"Net spike counts after step {step}"
+    }
+    for index, name in enumerate(layer_names):
+        fired = np.asarray(traces.spikes[index])[:, sample]
+        picture = fired[step - 1] if now else fired[:step].sum(0, dtype=np.int32)
+        largest = 1 if now else max(1, int(fired.sum(0, dtype=np.int32).max()))
+        value = "spike %{z:+d}" if now else "count %{z}"
+        drawn.append(
+            dict(
+                z=mosaic(picture),
+                zmin=-largest if now else 0,
+                zmax=largest,
+                colorscale=SIGNED if now else COUNTS,
+                hovertemplate=f"layer {index} · {name}<br>channel %{{customdata[0]}}, row %{{customdata[1]}}, "
+                f"column %{{customdata[2]}}<br>step {step}: {value}<extra></extra>",
+            )
+        )
+        signed = f"{(picture > 0).sum():,} × +1, {(picture < 0).sum():,} × −1"
+        layout[f"annotations[{index}].text"] = f"{index} · {name}: {signed if now else f'{picture.sum():,}'}"
+    return Drawing(drawn, layout)
+
+
+def raster(
+    traces: Traces,
+    layer_names: Sequence[str],
+    sample: int = 0,
+    step: int | None = None,
+    neurons_per_layer: int = 40,
+) -> go.Figure:
+    """Give the spikes of one traced sample as marks over time, for up to `neurons_per_layer` of each layer.
+
+    Of the neurons that fire, evenly spaced ones are shown, those that fire first at the bottom. step: spikes
+    after it are left out, and a line marks it.
+    """
+    figure = blank(f"Spikes of up to {neurons_per_layer} neurons of each layer", height=420)
+    for label, symbol, color in (("+1", "triangle-up", RISE), ("−1", "triangle-down", FALL)):
+        figure.add_scatter(
+            mode="markers",
+            name=f"spike {label}",
+            marker=dict(symbol=symbol, size=6, color=color),
+            hovertemplate="layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, "
+            f"column %{{customdata[3]}}<br>step %{{x}}: spike {label}<extra></extra>",
+        )
+    figure.add_scatter(
+        mode="lines",
+        hoverinfo="skip",
+        line=dict(color=INK, dash="dot", width=1),
+        name="step shown",
+        showlegend=False,
+    )
+    height = _slot(traces, neurons_per_layer)
+    for index in range(1, len(layer_names)):
+        figure.add_hline(index * height - 1, line=dict(color=FAINT, width=1))
+    figure.update_xaxes(**time_axis(len(traces.spikes[0])))
+    figure.update_yaxes(
+        tickvals=[(index + 0.5) * height - 1 for index in range(len(layer_names))],
+        showgrid=False,
+        zeroline=False,
+        ticktext=[f"{index} · {name}" for index, name in enumerate(layer_names)],
+        range=[-1, len(layer_names) * height - 1],
+        title_text="layer, neurons by first spike",
+    )
+    return redraw(figure, raster_drawing(traces, layer_names, sample, step, neurons_per_layer))
+
+
+def raster_drawing(
+    traces: Traces,
+    layer_names: Sequence[str],
+    sample: int = 0,
+    step: int | None = None,
+    neurons_per_layer: int = 40,
+) -> Drawing:
+    """Give what `raster` draws, to redraw a figure that it made at another step or with another sample."""
+    steps, height = len(traces.spikes[0]), _slot(traces, neurons_per_layer)
+    marks: dict[int, list[tuple]] = {1: [], -1: []}
+    for index in range(len(layer_names)):
+        fired = np.asarray(traces.spikes[index])[:, sample]
+        flat = fired.reshape(steps, -1)
+        active = np.flatnonzero((flat != 0).any(0))
+        active = active[np.argsort((flat[:, active] != 0).argmax(0), kind="stable")]
+        picked = np.linspace(0, len(active) - 1, min(len(active), neurons_per_layer)).round().astype(int)
+        chosen = active[picked]
+        places = np.stack(np.unravel_index(chosen, fired.shape[1:]), 1)
+        for t, row in zip(*np.nonzero(flat[: step or steps, chosen]), strict=True):
+            mark = (int(t) + 1, index * height + int(row), index, *places[row].tolist())
+            marks[int(flat[t, chosen[row]])].append(mark)
+    drawn = [
+        dict(x=[m[0] for m in found], y=[m[1] for m in found], customdata=[list(m[2:]) for m in found])
+        for found in marks.values()
+    ]
+    line = [step, step] if step else []
+    return Drawing([*drawn, dict(x=line, y=[-1, len(layer_names) * height - 1][: len(line)])])
+
+
+def _slot(traces: Traces, neurons_per_layer: int) -> int:
+    """Give the rows of the raster that each layer has."""
+    return min(neurons_per_layer, max(spikes[0, 0].numel() for spikes in traces.spikes)) + 2
+
+
+def class_scores(
+    scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
+) -> go.Figure:
+    """Give a bar for each class; the prediction stands out, the true class is outlined, the margin is named.
+
+    scores: class scores after one step, integers where the network is. The prediction is the first of equal
+    scores; the margin is its distance to the runner-up.
+    """
+    figure = blank("", height=340)
+    figure.add_bar(
+        x=[str(c) for c in classes],
+        marker_line_color=GREEN,
+        showlegend=False,
+        hovertemplate="class %{x}<br>score %{y:,}<extra></extra>",
+    )
+    figure.update_xaxes(type="category")
+    whole = np.asarray(scores).dtype.kind == "i"
+    figure.update_yaxes(title_text="class score (integer units)" if whole else "class score")
+    return redraw(figure, scores_drawing(scores, classes, label, step))
+
+
+def scores_drawing(
+    scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
+) -> Drawing:
+    """Give what `class_scores` draws, to redraw a figure that it made with other scores."""
+    scores = np.asarray(scores)
+    prediction = int(scores.argmax())
+    margin = scores[prediction] - np.delete(scores, prediction).max()
+    colors = [SKY] * len(scores)
+    colors[prediction] = BLUE if label is None or prediction == label else FALL
+    outline = [3 if index == label else 0 for index in range(len(scores))]
+    when = "" if step is None else f" after step {step}"
+    return Drawing(
+        [{"y": scores, "marker.color": colors, "marker.line.width": outline}],
+        {
+            "title.text": f"Class scores{when}: “{classes[prediction]}”, margin {margin:,.6g}",
+            "xaxis.title.text": "class" if label is None else f"class (true: {classes[label]})",
+        },
+    )

@@ -1,0 +1,128 @@
+"""One look for every figure: fonts, colours, margins, and a background that any theme shows through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+# Okabe & Ito's colours, which colour-blind readers tell apart; the blue a little lighter, and without black
+# and yellow, so that all of them hold on a dark and on a light page.
+BLUE, VERMILION, GREEN = "#1B7FC0", "#D55E00", "#009E73"
+PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
+# Equally far from white and from a dark theme's background.
+INK, FAINT = "#7a7a7a", "rgba(128,128,128,0.22)"
+BAND = "rgba(86,180,233,0.20)"
+
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+RISE, FALL = BLUE, VERMILION
+# −1, 0 and +1 on one scale; nothing is drawn where nothing happens.
+SIGNED = [[0.0, VERMILION], [0.5, "rgba(128,128,128,0.12)"], [1.0, BLUE]]
+COUNTS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#cfe6f3"], [0.5, SKY], [1.0, "#00507d"]]
+
+_AXIS = dict(
+    gridcolor=FAINT,
+    zerolinecolor=FAINT,
+    linecolor=FAINT,
+    showline=True,
+    ticks="outside",
+    tickcolor=FAINT,
+    title=dict(standoff=8, font_size=13),
+    automargin=True,
+)
+
+TEMPLATE = go.layout.Template(
+    layout=dict(
+        font=dict(family="system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif", size=13, color=INK),
+        title=dict(
+            x=0, xref="container", y=1, yref="container", yanchor="top", font_size=15, pad=dict(l=8, t=10)
+        ),
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        colorway=list(PALETTE),
+        margin=dict(l=56, r=16, t=44, b=48),
+        legend=dict(
+            orientation="h",
+            x=0,
+            xref="container",
+            y=0,
+            yref="container",
+            yanchor="bottom",
+            bgcolor="rgba(0,0,0,0)",
+            font_size=12,
+        ),
+        hoverlabel=dict(font=dict(size=13)),
+        xaxis=_AXIS,
+        yaxis=_AXIS,
+        bargap=0.25,
+        autosize=True,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What of a figure changes with its data: properties of each trace, and of the layout by their paths."""
+
+    traces: list[dict]
+    layout: dict[str, object] = field(default_factory=dict)
+
+
+def redraw(figure: go.Figure, drawing: Drawing) -> go.Figure:
+    """Give the figure (or the live FigureWidget) these data in place, in one message to the page."""
+    with figure.batch_update():
+        for trace, properties in zip(figure.data, drawing.traces, strict=True):
+            for path, value in properties.items():
+                trace[path] = value
+        for path, value in drawing.layout.items():
+            figure.layout[path] = value
+    return figure
+
+
+def blank(
+    title: str,
+    rows: int = 1,
+    columns: int = 1,
+    height: int = 380,
+    subtitles: Sequence[str] | None = None,
+    **arguments: object,
+) -> go.Figure:
+    """Give an empty figure in the house template, with rows × columns panels; width follows the page.
+
+    Further arguments are those of plotly's `make_subplots`.
+    """
+    figure = make_subplots(rows, columns, subplot_titles=subtitles, **arguments)
+    figure.update_annotations(font=dict(size=12))
+    figure.update_layout(template=TEMPLATE, title_text=title, height=height)
+    return figure
+
+
+def time_axis(time_steps: int) -> dict:
+    """Give the x axis that counts time steps 1 … T, with whole ticks."""
+    return dict(
+        title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0
+    )
+
+
+def percent_axis(title: str, values: Sequence[float] = ()) -> dict:
+    """Give a y axis in percent that has room for `values` (in percent)."""
+    return dict(title_text=title, ticksuffix=" %", range=percent_range(values))
+
+
+def percent_range(values: Sequence[float]) -> list[float]:
+    """Give a range up to 100 percent, from the ten below the smallest of `values`, or from 0."""
+    floor = max(0.0, 10.0 * ((min(values) - 2) // 10)) if len(values) else 0.0
+    return [floor, 100 + (100 - floor) * 0.04]
+
+
+def share(values: Sequence[float]) -> list[float]:
+    """Give fractions 0 … 1 as percent."""
+    return [100 * float(value) for value in values]
+
+
+def whole_number(value: float) -> str:
+    """Give a number with thousands in groups: 1234567 → '1,234,567'."""
+    return f"{value:,.0f}"

@@ -1,0 +1,189 @@
+"""Figures of the data, of training and of quantization."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..quantize import TERNARY_RATIO
+from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, blank, percent_axis, share
+
+
+def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.Figure:
+    """Give loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
+
+    Accuracies are fractions 0 … 1; `accuracy` is the validation accuracy, drawn where an epoch has one.
+    """
+    if not history:
+        raise ValueError("training_curves: the history is empty; train for at least one epoch")
+    figure = blank(title, columns=2, horizontal_spacing=0.12)
+    epochs = [row["epoch"] for row in history]
+    lines = "lines+markers" if len(history) < 40 else "lines"
+    figure.add_scatter(
+        x=epochs,
+        y=[float(row["loss"]) for row in history],
+        mode=lines,
+        name="training loss",
+        line_color=BLUE,
+        hovertemplate="epoch %{x}<br>loss %{y:.4f}<extra></extra>",
+        row=1,
+        col=1,
+    )
+    values: list[float] = []
+    for key, name, color, dash in (
+        ("train_accuracy", "training accuracy", VERMILION, "solid"),
+        ("accuracy", "validation accuracy", GREEN, "dash"),
+    ):
+        rows = [row for row in history if row.get(key) is not None]
+        if rows:
+            y = share([row[key] for row in rows])
+            values += y
+            figure.add_scatter(
+                x=[row["epoch"] for row in rows],
+                y=y,
+                mode=lines,
+                name=name,
+                line=dict(color=color, dash=dash),
+                hovertemplate="epoch %{x}<br>" + name + " %{y:.2f} %<extra></extra>",
+                row=1,
+                col=2,
+            )
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
+    return figure
+
+
+def weight_histogram(
+    weights: Mapping[str, object], title: str = "Weights before they become ternary"
+) -> go.Figure:
+    """Give, for each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
+
+    weights: layer name → raw (float) weight of any shape. Those beyond ±1 become ±1, the others 0.
+    """
+    columns = min(3, len(weights))
+    rows = -(-len(weights) // columns)
+    edges = np.linspace(-4, 4, 81)
+    centres = (edges[1:] + edges[:-1]) / 2
+    counted = {}
+    for name, weight in weights.items():
+        w = np.asarray(weight, dtype=np.float64).ravel()
+        limit = TERNARY_RATIO * np.abs(w).mean()
+        codes = np.sign(w) * (np.abs(w) > limit)
+        counted[name] = (
+            np.histogram((w / (limit or 1)).clip(-3.999, 3.999), edges)[0],
+            [100 * float((codes == code).mean()) for code in (-1, 0, 1)],
+            len(w),
+        )
+    subtitles = [f"{name}: {s[0]:.0f} / {s[1]:.0f} / {s[2]:.0f} %" for name, (_, s, _) in counted.items()]
+    figure = blank(
+        title,
+        rows,
+        columns,
+        110 + 210 * rows,
+        subtitles,
+        shared_xaxes=True,
+        horizontal_spacing=0.08,
+        vertical_spacing=0.26 / rows,
+    )
+    parts = ((-1, VERMILION, centres < -1), (0, INK, abs(centres) < 1), (1, BLUE, centres > 1))
+    for index, (name, (bins, shares, total)) in enumerate(counted.items()):
+        for (code, color, chosen), part in zip(parts, shares, strict=True):
+            figure.add_bar(
+                x=centres[chosen],
+                y=100 * bins[chosen] / total,
+                name={-1: "−1", 0: "0", 1: "+1"}[code],
+                marker=dict(color=color, line_width=0),
+                showlegend=index == 0,
+                legendgroup=str(code),
+                hovertemplate=f"{name}<br>w = %{{x:.2f}} thresholds → {code}<br>%{{y:.2f}} % of weights"
+                f"<extra>{part:.1f} % become {code}</extra>",
+                row=index // columns + 1,
+                col=index % columns + 1,
+            )
+    figure.update_layout(bargap=0, barmode="overlay", margin_t=66, legend_title_text="becomes")
+    figure.update_xaxes(range=[-4, 4])
+    figure.update_xaxes(title_text="w / threshold", row=rows)
+    figure.update_yaxes(ticksuffix=" %")
+    figure.update_yaxes(title_text="share of weights", col=1)
+    return figure
+
+
+def activation_staircase(
+    k: int | Sequence[int] = 0, clip: int | None = None, title: str = "Quantized activation"
+) -> go.Figure:
+    """Give a = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
+    ks = [k] if isinstance(k, int) else list(k)
+    top = float(clip if clip is not None else 4)
+    figure = blank(title)
+    figure.add_scatter(
+        x=[-1.0, 0.0, top + 1],
+        y=[0.0, 0.0, top + 1],
+        mode="lines",
+        name="ReLU",
+        line=dict(color=INK, dash="dot"),
+        hovertemplate="x = %{x:.2f}<br>relu = %{y:.2f}<extra></extra>",
+    )
+    for index, level in enumerate(ks):
+        n = 2**level
+        largest = round(top * n) if clip is not None else round((top + 1) * n)
+        jumps = (np.arange(1, largest + 1) - 0.5) / n
+        x = np.concatenate([[-1.0], np.repeat(jumps, 2), [top + 1]])
+        y = (
+            np.concatenate(
+                [[0.0], np.stack([np.arange(largest), np.arange(1, largest + 1)], 1).ravel(), [largest]]
+            )
+            / n
+        )
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            name=f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1",
+            line=dict(color=PALETTE[index % len(PALETTE)], dash=DASHES[index % len(DASHES)]),
+            hovertemplate=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}<extra></extra>",
+        )
+    figure.update_xaxes(title_text="batch norm output x")
+    figure.update_yaxes(title_text="activation a")
+    return figure
+
+
+def sample_images(images, labels, classes: Sequence[str], n: int = 10, title: str = "Samples") -> go.Figure:
+    """Give the first n images in rows of up to ten, each with its class below.
+
+    images: uint8 [N, 1 or 3, H, W] tensor or array; labels: whole numbers [N] that index `classes`.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(images)[:n]
+    count, channels, height, width = pixels.shape
+    columns = min(10, count)
+    rows, gap = -(-count // columns), max(1, height // 3)
+    sheet = np.zeros((rows * (height + gap), columns * (width + 1), 4), dtype=np.uint8)
+    figure = blank(title, height=60 + 115 * rows)
+    for index, image in enumerate(pixels):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + 1)
+        rgb = np.broadcast_to(image, (3, height, width)) if channels == 1 else image[:3]
+        sheet[top : top + height, left : left + width, :3] = rgb.transpose(1, 2, 0)
+        sheet[top : top + height, left : left + width, 3] = 255
+        figure.add_annotation(
+            x=left + width / 2 - 0.5,
+            y=top + height - 0.5,
+            text=str(classes[int(labels[index])]),
+            showarrow=False,
+            yanchor="top",
+            font_size=12,
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG")
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    figure.add_image(source=source, hoverinfo="skip")
+    hidden = dict(visible=False, showgrid=False, zeroline=False, constrain="domain")
+    figure.update_xaxes(**hidden, range=[-0.5, sheet.shape[1] - 0.5])
+    figure.update_yaxes(**hidden, range=[sheet.shape[0] - 0.5, -0.5], scaleanchor="x")
+    figure.update_layout(margin=dict(l=8, r=8, t=44, b=8))
+    return figure

@@ -1,0 +1,72 @@
+"""Network notation: `32C5-P2-64C5-P2-1000` becomes the geometry of each layer.
+
+`32C5` is a convolution with 32 output channels and 5×5 kernels, `P2` a trainable 2×2 convolution with
+stride 2 and as many channels as its input, a bare number a fully connected layer over all that is left of
+the map.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NETWORKS = {
+    "lenet": ("32C5-P2-64C5-P2-1000", "valid"),
+    "vgg": ("96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024", "same"),
+}
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """Geometry of one layer: its token, shapes (C, H, W) of its input and output, kernel, stride, padding."""
+
+    token: str
+    in_shape: Shape
+    out_shape: Shape
+    kernel: tuple[int, int]
+    stride: int
+    padding: int
+
+
+def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSpec]:
+    """Give the geometry of each layer of a network in notation, for images of shape (C, H, W).
+
+    Raises ValueError that shows the wrong token in its place and says why it is wrong.
+    """
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding={padding!r}: choose 'valid' (none) or 'same' (maps keep their size)")
+    tokens = network.split("-")
+    layers: list[LayerSpec] = []
+    shape: Shape = tuple(in_shape)  # type: ignore[assignment]
+    for position, token in enumerate(tokens):
+        try:
+            layers.append(_layer(token, shape, padding))
+        except ValueError as reason:
+            start = sum(len(t) + 1 for t in tokens[:position])
+            marker = " " * start + "^" * max(1, len(token))
+            raise ValueError(f"network: {reason}\n    {network}\n    {marker}") from None
+        shape = layers[-1].out_shape
+    return layers
+
+
+def _layer(token: str, shape: Shape, padding: str) -> LayerSpec:
+    channels, height, width = shape
+    if match := re.fullmatch(r"([1-9]\d*)C([1-9]\d*)", token):
+        out, kernel = int(match[1]), int(match[2])
+        pad = kernel // 2 if padding == "same" else 0
+        if padding == "same" and kernel % 2 == 0:
+            raise ValueError(f"kernel {kernel}×{kernel} is even, and 'same' padding needs an odd one")
+        if min(height, width) + 2 * pad < kernel:
+            raise ValueError(f"kernel {kernel}×{kernel} is larger than the {height}×{width} map before it")
+        size = (out, height + 2 * pad - kernel + 1, width + 2 * pad - kernel + 1)
+        return LayerSpec(token, shape, size, (kernel, kernel), 1, pad)
+    if match := re.fullmatch(r"P([2-9])", token):
+        step = int(match[1])
+        if height % step or width % step:
+            raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
+        return LayerSpec(token, shape, (channels, height // step, width // step), (step, step), step, 0)
+    if re.fullmatch(r"[1-9]\d*", token):
+        return LayerSpec(token, shape, (int(token), 1, 1), (height, width), 1, 0)
+    raise ValueError(f"unknown token {token!r}; write 32C5 (convolution), P2 (stride 2) or 1000 (neurons)")

@@ -1,0 +1,110 @@
+"""What a run of the spiking network leaves behind: class scores, counts, and totals per time step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """Spikes and membranes of chosen samples: per layer int8 and membrane-typed tensors [T, n, C, H, W]."""
+
+    samples: tuple[int, ...]
+    spikes: list[Tensor]
+    membranes: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A run of T steps over N samples and L layers (encoder first).
+
+    logits: class scores after each step [T, N, classes], int64 (float64 with a full-precision classifier).
+    labels: int64 [N] or None. counts: net spike counts at the end, one int64 [N, C, H, W] per layer.
+    settled_at: int64 [N], the step after which the sample was silent, 0 where it was not yet. A sample is
+    silent once the encoder is done and a whole step passes in which no neuron fires.
+    positive, negative: +1 and −1 spikes of each layer at each step, int64 [T, L].
+    sops, effective_sops: synaptic operations in each layer at each step, int64 [T, L]: every arriving spike
+    times its fan-out, counting all synapses or those with a weight other than zero; 0 for the encoder.
+    pending: neurons of each layer that will still fire later in this run, int64 [T, L].
+    neurons: number of neurons of each layer for one sample.
+    """
+
+    logits: Tensor
+    labels: Tensor | None
+    counts: list[Tensor]
+    settled_at: Tensor
+    positive: np.ndarray
+    negative: np.ndarray
+    sops: np.ndarray
+    effective_sops: np.ndarray
+    pending: np.ndarray
+    layer_names: tuple[str, ...]
+    neurons: tuple[int, ...]
+    traces: Traces | None = None
+
+    @property
+    def time_steps(self) -> int:
+        """Number of steps T."""
+        return len(self.logits)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples N."""
+        return self.logits.shape[1]
+
+    @property
+    def abs_spike(self) -> np.ndarray:
+        """Spikes of the hidden layers at each step, each ±1 counted as one, int64 [T]."""
+        return (self.positive + self.negative)[:, 1:].sum(1)
+
+    @property
+    def sum_spike(self) -> np.ndarray:
+        """Signed sum of the hidden layers' spikes at each step, int64 [T]."""
+        return (self.positive - self.negative)[:, 1:].sum(1)
+
+    @property
+    def spike_num(self) -> np.ndarray:
+        """Spikes of the hidden layers so far, each ±1 counted as one, int64 [T]."""
+        return self.abs_spike.cumsum()
+
+    @property
+    def spike_collect(self) -> np.ndarray:
+        """Signed sum of the hidden layers' spikes so far, int64 [T]."""
+        return self.sum_spike.cumsum()
+
+    @property
+    def sop_num(self) -> np.ndarray:
+        """Synaptic operations in the hidden layers so far, int64 [T]; the classifier's are not counted."""
+        return self.sops[:, 1:].sum(1).cumsum()
+
+    @property
+    def predictions(self) -> Tensor:
+        """Class with the largest score after each step, int64 [T, N]; the first one of equal scores."""
+        # NumPy promises the first of equal maxima; torch does not.
+        return torch.from_numpy(self.logits.numpy().argmax(2))
+
+
+def merge(records: list[Record], time_steps: int) -> Record:
+    """Give one record of several batches, each continued to `time_steps` in the silence it had reached."""
+    first = records[0]
+
+    def total(name: str) -> np.ndarray:
+        tables = [getattr(record, name) for record in records]
+        return sum(np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables)
+
+    def continued(logits: Tensor) -> Tensor:
+        return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
+
+    return Record(
+        logits=torch.cat([continued(record.logits) for record in records], 1),
+        labels=None if first.labels is None else torch.cat([record.labels for record in records]),
+        counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
+        settled_at=torch.cat([record.settled_at for record in records]),
+        **{name: total(name) for name in ("positive", "negative", "sops", "effective_sops", "pending")},
+        layer_names=first.layer_names,
+        neurons=first.neurons,
+    )

@@ -1,0 +1,201 @@
+"""Training, full precision and quantized alike, that can stop at any epoch and go on as if it had not."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .artifacts import load_tensors, save_tensors
+from .augment import RECIPES, augment
+from .data import Dataset
+from .models import ANN, in_float64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Epochs of the full-precision and the quantized training of a data set, and its augmentation."""
+
+    ann_epochs: int
+    qann_epochs: int
+    augmentation: str
+
+
+DEFAULTS = {
+    "digits": Recipe(15, 25, "shift"),
+    "mnist": Recipe(6, 14, "shift"),
+    "fashion_mnist": Recipe(8, 16, "shift"),
+    "cifar10": Recipe(30, 30, "shift-flip"),
+}
+
+
+def recipe(dataset: str) -> Recipe:
+    """Give the default recipe of a data set by name; image folders and unknown names train like CIFAR-10."""
+    return DEFAULTS.get(dataset, DEFAULTS["cifar10"])
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Give the device called `name`; "auto" takes CUDA, then MPS, then the CPU. ValueError if it is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={name!r} cannot be used here ({error}); choose 'auto' or 'cpu'") from None
+    return torch.device(name)
+
+
+def precision(device: torch.device):
+    """Give the autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
+    fast = {
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+        "cpu": lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported(),
+    }
+    if fast.get(device.type, lambda: False)():
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def set_seed(seed: int) -> None:
+    """Seed every generator of torch, so that networks built next start from the same weights."""
+    torch.manual_seed(seed)
+
+
+def train(
+    ann: ANN,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    batch_size: int = 200,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    seed: int = 0,
+    augmentation: str = "none",
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    validation: Dataset | None = None,
+    progress: bool = True,
+) -> list[dict]:
+    """Train `ann` in place and give its history: one row an epoch with loss, accuracies and seconds.
+
+    AdamW with a one-cycle schedule. dataset: uint8 images, kept on the device and augmented there.
+    checkpoint: file written after every epoch; where it exists, training goes on from it to exactly the
+    state that an uninterrupted run would have reached. validation: evaluated after every epoch.
+    Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
+        if value <= 0:
+            raise ValueError(f"{name}={value!r}: give a number above 0")
+    if augmentation not in RECIPES:
+        raise ValueError(f"augmentation={augmentation!r}: choose one of {', '.join(RECIPES)}")
+    if dataset.in_shape != ann.spec.in_shape or int(dataset.labels.max()) >= ann.spec.classes:
+        raise ValueError(
+            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
+            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
+        )
+    target = pick_device(device)
+    ann.to(target, memory_format=torch.channels_last).train()
+    images, labels = dataset.images.to(target), dataset.labels.to(target)
+    steps = -(-len(dataset) // batch_size)
+    optimizer = torch.optim.AdamW(ann.parameters(), learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * steps, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    settings = {
+        "spec": ann.spec.to_dict(), "dataset": dataset.name, "images": len(dataset), "epochs": epochs,
+        "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "seed": seed,
+        "augmentation": augmentation,
+    }  # fmt: skip
+    history: list[dict] = []
+    if checkpoint and Path(checkpoint).exists():
+        history = _resume(checkpoint, settings, ann, optimizer, schedule, generator)
+    for epoch in range(len(history) + 1, epochs + 1):
+        started, loss_sum = time.perf_counter(), torch.zeros((), device=target)
+        correct = torch.zeros((), dtype=torch.int64, device=target)
+        order = torch.randperm(len(dataset), generator=generator).to(target).split(batch_size)
+        for rows in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
+            batch = augment(images[rows], augmentation, generator)
+            with precision(target):
+                logits = ann(batch.to(memory_format=torch.channels_last))
+                loss = F.cross_entropy(logits.float(), labels[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.detach() * len(rows)
+            correct += (logits.detach().argmax(1) == labels[rows]).sum()
+        row = {
+            "epoch": epoch,
+            "loss": float(loss_sum) / len(dataset),
+            "train_accuracy": int(correct) / len(dataset),
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        if not row["loss"] < float("inf"):
+            raise ValueError(f"the loss is {row['loss']} in epoch {epoch}: choose a smaller learning_rate")
+        if validation is not None:
+            row["accuracy"] = evaluate(ann, validation, torch.float32) / len(validation)
+        history.append(row)
+        if checkpoint:
+            _save(checkpoint, settings, ann, optimizer, schedule, generator, history)
+        if progress:
+            tqdm.write(" ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in row.items()))
+    ann.eval()
+    return history
+
+
+def _save(path, settings, ann, optimizer, schedule, generator, history) -> None:
+    tensors = {f"ann.{name}": tensor for name, tensor in ann.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    tensors["generator"] = generator.get_state()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = (bool, int, float, str, list, tuple, type(None))
+    cycle = {name: value for name, value in schedule.state_dict().items() if isinstance(value, plain)}
+    groups = [{k: v for k, v in group.items() if isinstance(v, plain)} for group in optimizer.param_groups]
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+    save_tensors(path, tensors, {"settings": settings, "history": history, "schedule": cycle, "groups": groups})
+
+
+def _resume(path, settings, ann, optimizer, schedule, generator) -> list[dict]:
+    tensors, metadata = load_tensors(path)
+    saved = metadata.get("settings", {})
+    differing = [name for name in settings if saved.get(name) != settings[name]]
+    if differing:
+        listed = ", ".join(f"{name}: {saved.get(name)!r} there, {settings[name]!r} here" for name in differing)
+        raise ValueError(f"{path} belongs to another training ({listed}); remove it or name another checkpoint")
+    ann.load_state_dict({n.removeprefix("ann."): t for n, t in tensors.items() if n.startswith("ann.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    groups = [g | new for g, new in zip(optimizer.state_dict()["param_groups"], metadata["groups"], strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for group in optimizer.param_groups:
+        group["betas"] = tuple(group["betas"])
+    schedule.load_state_dict(metadata["schedule"])
+    generator.set_state(tensors["generator"])
+    return list(metadata["history"])
+
+
+@torch.no_grad()
+def predict(ann: ANN, images: Tensor, dtype: torch.dtype = torch.float64, batch_size: int = 250) -> Tensor:
+    """Give the class of each uint8 image, int64 [N]; float64 on the CPU, or float32 where the network lies."""
+    if dtype == torch.float64:
+        ann = in_float64(ann)
+    mode, device = ann.training, ann.layers[0].norm.weight.device
+    ann.eval()
+    # NumPy promises the first of equal maxima; torch does not.
+    logits = torch.cat([ann(batch.to(device)).double().cpu() for batch in images.split(batch_size)])
+    ann.train(mode)
+    return torch.from_numpy(logits.numpy().argmax(1))
+
+
+def evaluate(ann: ANN, dataset: Dataset, dtype: torch.dtype = torch.float64) -> int:
+    """Give the number of images of a data set that the network classifies correctly."""
+    return int((predict(ann, dataset.images, dtype) == dataset.labels).sum())

@@ -1,0 +1,132 @@
+"""Thresholds in their three forms, for every kind of channel, and the network's file."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from networks import networks, random_ann, random_images
+
+from ann_snn_utils.artifacts import load_tensors, save_tensors
+from ann_snn_utils.convert import convert
+from ann_snn_utils.models import build_ann
+from ann_snn_utils.simulate import simulate
+from ann_snn_utils.snn import load_snn, save_snn
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks())
+def test_the_integer_table_is_the_rational_threshold_rounded_up_within_reach(ann):
+    snn, (layers, _) = convert(ann), oracle.layers_of(ann)
+    for index, (layer, raw) in enumerate(zip(snn.layers, layers, strict=True)):
+        n, unit = (1, 255) if index == 0 else (2**ann.spec.k, 1)
+        for channel, row in enumerate(layer.thresholds.tolist()):
+            lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
+            for level, theta in enumerate(row, 1):
+                _, value = oracle.threshold(raw, channel, level, n, unit)
+                assert theta == min(max(ceil(value), lowest), highest + 1)
+
+
+def one_neuron(gamma, beta, mean, variance, weight=1.0, k=0):
+    """A hidden neuron with one synapse of weight ±1 and the given batch norm, ε = 0."""
+    ann = build_ann("1-1", (1, 1, 1), 2, k=k)
+    norm = ann.layers[1].norm
+    norm.eps = 0.0
+    with torch.no_grad():
+        ann.layers[1].conv.parametrizations.weight.original.fill_(weight)
+        for parameter, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var),
+                                    (gamma, beta, mean, variance), strict=True):  # fmt: skip
+            parameter.fill_(value)
+    return ann.eval()
+
+
+def test_a_threshold_that_is_an_integer_is_kept_and_one_just_above_is_rounded_up():
+    assert convert(one_neuron(1, 0.5, 0, 1)).layers[1].thresholds[0, :3].tolist() == [0, 1, 2]
+    assert convert(one_neuron(1, 0.5 - 2**-24, 0, 1)).layers[1].thresholds[0, :3].tolist() == [1, 2, 3]
+
+
+def test_levels_lie_sigma_over_gamma_apart_and_scale_with_two_to_the_k():
+    # θ_j = (j − 1/2 − 2·0.25)·σ/γ + 2·1 with σ/γ = 3, k = 1
+    real = convert(one_neuron(2, 0.25, 1, 36, k=1), "float").layers[1].thresholds
+    assert real[0, :3].tolist() == [2.0, 5.0, 8.0]
+
+
+def test_a_negative_gamma_negates_the_channel():
+    layer = convert(one_neuron(-1, 0, -3, 1, weight=-1.0)).layers[1]
+    assert layer.weight.item() == 1 and layer.thresholds[0, 0].item() == 4  # θ_1 = 1/2 + 3
+
+
+def test_a_channel_with_gamma_zero_fires_its_constant_and_stops():
+    record = simulate(convert(one_neuron(0, 2.6, 5, 1)), torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
+    assert record.counts[1].item() == 3
+    assert simulate(convert(one_neuron(0, -1, 5, 1)), torch.zeros(1, 1, 1, 1, dtype=torch.uint8)).counts[1] == 0
+
+
+def test_published_rounding_moves_the_first_threshold_by_up_to_half_a_unit():
+    ann = one_neuron(2, 0.0, 1.4, 9)  # θ_1 = 0.75 + 1.4 = 2.15, step 1.5
+    assert convert(ann, "published").layers[1].thresholds[0, 0].item() == 2
+    assert convert(ann, "exact").layers[1].thresholds[0, 0].item() == 3
+    assert convert(ann, "float").layers[1].thresholds[0, 0].item() == pytest.approx(2.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(networks())
+def test_no_membrane_leaves_its_bounds(ann):
+    snn = convert(ann)
+    record = simulate(snn, random_images(1, ann.spec.in_shape), 12, trace=[0, 1])
+    for layer, membranes in zip(snn.layers, record.traces.membranes, strict=True):
+        extent = membranes.movedim(2, 0).flatten(1)
+        assert (extent.amin(1) >= layer.lowest).all() and (extent.amax(1) <= layer.highest).all()
+
+
+def test_full_precision_hidden_weights_have_no_exact_integer_form():
+    ann = build_ann("3C3-5", (1, 6, 6), 3, ternary=False, int8_ends=False)
+    with pytest.raises(ValueError, match=r"layer 1 \(5\) has full-precision weights.*thresholds='float'"):
+        convert(ann)
+    assert not convert(ann, "float").integer
+
+
+def test_full_precision_ends_keep_integer_hidden_layers():
+    snn = convert(build_ann("3C3-5-4", (1, 6, 6), 3, int8_ends=False))
+    assert snn.layers[0].weight.is_floating_point() and not snn.layers[1].thresholds.is_floating_point()
+
+
+@pytest.mark.parametrize("symbol", ["γ", "β", "μ", "var"])
+def test_a_value_that_is_not_finite_is_named(symbol):
+    ann = random_ann()
+    norm = ann.layers[1].norm
+    parts = {"γ": norm.weight.data, "β": norm.bias.data, "μ": norm.running_mean, "var": norm.running_var}
+    parts[symbol][2] = float("nan")
+    with pytest.raises(ValueError, match=rf"layer 1 \(P2\): {symbol} of channel 2 is nan"):
+        convert(ann)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="thresholds='integer'"):
+        convert(random_ann(), "integer")
+    with pytest.raises(ValueError, match="full precision"):
+        convert(build_ann("3C3-5", (1, 6, 6), 3, quantized=False))
+
+
+@pytest.mark.parametrize("form", ["exact", "published", "float"])
+def test_a_network_comes_back_from_its_file_as_it_was(tmp_path, form):
+    snn = convert(random_ann(3, k=1), form)
+    save_snn(snn, tmp_path / "snn.safetensors", note="x")
+    loaded = load_snn(tmp_path / "snn.safetensors")
+    assert loaded.spec == snn.spec and loaded.thresholds == form and loaded.metadata["note"] == "x"
+    images = random_images(3, (1, 8, 8))
+    assert torch.equal(simulate(loaded, images, 9).logits, simulate(snn, images, 9).logits)
+
+
+def test_a_file_with_a_real_number_in_an_integer_network_is_refused(tmp_path):
+    path = tmp_path / "snn.safetensors"
+    save_snn(convert(random_ann()), path)
+    assert all(not t.is_floating_point() for t in load_tensors(path)[0].values())
+    tensors, metadata = load_tensors(path)
+    tensors["layers.1.thresholds"] = tensors["layers.1.thresholds"].float()
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ValueError, match="layers.1.thresholds are torch.float32, not integers"):
+        load_snn(path)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ann_snn_utils.artifacts import ROOT
+from ann_snn_utils.data import Dataset, load_dataset
+
+
+def small(count: int = 20, classes: int = 3) -> Dataset:
+    images = torch.arange(count, dtype=torch.uint8).reshape(count, 1, 1, 1)
+    labels = torch.arange(count) ** 2 % classes
+    return Dataset("small", "test", images, labels, tuple("abcdefgh"[:classes]))
+
+
+def test_digits_are_split_1437_to_360_with_every_class_in_its_share():
+    train, test = load_dataset("digits", "train"), load_dataset("digits")
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.in_shape == test.in_shape == (1, 28, 28)
+    assert train.images.dtype == torch.uint8 and train.labels.dtype == torch.int64
+    assert train.classes == tuple("0123456789")
+    assert test.labels.bincount().tolist() == pytest.approx([36] * 10, abs=1)
+
+
+def test_digits_of_the_two_splits_are_all_scans_and_each_once():
+    from sklearn.datasets import load_digits
+
+    parts = [load_dataset("digits", split, size=8).images[:, 0] for split in ("train", "test")]
+    expected = (load_digits().images * 255 / 16 + 0.5).astype(np.uint8)
+    assert sorted(map(bytes, torch.cat(parts).numpy())) == sorted(map(bytes, expected))
+
+
+def test_digits_do_not_depend_on_the_users_seed():
+    np.random.seed(1)
+    torch.manual_seed(1)
+    first = load_dataset("digits", limit=50)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    second = load_dataset("digits", limit=50)
+    assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+
+
+@pytest.mark.parametrize("size", [28, 13, (8, 20)])
+def test_digits_are_resized_as_bilinear_interpolation_says(size):
+    scans = load_dataset("digits", size=8)
+    resized = load_dataset("digits", size=size)
+    height, width = (size, size) if isinstance(size, int) else size
+    expected = torch.nn.functional.interpolate(scans.images.double(), (height, width), mode="bilinear")
+    assert resized.in_shape == (1, height, width)
+    # The scans above are already rounded to whole grey values, hence half a unit more than rounding.
+    assert (resized.images - expected).abs().max() <= 1.0
+
+
+def test_a_limit_takes_classes_evenly_and_a_smaller_one_is_a_prefix_of_a_larger_one():
+    few, many = load_dataset("digits", limit=25), load_dataset("digits", limit=100)
+    assert torch.equal(many.images[:25], few.images)
+    assert many.labels.bincount().tolist() == [10] * 10
+    assert sorted(few.labels.bincount().tolist()) == [2] * 5 + [3] * 5
+
+
+def test_a_limit_beyond_the_set_keeps_every_sample_once():
+    everything = load_dataset("digits", limit=10**6)
+    assert len(everything) == 360
+    assert len({bytes(image.numpy()) for image in everything.images}) == 360
+
+
+def test_a_subset_of_a_set_with_unequal_classes_takes_what_there_is():
+    dataset = Dataset("x", "test", torch.zeros(7, 1, 1, 1, dtype=torch.uint8),
+                      torch.tensor([0, 0, 0, 0, 1, 2, 2]), ("a", "b", "c"))
+    assert dataset.subset(5).labels.tolist() == [0, 1, 2, 0, 2]
+    assert dataset.subset(7).labels.bincount().tolist() == [4, 1, 2]
+
+
+@pytest.mark.parametrize("form", [list, np.array, lambda indices: torch.tensor(indices, dtype=torch.int32)])
+def test_a_subset_by_indices_keeps_their_order(form):
+    dataset = small()
+    part = dataset.subset(form([3, 1, 3]))
+    assert part.images.flatten().tolist() == [3, 1, 3]
+    assert torch.equal(part.labels, dataset.labels[[3, 1, 3]])
+    assert (part.name, part.split, part.classes) == ("small", "test", dataset.classes)
+
+
+@pytest.mark.parametrize("samples", [0, -1, 21, [], [20], [-1], [0.5], [True, False], [[1]], True])
+def test_a_subset_that_does_not_exist_is_refused(samples):
+    with pytest.raises(ValueError, match="choose|indices"):
+        small().subset(samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.zeros(4, 1, 2, 2)}, "float32"),
+        ({"images": torch.zeros(4, 2, 2, dtype=torch.uint8)}, r"\[4, 2, 2\]"),
+        ({"images": torch.zeros(3, 1, 2, 2, dtype=torch.uint8)}, "3 images but 4 labels"),
+        ({"labels": torch.zeros(4)}, "labels are torch.float32"),
+        ({"labels": torch.tensor([0, 1, 2, 0])}, "label 2 of sample 2 is not one of 0…1"),
+        ({"labels": torch.tensor([0, 1, 0, -1])}, "label -1 of sample 3"),
+        ({"classes": ("a",), "labels": torch.zeros(4, dtype=torch.int64)}, "1 class"),
+        ({"images": torch.zeros(0, 1, 2, 2, dtype=torch.uint8), "labels": torch.zeros(0, dtype=torch.int64)},
+         "empty"),
+        ({"images": torch.zeros(4, 1, 0, 2, dtype=torch.uint8)}, "empty"),
+    ],
+)
+def test_images_and_labels_that_do_not_agree_are_refused(change, message):
+    good = {"images": torch.zeros(4, 1, 2, 2, dtype=torch.uint8), "labels": torch.tensor([0, 1, 0, 1]),
+            "classes": ("a", "b")}
+    Dataset("x", "test", **good)
+    with pytest.raises(ValueError, match=message):
+        Dataset("x", "test", **(good | change))
+
+
+@pytest.mark.parametrize("name", ["minst", "", "a" * 5000, "no/such/folder", "a\0b", None, 3])
+def test_an_unknown_name_is_answered_with_the_known_ones(name):
+    with pytest.raises(ValueError, match="digits, mnist, fashion_mnist, cifar10"):
+        load_dataset(name)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("split", "validation"), ("limit", 0), ("limit", 1.5), ("limit", True), ("size", 0), ("size", 5000),
+     ("size", (8, 8, 8)), ("size", "28"), ("size", (8, 1.0)), ("size", True)],
+)
+def test_an_argument_out_of_range_is_named_with_its_value(argument, value):
+    with pytest.raises(ValueError, match=re.escape(f"{argument}={value!r}")):
+        load_dataset("digits", **{argument: value})
+
+
+def test_a_data_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="file is not a folder"):
+        load_dataset("mnist", root=tmp_path / "file")
+
+
+def test_a_relative_data_root_is_looked_up_in_the_repository_too(tmp_path, monkeypatch):
+    import torchvision
+
+    def offline(self):
+        raise RuntimeError("offline")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANN_SNN_DATA", "ann_snn_utils")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(ROOT / "ann_snn_utils" / "MNIST"))):
+        load_dataset("mnist")
+
+
+def real_mnist() -> Path:
+    root = Path(os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw")
+    if not (root / "MNIST" / "raw").is_dir():
+        pytest.skip("MNIST is not in $ANN_SNN_DATA or data/raw")
+    return root
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 60000), ("test", 10000)])
+def test_real_mnist_is_what_torchvision_reads(split, count):
+    import torchvision
+
+    root = real_mnist()
+    before = sorted(root.iterdir())
+    dataset = load_dataset("mnist", split, root=root)
+    expected = torchvision.datasets.MNIST(root, train=split == "train")
+    assert len(dataset) == count and dataset.in_shape == (1, 28, 28)
+    assert torch.equal(dataset.images[:, 0], expected.data)
+    assert torch.equal(dataset.labels, expected.targets)
+    assert sorted(root.iterdir()) == before

@@ -1,0 +1,115 @@
+"""The comparison of settled counts with integer codes: zero where it must be, and able to find a difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import networks, random_ann, random_images
+
+from ann_snn_utils.convert import convert
+from ann_snn_utils.data import Dataset
+from ann_snn_utils.metrics import check_equivalence
+from ann_snn_utils.models import codes
+from ann_snn_utils.simulate import simulate
+from ann_snn_utils.snn import SNN
+
+
+def tampered(snn: SNN, layer: int, channel: int) -> SNN:
+    """The network with the first threshold of one channel moved out of reach."""
+    table = snn.layers[layer].thresholds.clone()
+    table[channel] = snn.layers[layer].highest[channel] + 1
+    layers = list(snn.layers)
+    layers[layer] = replace(layers[layer], thresholds=table)
+    return replace(snn, layers=tuple(layers))
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks(), st.integers(0, 1000), st.integers(1, 5))
+def test_exact_networks_are_exact_in_any_batch_size(ann, seed, batch_size):
+    images = random_images(seed, ann.spec.in_shape, samples=5)
+    snn = convert(ann, max_levels=512)
+    result = check_equivalence(ann, snn, images, batch_size=batch_size)
+    assert result.exact and not any(result.mismatches) and result.examples == ()
+    assert result.samples == 5
+    assert result.neurons == tuple(5 * layer.neurons for layer in snn.layers)
+    assert torch.equal(result.settled_at, simulate(snn, images).settled_at)
+
+
+def test_every_mismatch_is_counted_and_the_examples_can_be_looked_up():
+    ann, images = random_ann(3), random_images(3, (1, 8, 8), samples=10)
+    expected, _ = codes(ann, images)
+    channel = int((expected[2] != 0).sum((0, 2, 3)).argmax())
+    snn = tampered(convert(ann), 2, channel)
+    settled = simulate(snn, images).counts
+    result = check_equivalence(ann, snn, images, batch_size=4)
+    assert not result.exact
+    assert result.mismatches == tuple(int((a != b).sum()) for a, b in zip(expected, settled, strict=True))
+    assert result.mismatches[:2] == (0, 0)
+    assert result.mismatches[2] == int((expected[2][:, channel] != 0).sum()) > 3
+    first = [example for example in result.examples if example.layer == 2]
+    assert len(first) == 3 and {example.channel for example in first} == {channel}
+    for example in result.examples:
+        place = (example.sample, example.channel, example.y, example.x)
+        assert example.name == snn.layers[example.layer].name
+        assert example.code == expected[example.layer][place] != example.count == settled[example.layer][place]
+    assert result.examples == check_equivalence(ann, snn, images, batch_size=1).examples
+
+
+def test_examples_in_a_later_batch_name_the_sample_of_the_whole_set():
+    ann, image = random_ann(3), random_images(3, (1, 8, 8), samples=1)
+    code = codes(ann, image)[0][-1].flatten()
+    snn = tampered(convert(ann), 3, channel=int(code.argmax()))
+    result = check_equivalence(ann, snn, image.repeat(5, 1, 1, 1), batch_size=1)
+    assert [example.sample for example in result.examples] == [0, 1, 2]
+    assert result.mismatches == (0, 0, 0, 5) and result.neurons[3] == 25
+
+
+def test_prediction_mismatches_alone_are_not_exact():
+    ann, images = random_ann(5), random_images(5, (1, 8, 8), samples=12)
+    snn = convert(ann)
+    reversed_classes = replace(snn, classifier=snn.classifier.flip(0).contiguous())
+    expected = codes(ann, images)[1].argmax(1)
+    wrong = (simulate(reversed_classes, images).predictions[-1] != expected).sum()
+    result = check_equivalence(ann, reversed_classes, images)
+    assert result.prediction_mismatches == wrong > 0
+    assert not any(result.mismatches) and not result.exact
+
+
+def test_real_thresholds_agree_and_published_ones_are_measured():
+    ann, images = random_ann(8), random_images(8, (1, 8, 8), samples=10)
+    assert check_equivalence(ann, convert(ann, "float"), images).exact
+    published = check_equivalence(ann, convert(ann, "published"), images)
+    assert published.mismatches[0] == 0 and sum(published.mismatches) > 0 and not published.exact
+
+
+def test_a_dataset_is_taken_as_its_images():
+    ann, images = random_ann(3), random_images(3, (1, 8, 8), samples=4)
+    dataset = Dataset("drawn", "test", images, torch.zeros(4, dtype=torch.int64), ("a", "b", "c"))
+    assert check_equivalence(ann, convert(ann), dataset).samples == 4
+
+
+def test_networks_that_do_not_belong_together_are_named():
+    with pytest.raises(ValueError, match="k 0 ≠ 1.*convert this ANN"):
+        check_equivalence(random_ann(), convert(random_ann(k=1)), random_images(0, (1, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 1, 9, 9, dtype=torch.uint8), r"\(1, 1, 9, 9\)"),
+        (torch.zeros(1, 1, 8, 8), "float32"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), "N ≥ 1"),
+    ],
+)
+def test_images_of_the_wrong_kind_are_named(images, message):
+    with pytest.raises(ValueError, match=message):
+        check_equivalence(random_ann(), convert(random_ann()), images)
+
+
+def test_a_batch_size_of_zero_is_refused():
+    with pytest.raises(ValueError, match="batch_size=0"):
+        check_equivalence(random_ann(), convert(random_ann()), random_images(0, (1, 8, 8)), batch_size=0)

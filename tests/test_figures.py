@@ -1,0 +1,325 @@
+"""Figures show the numbers they were given, in one template, with axes that say what they measure."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+from networks import random_ann, random_images
+from PIL import Image
+
+from ann_snn_utils import figures
+from ann_snn_utils.convert import convert
+from ann_snn_utils.simulate import simulate
+
+HISTORY = [
+    {"epoch": 1, "loss": 2.5, "train_accuracy": 0.25, "accuracy": 0.5},
+    {"epoch": 2, "loss": 1.0, "train_accuracy": 0.75},
+]
+POINTS = [
+    {"name": "a", "accuracy": 0.9, "energy": 2000.0},
+    {"name": "b", "accuracy": 0.8, "energy": 3000.0},
+    {"name": "c", "accuracy": 0.95, "energy": 4000.0, "group": "k = 1"},
+]
+
+
+def snn(form: str = "exact"):
+    return convert(random_ann(3, clip=2), form)
+
+
+def record():
+    return simulate(
+        snn(), random_images(3, (1, 8, 8), samples=4), 6, labels=torch.arange(4) % 3, trace=[0, 2]
+    )
+
+
+def everything() -> dict[str, go.Figure]:
+    run = record()
+    layer, names = snn().layers[2], run.layer_names
+    mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
+    trace = run.traces
+    return {
+        "training_curves": figures.training_curves(HISTORY),
+        "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
+        "activation_staircase": figures.activation_staircase([0, 2], clip=1),
+        "sample_images": figures.sample_images(random_images(0, (3, 8, 8), 12), torch.zeros(12), ["x"], 11),
+        "threshold_staircase": figures.threshold_staircase(
+            layer, [0, 2], snn("float").layers[2], snn("published").layers[2]
+        ),
+        "mismatch_bars": figures.mismatch_bars(mismatches, names, run.neurons),
+        "mismatch_table": figures.mismatch_table(mismatches, names, run.neurons),
+        "bit_widths": figures.bit_widths({"membrane": [17, 9, 9, 8], "count": [3, 2, 2, 2]}, names),
+        "accuracy_over_time": figures.accuracy_over_time({"exact": [0.1, 0.9]}, 0.95, run.pending, names),
+        "spikes_over_time": figures.spikes_over_time(run),
+        "settling_histogram": figures.settling_histogram(run.settled_at, run.time_steps),
+        "operations_bars": figures.operations_bars(names, run.sops[0], run.effective_sops[0], [9] * 4),
+        "energy_bars": figures.energy_bars({"SNN": {"hidden": 5.0, "encoder": 2.0}, "ANN": {"hidden": 50.0}}),
+        "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
+        "accuracy_vs_energy": figures.accuracy_vs_energy(POINTS),
+        "seed_spread": figures.seed_spread({"one": [0.5], "three": [0.25, 0.5, 0.75]}, {"three": 0.6}),
+        "neuron_trace": figures.neuron_trace([1, 5, 2], [0, 1, -1], [3, 6], 0, 3),
+        "spike_maps": figures.spike_maps(trace, names, 2),
+        "spike_maps_counts": figures.spike_maps(trace, names, 2, 1, "counts"),
+        "raster": figures.raster(trace, names, 0, 3),
+        "class_scores": figures.class_scores(run.logits[1, 0], ["a", "b", "c"], 1, 2),
+    }
+
+
+@pytest.fixture(scope="module")
+def all_figures():
+    return everything()
+
+
+def trace_named(figure: go.Figure, name: str):
+    (found,) = [trace for trace in figure.data if trace.name == name]
+    return found
+
+
+def test_every_public_function_is_drawn_here(all_figures):
+    drawn = {name.removesuffix("_counts") for name in all_figures}
+    other = ("mosaic", "mosaic_position", "redraw", "Drawing", "PALETTE", "TEMPLATE")
+    assert drawn == {n for n in figures.__all__ if n not in other and not n.endswith("_drawing")}
+
+
+@pytest.mark.parametrize("name", sorted(everything()))
+def test_every_figure_renders_to_json_in_the_house_template(all_figures, name):
+    figure = all_figures[name]
+    layout = json.loads(figure.to_json())["layout"]
+    assert layout["template"]["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+    assert layout["title"]["text"] and layout["height"] >= 150 and "width" not in layout
+
+
+@pytest.mark.parametrize("name", sorted(everything()))
+def test_no_coordinate_is_nan(all_figures, name):
+    for trace in all_figures[name].data:
+        for axis in ("x", "y"):
+            values = getattr(trace, axis, None)
+            numbers = [
+                v for v in (values if values is not None else []) if not isinstance(v, (str, type(None)))
+            ]
+            assert np.isfinite(np.asarray(numbers, dtype=np.float64)).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(everything()) - {"mismatch_table", "sample_images"}))
+def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, name):
+    layout = all_figures[name].layout.to_plotly_json()
+    for kind in "xy":
+        axes = [v for k, v in layout.items() if k.startswith(f"{kind}axis") and v.get("showticklabels", True)]
+        titles = [axis["title"]["text"] for axis in axes if axis.get("title", {}).get("text")]
+        assert (
+            titles
+            or not axes
+            or name == "seed_spread"
+            and kind == "y"
+            or name == "energy_bars"
+            and kind == "y"
+        )
+
+
+def test_training_curves_show_loss_and_percent_and_skip_epochs_without_validation():
+    figure = figures.training_curves(HISTORY)
+    assert list(trace_named(figure, "training loss").y) == [2.5, 1.0]
+    assert list(trace_named(figure, "training accuracy").y) == [25.0, 75.0]
+    assert list(trace_named(figure, "validation accuracy").x) == [1]
+    with pytest.raises(ValueError, match="history is empty"):
+        figures.training_curves([])
+
+
+def test_weight_histogram_gives_the_share_of_each_ternary_value():
+    # mean |w| = 1, so the threshold is 0.7: one of five becomes −1, three become 0, one becomes +1.
+    figure = figures.weight_histogram({"layer": np.array([-2.0, 0.5, 0.5, 0.0, 2.0])})
+    assert figure.layout.annotations[0].text == "layer: 20 / 60 / 20 %"
+    for name, total in (("−1", 20), ("0", 60), ("+1", 20)):
+        assert sum(trace_named(figure, name).y) == pytest.approx(total)
+
+
+def test_activation_staircase_jumps_at_half_steps_up_to_the_clip():
+    figure = figures.activation_staircase(1, clip=1)
+    stairs = trace_named(figure, "k = 1: steps of 1/2")
+    assert list(stairs.x) == [-1, 0.25, 0.25, 0.75, 0.75, 2]
+    assert list(stairs.y) == [0, 0, 0.5, 0.5, 1, 1]
+
+
+def test_sample_images_hold_the_pixels_and_the_class_names():
+    images = random_images(1, (1, 6, 6), 3)
+    figure = figures.sample_images(images, [2, 0, 1], ["zero", "one", "two"], n=2)
+    assert [note.text for note in figure.layout.annotations] == ["two", "zero"]
+    png = base64.b64decode(figure.data[0].source.split(",")[1])
+    sheet = np.asarray(Image.open(io.BytesIO(png)))
+    assert np.array_equal(sheet[:6, :6, 0], images[0, 0].numpy())
+    assert np.array_equal(sheet[:6, 7:13, 2], images[1, 0].numpy())
+
+
+def test_threshold_staircase_counts_the_thresholds_that_the_membrane_has_reached():
+    layer = snn().layers[2]
+    figure = figures.threshold_staircase(layer, [1])
+    x, y = (np.asarray(v) for v in (figure.data[0].x, figure.data[0].y))
+    table = layer.thresholds[1].numpy()
+    for u in range(int(x[0]), int(x[-1]) + 1):
+        assert y[x <= u][-1] == (table <= u).sum()
+
+
+def test_mismatch_bars_are_percent_of_the_codes_and_the_table_adds_them_up():
+    wrong, names, neurons = {"published": [0, 5]}, ["3C3", "3C3"], [10, 40]
+    bars = figures.mismatch_bars(wrong, names, neurons).data[0]
+    assert list(bars.x) == ["0 · 3C3", "1 · 3C3"] and list(bars.y) == [0.0, 12.5]
+    cells = figures.mismatch_table(wrong, names, neurons).data[0].cells.values
+    assert [list(column) for column in cells] == [
+        ["0 · 3C3", "1 · 3C3", "total"], ["10", "40", "50"], ["0", "5", "5"]
+    ]  # fmt: skip
+
+
+def test_bit_widths_are_the_bits():
+    figure = figures.bit_widths({"membrane": [17, 9]}, ["a", "b"])
+    assert list(figure.data[0].y) == [17, 9] and list(figure.data[0].text) == ["17", "9"]
+
+
+def test_accuracy_is_in_percent_beside_the_ann_and_the_pending_neurons():
+    pending = np.array([[5, 3], [1, 0]])
+    figure = figures.accuracy_over_time({"exact": [0.5, 0.75]}, 0.8, pending, ["a", "b"])
+    assert list(trace_named(figure, "exact").x) == [1, 2]
+    assert list(trace_named(figure, "exact").y) == [50, 75]
+    assert list(trace_named(figure, "quantized ANN").y) == [80, 80]
+    assert list(trace_named(figure, "0 · a").y) == [5, 1] and list(trace_named(figure, "1 · b").y) == [3, 0]
+    assert figure.layout.yaxis.range[0] <= 48
+
+
+def test_spikes_over_time_draw_negative_spikes_below_zero_per_image():
+    run = record()
+    figure = figures.spikes_over_time(run)
+    depth = len(run.layer_names)
+    for layer in range(depth):
+        assert np.array_equal(figure.data[layer].y, run.positive[:, layer] / 4)
+        assert np.array_equal(figure.data[depth + layer].y, -run.negative[:, layer] / 4)
+
+
+def test_settling_histogram_counts_samples_and_those_not_yet_silent():
+    figure = figures.settling_histogram([2, 2, 0, 4], 4)
+    assert list(figure.data[0].y) == [0, 2, 0, 1] and list(figure.data[1].y) == [1]
+    assert list(figure.data[0].customdata) == [0, 50, 50, 75]
+
+
+def test_operations_and_energy_bars_hold_the_numbers_in_a_readable_unit():
+    bars = figures.operations_bars(["a", "b"], [0, 3], [0, 2], [7, 9])
+    assert [list(trace.y) for trace in bars.data] == [[7, 9], [0, 3], [0, 2]]
+    energy = figures.energy_bars({"SNN": {"hidden": 500.0}, "ANN": {"hidden": 4000.0, "encoder": 1000.0}})
+    assert dict(zip(energy.data[0].y, energy.data[0].x, strict=True)) == {"SNN": 0.5, "ANN": 4.0}
+    assert "nJ" in energy.layout.xaxis.title.text
+    assert list(energy.data[-1].text) == [" 5 nJ", " 0.5 nJ"]
+
+
+def test_robustness_draws_a_line_for_each_name():
+    figure = figures.robustness([0, 0.2], {"T = 2": [0.9, 0.5], "T = 4": [1, 0.8]}, "spikes lost")
+    assert list(trace_named(figure, "T = 4").y) == [100, 80] and list(figure.data[0].x) == [0, 0.2]
+    assert figure.layout.xaxis.title.text == "spikes lost"
+
+
+def test_the_front_leaves_out_points_that_another_beats_in_both():
+    figure = figures.accuracy_vs_energy(POINTS)
+    front = trace_named(figure, "best for its energy")
+    assert list(front.x) == [2, 4] and list(front.y) == [90, 95]
+    assert list(trace_named(figure, "runs").x) == [2, 3] and list(trace_named(figure, "k = 1").y) == [95]
+
+
+def test_seed_spread_shows_every_seed_its_mean_and_sample_deviation():
+    figure = figures.seed_spread({"three": [0.25, 0.5, 0.75], "one": [0.5]}, {"three": 0.6, "other": 0.1})
+    assert sorted(trace_named(figure, "one seed").x) == [25, 50, 50, 75]
+    mean = trace_named(figure, "mean ± standard deviation")
+    assert (
+        list(mean.y) == ["one", "three"] and list(mean.x) == [50, 50] and list(mean.error_x.array) == [0, 25]
+    )
+    assert list(trace_named(figure, "published").x) == [60]
+
+
+def neuron(**arguments) -> go.Figure:
+    # Counts: 0, 1, 2, 1; the membrane falls below θ_2 = 6 in the last step.
+    return figures.neuron_trace([1, 5, 7, 5], [0, 1, 1, -1], [3, 6], 1, 4, **arguments)
+
+
+def test_the_thresholds_stand_around_the_count_that_the_neuron_had_before_the_step():
+    figure = neuron()
+    upper = trace_named(figure, "θ<sub>n+1</sub>: at or above, +1")
+    lower = trace_named(figure, "θ<sub>n</sub>: below, −1")
+    assert list(upper.x) == [0.5, 1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5]
+    assert list(upper.y) == [3, 3, 3, 3, 6, 6, None, None]
+    assert list(lower.y) == [None, None, None, None, 3, 3, 6, 6]
+
+
+def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence():
+    figure = neuron()
+    assert list(trace_named(figure, "membrane U").y) == [1, 5, 7, 5]
+    assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [
+        4
+    ]
+    assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
+    assert list(trace_named(figure, "ANN's code").y) == [1, 1]
+    assert list(trace_named(figure, "sample silent from here").x) == [4]
+
+
+def test_until_cuts_the_lines_and_keeps_the_axes():
+    whole, cut = neuron(), neuron(until=2)
+    assert list(trace_named(cut, "membrane U").y) == [1, 5] and not len(trace_named(cut, "spike −1").x)
+    assert len(trace_named(cut, "sample silent from here").x) == 0
+    assert cut.layout.yaxis.range == whole.layout.yaxis.range and cut.layout.xaxis.range == (0.5, 4.5)
+
+
+def test_the_encoders_threshold_climbs_by_itself_and_ends_with_its_table():
+    figure = figures.neuron_trace([5, 5, 5], [1, 0, 0], [3, 6], encoder=True)
+    assert list(trace_named(figure, "θ<sub>t</sub>: climbs with time").y) == [3, 3, 6, 6, None, None]
+    assert set(trace_named(figure, "θ<sub>n</sub>: below, −1").y) == {None}
+
+
+def test_a_threshold_that_is_never_reached_does_not_flatten_the_membrane():
+    figure = figures.neuron_trace([1, 5, 2], [0, 0, 0], [10**6])
+    assert figure.layout.yaxis.range[1] < 20
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4), (7, 1, 1), (1, 2, 2), (64, 4, 4)])
+def test_a_mosaic_shows_every_neuron_once_and_knows_its_place(shape):
+    values = np.arange(np.prod(shape)).reshape(shape)
+    sheet = figures.mosaic(values)
+    seen = {}
+    for row, column in np.ndindex(*sheet.shape):
+        place = figures.mosaic_position(row, column, shape)
+        assert (place is None) == np.isnan(sheet[row, column])
+        if place:
+            seen[place] = int(sheet[row, column])
+    assert seen == {place: int(values[place]) for place in np.ndindex(*shape)}
+
+
+def test_spike_maps_show_the_spikes_of_the_step_or_the_counts_so_far():
+    run = record()
+    fired = run.traces.spikes[1][:, 1].numpy()
+    now = figures.spike_maps(run.traces, run.layer_names, 3, sample=1).data[1].z
+    so_far = figures.spike_maps(run.traces, run.layer_names, 3, sample=1, show="counts").data[1].z
+    assert np.array_equal(now, figures.mosaic(fired[2]), equal_nan=True)
+    assert np.array_equal(so_far, figures.mosaic(fired[:3].sum(0)), equal_nan=True)
+
+
+def test_a_map_outside_the_run_or_of_another_kind_is_refused():
+    run = record()
+    with pytest.raises(ValueError, match="step=7: the run has steps 1 to 6"):
+        figures.spike_maps(run.traces, run.layer_names, 7)
+    with pytest.raises(ValueError, match="show='votes'"):
+        figures.spike_maps(run.traces, run.layer_names, 1, show="votes")
+
+
+def test_the_raster_holds_every_spike_up_to_the_step_when_all_neurons_fit():
+    run = record()
+    figure = figures.raster(run.traces, run.layer_names, sample=1, step=3, neurons_per_layer=10**6)
+    for sign, name in ((1, "spike +1"), (-1, "spike −1")):
+        expected = [(layer[:3, 1] == sign).sum((1, 2, 3)).tolist() for layer in run.traces.spikes]
+        steps = np.asarray(trace_named(figure, name).x, dtype=np.int64)
+        assert np.bincount(steps, minlength=4)[1:].tolist() == np.sum(expected, axis=0).tolist()
+
+
+def test_class_scores_name_the_prediction_and_its_margin():
+    figure = figures.class_scores(np.array([4, 9, 9]), ["a", "b", "c"], label=2, step=3)
+    assert list(figure.data[0].y) == [4, 9, 9]
+    assert figure.layout.title.text == "Class scores after step 3: “b”, margin 0"
+    assert list(figure.data[0].marker.line.width) == [0, 0, 3] and "true: c" in figure.layout.xaxis.title.text

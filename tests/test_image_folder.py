@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ann_snn_utils import image_file, image_folder
+from ann_snn_utils.data import load_dataset
+from ann_snn_utils.image_file import read_pixels
+
+GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ANN_SNN_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Images a, b (cat) and c (dog) to train with, d (cat) and e (dog) to test with; their greys differ."""
+    root = tmp_path / "pets"
+    for value, name in enumerate(["train/cat/a.png", "train/cat/b.png", "train/dog/c.png",
+                                  "test/cat/d.png", "test/dog/e.png"]):
+        save(root / name, GREY + value)
+    return root
+
+
+def save(path: Path, pixels: np.ndarray | Image.Image, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **options)
+    return path
+
+
+def refuse(folder: Path, *parts: str, error: type[Exception] = ValueError) -> None:
+    """Loading fails, the message holds every part, and nothing is left in the cache."""
+    with pytest.raises(error) as raised:
+        load_dataset(folder)
+    for part in parts:
+        assert part in str(raised.value)
+    cache = Path(os.environ["ANN_SNN_CACHE"])
+    assert not cache.exists() or os.listdir(cache) == []
+
+
+def test_images_labels_and_classes_come_from_the_folders(folder):
+    train, test = load_dataset(folder, "train"), load_dataset(str(folder))
+    assert (train.name, train.classes) == ("pets", ("cat", "dog"))
+    assert train.labels.tolist() == [0, 0, 1] and test.labels.tolist() == [0, 1]
+    assert train.in_shape == (1, 6, 8)
+    expected = [GREY, GREY + 1, GREY + 2]
+    assert torch.equal(train.images[:, 0], torch.from_numpy(np.stack(expected)))
+    assert torch.equal(test.images[1, 0], torch.from_numpy(GREY + 4))
+
+
+def test_a_relative_path_is_looked_up_in_the_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert load_dataset("pets").name == "pets"
+    monkeypatch.chdir(folder)
+    assert load_dataset(".").name == "pets"
+
+
+def test_one_colour_image_in_either_split_makes_all_images_rgb(folder):
+    save(folder / "test/dog/f.png", COLOUR)
+    train, test = load_dataset(folder, "train"), load_dataset(folder, "test")
+    assert train.in_shape == test.in_shape == (3, 6, 8)
+    assert torch.equal(train.images[0], torch.from_numpy(GREY).expand(3, 6, 8))
+    assert torch.equal(test.images[2], torch.from_numpy(COLOUR).permute(2, 0, 1))
+
+
+def test_images_take_the_size_of_the_first_training_image_or_the_requested_one(folder):
+    large = Image.fromarray(np.kron(GREY, np.ones((4, 4), dtype=np.uint8)))
+    save(folder / "test/cat/d.png", large)
+    expected = np.asarray(large.resize((8, 6), Image.Resampling.BILINEAR))
+    test = load_dataset(folder)
+    assert test.in_shape == (1, 6, 8)
+    assert torch.equal(test.images[0, 0], torch.tensor(expected))
+    assert load_dataset(folder, size=5).in_shape == (1, 5, 5)
+    assert load_dataset(folder, size=(3, 7)).in_shape == (1, 3, 7)
+
+
+def test_a_camera_turn_is_undone(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(folder / "train/cat/a.png", np.rot90(GREY), exif=exif)
+    train = load_dataset(folder, "train")
+    assert train.in_shape == (1, 6, 8)
+    assert torch.equal(train.images[0, 0], torch.from_numpy(GREY))
+
+
+def test_decimal_class_names_are_in_order_of_their_value(tmp_path):
+    for split in ("train", "test"):
+        for name in ("10", "9", "2"):
+            save(tmp_path / "n" / split / name / "a.png", GREY)
+    assert load_dataset(tmp_path / "n").classes == ("2", "9", "10")
+
+
+def test_hidden_files_and_files_beside_the_classes_are_ignored(folder):
+    (folder / "README").write_text("x")
+    (folder / "train" / "labels.csv").write_text("x")
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    (folder / "train" / "cat" / ".DS_Store").write_text("x")
+    (folder / "train" / "cat" / "Thumbs.db").write_text("x")
+    assert len(load_dataset(folder, "train")) == 3
+
+
+def pixels_of(path: Path, channels: int = 1) -> list[int]:
+    return read_pixels(path, channels, 1, 3).reshape(channels, 3).T.squeeze().tolist()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name):
+    path = save(tmp_path / name, np.array([[0, 32896, 65535]], dtype=np.uint16))
+    assert pixels_of(path) == [0, 128, 255]
+
+
+def test_more_than_16_bits_are_refused(folder):
+    save(folder / "train/cat/a.tif", np.array([[0, 1, 70000]], dtype=np.int32))
+    refuse(folder, "train/cat/a.tif", "16 bits")
+    (folder / "train/cat/a.tif").unlink()
+    save(folder / "train/cat/b.tif", np.array([[0, 1, 0.5]], dtype=np.float32))
+    refuse(folder, "train/cat/b.tif", "mode 'F'")
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    path = save(tmp_path / "a.tif", Image.new("CMYK", (3, 1), (255, 0, 0, 0)))
+    assert image_file.in_colour(path)
+    assert pixels_of(path, 3) == [[0, 255, 255]] * 3
+
+
+@pytest.mark.parametrize(("mode", "colour", "expected"), [
+    ("1", 1, [255]), ("LA", (70, 0), [70]), ("RGBA", (10, 20, 30, 0), [10, 20, 30]), ("P", 0, [0, 0, 0]),
+])
+def test_other_modes_become_grey_or_rgb(tmp_path, mode, colour, expected):
+    path = save(tmp_path / "a.png", Image.new(mode, (3, 1), colour))
+    assert image_file.in_colour(path) == (len(expected) == 3)
+    assert read_pixels(path, len(expected), 1, 3)[:, 0, 0].tolist() == expected
+
+
+def test_a_path_that_is_missing_or_lacks_a_split_is_named(folder):
+    shutil.rmtree(folder / "test")
+    refuse(folder, str(folder), "has no test/ folder", error=FileNotFoundError)
+    (folder / "train").rename(folder / "training")
+    refuse(folder, "has no train/ folder", error=FileNotFoundError)
+
+
+def test_a_folder_without_classes_or_with_one_only_is_refused(folder):
+    for split in ("train", "test"):
+        shutil.rmtree(folder / split / "dog")
+    refuse(folder, "one class only, 'cat'", "at least two")
+    for split in ("train", "test"):
+        shutil.rmtree(folder / split / "cat")
+    refuse(folder, "train has no class folders")
+
+
+def test_classes_that_differ_between_the_splits_are_named(folder):
+    (folder / "train/dog").rename(folder / "train/hund")
+    refuse(folder, "only in train/: hund", "only in test/: dog")
+
+
+def test_an_empty_class_folder_is_named(folder):
+    (folder / "test/dog/e.png").unlink()
+    refuse(folder, "test/dog is empty")
+
+
+def test_a_folder_inside_a_class_folder_is_named(folder):
+    (folder / "train/cat/more").mkdir()
+    refuse(folder, "train/cat/more is not a file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_among_the_images_is_named_instead_of_waited_for(folder):
+    os.mkfifo(folder / "train/cat/pipe.png")
+    refuse(folder, "pipe.png is not a file")
+
+
+def test_a_file_of_0_bytes_is_named(folder):
+    (folder / "train/dog/c.png").write_bytes(b"")
+    refuse(folder, "train/dog/c.png is empty (0 bytes)")
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", bytes(500)]
+)
+def test_a_file_that_is_no_image_is_named(folder, content):
+    (folder / "test/dog/notes.png").write_bytes(content)
+    refuse(folder, "test/dog/notes.png is not an image")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "ppm"])
+def test_a_truncated_image_is_named(folder, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    path = save(folder / f"test/dog/x.{suffix}", noise)
+    whole = path.read_bytes()
+    for share in (0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        refuse(folder, f"test/dog/x.{suffix} cannot be read", "replace or delete")
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch):
+    save(folder / "train/cat/bomb.png", Image.new("1", (20000, 20000)))
+    monkeypatch.setattr(image_folder, "read_pixels", None)
+    refuse(folder, "train/cat/bomb.png", "cannot be read", "pixels")
+
+
+def test_images_that_would_not_fit_into_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(image_folder, "_MAX_BYTES", 5 * 48 - 1)
+    refuse(folder, "5 images of 1×6×8", "smaller size")
+
+
+@pytest.fixture
+def link(folder):
+    def make(name: str, target: Path | str) -> None:
+        try:
+            (folder / name).symlink_to(target)
+        except OSError as error:
+            pytest.skip(f"this system makes no links: {error}")
+    return make
+
+
+def test_links_that_lead_out_of_the_folder_are_refused(folder, tmp_path, link):
+    save(tmp_path / "elsewhere/secret.png", GREY)
+    link("train/cat/secret.png", tmp_path / "elsewhere/secret.png")
+    refuse(folder, "train/cat/secret.png is a link out of the image folder")
+    (folder / "train/cat/secret.png").unlink()
+    link("train/cow", tmp_path / "elsewhere")
+    refuse(folder, "train/cow is a link out of the image folder")
+    (folder / "train/cow").unlink()
+    (folder / "train").rename(tmp_path / "train")
+    link("train", tmp_path / "train")
+    refuse(folder, "train is a link out of the image folder")
+
+
+def test_links_that_lead_nowhere_or_in_circles_are_refused(folder, link):
+    link("train/cat/gone.png", "nothing.png")
+    refuse(folder, "gone.png is a link that leads nowhere")
+    (folder / "train/cat/gone.png").unlink()
+    link("train/cat/self.png", "self.png")
+    refuse(folder, "self.png is a link that leads nowhere")
+
+
+def test_links_inside_the_folder_and_to_the_folder_are_followed(folder, tmp_path, link):
+    link("train/dog/again.png", "../cat/a.png")
+    (tmp_path / "alias").symlink_to(folder)
+    assert len(load_dataset(tmp_path / "alias", "train")) == 4
+
+
+def forbid_decoding(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("decoded although the cache holds it")
+
+    monkeypatch.setattr(image_folder, "read_pixels", refuse)
+
+
+def test_images_are_decoded_once_for_both_splits(folder, monkeypatch):
+    first = load_dataset(folder, "test")
+    forbid_decoding(monkeypatch)
+    second = load_dataset(folder, "test")
+    assert torch.equal(first.images, second.images)
+    assert len(load_dataset(folder, "train")) == 3
+
+
+def test_a_changed_image_and_another_size_are_decoded_anew(folder):
+    load_dataset(folder)
+    path = save(folder / "test/cat/d.png", 255 - GREY)
+    os.utime(path, ns=(1, 1))
+    assert torch.equal(load_dataset(folder).images[0, 0], torch.from_numpy(255 - GREY))
+    assert load_dataset(folder, size=4).in_shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-10], lambda data: b"x" * 100])
+def test_a_damaged_cache_is_made_again(folder, cache, monkeypatch, damage):
+    expected = load_dataset(folder).images
+    for file in cache.iterdir():
+        file.write_bytes(damage(file.read_bytes()))
+    assert torch.equal(load_dataset(folder).images, expected)
+    forbid_decoding(monkeypatch)
+    assert torch.equal(load_dataset(folder).images, expected)
+
+
+def test_without_a_writable_cache_the_images_are_still_read_with_a_warning(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("ANN_SNN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(UserWarning, match="set ANN_SNN_CACHE to a writable folder"):
+        assert len(load_dataset(folder)) == 2
+
+
+def test_reading_writes_nothing_into_the_image_folder(folder):
+    before = sorted(folder.rglob("*"))
+    load_dataset(folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+SAMPLES = {}
+for _format in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
+    _buffer = io.BytesIO()
+    Image.fromarray(COLOUR).save(_buffer, _format)
+    SAMPLES[_format] = _buffer.getvalue()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(SAMPLES)), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
+def test_damaged_images_give_pixels_or_an_error_with_their_path(tmp_path, form, position, patch, cut):
+    data = SAMPLES[form]
+    position %= len(data)
+    path = tmp_path / "damaged"
+    path.write_bytes(data[:position] + patch + (b"" if cut else data[position + len(patch):]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert read_pixels(path, 3, 6, 8).shape == (3, 6, 8)
+        except ValueError as error:
+            assert str(path) in str(error)
+
+
+def make_archive(path: Path, folder: Path, top: str = "pets", extra: tuple = ()) -> Path:
+    with tarfile.open(path, "w:xz") as archive:
+        archive.add(folder, top)
+        for member in extra:
+            archive.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def test_the_jpeg_copies_of_cifar10_are_unpacked_once_and_carry_their_label(folder, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    root.mkdir()
+    make_archive(root / "cifar10-jpeg.tar.xz", folder, top="cifar10-jpeg")
+    shutil.rmtree(folder)
+    dataset = load_dataset("cifar10-jpeg", root=root)
+    assert dataset.name == "CIFAR-10, JPEG copies"
+    assert torch.equal(dataset.images[:, 0], torch.from_numpy(np.stack([GREY + 3, GREY + 4])))
+    assert os.listdir(root) == ["cifar10-jpeg.tar.xz"]
+    monkeypatch.setattr(tarfile, "open", None)
+    assert torch.equal(load_dataset("cifar10-jpeg", root=root).images, dataset.images)
+
+
+def test_jpeg_copies_that_are_unpacked_already_are_read_where_they_are(folder, tmp_path):
+    folder.rename(tmp_path / "cifar10-jpeg")
+    assert load_dataset("cifar10-jpeg", root=tmp_path).name == "CIFAR-10, JPEG copies"
+
+
+def test_missing_jpeg_copies_are_named_with_their_place(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cifar10-jpeg is not in .*put cifar10-jpeg\.tar\.xz"):
+        load_dataset("cifar10-jpeg", root=tmp_path)
+
+
+@pytest.mark.parametrize("top", ["pets", "."])
+def test_any_archive_of_an_image_folder_can_be_named(folder, tmp_path, top):
+    assert len(load_dataset(make_archive(tmp_path / "mine.tar.xz", folder, top), "train")) == 3
+
+
+def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = size, kind, target
+    return info
+
+
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        (member("../../escaped", 1), "outside the destination"),
+        (member("pets/train/cat/link.png", kind=tarfile.SYMTYPE, target="/etc/hostname"), "is a link"),
+        (member("pets/train/cat/link.png", kind=tarfile.LNKTYPE, target="pets/test/cat/d.png"), "is a link"),
+        (member("pets/train/cat/pipe", kind=tarfile.FIFOTYPE), "is a link or a device"),
+        (member("bomb", size=2 << 20, kind=tarfile.XHDTYPE), "a header of 2097152 bytes"),
+    ],
+)
+def test_an_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tmp_path, cache, hostile, message):
+    path = make_archive(tmp_path / "mine.tar.xz", folder, extra=(hostile,))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=rf"mine\.tar\.xz cannot be unpacked safely .*{message}"):
+        load_dataset(path)
+    assert sorted(file for file in tmp_path.iterdir() if file != cache) == before
+    assert os.listdir(cache) == []
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(folder, tmp_path, cache, monkeypatch):
+    path = make_archive(tmp_path / "mine.tar.xz", folder, extra=(member("pets/bomb", 100_000),))
+    monkeypatch.setattr(image_folder, "_MAX_BYTES", 50_000)
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        load_dataset(path)
+    monkeypatch.setattr(image_folder, "_MAX_BYTES", 10**9)
+    monkeypatch.setattr(image_folder, "_MAX_FILES", 5)
+    with pytest.raises(ValueError, match="or 5 files"):
+        load_dataset(path)
+    assert os.listdir(cache) == []
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_a_truncated_archive_is_named_and_leaves_nothing(folder, tmp_path, cache, mode):
+    path = tmp_path / "mine.tar"
+    with tarfile.open(path, mode) as archive:
+        archive.add(folder, "pets")
+    whole = path.read_bytes()
+    for share in (0.0, 0.3, 0.6):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ValueError, match=r"mine\.tar cannot be unpacked"):
+            load_dataset(path)
+        assert not cache.exists() or os.listdir(cache) == []

@@ -1,0 +1,119 @@
+"""Network notation, the networks it makes, and their quantized forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import networks, random_ann, random_images
+
+from ann_snn_utils.models import ANN, build_ann, codes, copy_weights, load_ann, save_ann
+from ann_snn_utils.notation import parse
+from ann_snn_utils.quantize import QuantReLU, int8, int8_scale, ternary
+
+
+def test_lenet_has_the_published_shapes():
+    shapes = [layer.out_shape for layer in parse("32C5-P2-64C5-P2-1000", (1, 28, 28))]
+    assert shapes == [(32, 24, 24), (32, 12, 12), (64, 8, 8), (64, 4, 4), (1000, 1, 1)]
+
+
+def test_vgg_sees_three_by_three_at_its_first_fully_connected_layer():
+    layer = build_ann("vgg", (3, 24, 24), 10).spec.layers[-2]
+    assert layer.in_shape == (256, 3, 3) and layer.kernel == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "marked", "reason"),
+    [
+        ("32C5-P2-64X5", "64X5", "unknown token"),
+        ("32C5--10", "", "unknown token"),
+        ("32C29-10", "32C29", "larger than the 28×28 map"),
+        ("4C4-P2-10", "P2", "25×25 map before P2 does not divide by 2"),
+        ("8C5-P2-100-P2", "P2", "1×1 map before P2"),
+        ("0C5-10", "0C5", "unknown token"),
+    ],
+)
+def test_a_wrong_token_is_pointed_at_and_explained(network, marked, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        parse(network, (1, 28, 28))
+    text, caret = str(error.value).split("\n")[-2:]
+    assert text.strip() == network
+    start = caret.index("^")
+    assert text[start : start + len(marked)] == marked and caret.count("^") == max(1, len(marked))
+
+
+def test_same_padding_refuses_even_kernels():
+    with pytest.raises(ValueError, match="4×4 is even"):
+        parse("8C4", (1, 8, 8), "same")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"k": -1}, "k=-1"), ({"k": 99}, "k=99"), ({"levels": 0}, "levels=0"), ({"clip": 0}, "clip=0"),
+     ({"classes": 1}, "classes=1"), ({"padding": "full"}, "padding='full'"), ({"in_shape": (28, 28)}, "in_shape")],
+)  # fmt: skip
+def test_arguments_out_of_range_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_ann(**{"network": "8C3-10", "in_shape": (1, 8, 8), "classes": 10} | arguments)
+
+
+def test_ternary_weights_follow_the_published_rule():
+    weight = torch.tensor([1.0, -1.0, 0.5, -0.4, 0.1])
+    assert ternary(weight).tolist() == [1, -1, 1, 0, 0]  # 0.7 · mean|w| = 0.42
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=8))
+def test_int8_weights_are_the_nearest_multiples_of_their_scale(values):
+    weight = torch.tensor([values], dtype=torch.float64)
+    codes, scale = int8(weight), int8_scale(weight)
+    assert codes.abs().max() <= 127 and torch.equal(codes, codes.round())
+    assert ((codes * scale - weight).abs() <= scale / 2 * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize(("k", "clip", "expected"), [(0, None, [0, 0, 1, 3]), (1, None, [0, 0.5, 0.5, 2.5]),
+                                                     (0, 2, [0, 0, 1, 2]), (2, 1, [0, 0.25, 0.5, 1])])  # fmt: skip
+def test_activations_round_half_up_to_levels(k, clip, expected):
+    x = torch.tensor([-1.0, 0.3, 0.5, 2.6], requires_grad=True)
+    a = QuantReLU(k, clip)(x)
+    a.sum().backward()
+    assert a.tolist() == expected
+    assert x.grad.tolist() == [0, 1, 1, 0 if clip else 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks())
+def test_a_quantized_network_computes_with_integer_weights_exactly(ann: ANN):
+    for module in [*(layer.conv for layer in ann.double().layers), ann.classifier]:
+        assert torch.equal(module.weight, module.weight.round())
+        assert module.weight.abs().max() <= 127
+
+
+def test_a_network_comes_back_from_its_file_as_it_was(tmp_path):
+    ann, images = random_ann(2, k=1, clip=3), random_images(2, (1, 8, 8))
+    save_ann(ann, tmp_path / "ann.safetensors", seed=7)
+    loaded = load_ann(tmp_path / "ann.safetensors").eval()
+    assert loaded.spec == ann.spec and loaded.metadata == {"seed": 7}
+    assert torch.equal(loaded(images), ann(images))
+
+
+def test_a_file_without_a_network_is_named(tmp_path):
+    from ann_snn_utils.artifacts import save_tensors
+
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match=r"x.safetensors holds no network"):
+        load_ann(tmp_path / "x.safetensors")
+
+
+def test_full_precision_weights_start_the_quantized_network():
+    spec = {"network": "3C3-5", "in_shape": (1, 6, 6), "classes": 3}
+    source, target = build_ann(**spec, quantized=False), build_ann(**spec)
+    copy_weights(source, target)
+    assert torch.equal(target.layers[1].conv.weight, ternary(source.layers[1].conv.weight))
+    with pytest.raises(ValueError, match="shapes differ"):
+        copy_weights(source, build_ann("4C3-5", (1, 6, 6), 3))
+
+
+def test_codes_are_refused_for_a_full_precision_network():
+    with pytest.raises(ValueError, match="quantized=True"):
+        codes(build_ann("3C3-5", (1, 6, 6), 3, quantized=False), random_images(0, (1, 6, 6)))
