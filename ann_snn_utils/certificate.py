@@ -59,7 +59,7 @@ def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
     range. Raises ValueError for a network whose thresholds are not integers.
     """
     if not snn.integer:
-        raise ValueError(f"certify: thresholds={snn.thresholds!r} or full-precision ends; convert an integer network")
+        raise ValueError(f"certify: thresholds={snn.thresholds!r} or real-valued ends; convert an integer network")
     reals = real.layers if real is not None else [None] * len(snn.layers)
     return [_certify(layer, other) for layer, other in zip(snn.layers, reals, strict=True)]
 

@@ -36,7 +36,8 @@ def rows(results: Iterable[dict]) -> list[dict]:
         accuracy = result["accuracy"]
         row = {name: result.get(name) for name in (*SETTING, "seed", "samples")}
         row |= {"ANN": 100 * accuracy["ann"], "quantized": 100 * accuracy["qann"]}
-        row |= {f"T = {t}" if t != "silence" else t: 100 * accuracy["snn"][t] for t in STEPS if t in accuracy["snn"]}
+        reached = {t: 100 * accuracy["snn"][t] for t in STEPS if t in accuracy["snn"]}
+        row |= {f"T = {t}" if t != "silence" else t: percent for t, percent in reached.items()}
         row |= {"mismatches": result["mismatches"], "spikes": result["spikes_per_sample"]}
         row |= {"SOPs": result["sops_per_sample"]}
         table.append(row)

@@ -10,8 +10,45 @@ So the threshold moves by one step per spike, and the membrane is never reset.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
+
+BACKENDS = ("numba", "torch")
+
+
+@dataclass(eq=False)
+class Neurons:
+    """State of a layer for N samples, changed in place: [N, C, P] with P positions in the map.
+
+    membrane: U, int32, int64 or float64. count: net spikes, int16. last: step of the last spike, int16.
+    """
+
+    membrane: Tensor
+    count: Tensor
+    last: Tensor
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the samples only."""
+        self.membrane, self.count, self.last = self.membrane[rows], self.count[rows], self.last[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """What a layer did in T steps: spikes int8 [T, N, C, P]; events, the number of samples with a spike, int32
+    [T, C, P]; positive, the number of +1 spikes, int64 [T]; active, whether a sample spiked, bool [T, N];
+    membranes after each step [T, N, C, P] where they were asked for.
+    """
+
+    spikes: Tensor
+    events: Tensor
+    positive: Tensor
+    active: Tensor
+    membranes: Tensor | None
 
 
 def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
@@ -23,34 +60,78 @@ def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     return table
 
 
-def encode(membrane: Tensor, thresholds: Tensor, first_step: int, steps: int) -> Tensor:
-    """Give the encoding layer's spikes, int8 [steps, N, C, H, W], from its constant membrane [N, C, H, W].
+@cache
+def backend(name: str | None = None) -> Callable[..., None]:
+    """Give the loop over time called `name`; None takes numba's compiled one where numba is installed.
 
-    At step j ≤ J the threshold stands at θ_j whether or not the neuron fired before; it fires iff U ≥ θ_j.
-    Afterwards the layer is silent.
+    Raises ValueError for an unknown name, or one that cannot be had here.
     """
-    spikes = torch.zeros(steps, *membrane.shape, dtype=torch.int8)
-    for row, step in enumerate(range(first_step, first_step + steps)):
-        if step <= thresholds.shape[1]:
-            spikes[row] = membrane >= thresholds[:, step - 1, None, None]
-    return spikes
+    if name not in (None, *BACKENDS):
+        raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
+    if name == "torch" or (name is None and not find_spec("numba")):
+        return _steps_torch
+    if not find_spec("numba"):
+        raise ValueError("backend='numba' needs numba: install it (pip install numba), or use backend='torch'")
+    from .neuron_numba import steps
+
+    def compiled(*arrays: Tensor) -> None:
+        steps(*(array.numpy() for array in arrays))
+
+    return compiled
 
 
-def fire(increments: Tensor, membrane: Tensor, count: Tensor, table: Tensor) -> Tensor:
-    """Give the spikes int8 [T, N, C, H, W] of a layer; updates `membrane` and `count` [N, C, H, W] in place.
+def fire(
+    loop: Callable[..., None],
+    sums: Tensor,
+    row: Tensor,
+    state: Neurons,
+    table: Tensor,
+    first_step: int,
+    climbing: bool = False,
+    keep: bool = False,
+) -> Firing:
+    """Run the neurons of a layer over T steps with a loop from `backend`; changes `state`.
 
-    increments: what each step adds to the membrane, [T, N, C, H, W] in the membrane's dtype. On return they
-    hold the membrane after each step. count: int64. table: from `threshold_table`, in the membrane's dtype.
+    sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
+    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. table: from
+    `threshold_table`. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
+    neuron fired, and which is silent after the last level.
     """
-    flat = table.flatten()
-    start = (torch.arange(len(table)) * table.shape[1])[:, None, None]
-    spikes = torch.empty(increments.shape, dtype=torch.int8)
-    for step in range(len(increments)):
-        membrane += increments[step]
-        at = count + start
-        rise = membrane >= flat[at + 1]
-        fall = membrane < flat[at]
-        spikes[step] = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
-        count += spikes[step]
-        increments[step] = membrane
-    return spikes
+    (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
+    spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
+    events = torch.zeros(steps, channels, positions, dtype=torch.int32)
+    positive = torch.zeros(steps, channels, dtype=torch.int64)
+    active = torch.zeros(channels, steps, samples, dtype=torch.bool)
+    membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
+    flags = torch.tensor([first_step, int(climbing)])
+    loop(
+        sums, row, state.membrane, state.count, state.last, table, spikes, events, positive, active, membranes, flags
+    )
+    return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
+
+
+def _steps_torch(
+    sums, row, membrane, count, last, table, spikes, events, positive, active, membranes, flags
+):
+    """The loop over time in torch; the compiled one does the same, neuron by neuron."""
+    first_step, climbing = flags.tolist()
+    flat, width = table.flatten(), table.shape[1]
+    start = (torch.arange(len(table)) * width)[:, None]
+    for step in range(len(row)):
+        reached = row[step] >= 0
+        membrane[reached] += sums[row[step][reached]]
+        if climbing:
+            level = min(first_step + step, width - 1)
+            rise, fall = membrane >= table[:, level, None], torch.zeros((), dtype=torch.bool)
+        else:
+            at = count + start
+            rise, fall = membrane >= flat[at + 1], membrane < flat[at]
+        spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
+        count += spike
+        last[spike != 0] = first_step + step
+        spikes[step] = spike
+        events[step] = (spike != 0).sum(0)
+        positive[step] = (spike > 0).sum((0, 2))
+        active[:, step] = (spike != 0).any(2).T
+        if len(membranes):
+            membranes[step] = membrane

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from .data import Dataset
 from .disturb import FAULTS, faulty, noisy
 from .models import LARGEST_PIXEL
-from .neuron import encode, fire, threshold_table
+from .neuron import Neurons, fire, threshold_table
+from .neuron import backend as loop_of
 from .record import Record, Traces, merge
 from .snn import SNN
 from .synapse import membrane_dtype, synaptic_input
@@ -34,6 +35,7 @@ def simulate(
     fault: str | None = None,
     fault_rate: float = 0.0,
     batch_size: int | None = None,
+    backend: str | None = None,
     progress: bool = False,
 ) -> Record:
     """Give the record of a run of `time_steps` steps, or, with None, until every sample is silent.
@@ -43,13 +45,15 @@ def simulate(
     trace: indices of samples whose spikes and membranes are kept. fault: "delete" or "flip" every emitted
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
-    where None. Source of the neuron: Zou et al. 2024, see `neuron.py`.
+    where None. backend: "numba" or "torch", the fastest one there is where None.
+    Source of the neuron: Zou et al. 2024, see `neuron.py`.
     Raises ValueError that names the argument that is wrong, or the layer whose threshold table is too short.
     """
     if isinstance(images, Dataset):
         images, labels = images.images, images.labels if labels is None else labels
     _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
     images = noisy(images.cpu(), noise_ratio, seed)
+    loop = loop_of(backend)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
     if batch_size is None:
         widest = max(layer.neurons for layer in snn.layers)
@@ -62,7 +66,7 @@ def simulate(
     records = []
     for start in starts:
         samples = torch.arange(start, min(start + batch_size, len(images)))
-        record = _run(snn, images[samples], samples, time_steps, disturbance)
+        record = _run(snn, images[samples], samples, time_steps, disturbance, loop)
         records.append(replace(record, labels=None if labels is None else labels[samples]))
     steps = max(record.time_steps for record in records)
     merged = merge(records, time_steps or steps)
@@ -71,7 +75,7 @@ def simulate(
         return merged
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
-    kept = _run(snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, keep=True)
+    kept = _run(snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, loop, keep=True)
     return replace(merged, traces=replace(kept.traces, samples=chosen))
 
 
@@ -95,30 +99,19 @@ def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batc
         raise ValueError(f"batch_size={batch_size!r}: give at least 1")
 
 
-@dataclass
-class _Layer:
-    """Neurons of one layer for the samples still running; `last` is the step of each one's last spike."""
-
-    membrane: Tensor
-    count: Tensor
-    last: Tensor
-    table: Tensor
-
-    def keep(self, rows: Tensor) -> None:
-        self.membrane, self.count, self.last = self.membrane[rows], self.count[rows], self.last[rows]
-
-
-def _start(snn: SNN, images: Tensor, slack: int) -> list[_Layer]:
-    layers = []
+def _start(snn: SNN, images: Tensor, slack: int) -> tuple[list[Neurons], list[Tensor]]:
+    """Give the neurons of every layer at rest, the encoder's with the image in their membrane, and tables."""
+    states, tables = [], []
     for index, layer in enumerate(snn.layers):
-        dtype = membrane_dtype(layer, slack)
-        shape = (len(images), *layer.spec.out_shape)
-        membrane = (
-            torch.zeros(shape, dtype=dtype) if index else synaptic_input(layer, images, LARGEST_PIXEL).to(dtype)
-        )
-        count, last = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int16)
-        layers.append(_Layer(membrane, count, last, threshold_table(layer.thresholds, dtype)))
-    return layers
+        dtype, (channels, height, width) = membrane_dtype(layer, slack), layer.spec.out_shape
+        shape = (len(images), channels, height * width)
+        membrane = torch.zeros(shape, dtype=dtype)
+        if index == 0:
+            membrane += synaptic_input(layer, images, LARGEST_PIXEL).flatten(2).to(dtype)
+        count, last = (torch.zeros(shape, dtype=torch.int16) for _ in range(2))
+        states.append(Neurons(membrane, count, last))
+        tables.append(threshold_table(layer.thresholds, dtype))
+    return states, tables
 
 
 def _run(
@@ -127,6 +120,7 @@ def _run(
     samples: Tensor,
     time_steps: int | None,
     disturbance: tuple[str, float, int] | None,
+    loop: Callable[..., None],
     keep: bool = False,
 ) -> Record:
     """Run one batch; with keep=True no sample leaves early and the record carries traces."""
@@ -134,58 +128,63 @@ def _run(
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
     slack = 0 if disturbance is None else 2 * limit * max(int(layer.highest.max()) for layer in snn.layers)
-    layers = _start(snn, images, slack)
-    counts = [torch.zeros_like(layer.count) for layer in layers]
-    fired_last = [torch.zeros_like(layer.last) for layer in layers]
+    states, thresholds = _start(snn, images, slack)
+    counts = [torch.zeros_like(state.count) for state in states]
+    fired_last = [torch.zeros_like(state.last) for state in states]
     active, last = torch.arange(size), torch.zeros(size, dtype=torch.int64)
     score = torch.zeros(size, snn.spec.classes, dtype=torch.float64)
+    weight = snn.classifier.double().flatten(1).T
     tables: dict[str, list[np.ndarray]] = {n: [] for n in ("positive", "negative", "sops", "effective_sops")}
-    logits, spike_traces, membrane_traces = [], [[] for _ in layers], [[] for _ in layers]
+    logits, spike_traces, membrane_traces = [], [[] for _ in states], [[] for _ in states]
     done = 0
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
         rows = {name: np.zeros((steps, depth), dtype=np.int64) for name in tables}
-        arriving = None
-        for index, (layer, state) in enumerate(zip(snn.layers, layers, strict=True)):
+        arriving, events, busy = None, None, torch.zeros(steps, len(active), dtype=torch.bool)
+        for index, (layer, state, table) in enumerate(zip(snn.layers, states, thresholds, strict=True)):
+            row = torch.full(busy.shape, -1)
+            row[busy] = torch.arange(int(busy.sum()))
             if index == 0:
-                spikes = encode(state.membrane, layer.thresholds, done + 1, steps)
-                state.count += spikes.sum(0)
-                membranes = state.membrane.expand(steps, *state.membrane.shape)
+                sums = state.membrane[:0]
             else:
-                events = (arriving != 0).sum(1)
-                rows["sops"][:, index] = (events * layer.fan_out).sum((1, 2, 3))
-                rows["effective_sops"][:, index] = (events * layer.effective_fan_out).sum((1, 2, 3))
+                for name, reach in (("sops", layer.fan_out), ("effective_sops", layer.effective_fan_out)):
+                    rows[name][:, index] = (events.flatten(1) * reach.flatten()).sum(1)
                 amplitude = snn.amplitude if index == 1 else 1
-                sums = synaptic_input(layer, arriving.flatten(0, 1) * amplitude, amplitude)
-                membranes = sums.to(state.membrane.dtype).unflatten(0, (steps, -1)).contiguous()
-                spikes = fire(membranes, state.membrane, state.count, state.table)
-            rows["positive"][:, index] = (spikes > 0).sum((1, 2, 3, 4))
-            rows["negative"][:, index] = (spikes < 0).sum((1, 2, 3, 4))
-            for step in range(steps):
-                state.last[spikes[step] != 0] = done + step + 1
-            last[active] = torch.maximum(last[active], state.last.flatten(1).amax(1).long())
+                inputs = arriving[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
+                sums = synaptic_input(layer, inputs, amplitude).flatten(2)
+                sums = (sums * amplitude).to(state.membrane.dtype).contiguous()
+            fired = fire(loop, sums, row, state, table, done + 1, climbing=index == 0, keep=keep)
+            arriving, events, busy = fired.spikes, fired.events, fired.active
+            rows["positive"][:, index] = fired.positive
+            rows["negative"][:, index] = events.sum((1, 2)) - fired.positive
+            latest = (busy * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
+            last[active] = torch.maximum(last[active], latest)
             if keep:
-                spike_traces[index].append(spikes)
-                membrane_traces[index].append(membranes.clone())
-            arriving = spikes
+                shape = layer.spec.out_shape[1:]
+                spike_traces[index].append(fired.spikes.unflatten(3, shape))
+                membrane_traces[index].append(fired.membranes.unflatten(3, shape))
             if disturbance is not None:
-                arriving = faulty(spikes, *disturbance, samples[active], key=done * depth + index)
+                arriving = faulty(arriving, *disturbance, samples[active], key=done * depth + index)
+                events = (arriving != 0).sum(1)
         scores = score.expand(steps, -1, -1).clone()
-        weight = snn.classifier.double().flatten(1)
-        scores[:, active] += (arriving.flatten(2).double() @ weight.T).cumsum(0)
+        gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
+        gained[busy] = arriving[busy].flatten(1).double() @ weight
+        scores[:, active] += gained.cumsum(0)
         score = scores[-1]
         logits.append(scores)
         for name, table in rows.items():
             tables[name].append(table)
         done += steps
         silent = (last[active] < done) & (done > snn.levels) & (not keep)
-        for index, state in enumerate(layers):
+        for index, state in enumerate(states):
             counts[index][active] = state.count
             fired_last[index][active] = state.last
             if silent.any():
                 state.keep(~silent)
         active = active[~silent]
 
+    shaped = zip(counts, snn.layers, strict=True)
+    counts = [count.long().unflatten(2, layer.spec.out_shape[1:]) for count, layer in shaped]
     _check_tables(snn, counts)
     settled = torch.where(last.clamp(min=snn.levels) < done, last.clamp(min=snn.levels), 0)
     if time_steps is None:
@@ -206,7 +205,7 @@ def _run(
 
 def _pending(last: Tensor, steps: int) -> np.ndarray:
     """Give how many neurons fire after each step 1 … steps, from the step of each one's last spike."""
-    at = torch.bincount(last.flatten().long(), minlength=steps + 1).numpy()
+    at = torch.bincount(last.flatten(), minlength=steps + 1).numpy()
     return at.sum() - at.cumsum()[1 : steps + 1]
 
 

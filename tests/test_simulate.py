@@ -12,15 +12,19 @@ from networks import networks, random_ann, random_images
 
 from ann_snn_utils.convert import convert
 from ann_snn_utils.models import codes
+from ann_snn_utils.neuron import BACKENDS
 from ann_snn_utils.simulate import simulate
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=40, deadline=None)
-@given(networks(), st.integers(1, 11), st.integers(0, 1000))
-def test_every_spike_count_and_total_equals_the_oracle(ann, time_steps, seed):
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_every_spike_count_and_total_equals_the_oracle(backend, ann, time_steps, seed):
+    if backend == "numba":
+        pytest.importorskip("numba")
     images = random_images(seed, ann.spec.in_shape)
     expected = oracle.run(ann, images.numpy(), time_steps)
-    record = simulate(convert(ann), images, time_steps, trace=[0, 1])
+    record = simulate(convert(ann), images, time_steps, trace=[0, 1], backend=backend)
     for layer, spikes in enumerate(expected.spikes):
         assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
         assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
