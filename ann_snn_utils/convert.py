@@ -36,7 +36,7 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = 64) -> SNN:
         layers.append(spiking)
         reachable = (spiking.thresholds <= spiking.highest[:, None]).sum(1).double()
         largest = reachable * 2**spec.k if index == 0 else reachable
-    weight = reference.classifier.weight.reshape(spec.classes, *layers[-1].spec.out_shape)
+    weight = reference.classifier.weight.detach().reshape(spec.classes, *layers[-1].spec.out_shape)
     scale = float(reference.classifier.scale) / 2**spec.k
     return SNN(
         spec,
@@ -83,7 +83,7 @@ def _spiking_layer(
     kept = limit if encoder else max(1, min(limit, used))
     return SpikingLayer(
         layer.spec,
-        weight.to(torch.int8) if integer else weight,
+        weight.to(torch.int8) if integer else weight.detach(),
         table[:, :kept].contiguous(),
         lowest,
         highest,

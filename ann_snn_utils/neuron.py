@@ -105,7 +105,8 @@ def fire(
     membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
     flags = torch.tensor([first_step, int(climbing)])
     loop(
-        sums, row, state.membrane, state.count, state.last, table, spikes, events, positive, active, membranes, flags
+        sums, row, state.membrane, state.count, state.last, table,
+        spikes, events, positive, active, membranes, flags,
     )
     return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
 

@@ -92,6 +92,8 @@ def test_full_precision_hidden_weights_have_no_exact_integer_form():
 def test_full_precision_ends_keep_integer_hidden_layers():
     snn = convert(build_ann("3C3-5-4", (1, 6, 6), 3, int8_ends=False))
     assert snn.layers[0].weight.is_floating_point() and not snn.layers[1].thresholds.is_floating_point()
+    record = simulate(snn, random_images(0, (1, 6, 6)), 6)
+    assert record.logits.dtype == torch.float64 and record.predictions.shape == (6, 2)
 
 
 @pytest.mark.parametrize("symbol", ["γ", "β", "μ", "var"])

@@ -1,0 +1,133 @@
+"""Training: it learns, repeats itself, and goes on after an interruption as if there had been none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ann_snn_utils import train as train_network
+from ann_snn_utils.augment import augment
+from ann_snn_utils.data import Dataset
+from ann_snn_utils.models import build_ann
+from ann_snn_utils.train import evaluate, pick_device, predict, set_seed
+
+
+def stripes(samples: int = 96, name: str = "stripes") -> Dataset:
+    """Two classes that a small network tells apart: bright upper or lower half, in noise."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(samples) % 2
+    images = torch.randint(0, 60, (samples, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    for label, half in ((0, slice(0, 4)), (1, slice(4, 8))):
+        images[labels == label, :, half] += 150
+    return Dataset(name, "train", images, labels, ("upper", "lower"))
+
+
+def network(quantized: bool = True):
+    set_seed(5)
+    return build_ann("4C3-P2-6", (1, 8, 8), 2, quantized=quantized)
+
+
+def train(ann, **arguments):
+    return train_network(ann, stripes(), **{"epochs": 4, "batch_size": 16, "progress": False} | arguments)
+
+
+def equal(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_both_kinds_of_network_learn_with_the_same_loop(quantized):
+    ann = network(quantized)
+    history = train(ann, epochs=8)
+    assert history[-1]["loss"] < history[0]["loss"] and evaluate(ann, stripes()) >= 90
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+
+
+def test_the_same_seed_trains_the_same_network_and_another_one_does_not():
+    first, second, third = network(), network(), network()
+    for ann, seed in ((first, 3), (second, 3), (third, 4)):
+        train(ann, seed=seed, augmentation="shift")
+    assert equal(first, second) and not equal(first, third)
+
+
+class Stopped(Exception):
+    """Stands for a kill in the middle of an epoch."""
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path, monkeypatch, epoch):
+    whole, parts = network(), network()
+    expected = train(whole, augmentation="shift-flip", checkpoint=tmp_path / "whole.safetensors")
+
+    calls = 0
+
+    def stop(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls > epoch * 6 + 2:  # 6 batches an epoch
+            raise Stopped
+        return augment(*arguments)
+
+    with monkeypatch.context() as patch:
+        import sys
+
+        patch.setattr(sys.modules["ann_snn_utils.train"], "augment", stop)
+        with pytest.raises(Stopped):
+            train(parts, augmentation="shift-flip", checkpoint=tmp_path / "parts.safetensors")
+    resumed = network()
+    history = train(resumed, augmentation="shift-flip", checkpoint=tmp_path / "parts.safetensors")
+    assert equal(resumed, whole)
+    assert [(row["epoch"], row["loss"]) for row in history] == [(row["epoch"], row["loss"]) for row in expected]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    first, again = network(), network()
+    history = train(first, checkpoint=tmp_path / "c.safetensors")
+    assert train(again, checkpoint=tmp_path / "c.safetensors") == history
+    assert equal(first, again)
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
+    path = tmp_path / "c.safetensors"
+    train(network(), checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"c.safetensors belongs to another training \(seed: 0 there, 1 here\)"):
+        train(network(), checkpoint=path, seed=1)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"epochs": 0}, "epochs=0"), ({"learning_rate": -1}, "learning_rate=-1"),
+     ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'")],
+)  # fmt: skip
+def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(network(), **arguments)
+
+
+def test_a_network_for_other_images_is_refused():
+    with pytest.raises(ValueError, match=r"stripes has images \(1, 8, 8\)"):
+        train(build_ann("4C3-6", (3, 8, 8), 2))
+
+
+def test_augmentation_moves_pixels_and_keeps_them():
+    images = torch.zeros(50, 1, 9, 9, dtype=torch.uint8)
+    images[:, 0, 4, 4] = 200
+    moved = augment(images, "shift", torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape and (moved.sum((1, 2, 3)) == 200).all()
+    rows = moved.amax((1, 3)).argmax(1)
+    assert set(rows.tolist()) == {2, 3, 4, 5, 6}
+    assert torch.equal(augment(images, "none", torch.Generator()), images)
+
+
+def test_equal_scores_predict_the_first_class():
+    ann = network().eval()
+    torch.nn.init.zeros_(ann.classifier.parametrizations.weight.original)
+    assert predict(ann, stripes(4).images).tolist() == [0, 0, 0, 0]
+
+
+def test_the_device_is_chosen_automatically():
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device().type == expected
