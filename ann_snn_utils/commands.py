@@ -121,11 +121,13 @@ def over_time(record: Record) -> str:
     """Give a record of labelled images as a table with one line for each step."""
     right = (record.predictions == record.labels).sum(1)
     rows = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")]
+    images = record.samples
     for step in range(record.time_steps):
         silent = int(((record.settled_at > 0) & (record.settled_at <= step + 1)).sum())
+        spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
         rows.append((
-            str(step + 1), f"{int(right[step]):,}", f"{100 * int(right[step]) / record.samples:.2f} %",
-            f"{silent:,}", f"{record.spike_num[step] / record.samples:,.1f}", f"{record.sop_num[step] / record.samples:,.0f}",
+            str(step + 1), f"{int(right[step]):,}", f"{100 * int(right[step]) / images:.2f} %", f"{silent:,}",
+            f"{spikes:,.1f}", f"{sops:,.0f}",
         ))  # fmt: skip
     return "\n".join(aligned(rows))
 

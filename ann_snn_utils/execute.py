@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -13,7 +14,8 @@ from .artifacts import ROOT, atomic
 from .export import without_widgets
 from .notebooks import check_parameters
 
-_QUIET_KERNEL = ["--HistoryManager.hist_file=:memory:"]
+# No history file, which parallel kernels would lock; and no warnings of the kernel's own on the terminal.
+_QUIET_KERNEL = ["--HistoryManager.hist_file=:memory:", "--log-level=ERROR"]
 
 
 class NotebookFailed(RuntimeError):
@@ -89,7 +91,7 @@ def _kernel() -> Iterator[Any]:
     # so that notebooks can run side by side.
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.utils import run_sync
+    from jupyter_core.utils import ensure_event_loop, run_sync
 
     environment = os.environ | {
         "PLOTLY_RENDERER": "plotly_mimetype", "ANN_SNN_BATCH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -100,13 +102,27 @@ def _kernel() -> Iterator[Any]:
     manager = AsyncKernelManager(
         kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
     )
+    # papermill leaves the client of a kernel that it did not start open: many runs would run out of files.
+    opened, connect = [], manager.client
+    manager.client = lambda **options: opened.append(connect(**options)) or opened[-1]
     try:
         run_sync(manager.start_kernel)(env=environment, cwd=str(ROOT), extra_arguments=_QUIET_KERNEL)
         yield manager
+    except KeyboardInterrupt:
+        # What still waits for the kernel would complain, after the program's last word, that it died.
+        loop = ensure_event_loop()
+        if not loop.is_running():
+            waiting = asyncio.all_tasks(loop)
+            for task in waiting:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+        raise
     finally:
+        for client in opened:
+            client.stop_channels()
         if manager.has_kernel:
             run_sync(manager.shutdown_kernel)(now=True)
-        manager.cleanup_resources()
+        run_sync(manager.cleanup_resources)()
 
 
 def _tidied(executed: Any, notebook: Path) -> Any:
@@ -120,8 +136,11 @@ def _failing_cell(executed: Any, notebook: Path) -> tuple[int | None, str]:
     import nbformat
 
     order = [cell.get("id") for cell in nbformat.read(notebook, as_version=4).cells]
-    for cell in executed.cells:
-        state = cell.metadata.get("papermill", {})
-        if state.get("exception") or state.get("status") in ("running", "failed"):
-            return (order.index(cell.id) if cell.get("id") in order else None), cell.source
-    return None, ""
+    states = [(cell, cell.metadata.get("papermill", {})) for cell in executed.cells]
+    raised = [cell for cell, state in states if state.get("exception")]
+    # Where the kernel died no cell is marked: it is the last one that was begun.
+    failing = raised or [cell for cell, state in states if state.get("start_time")][-1:]
+    if not failing:
+        return None, ""
+    cell = failing[0]
+    return (order.index(cell.id) if cell.get("id") in order else None), cell.source

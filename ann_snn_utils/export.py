@@ -29,6 +29,7 @@ _TEMPLATE = """
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block extra_css -%}<style>
 body.jp-Notebook { max-width: 1100px; margin: 0 auto; padding: 1em; }
+math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math, serif; }
 math[display="block"] { font-size: 1.15em; margin: 0.8em 0; }
 </style>{%- endblock -%}
 """.replace("PLOTLY_JS", PLOTLY_JS)
@@ -91,7 +92,8 @@ def figure_html(figure: dict[str, Any]) -> str:
     """Give the HTML that draws a figure, plotly's JSON, with the plotly.js that its page loads."""
     name = f"figure-{uuid.uuid4().hex[:12]}"
     height = figure.get("layout", {}).get("height") or 450
-    parts = [figure.get("data", []), figure.get("layout", {}), {"responsive": True, **figure.get("config", {})}]
+    config = {"responsive": True, "displaylogo": False, **figure.get("config", {})}
+    parts = [figure.get("data", []), figure.get("layout", {}), config]
     # A closing tag inside a text would end the script.
     arguments = ", ".join(json.dumps(part).replace("</", "<\\/") for part in parts)
     return (

@@ -46,8 +46,8 @@ def _rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             accuracy["snn"]["silence"],
             correct["snn"]["silence"],
         ),
-        ("code mismatches", f"{results['mismatches']:,}", f"of {results['neurons'] * samples:,} codes"),
-        ("spikes per image", f"{spikes:,.0f}", f"{spikes / results['neurons']:.3f} per neuron"),
+        ("code mismatches", f"{results['mismatches']:,}", f"of {results['neurons']:,} codes"),
+        ("spikes per image", f"{spikes:,.0f}", ""),
         ("SOPs per image", f"{sops:,.0f}", f"{sops / macs:.3f} per MAC of the ANN"),
         ("MACs per image (ANN)", f"{macs:,}", ""),
     ]

@@ -36,6 +36,7 @@ def one_neuron(gamma, beta, mean, variance, weight=1.0, k=0):
     norm = ann.layers[1].norm
     norm.eps = 0.0
     with torch.no_grad():
+        ann.layers[0].conv.parametrizations.weight.original.fill_(1.0)  # the encoder reaches all its levels
         ann.layers[1].conv.parametrizations.weight.original.fill_(weight)
         for parameter, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var),
                                     (gamma, beta, mean, variance), strict=True):  # fmt: skip

@@ -1,0 +1,292 @@
+"""Notebooks in batch: parameters are checked first, stages run once, failures keep their output."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from toy_notebooks import write_notebook
+
+from ann_snn_utils import batch
+from ann_snn_utils.equations import mathml, readable
+from ann_snn_utils.execute import NotebookFailed, execute
+from ann_snn_utils.export import PLOTLY_JS, PLOTLY_MIME, WIDGET_MIME, export_html, figure_html, with_plain_outputs
+from ann_snn_utils.notebooks import check_parameters, ordered_notebooks, parameters_of, select_notebooks
+from ann_snn_utils.runs import read_manifest
+
+MAKE = """
+import os
+from ann_snn_utils.runs import record_stage, run_folder
+folder = run_folder(run, create=True)
+(folder / "ann.safetensors").write_text(f"{dataset} {epochs}")
+print(f"epoch {epochs}/{epochs}")
+record_stage(folder, "01_train_ann", parameters={"dataset": dataset}, artifacts=["ann.safetensors"])
+"""
+USE = """
+from ann_snn_utils.runs import record_stage, require, run_folder
+folder = run_folder(run)
+text = require(folder, "ann.safetensors").read_text()
+(folder / "qann.safetensors").write_text(f"{text} {k}")
+record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"])
+"""
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two stages that depend on each other, and a notebook without artifacts."""
+    folder = tmp_path / "notebooks"
+    first = 'run = ""\ndataset = "digits"  # a name\nepochs = 2\nrate = 0.5\nquick = False'
+    write_notebook(folder / "01_train_ann.ipynb", first, MAKE)
+    write_notebook(folder / "02_quantize.ipynb", 'run = ""\nk = 0\nternary = True', USE)
+    write_notebook(folder / "06_compare_runs.ipynb", 'run = ""', "run")
+    write_notebook(folder / "scratch.ipynb", "a = 1")
+    return folder
+
+
+def test_notebooks_are_ordered_by_their_number_and_others_are_left_out(folder: Path) -> None:
+    assert [path.stem for path in ordered_notebooks(folder)] == ["01_train_ann", "02_quantize", "06_compare_runs"]
+
+
+@pytest.mark.parametrize(
+    "selection, numbers", [("00-04,06", "01 02 06"), ("02", "02"), ("06,01", "01 06"), ("02_quantize", "02")]
+)
+def test_a_selection_names_numbers_ranges_or_names(folder: Path, selection: str, numbers: str) -> None:
+    assert [path.stem[:2] for path in select_notebooks(selection, folder)] == numbers.split()
+
+
+@pytest.mark.parametrize("selection", ["07", "", "00", "quantize", "04-02", "1"])
+def test_a_selection_that_names_no_notebook_is_refused_with_those_there_are(folder: Path, selection: str) -> None:
+    with pytest.raises(ValueError, match="names no notebook.*01_train_ann, 02_quantize"):
+        select_notebooks(selection, folder)
+
+
+def test_parameters_are_read_with_their_defaults_and_comments(folder: Path) -> None:
+    parameters = parameters_of(folder / "01_train_ann.ipynb")
+    assert {name: p.default for name, p in parameters.items()} == {
+        "run": "", "dataset": "digits", "epochs": 2, "rate": 0.5, "quick": False
+    }  # fmt: skip
+    assert parameters["dataset"].help == "a name"
+
+
+@pytest.mark.parametrize("line", ["k = n + 1", "import os", "a = b = 1", "f(2)", "x[0] = 1", "k: int"])
+def test_a_parameter_that_is_no_literal_is_refused(tmp_path: Path, line: str) -> None:
+    notebook = write_notebook(tmp_path / "01_x.ipynb", f"n = 1\n{line}")
+    with pytest.raises(ValueError, match=f"01_x.ipynb: {re.escape(repr(line))}"):
+        parameters_of(notebook)
+
+
+def test_a_negative_and_an_annotated_literal_are_parameters(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "01_x.ipynb", "n = -1\nm: float = 2.5  # metres")
+    assert {name: p.default for name, p in parameters_of(notebook).items()} == {"n": -1, "m": 2.5}
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_names_and_their_notebooks(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"'epoch'.*did you mean epochs \(01_train_ann\)\?"):
+        check_parameters({"epoch": 1}, ordered_notebooks(folder))
+    with pytest.raises(ValueError, match=r"'zzz'.*choose from dataset \(01_train_ann\), epochs"):
+        check_parameters({"zzz": 1}, ordered_notebooks(folder))
+
+
+@pytest.mark.parametrize(
+    "name, given, wanted",
+    [
+        ("k", "2", 2), ("k", "-1", -1), ("rate", "1", 1.0), ("rate", 2, 2.0), ("ternary", "false", False),
+        ("ternary", "Yes", True), ("dataset", "7", "7"), ("rate", "1e-3", 0.001), ("quick", True, True),
+    ],
+)  # fmt: skip
+def test_values_take_the_type_of_the_default(folder: Path, name: str, given: object, wanted: object) -> None:
+    value = check_parameters({name: given}, ordered_notebooks(folder))[name]
+    assert value == wanted and type(value) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("k", "two"), ("k", 1.5), ("k", True), ("k", "1.0"), ("rate", "fast"), ("rate", "nan"), ("rate", True),
+     ("ternary", "maybe"), ("ternary", 1), ("dataset", 3), ("dataset", None)],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused_with_the_notebook_that_takes_it(
+    folder: Path, name: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=f"{name}={re.escape(repr(value))}: 0[12]_.* takes"):
+        check_parameters({name: value}, ordered_notebooks(folder))
+
+
+def test_nothing_runs_where_a_parameter_is_wrong(folder: Path, runs: Path) -> None:
+    for parameters in ({"kk": 1}, {"k": "two"}):
+        with pytest.raises(ValueError):
+            batch.study(parameters, folder=folder, progress=False)
+    with pytest.raises(ValueError, match="two names"):
+        batch.study({"run": "a"}, run="b", folder=folder, progress=False)
+    assert not runs.exists()
+
+
+def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kept() -> dict[str, bool]:
+        lines = capsys.readouterr().err.splitlines()
+        names = ("01_train_ann", "02_quantize", "06_compare_runs")
+        return {name[:2]: any(name in line and "kept" in line for line in lines) for name in names}
+
+    target = batch.study({"epochs": "3"}, folder=folder)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.match(r"\[1/3\] 01_train_ann +\d+\.\d s  epoch 3/3$", line) for line in lines), lines
+    assert target.parent == runs and (target / "qann.safetensors").read_text() == "digits 3 0"
+    assert sorted(path.name for path in (target / "html").iterdir()) == [
+        "01_train_ann.html", "02_quantize.html", "06_compare_runs.html", PLOTLY_JS
+    ]  # fmt: skip
+    executed = nbformat.read(target / "notebooks" / "06_compare_runs.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == repr(target.name)
+    assert str(target) not in json.dumps(executed.metadata)
+    request = read_manifest(target)["stages"]["01_train_ann"]["request"]
+    assert request["parameters"] == {"dataset": "digits", "epochs": 3, "rate": 0.5, "quick": False}
+
+    batch.study({"epochs": 3}, folder=folder, notebooks="01-02")
+    assert kept() == {"01": True, "02": True, "06": False}
+    batch.study({"epochs": 3, "k": 1}, run=target.name, folder=folder, notebooks="01-02")
+    assert kept() == {"01": True, "02": False, "06": False}
+    assert (target / "qann.safetensors").read_text() == "digits 3 1"
+    (target / "ann.safetensors").write_text("changed by hand")
+    batch.study({"epochs": 3}, run=target.name, folder=folder, notebooks="01")
+    assert kept() == {"01": False, "02": False, "06": False}
+    assert (target / "ann.safetensors").read_text() == "digits 3"
+
+
+def test_a_failing_notebook_keeps_its_output_and_names_the_cell(tmp_path: Path) -> None:
+    code = "def f():\n    raise KeyError('lost')\n\nprint('before')\nf()"
+    notebook = write_notebook(tmp_path / "in" / "02_quantize.ipynb", 'run = ""', "1 + 1", code, "print('never')")
+    with pytest.raises(NotebookFailed) as failed:
+        execute(notebook, tmp_path / "out", {"run": "x"})
+    error = failed.value
+    assert (error.notebook, error.cell, error.ename, error.evalue) == ("02_quantize", 3, "KeyError", "'lost'")
+    assert error.source == code and error.path == tmp_path / "out" / "notebooks" / "02_quantize.ipynb"
+    assert "02_quantize failed in cell 3: KeyError: 'lost'" in str(error) and str(error.path) in str(error)
+    text = error.path.read_text()
+    assert "before" in text and "KeyError" in text
+    assert [path.name for path in error.path.parent.iterdir()] == [error.path.name]
+
+
+def test_a_kernel_that_dies_is_reported_with_the_cell_that_ran(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "01_x.ipynb", 'run = ""', "print('alive')", "import os\nos._exit(9)")
+    with pytest.raises(NotebookFailed, match="the kernel died") as failed:
+        execute(notebook, tmp_path, {})
+    assert failed.value.cell == 3 and "alive" in failed.value.path.read_text()
+
+
+def test_a_notebook_runs_with_this_python_from_the_repository_root_and_shows_it_is_a_batch(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nprint(sys.executable)\nprint(os.getcwd())\n"
+        "print(os.environ['PLOTLY_RENDERER'], os.environ['ANN_SNN_BATCH'])\nprint(n, file=sys.stderr)"
+    )
+    notebook = write_notebook(tmp_path / "00_x.ipynb", "n = 1", code)
+    output = io.StringIO()
+    execute(notebook, tmp_path, {"n": "5"}, output=output)
+    lines = output.getvalue().splitlines()
+    assert lines == [sys.executable, str(Path(batch.__file__).parent.parent), "plotly_mimetype 1", "5"]
+
+
+def test_only_complete_lines_of_progress_are_shown() -> None:
+    stream = io.StringIO()
+    shown = batch.Progress("[1/2] x", stream)
+    for text in ("epo", "ch 1\nbar  10%\rbar  90%", "\rbar 100%\n", "\n\x1b[32mgreen\x1b[0m\n", "rest"):
+        shown.write(text)
+    assert [line.split(" s  ")[1] for line in stream.getvalue().splitlines()] == ["epoch 1", "bar 100%", "green"]
+
+
+def executed_notebook(path: Path, text: str, *outputs: dict) -> Path:
+    notebook = nbformat.read(write_notebook(path, 'run = ""', "show()", text=text), as_version=4)
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(tmp_path: Path) -> None:
+    figure = {"data": [{"y": [1, 2], "name": "</script>"}], "layout": {"height": 321}}
+    notebook = executed_notebook(
+        tmp_path / "03_x.ipynb", "With $U \\ge \\theta_j$ and\n\n$$\\frac{\\sigma}{\\gamma}$$\n\n`a $b$`",
+        {PLOTLY_MIME: figure, "text/plain": "Figure()"}, {"text/latex": "$$x^2$$", "text/plain": "x"},
+        {WIDGET_MIME: {"model_id": "1"}, "text/plain": "0%|  | 0/3"},
+    )  # fmt: skip
+    page = export_html(notebook, tmp_path / "html" / "03_x.html")
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?:https?:)?//", text)
+    assert not re.findall(r"(?:import|@import|url)\s*\(?[\"']?https?://", text)
+    assert text.count("<math") == 3 and "<mfrac>" in text and "<code>a $b$</code>" in text
+    assert re.search(r'Plotly\.newPlot\("figure-\w+", \[\{"name": "<\\/script>", "y": \[1, 2\]', text)
+    assert "height:321px" in text and f'src="{PLOTLY_JS}"' in text and "0/3" not in text
+    assert (page.parent / PLOTLY_JS).stat().st_size > 1e6 and len(text) < 1e6
+
+
+def test_an_output_that_is_more_than_a_widget_is_kept(tmp_path: Path) -> None:
+    shown = {WIDGET_MIME: {"model_id": "1"}, "text/html": "<b>still</b>", "text/plain": ""}
+    notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", shown)
+    outputs = with_plain_outputs(nbformat.read(notebook, as_version=4)).cells[-1].outputs
+    assert outputs[0].data["text/html"] == "<b>still</b>"
+
+
+def test_a_file_that_is_no_notebook_makes_no_page(tmp_path: Path) -> None:
+    (tmp_path / "x.ipynb").write_text("hello")
+    with pytest.raises(ValueError, match="x.ipynb cannot be read as a notebook"):
+        export_html(tmp_path / "x.ipynb", tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_figures_of_one_page_have_names_of_their_own() -> None:
+    names = {re.search(r'id="(\S+)"', figure_html({"data": []}))[1] for _ in range(20)}
+    assert len(names) == 20
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [r"\begin{aligned} a &= b \\ c &= d\end{aligned}", r"\begin{cases} 1 & x>0\\[2pt] 0 & x\le0 \end{cases}",
+     r"\hat y = \arg\max_c x_c", r"\lceil\theta_j\rceil"],
+)  # fmt: skip
+def test_equations_become_mathml(latex: str) -> None:
+    element = mathml(latex)
+    assert element.startswith("<math") and "\\" not in element and "2pt" not in element
+
+
+@pytest.mark.parametrize("latex", [r"\frac{", r"\nonsense x", "a & b"])
+def test_an_equation_that_cannot_be_converted_is_quoted_and_shown_as_its_source(latex: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(latex))):
+        mathml(latex)
+    assert readable(latex).startswith("<code>")
+
+
+RESULTS = {
+    "run": "r", "dataset": "digits", "network": "8C3-10", "k": 0, "samples": 360, "mismatches": 0,
+    "neurons": 720_000,
+    "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"1": 0.5, "2": 0.975, "silence": 0.98}},
+    "correct": {"ann": 356, "qann": 353, "snn": {"1": 180, "2": 351, "silence": 353}},
+    "silence_step": 7, "spikes_per_sample": 1234.5, "sops_per_sample": 100000.0, "macs_per_sample": 200000,
+}  # fmt: skip
+
+
+def test_the_results_are_one_aligned_table(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    lines = batch.results_table(tmp_path).splitlines()
+    assert lines[0] == "r: digits, 8C3-10, k = 0"
+    assert re.search(r"integer SNN, T = 2 +97\.50 % +351 of 360$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"integer SNN at silence, T ≤ 7 +98\.00 % +353 of 360$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"code mismatches +0 +of 720,000 codes$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"SOPs per image +100,000 +0\.500 per MAC", "\n".join(lines))
+    assert len({len(line) for line in lines[1:6]}) == 1
+
+
+def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="04_spike_analysis"):
+        batch.results_table(tmp_path)
+    (tmp_path / "results.json").write_text('{"run": "r"}')
+    with pytest.raises(ValueError, match="results.json is not complete.*04_spike_analysis"):
+        batch.results_table(tmp_path)

@@ -1,0 +1,203 @@
+"""The command line: what it prints, what it exits with, and what a user's mistake looks like."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_notebooks import write_notebook
+
+from ann_snn_utils import convert, load_ann, load_dataset, save_snn
+from ann_snn_utils.cli import main
+from ann_snn_utils.runs import read_manifest, run_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--dataset", "digits", "--network", "4C3-P2-10", "--limit", "120", "--size", "10", "--ann-epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebooks"
+    first = ('run = ""', 'dataset = "digits"  # name or folder', "time_steps = 4", "fast = True")
+    first += ("fails = False", "wait = False")
+    code = "import os, time\nprint('pid', os.getpid())\nif wait:\n    time.sleep(600)\nassert not fails, 'as asked'"
+    write_notebook(folder / "01_train_ann.ipynb", "\n".join(first), code)
+    write_notebook(folder / "04_spike_analysis.ipynb", 'run = ""\ntime_steps = 8', "dataset = 1")
+    write_notebook(folder / "06_compare_runs.ipynb", 'run = ""')
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_help_lists_every_parameter_with_its_default_and_notebooks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"], folder)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--dataset STR name or folder (default 'digits' in 01)" in text
+    assert "--time-steps INT (default 4 in 01; 8 in 04)" in text
+    assert "--fast, --no-fast (default True in 01)" in text
+
+
+def test_help_of_the_real_notebooks_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys\nfrom ann_snn_utils.cli import main\n"
+        "try:\n    main(['study', '--help'])\n"
+        "finally:\n    print([m for m in ('torch', 'numpy', 'papermill', 'nbformat') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "--time-steps" in done.stdout and "--ternary, --no-ternary" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["study", "--time-steps", "four"], "time_steps='four': 01_train_ann takes an integer"),
+        (["study", "-p", "time_step", "4"], "'time_step'.*did you mean time_steps"),
+        (["study", "--notebooks", "9"], "'9' names no notebook"),
+        (["study", "--run", "a/b"], "run='a/b' holds '/'"),
+        (["study", "--time-steps", "1", "-p", "time_steps", "2"], "two values for time_steps"),
+        (["report", "none"], "there is no run 'none'"),
+        (["simulate", "none"], "there is no run 'none'"),
+        (["simulate", "none", "--time-steps", "0"], "time_steps=0: give at least 1"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], runs: Path, arguments: list[str], message: str
+) -> None:
+    assert main(arguments, folder) == 2
+    error = said(capsys)
+    assert re.match(f"ann-snn: .*{message}", error) and error.count("\n") == 1
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["studdy"], ["study", "--datasets", "x"], ["study", "--time-step", "1"]])
+def test_an_unknown_command_or_option_shows_the_usage(folder: Path, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments, folder)
+
+
+def test_a_failing_notebook_is_exit_code_1_with_its_cell_and_its_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    assert main(["study", "--run", "x", "-p", "fails", "true", "--quiet"], folder) == 1
+    error = said(capsys)
+    assert error.startswith("ann-snn: 01_train_ann failed in cell 2: AssertionError: as asked")
+    page = runs / "x" / "html" / "01_train_ann.html"
+    assert "as asked" in (runs / "x" / "notebooks" / "01_train_ann.ipynb").read_text() and page.is_file()
+    assert not (runs / "x" / "notebooks" / "04_spike_analysis.ipynb").exists()
+
+
+def test_a_study_ends_with_the_table_and_where_everything_lies(
+    folder: Path, capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    from test_batch import RESULTS
+
+    target = run_folder("x", create=True)
+    (target / "results.json").write_text(json.dumps(RESULTS))
+    assert main(["study", "--run", "x", "--notebooks", "04", "--time-steps", "3"], folder) == 0
+    captured = capsys.readouterr()
+    assert "integer SNN at silence" in captured.out and str(target / "html") in captured.out
+    assert "[1/1] 04_spike_analysis" in captured.err
+    assert "time_steps = 3" in (target / "notebooks" / "04_spike_analysis.ipynb").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to another process")
+def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ann_snn_utils.cli import main\n"
+        "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(folder), "study", "--run", "x", "-p", "wait", "true"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "pid" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    error = process.stderr.read()
+    assert process.wait() == 130
+    assert "stopped in 01_train_ann; finished stages: none" in error and "Traceback" not in error
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(lines[-1].split()[-1]), 0)
+
+
+def test_a_data_set_folder_is_found_from_where_the_user_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "--run", "x", "--notebooks", "01", "--dataset", "pictures", "--quiet"], folder) == 0
+    executed = (runs / "x" / "notebooks" / "01_train_ann.ipynb").read_text()
+    assert f'dataset = \\"{tmp_path / "pictures"}\\"' in executed
+
+
+def test_report_shows_one_line_for_each_run_and_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    from test_batch import RESULTS
+
+    assert main(["report"]) == 0
+    assert "no runs in" in capsys.readouterr().out
+    for run, text in (("full", json.dumps(RESULTS)), ("half", None)):
+        (runs / run).mkdir(parents=True)
+        (runs / run / "manifest.json").write_text(json.dumps({"run": run, "stages": {}}))
+        if text:
+            (runs / run / "results.json").write_text(text)
+    assert main(["report"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"  full +99\.00 +98\.00 +98\.00 +7 +0 +1,23[45]", lines[1])
+    assert re.fullmatch(r"  half +no results yet; done: nothing", lines[2])
+    assert main(["report", "full"]) == 0
+    assert "quantized ANN" in capsys.readouterr().out
+
+
+def test_train_and_simulate_make_what_the_notebooks_make(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
+    assert main(["train", "--run", "t", *TINY]) == 0
+    assert main(["train", "--run", "t", "--quantized", "--qann-epochs", "2", "--k", "1"]) == 0
+    assert f"quantizing {runs / 't' / 'ann.safetensors'}" in capsys.readouterr().out
+    qann = load_ann(runs / "t" / "qann.safetensors")
+    assert qann.spec.k == 1 and qann.spec.network == "4C3-P2-10"
+    assert {"source", "samples", "correct", "ann_correct", "seed"} <= set(qann.metadata)
+    stages = read_manifest(runs / "t")["stages"]
+    assert stages["02_quantize"]["inputs"] == stages["01_train_ann"]["artifacts"]
+    assert stages["02_quantize"]["device"] and stages["02_quantize"]["metrics"]["samples"] == 120
+
+    save_snn(convert(qann), runs / "t" / "snn.safetensors", **qann.metadata)
+    assert main(["simulate", "t", "--time-steps", "3", "--samples", "50", "--logs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["T", "1", "2", "3"]
+    logs = runs / "t" / "figs" / "WQ_INT" / "k1"
+    accuracy = (logs / "accuracy.txt").read_text().split()
+    assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
+    assert load_dataset("digits", limit=120, size=10).subset(50).in_shape == qann.spec.in_shape
+
+
+def test_train_refuses_to_quantize_a_network_trained_with_other_parameters(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    assert main(["train", "--run", "t", *TINY]) == 0
+    assert main(["train", "--run", "t", "--quantized", "--dataset", "mnist"]) == 2
+    assert "dataset='mnist': run 't' has an ann.safetensors trained with 'digits'" in said(capsys)
+    assert main(["train", "--run", "t", "--device", "tpu", *TINY]) == 2
+    assert "device='tpu'" in said(capsys)

@@ -1,0 +1,159 @@
+"""What must hold for every module and every notebook of the project."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ann_snn_utils.equations import mathml
+from ann_snn_utils.notebooks import parameters_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ann_snn_utils"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# Data flows one way: a module imports from those before it. A package in the list counts as one module.
+ORDER = """
+    artifacts image_file image_folder torchvision_sets data augment notation quantize models train
+    thresholds snn convert rescale certificate pretrained neuron_numba neuron synapse disturb record
+    simulate activity energy equivalence logs metrics npz interop provenance notebooks manifest runs compare
+    stage gallery forms trial figures explore report equations export execute batch commands cli __main__
+""".split()
+
+NOTEBOOK_KEYS = {"kernelspec", "language_info"}
+CELL_KEYS = {"tags", "editable", "slideshow"}
+HEAVY = ("torch", "plotly", "ipywidgets", "papermill", "sklearn", "numba", "joblib")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """First component, below the package, of every import of the package in a file."""
+    parents = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = list(parents[: len(parents) - node.level + 1]) if node.level else []
+            dotted = [base + (node.module or "").split(".") + [alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            dotted = [alias.name.split(".") for alias in node.names]
+        else:
+            continue
+        for parts in ([part for part in parts if part] for parts in dotted):
+            if parts[0] == PACKAGE.name and len(parts) > 1 and parts[1] in ORDER:
+                found.add(parts[1])
+    return found
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    places = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
+    assert places <= set(ORDER), f"list {places - set(ORDER)} in ORDER, after all that they import"
+    assert len(ORDER) == len(set(ORDER))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_from_those_before_it(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        own = "artifacts"
+    later = {name for name in imported_modules(path) if ORDER.index(name) > ORDER.index(own)}
+    assert not later, f"{own} imports {later}, which come after it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 260, "split it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_read_from_a_file_is_ever_executed(path: Path) -> None:
+    for call in calls(path):
+        text = ast.unparse(call.func)
+        words = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert text not in ("eval", "exec", "compile", "os.system", "joblib.load", "yaml.load"), text
+        assert not re.fullmatch(r"(\w*pickle|dill|marshal)\.(loads?|Unpickler)", text), text
+        assert text != "torch.load" or words.get("weights_only") == "True", "torch.load needs weights_only=True"
+        assert words.get("allow_pickle", "False") == "False", f"{text}(allow_pickle=…)"
+        assert words.get("shell", "False") == "False", f"{text}(shell=…)"
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    code = (
+        "import sys, ann_snn_utils, ann_snn_utils.cli\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_names_that_the_package_offers_exist() -> None:
+    import ann_snn_utils
+
+    for name in ann_snn_utils.__all__:
+        assert getattr(ann_snn_utils, name).__doc__, name
+
+
+def test_the_code_is_clean() -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.stem[:2] for path in NOTEBOOKS] == sorted({path.stem[:2] for path in NOTEBOOKS})
+    assert {"00", "01", "02", "03", "04", "06"} <= {path.stem[:2] for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_stored_clean(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # missing and repeated cell ids are no more than warnings there
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    kernel = notebook.metadata.kernelspec
+    assert (kernel.name, kernel.language) == ("python3", "python")
+    assert set(notebook.metadata) <= NOTEBOOK_KEYS
+    ids = [cell.id for cell in notebook.cells]
+    assert len(ids) == len(set(ids))
+    for index, cell in enumerate(notebook.cells):
+        assert set(cell.metadata) <= CELL_KEYS, f"cell {index} carries {set(cell.metadata) - CELL_KEYS}"
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, f"run `make clean-notebooks`: cell {index}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_has_one_cell_of_literal_parameters(path: Path) -> None:
+    parameters = parameters_of(path)
+    assert parameters["run"].default == "", "every notebook takes the run it works in"
+    assert all(isinstance(parameter.default, bool | int | float | str) for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_the_equations_of_a_notebook_can_be_shown_without_a_script(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"`[^`]*`", "", cell.source)
+            for display, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", text, re.DOTALL):
+                assert mathml(display or inline, display=bool(display)).startswith("<math")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_leaves_the_choice_of_the_renderer_to_where_it_runs(path: Path) -> None:
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert not any("renderers.default" in source for source in code)

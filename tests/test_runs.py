@@ -1,0 +1,237 @@
+"""Run folders, the names of runs and the manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toy_notebooks import write_notebook
+
+from ann_snn_utils import provenance, runs
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def folder() -> Path:
+    folder = runs.run_folder("one", create=True)
+    for name, text in (("ann.safetensors", "ann"), ("qann.safetensors", "qann")):
+        (folder / name).write_text(text)
+    return folder
+
+
+def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str], **more) -> dict:
+    return runs.record_stage(folder, notebook, parameters={"seed": 3}, inputs=inputs, artifacts=artifacts, **more)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("", "give the run a name"), ("../up", "'/'"), ("a b", "' '"), ("-x", "begin with"), ("x.", "end with"),
+        ("con", "reserved"), ("x" * 121, "121 characters"), ("köln", "'ö'"), (7, "run=7"),
+    ],
+)  # fmt: skip
+def test_the_error_for_a_run_name_says_what_is_wrong_with_it(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match="run=") as error:
+        runs.run_folder(name, create=True)
+    assert said in str(error.value)
+
+
+def test_a_run_that_is_not_there_is_reported_with_those_that_are(folder: Path) -> None:
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    with pytest.raises(FileNotFoundError, match=r"no run 'onne'.*\(one\)"):
+        runs.run_folder("onne")
+
+
+def test_runs_lie_in_the_repository_unless_the_environment_says_otherwise(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert runs.run_folder("x", create=True) == root / "x"
+    monkeypatch.delenv("ANN_SNN_RUNS")
+    monkeypatch.chdir(tmp_path)
+    assert runs.runs_root() == Path(runs.__file__).parent.parent / "data" / "runs"
+
+
+@pytest.mark.parametrize("artifact", runs.ARTIFACTS)
+def test_a_missing_artifact_names_the_notebook_that_makes_it(root: Path, artifact: str) -> None:
+    folder = runs.run_folder("empty", create=True)
+    with pytest.raises(FileNotFoundError, match=f"{artifact} is missing: notebook {runs.ARTIFACTS[artifact]}"):
+        runs.require(folder, artifact)
+
+
+def test_an_artifact_that_is_there_is_given(folder: Path) -> None:
+    assert runs.require(folder, "ann.safetensors") == folder / "ann.safetensors"
+
+
+def test_the_latest_run_is_the_one_recorded_last_among_those_with_the_artifact(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="01_train_ann"):
+        runs.latest_run("ann.safetensors")
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    other = runs.run_folder("a-later-one", create=True)
+    (other / "other").write_text("")
+    record(other, "01_train_ann", [], ["other"])
+    assert runs.latest_run() == "a-later-one"
+    assert runs.latest_run("ann.safetensors") == "one"
+    assert runs.list_runs() == ["a-later-one", "one"]
+
+
+def test_the_manifest_holds_what_is_needed_to_repeat_a_stage(folder: Path) -> None:
+    record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=1.5, metrics={"accuracy": 0.5}, device="cpu")
+    stage = json.loads((folder / "manifest.json").read_text())["stages"]["01_train_ann"]
+    assert stage["parameters"] == {"seed": 3} and stage["seed"] == 3
+    assert stage["seconds"] == 1.5 and stage["metrics"] == {"accuracy": 0.5} and stage["device"] == "cpu"
+    assert {"python", "torch", "numpy"} <= set(stage["versions"])
+    assert {"commit", "dirty"} == set(stage["git"])
+    assert stage["machine"]["torch_threads"] >= 1 and stage["machine"]["processor"]
+    assert len(stage["artifacts"]["ann.safetensors"]) == 64 and not stage["stale"]
+
+
+def test_stages_are_recorded_beside_each_other_and_a_second_record_replaces_the_first(folder: Path) -> None:
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
+    record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=1)
+    record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=2)
+    stages = runs.read_manifest(folder)["stages"]
+    assert list(stages) == ["01_train_ann", "02_quantize"] and stages["01_train_ann"]["seconds"] == 2
+
+
+def test_a_missing_file_is_named_and_nothing_is_recorded(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="snn.safetensors"):
+        record(folder, "03_convert", ["qann.safetensors"], ["snn.safetensors"])
+    assert not (folder / "manifest.json").exists()
+
+
+def test_an_input_that_was_changed_behind_the_manifest_makes_a_stage_stale(folder: Path) -> None:
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    (folder / "ann.safetensors").write_text("another")
+    with pytest.warns(UserWarning, match="ann.safetensors is not the file that 01_train_ann recorded"):
+        stage = record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
+    assert stage["stale"]
+    (folder / "snn.safetensors").write_text("snn")
+    with pytest.warns(UserWarning, match="outdated input"):
+        stage = record(folder, "03_convert", ["qann.safetensors"], ["snn.safetensors"])
+    assert stage["stale"]
+
+
+def test_running_an_earlier_stage_again_shows_which_later_ones_are_outdated(folder: Path) -> None:
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
+    assert runs.stale_stages(runs.read_manifest(folder)) == []
+    (folder / "ann.safetensors").write_text("trained anew")
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    assert runs.stale_stages(runs.read_manifest(folder)) == ["02_quantize"]
+
+
+def test_a_stage_is_current_until_its_request_inputs_or_artifacts_change(folder: Path) -> None:
+    request = {"parameters": {"k": 0}, "code": "abc"}
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
+    assert not runs.is_current(folder, "02_quantize", request)
+    runs.record_request(folder, "02_quantize", request)
+    assert runs.is_current(folder, "02_quantize", request)
+    assert not runs.is_current(folder, "02_quantize", {**request, "code": "abd"})
+    for name in ("ann.safetensors", "qann.safetensors"):
+        before = (folder / name).read_text()
+        (folder / name).write_text("changed")
+        assert not runs.is_current(folder, "02_quantize", request)
+        (folder / name).write_text(before)
+        assert runs.is_current(folder, "02_quantize", request)
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
+    assert not runs.is_current(folder, "02_quantize", request), "made by hand since"
+
+
+def test_a_request_is_not_attached_to_a_record_that_an_earlier_request_made(folder: Path) -> None:
+    record(folder, "01_train_ann", [], ["ann.safetensors"])
+    runs.record_request(folder, "01_train_ann", {"code": "old"})
+    runs.record_request(folder, "01_train_ann", {"code": "new"})
+    assert runs.read_manifest(folder)["stages"]["01_train_ann"]["request"] == {"code": "old"}
+    runs.record_request(folder, "02_quantize", {"code": "new"})
+    assert list(runs.read_manifest(folder)["stages"]) == ["01_train_ann"]
+
+
+def test_a_manifest_that_is_something_else_is_named(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="manifest.json is not a manifest"):
+        runs.read_manifest(folder)
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> list[Path]:
+    return [
+        write_notebook(tmp_path / "01_train_ann.ipynb", 'run = ""\ndataset = "digits"\nseed = 0\nsize = 0'),
+        write_notebook(tmp_path / "02_quantize.ipynb", 'run = ""\nk = 0\nternary = True\ntime_steps = 8'),
+        write_notebook(tmp_path / "00_overview.ipynb", 'run = ""\ntime_steps = 10'),
+    ]
+
+
+def test_a_run_is_named_after_its_parameters(notebooks: list[Path]) -> None:
+    assert runs.default_run_name({}, notebooks) == "digits-lenet-k0-ternary-s0"
+    named = runs.default_run_name({"dataset": "mnist", "k": 2, "ternary": False, "seed": 5}, notebooks)
+    assert named == "mnist-lenet-k2-int8-s5"
+
+
+def test_runs_with_other_parameters_have_other_names(notebooks: list[Path]) -> None:
+    settings: list[dict] = [
+        {}, {"size": 14}, {"size": 20}, {"dataset": "/a/pictures"}, {"dataset": "/b/pictures"},
+        {"network": "8C3-P2-10"}, {"network": "8C3,P2,10"}, {"time_steps": 8}, {"time_steps": 10}, {"other": 1},
+        {"network": "64C3-" * 12 + "10"}, {"network": "64C3-" * 12 + "11"},
+    ]  # fmt: skip
+    names = [runs.default_run_name(setting, notebooks) for setting in settings]
+    assert len(set(names)) == len(settings)
+    assert all(runs.check_run_name(name) for name in names)
+
+
+def test_a_default_that_is_spelled_out_does_not_change_the_name(notebooks: list[Path]) -> None:
+    spelled = runs.default_run_name({"size": 0, "run": "x", "dataset": "digits"}, notebooks)
+    assert spelled == runs.default_run_name({}, notebooks)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    package = tmp_path / "pack"
+    package.mkdir()
+    for name, text in (
+        ("__init__", ""), ("base", "x = 1"), ("deep", "from .base import x"), ("other", "y = 1"),
+        ("figures", "from .other import y"),
+    ):  # fmt: skip
+        (package / f"{name}.py").write_text(text)
+    return package
+
+
+def digest_of(tmp_path: Path, package: Path, code: str) -> str:
+    notebook = write_notebook(tmp_path / "01_x.ipynb", 'run = ""', code)
+    return provenance.code_digest(notebook, package, {"thing": "deep"})
+
+
+@pytest.mark.parametrize(
+    "code, module, changes",
+    [
+        ("from pack.deep import x", "base", True),
+        ("from pack.deep import x", "other", False),
+        ("from pack import thing", "base", True),
+        ("from pack import thing", "other", False),
+        ("from pack import unknown", "other", True),
+        ("import pack", "other", True),
+        ("%time 1\nfrom pack.figures import f", "other", False),
+        ("import numpy", "base", False),
+    ],
+)
+def test_the_digest_of_a_notebook_follows_the_modules_it_computes_with(
+    tmp_path: Path, package: Path, code: str, module: str, changes: bool
+) -> None:
+    before = digest_of(tmp_path, package, code)
+    assert before == digest_of(tmp_path, package, code)
+    (package / f"{module}.py").write_text("changed = True")
+    assert (digest_of(tmp_path, package, code) != before) == changes
+
+
+def test_the_digest_changes_with_the_notebook_itself(tmp_path: Path, package: Path) -> None:
+    assert digest_of(tmp_path, package, "a = 1") != digest_of(tmp_path, package, "a = 2")
+
+
+def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path) -> None:
+    assert provenance.git_state(tmp_path) == {"commit": None, "dirty": None}
