@@ -121,7 +121,8 @@ def _imported(source: str, package: str, modules: set[str], homes: Mapping[str, 
             continue
         for first, *rest in (name.split(".") for name in dotted):
             if first == package:
-                name = homes.get(rest[0], rest[0]) if rest else None
+                # `from package import name`, and only that, goes through the package's table of names.
+                named = set(rest[:1]) | ({homes[rest[0]]} if len(rest) == 1 and rest[0] in homes else set())
                 # The bare package, or a name whose module is unknown, may stand for any of them.
-                found |= {name} & modules if name in modules | _SHOWING else modules
+                found |= named & modules if named & (modules | _SHOWING) else modules
     return found

@@ -33,9 +33,7 @@ def snn(form: str = "exact"):
 
 
 def record():
-    return simulate(
-        snn(), random_images(3, (1, 8, 8), samples=4), 6, labels=torch.arange(4) % 3, trace=[0, 2]
-    )
+    return simulate(snn(), random_images(3, (1, 8, 8), samples=4), 6, labels=torch.arange(4) % 3, trace=[0, 2])
 
 
 def everything() -> dict[str, go.Figure]:
@@ -59,6 +57,8 @@ def everything() -> dict[str, go.Figure]:
         "settling_histogram": figures.settling_histogram(run.settled_at, run.time_steps),
         "operations_bars": figures.operations_bars(names, run.sops[0], run.effective_sops[0], [9] * 4),
         "energy_bars": figures.energy_bars({"SNN": {"hidden": 5.0, "encoder": 2.0}, "ANN": {"hidden": 50.0}}),
+        "cost_over_time": figures.cost_over_time([1, 3], [1, 2], [500.0, 900.0], 5, 2000.0, 2),
+        "layer_map": figures.layer_map(random_images(0, (1, 8, 8))[0], run.counts[1][0], (2, 1, 0), "P2", 6),
         "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
         "accuracy_vs_energy": figures.accuracy_vs_energy(POINTS),
         "seed_spread": figures.seed_spread({"one": [0.5], "three": [0.25, 0.5, 0.75]}, {"three": 0.6}),
@@ -82,7 +82,7 @@ def trace_named(figure: go.Figure, name: str):
 
 def test_every_public_function_is_drawn_here(all_figures):
     drawn = {name.removesuffix("_counts") for name in all_figures}
-    other = ("mosaic", "mosaic_position", "redraw", "Drawing", "PALETTE", "TEMPLATE")
+    other = ("mosaic", "mosaic_cell", "mosaic_position", "redraw", "drawing_of", "Drawing", "PALETTE", "TEMPLATE")
     assert drawn == {n for n in figures.__all__ if n not in other and not n.endswith("_drawing")}
 
 
@@ -99,9 +99,7 @@ def test_no_coordinate_is_nan(all_figures, name):
     for trace in all_figures[name].data:
         for axis in ("x", "y"):
             values = getattr(trace, axis, None)
-            numbers = [
-                v for v in (values if values is not None else []) if not isinstance(v, (str, type(None)))
-            ]
+            numbers = [v for v in (values if values is not None else []) if not isinstance(v, (str, type(None)))]
             assert np.isfinite(np.asarray(numbers, dtype=np.float64)).all()
 
 
@@ -111,14 +109,7 @@ def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, nam
     for kind in "xy":
         axes = [v for k, v in layout.items() if k.startswith(f"{kind}axis") and v.get("showticklabels", True)]
         titles = [axis["title"]["text"] for axis in axes if axis.get("title", {}).get("text")]
-        assert (
-            titles
-            or not axes
-            or name == "seed_spread"
-            and kind == "y"
-            or name == "energy_bars"
-            and kind == "y"
-        )
+        assert titles or not axes or name == "seed_spread" and kind == "y" or name == "energy_bars" and kind == "y"
 
 
 def test_training_curves_show_loss_and_percent_and_skip_epochs_without_validation():
@@ -213,6 +204,31 @@ def test_operations_and_energy_bars_hold_the_numbers_in_a_readable_unit():
     assert list(energy.data[-1].text) == [" 5 nJ", " 0.5 nJ"]
 
 
+def test_cost_over_time_shows_operations_and_nanojoules_beside_the_anns():
+    figure = figures.cost_over_time([10, 30], [5, 20], [1000.0, 1500.0], 50, 4000.0, step=2)
+    assert list(trace_named(figure, "synaptic operations").y) == [10, 30]
+    assert list(trace_named(figure, "… with a weight other than 0").y) == [5, 20]
+    assert list(trace_named(figure, "energy").y) == [1.0, 1.5]
+    assert list(trace_named(figure, "ANN's multiply–accumulates, hidden layers").y) == [50, 50]
+    assert list(trace_named(figure, "int8 ANN's energy").y) == [4, 4]
+    assert [list(trace.x) for trace in figure.data[-2:]] == [[2, 2], [2, 2]]
+
+
+def test_the_layer_map_marks_the_neuron_in_the_mosaic():
+    counts = np.arange(12).reshape(3, 2, 2)
+    figure = figures.layer_map(np.full((3, 4, 4), 9), counts, (1, 0, 1), "P2", 5)
+    (column,), (row,) = figure.data[2].x, figure.data[2].y
+    assert figure.data[1].z[row][column] == counts[1, 0, 1] and (figure.data[0].z == 9).all()
+
+
+@pytest.mark.parametrize("name", ["mismatch_bars", "bit_widths"])
+def test_a_figure_can_take_over_the_data_of_another(name):
+    make, names = getattr(figures, name), ["a", "b"]
+    arguments = ([5, 5],) if name == "mismatch_bars" else ()
+    old, new = (make({"x": values}, names, *arguments) for values in ([1, 2], [3, 4]))
+    assert figures.redraw(old, figures.drawing_of(new)).data == new.data
+
+
 def test_robustness_draws_a_line_for_each_name():
     figure = figures.robustness([0, 0.2], {"T = 2": [0.9, 0.5], "T = 4": [1, 0.8]}, "spikes lost")
     assert list(trace_named(figure, "T = 4").y) == [100, 80] and list(figure.data[0].x) == [0, 0.2]
@@ -230,9 +246,7 @@ def test_seed_spread_shows_every_seed_its_mean_and_sample_deviation():
     figure = figures.seed_spread({"three": [0.25, 0.5, 0.75], "one": [0.5]}, {"three": 0.6, "other": 0.1})
     assert sorted(trace_named(figure, "one seed").x) == [25, 50, 50, 75]
     mean = trace_named(figure, "mean ± standard deviation")
-    assert (
-        list(mean.y) == ["one", "three"] and list(mean.x) == [50, 50] and list(mean.error_x.array) == [0, 25]
-    )
+    assert list(mean.y) == ["one", "three"] and list(mean.x) == [50, 50] and list(mean.error_x.array) == [0, 25]
     assert list(trace_named(figure, "published").x) == [60]
 
 
@@ -253,9 +267,7 @@ def test_the_thresholds_stand_around_the_count_that_the_neuron_had_before_the_st
 def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence():
     figure = neuron()
     assert list(trace_named(figure, "membrane U").y) == [1, 5, 7, 5]
-    assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [
-        4
-    ]
+    assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [4]
     assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
     assert list(trace_named(figure, "ANN's code").y) == [1, 1]
     assert list(trace_named(figure, "sample silent from here").x) == [4]
@@ -286,9 +298,10 @@ def test_a_mosaic_shows_every_neuron_once_and_knows_its_place(shape):
     seen = {}
     for row, column in np.ndindex(*sheet.shape):
         place = figures.mosaic_position(row, column, shape)
-        assert (place is None) == np.isnan(sheet[row, column])
+        assert (place is None) == (sheet[row, column] is None)
         if place:
             seen[place] = int(sheet[row, column])
+            assert figures.mosaic_cell(place, shape) == (row, column)
     assert seen == {place: int(values[place]) for place in np.ndindex(*shape)}
 
 
@@ -297,8 +310,8 @@ def test_spike_maps_show_the_spikes_of_the_step_or_the_counts_so_far():
     fired = run.traces.spikes[1][:, 1].numpy()
     now = figures.spike_maps(run.traces, run.layer_names, 3, sample=1).data[1].z
     so_far = figures.spike_maps(run.traces, run.layer_names, 3, sample=1, show="counts").data[1].z
-    assert np.array_equal(now, figures.mosaic(fired[2]), equal_nan=True)
-    assert np.array_equal(so_far, figures.mosaic(fired[:3].sum(0)), equal_nan=True)
+    assert np.array_equal(now, figures.mosaic(fired[2]))
+    assert np.array_equal(so_far, figures.mosaic(fired[:3].sum(0)))
 
 
 def test_a_map_outside_the_run_or_of_another_kind_is_refused():

@@ -196,6 +196,7 @@ def package(tmp_path: Path) -> Path:
     package.mkdir()
     for name, text in (
         ("__init__", ""), ("base", "x = 1"), ("deep", "from .base import x"), ("other", "y = 1"),
+        ("shared", "from .clash import z"), ("clash", "z = 1"),
         ("figures", "from .other import y"),
     ):  # fmt: skip
         (package / f"{name}.py").write_text(text)
@@ -204,7 +205,7 @@ def package(tmp_path: Path) -> Path:
 
 def digest_of(tmp_path: Path, package: Path, code: str) -> str:
     notebook = write_notebook(tmp_path / "01_x.ipynb", 'run = ""', code)
-    return provenance.code_digest(notebook, package, {"thing": "deep"})
+    return provenance.code_digest(notebook, package, {"thing": "deep", "clash": "shared"})
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,11 @@ def digest_of(tmp_path: Path, package: Path, code: str) -> str:
         ("from pack import thing", "base", True),
         ("from pack import thing", "other", False),
         ("from pack import unknown", "other", True),
+        ("from pack import clash", "shared", True),
+        ("from pack import clash", "clash", True),
+        ("from pack.clash import z", "clash", True),
+        ("from pack.shared import z", "clash", True),
+        ("from pack.clash import z", "shared", False),
         ("import pack", "other", True),
         ("%time 1\nfrom pack.figures import f", "other", False),
         ("import numpy", "base", False),

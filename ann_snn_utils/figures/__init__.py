@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
-from .cost import accuracy_vs_energy, energy_bars, energy_drawing, operations_bars
+from .cost import accuracy_vs_energy, cost_drawing, cost_over_time, energy_bars, operations_bars
+from .layer_map import layer_map, layer_map_drawing
+from .mosaic import mosaic, mosaic_cell, mosaic_position
 from .neuron import neuron_drawing, neuron_trace
 from .run import (
     accuracy_drawing,
@@ -15,15 +17,13 @@ from .run import (
 from .sample import (
     class_scores,
     maps_drawing,
-    mosaic,
-    mosaic_position,
     raster,
     raster_drawing,
     scores_drawing,
     spike_maps,
 )
 from .study import robustness, seed_spread
-from .template import PALETTE, TEMPLATE, Drawing, redraw
+from .template import PALETTE, TEMPLATE, Drawing, drawing_of, redraw
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
 
 __all__ = [
@@ -36,12 +36,17 @@ __all__ = [
     "activation_staircase",
     "bit_widths",
     "class_scores",
+    "cost_drawing",
+    "cost_over_time",
+    "drawing_of",
     "energy_bars",
-    "energy_drawing",
+    "layer_map",
+    "layer_map_drawing",
     "maps_drawing",
     "mismatch_bars",
     "mismatch_table",
     "mosaic",
+    "mosaic_cell",
     "mosaic_position",
     "neuron_drawing",
     "neuron_trace",

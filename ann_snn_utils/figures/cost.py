@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from .template import (
@@ -15,6 +16,7 @@ from .template import (
     percent_axis,
     redraw,
     share,
+    time_axis,
 )
 
 
@@ -52,41 +54,98 @@ def energy_bars(
     energy: Mapping[str, Mapping[str, float]], title: str = "Energy per image, from operation counts"
 ) -> go.Figure:
     """Give a stacked horizontal bar for each system: system → component → picojoules per image."""
-    figure = blank(title, height=150 + 48 * len(energy))
-    for index, name in enumerate(_components(energy)):
-        marker = dict(color=PALETTE[index % len(PALETTE)], line_width=0)
-        figure.add_bar(name=name, orientation="h", marker=marker)
-    figure.add_scatter(
-        mode="text", textposition="middle right", showlegend=False, hoverinfo="skip", cliponaxis=False
-    )
-    figure.update_layout(barmode="stack", legend_traceorder="normal")
-    return redraw(figure, energy_drawing(energy))
-
-
-def energy_drawing(energy: Mapping[str, Mapping[str, float]]) -> Drawing:
-    """Give what `energy_bars` draws, to redraw a figure that it made for the same systems and components."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
     unit, factor = _energy_unit(max(totals.values(), default=0.0))
+    figure = blank(title, height=150 + 48 * len(energy))
     systems = list(energy)[::-1]
-    ends = [factor * totals[system] for system in systems]
-    drawn = [
-        dict(
+    for index, name in enumerate(dict.fromkeys(name for parts in energy.values() for name in parts)):
+        figure.add_bar(
             y=systems,
             x=[factor * float(energy[system].get(name, 0)) for system in systems],
+            name=name,
+            orientation="h",
+            marker=dict(color=PALETTE[index % len(PALETTE)], line_width=0),
             hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}} {unit}<extra></extra>",
         )
-        for name in _components(energy)
-    ]
-    labels = dict(y=systems, x=ends, text=[f" {end:.3g} {unit}" for end in ends])
-    layout = {
-        "xaxis.title.text": f"energy per image ({unit})",
-        "xaxis.range": [0, 1.16 * max(ends, default=1) or 1],
-    }
-    return Drawing([*drawn, labels], layout)
+    ends = [factor * totals[system] for system in systems]
+    figure.add_scatter(
+        x=ends,
+        y=systems,
+        text=[f" {end:.3g} {unit}" for end in ends],
+        mode="text",
+        textposition="middle right",
+        showlegend=False,
+        hoverinfo="skip",
+        cliponaxis=False,
+    )
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
+    return figure
 
 
-def _components(energy: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return list(dict.fromkeys(name for parts in energy.values() for name in parts))
+def cost_over_time(
+    sops: Sequence[float],
+    effective_sops: Sequence[float],
+    energy: Sequence[float],
+    macs: float,
+    ann_energy: float,
+    step: int | None = None,
+    title: str = "Work per image so far, against the ANN's",
+) -> go.Figure:
+    """Give operations and energy per image up to each time step, beside the dense int8 network's.
+
+    sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
+    zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
+    """
+    figure = blank(title, columns=2, horizontal_spacing=0.16)
+    for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
+        hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image<extra></extra>"
+        figure.add_scatter(mode="lines+markers", name=name, line_color=color, hovertemplate=hover, row=1, col=1)
+    figure.add_scatter(
+        mode="lines+markers",
+        name="energy",
+        line_color=PALETTE[2],
+        hovertemplate="energy up to step %{x}<br>%{y:.4g} nJ per image<extra></extra>",
+        row=1,
+        col=2,
+    )
+    for column, name in ((1, "ANN's multiply–accumulates, hidden layers"), (2, "int8 ANN's energy")):
+        line = dict(color=PALETTE[1] if column == 1 else PALETTE[3], dash="dash")
+        hover = name + ": %{y:,.4g}<extra></extra>"
+        figure.add_scatter(mode="lines", name=name, line=line, hovertemplate=hover, row=1, col=column)
+    for column in (1, 2):
+        line = dict(color=INK, dash="dot", width=1)
+        figure.add_scatter(mode="lines", line=line, hoverinfo="skip", showlegend=False, row=1, col=column)
+    figure.update_xaxes(**time_axis(len(sops)))
+    figure.update_yaxes(title_text="operations per image", col=1)
+    figure.update_yaxes(title_text="energy per image (nJ)", col=2)
+    return redraw(figure, cost_drawing(sops, effective_sops, energy, macs, ann_energy, step))
+
+
+def cost_drawing(
+    sops: Sequence[float],
+    effective_sops: Sequence[float],
+    energy: Sequence[float],
+    macs: float,
+    ann_energy: float,
+    step: int | None = None,
+) -> Drawing:
+    """Give what `cost_over_time` draws, to redraw a figure that it made with another run or step."""
+    x = np.arange(1, len(sops) + 1)
+    nanojoules = np.asarray(energy) / 1000
+    edges, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
+    lines = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
+    return Drawing(
+        [
+            dict(x=x, y=np.asarray(sops)),
+            dict(x=x, y=np.asarray(effective_sops)),
+            dict(x=x, y=nanojoules),
+            dict(x=edges, y=[macs, macs]),
+            dict(x=edges, y=[ann_energy / 1000] * 2),
+            *lines,
+        ],
+        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
+    )
 
 
 def _energy_unit(picojoules: float) -> tuple[str, float]:
@@ -128,8 +187,7 @@ def accuracy_vs_energy(points: Sequence[Mapping], title: str = "Accuracy against
             name=group or "runs",
             cliponaxis=False,
             marker=dict(size=11, symbol=index, color=PALETTE[index % len(PALETTE)]),
-            hovertemplate="%{text}<br>accuracy %{y:.2f} %<br>energy %{x:.4g} "
-            + f"{unit}<extra>{group}</extra>",
+            hovertemplate="%{text}<br>accuracy %{y:.2f} %<br>energy %{x:.4g} " + f"{unit}<extra>{group}</extra>",
         )
     figure.update_xaxes(title_text=f"energy per image ({unit})", rangemode="tozero")
     figure.update_yaxes(**percent_axis("accuracy", share([point["accuracy"] for point in points])))

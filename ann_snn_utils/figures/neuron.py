@@ -67,9 +67,7 @@ def neuron_trace(
     for label, symbol, color in (("+1", "triangle-up", RISE), ("−1", "triangle-down", FALL)):
         marker = dict(symbol=symbol, size=14, color=color, line=dict(color="white", width=1))
         figure.add_scatter(mode="markers", name=f"spike {label}", marker=marker, **upper)
-    figure.add_scatter(
-        mode="lines+markers", name="count n", line=dict(color=BLUE, width=2, shape="hvh"), **lower
-    )
+    figure.add_scatter(mode="lines+markers", name="count n", line=dict(color=BLUE, width=2, shape="hvh"), **lower)
     figure.add_scatter(mode="lines", name="ANN's code", line=dict(color=PURPLE, dash="dot", width=3), **lower)
     figure.add_scatter(
         mode="markers",
@@ -82,9 +80,7 @@ def neuron_trace(
     figure.update_xaxes(title_text=None, row=1)
     figure.update_yaxes(title_text="membrane U (weight units)", row=1)
     figure.update_yaxes(title_text="count n", row=2)
-    return redraw(
-        figure, neuron_drawing(membrane, spikes, thresholds, ann_code, settled_at, until, encoder, name)
-    )
+    return redraw(figure, neuron_drawing(membrane, spikes, thresholds, ann_code, settled_at, until, encoder, name))
 
 
 def neuron_drawing(
@@ -143,14 +139,10 @@ def neuron_drawing(
                 hovertemplate=threshold_hover,
                 showlegend=not encoder,
             ),
-            dict(
-                x=t, y=membrane[:shown], hovertemplate=name + "<br>step %{x}<br>U = %{y:.6g}<extra></extra>"
-            ),
+            dict(x=t, y=membrane[:shown], hovertemplate=name + "<br>step %{x}<br>U = %{y:.6g}<extra></extra>"),
             fired(1),
             fired(-1),
-            dict(
-                x=t, y=counts[:shown], hovertemplate=name + "<br>after step %{x}<br>count %{y}<extra></extra>"
-            ),
+            dict(x=t, y=counts[:shown], hovertemplate=name + "<br>after step %{x}<br>count %{y}<extra></extra>"),
             dict(
                 x=[0.5, steps + 0.5][: len(code)],
                 y=code,

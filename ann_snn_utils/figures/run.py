@@ -114,8 +114,6 @@ def spikes_over_time(record: Record, title: str = "Spikes per image, layer and s
                 showlegend=sign > 0,
                 legendgroup=str(index),
                 marker=dict(color=PALETTE[index % len(PALETTE)], opacity=1 if sign > 0 else 0.6),
-                hovertemplate=f"layer {index} · {name}<br>step %{{x}}<br>%{{customdata:,}} spikes of {sign:+d} "
-                f"over {record.samples:,} images<br>%{{y:.2f}} per image<extra></extra>",
             )
     figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
@@ -129,9 +127,15 @@ def spikes_drawing(record: Record) -> Drawing:
     x = np.arange(1, record.time_steps + 1)
     return Drawing(
         [
-            dict(x=x, y=sign * table[:, index] / record.samples, customdata=table[:, index])
+            dict(
+                x=x,
+                y=sign * table[:, index] / record.samples,
+                customdata=table[:, index],
+                hovertemplate=f"layer {index} · {name}<br>step %{{x}}<br>%{{customdata:,}} spikes of {sign:+d} "
+                f"over {record.samples:,} images<br>%{{y:.2f}} per image<extra></extra>",
+            )
             for sign, table in ((1, record.positive), (-1, record.negative))
-            for index in range(len(record.layer_names))
+            for index, name in enumerate(record.layer_names)
         ]
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..record import Traces
+from .mosaic import mosaic, mosaic_places
 from .template import (
     BLUE,
     COUNTS,
@@ -23,42 +24,6 @@ from .template import (
     redraw,
     time_axis,
 )
-
-
-def mosaic(values) -> np.ndarray:
-    """Give the channels of [C, H, W] side by side in one float32 picture, with NaN lines between them."""
-    values = np.asarray(values)
-    channels, height, width = values.shape
-    columns = _columns(channels, height, width)
-    rows = -(-channels // columns)
-    gap = 0 if height == width == 1 else 1
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan, dtype=np.float32)
-    for channel in range(channels):
-        top, left = channel // columns * (height + gap), channel % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = values[channel]
-    return sheet
-
-
-def mosaic_position(row: int, column: int, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
-    """Give (channel, y, x) of a cell of the mosaic of a map of `shape` (C, H, W); None between channels."""
-    channels, height, width = shape
-    gap = 0 if height == width == 1 else 1
-    down, y = divmod(row, height + gap)
-    across, x = divmod(column, width + gap)
-    channel = down * _columns(*shape) + across
-    inside = y < height and x < width and 0 <= channel < channels and across < _columns(*shape)
-    return (channel, y, x) if inside else None
-
-
-def _columns(channels: int, height: int, width: int) -> int:
-    return max(1, round((1.8 * channels * height / width) ** 0.5))
-
-
-def _places(shape: tuple[int, int, int]) -> np.ndarray:
-    """Give channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels."""
-    channels, height, width = shape
-    index = np.stack(np.indices(shape, dtype=np.int16))
-    return np.stack([np.nan_to_num(mosaic(part), nan=-1).astype(np.int16) for part in index], -1)
 
 
 def spike_maps(
@@ -84,7 +49,7 @@ def spike_maps(
     )
     for index, name in enumerate(layer_names):
         figure.add_heatmap(
-            customdata=_places(tuple(traces.spikes[index].shape[2:])),
+            customdata=mosaic_places(tuple(traces.spikes[index].shape[2:])),
             showscale=False,
             hoverongaps=False,
             name=f"{index} · {name}",

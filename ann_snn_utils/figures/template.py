@@ -37,9 +37,7 @@ _AXIS = dict(
 TEMPLATE = go.layout.Template(
     layout=dict(
         font=dict(family="system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif", size=13, color=INK),
-        title=dict(
-            x=0, xref="container", y=1, yref="container", yanchor="top", font_size=15, pad=dict(l=8, t=10)
-        ),
+        title=dict(x=0, xref="container", y=1, yref="container", yanchor="top", font_size=15, pad=dict(l=8, t=10)),
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=list(PALETTE),
@@ -82,6 +80,14 @@ def redraw(figure: go.Figure, drawing: Drawing) -> go.Figure:
     return figure
 
 
+def drawing_of(figure: go.Figure) -> Drawing:
+    """Give the data of a whole figure, to redraw another one that the same function made."""
+    kept = ("x", "y", "text", "customdata", "hovertemplate")
+    traces = [{name: trace[name] for name in kept if trace[name] is not None} for trace in figure.data]
+    layout = {f"{axis}.range": figure.layout[axis].range for axis in ("xaxis", "yaxis")}
+    return Drawing(traces, layout | {"title.text": figure.layout.title.text})
+
+
 def blank(
     title: str,
     rows: int = 1,
@@ -102,9 +108,7 @@ def blank(
 
 def time_axis(time_steps: int) -> dict:
     """Give the x axis that counts time steps 1 … T, with whole ticks."""
-    return dict(
-        title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0
-    )
+    return dict(title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0)
 
 
 def percent_axis(title: str, values: Sequence[float] = ()) -> dict:

@@ -58,9 +58,7 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
     return figure
 
 
-def weight_histogram(
-    weights: Mapping[str, object], title: str = "Weights before they become ternary"
-) -> go.Figure:
+def weight_histogram(weights: Mapping[str, object], title: str = "Weights before they become ternary") -> go.Figure:
     """Give, for each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
 
     weights: layer name → raw (float) weight of any shape. Those beyond ±1 become ±1, the others 0.
@@ -134,9 +132,7 @@ def activation_staircase(
         jumps = (np.arange(1, largest + 1) - 0.5) / n
         x = np.concatenate([[-1.0], np.repeat(jumps, 2), [top + 1]])
         y = (
-            np.concatenate(
-                [[0.0], np.stack([np.arange(largest), np.arange(1, largest + 1)], 1).ravel(), [largest]]
-            )
+            np.concatenate([[0.0], np.stack([np.arange(largest), np.arange(1, largest + 1)], 1).ravel(), [largest]])
             / n
         )
         figure.add_scatter(

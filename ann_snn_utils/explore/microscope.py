@@ -1,0 +1,172 @@
+"""Neuron microscope: one neuron's membrane between its two moving thresholds, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import ipywidgets as widgets
+import torch
+
+from ..data import Dataset
+from ..figures import layer_map, layer_map_drawing, mosaic_position, neuron_drawing, neuron_trace, redraw
+from ..models import ANN, codes
+from ..record import Record
+from ..simulate import simulate
+from ..snn import SNN
+from .page import Explorer, alive, choice, labelled, live, page, player, say, slider, status
+
+TITLE = "Neuron microscope"
+PLACE = ("channel", "row", "column")
+CAPTION = (
+    "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
+    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step, and in between it is silent."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image run through the network, every spike and membrane kept, beside the quantized network's codes."""
+
+    snn: SNN
+    image: torch.Tensor
+    index: int
+    label: str
+    time_steps: int
+    ann: ANN | None = None
+
+    @cached_property
+    def record(self) -> Record:
+        return simulate(self.snn, self.image[None], self.time_steps, trace=[0])
+
+    @cached_property
+    def codes(self) -> list[torch.Tensor] | None:
+        return None if self.ann is None else [code[0] for code in codes(self.ann, self.image[None])[0]]
+
+    def counts(self, layer: int, step: int) -> torch.Tensor:
+        return self.record.traces.spikes[layer][:step, 0].sum(0, dtype=torch.int64)
+
+    def liveliest(self, layer: int) -> tuple[int, int, int]:
+        """Give the neuron of a layer with the most spikes, those taken back counting more."""
+        spikes = self.record.traces.spikes[layer][:, 0].long()
+        lively = ((spikes != 0) + 3 * (spikes < 0)).sum(0)
+        return tuple(int(i) for i in torch.unravel_index(lively.argmax(), lively.shape))
+
+    def layer_name(self, layer: int) -> str:
+        return f"{layer} · {self.snn.layers[layer].name}"
+
+    def neuron_arguments(self, layer: int, neuron: tuple[int, int, int], step: int) -> dict:
+        """Give the arguments of `neuron_trace` for one neuron."""
+        channel, row, column = neuron
+        traces = self.record.traces
+        return dict(
+            membrane=traces.membranes[layer][:, 0, channel, row, column],
+            spikes=traces.spikes[layer][:, 0, channel, row, column],
+            thresholds=self.snn.layers[layer].thresholds[channel],
+            ann_code=None if self.codes is None else int(self.codes[layer][neuron]),
+            settled_at=int(self.record.settled_at[0]),
+            until=step,
+            encoder=layer == 0,
+            name=f"sample {self.index}, layer {self.layer_name(layer)}, channel {channel}, ({row}, {column})",
+        )
+
+    def map_arguments(self, layer: int, neuron: tuple[int, int, int], step: int) -> dict:
+        """Give the arguments of `layer_map` for one layer."""
+        counts = self.counts(layer, step)
+        return dict(image=self.image, counts=counts, neuron=neuron, layer=self.layer_name(layer), step=step)
+
+    def sentence(self, layer: int, neuron: tuple[int, int, int], step: int) -> str:
+        """Say what the neuron and the sample have done up to the step."""
+        count, silent = int(self.counts(layer, step)[neuron]), int(self.record.settled_at[0])
+        parts = [f"Sample {self.index} ({self.label}), after step {step}: <b>count {count}</b>"]
+        if self.codes is not None:
+            code = int(self.codes[layer][neuron])
+            parts.append(f"the ANN's code is {code} {'✓' if code == count else '… not yet'}")
+        parts.append(
+            f"the whole sample is silent since step {silent}" if 0 < silent <= step else "neurons are still firing"
+        )
+        return " · ".join(parts)
+
+
+def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_steps: int = 8) -> Explorer:
+    """Give the explorer of single neurons, over the first images of `samples` and `time_steps` steps.
+
+    ann: the quantized network that the codes beside the count come from; without it they are left out.
+    """
+
+    def run(index: int) -> Sample:
+        label = samples.classes[int(samples.labels[index])]
+        return Sample(snn, samples.images[index], index, label, time_steps, ann)
+
+    sample, first = run(0), min(1, len(snn.layers) - 1)
+    neuron = sample.liveliest(first)
+    figures = {
+        "neuron": neuron_trace(**sample.neuron_arguments(first, neuron, time_steps)),
+        "map": layer_map(**sample.map_arguments(first, neuron, time_steps)),
+    }
+    if not live():
+        return Explorer(TITLE, CAPTION, figures)
+    figures = alive(figures)
+    controls = {
+        "sample": slider("sample", 0, len(samples) - 1, 0),
+        "layer": choice("layer", [(sample.layer_name(i), i) for i in range(len(snn.layers))], first),
+        **{
+            name: slider(name, 0, size - 1, value)
+            for name, size, value in zip(PLACE, snn.layers[first].spec.out_shape, neuron, strict=True)
+        },
+        "step": slider("time step", 1, time_steps, time_steps),
+        "liveliest": widgets.Button(description="Liveliest neuron", layout=widgets.Layout(width="330px")),
+    }
+    line, state = status(), {"sample": sample, "moving": False}
+
+    def neuron_now() -> tuple[int, int, int]:
+        return tuple(controls[name].value for name in PLACE)
+
+    def move_to(neuron: tuple[int, int, int]) -> None:
+        # One redraw for the three sliders.
+        state["moving"] = True
+        shape = snn.layers[controls["layer"].value].spec.out_shape
+        for name, size, value in zip(PLACE, shape, neuron, strict=True):
+            controls[name].max, controls[name].value = size - 1, value
+        state["moving"] = False
+        draw()
+
+    def draw(_=None) -> None:
+        if state["moving"]:
+            return
+        place = (controls["layer"].value, neuron_now(), controls["step"].value)
+        redraw(figures["neuron"], neuron_drawing(**state["sample"].neuron_arguments(*place)))
+        redraw(figures["map"], layer_map_drawing(**state["sample"].map_arguments(*place)))
+        say(line, state["sample"].sentence(*place))
+
+    def choose_sample(change) -> None:
+        state["sample"] = run(change.new)
+        draw()
+
+    def find_liveliest(_=None) -> None:
+        move_to(state["sample"].liveliest(controls["layer"].value))
+
+    def choose_cell(_trace, points, _selector) -> None:
+        shape = snn.layers[controls["layer"].value].spec.out_shape
+        place = mosaic_position(*map(int, points.point_inds[0]), shape) if points.point_inds else None
+        if place is not None:
+            move_to(place)
+
+    say(line, sample.sentence(first, neuron, time_steps))
+    controls["sample"].observe(choose_sample, names="value")
+    controls["layer"].observe(find_liveliest, names="value")
+    controls["liveliest"].on_click(find_liveliest)
+    figures["map"].data[1].on_click(choose_cell)
+    for name in (*PLACE, "step"):
+        controls[name].observe(draw, names="value")
+    shown = [
+        labelled(controls["sample"], "Which test image is presented, once, at step 1."),
+        labelled(controls["layer"], "Layer 0 encodes the image: its threshold climbs by itself."),
+        labelled(controls["channel"], "Output channel: its neurons share weights and thresholds."),
+        labelled(controls["row"], "Row of the neuron in the channel's map; or click the map."),
+        labelled(controls["column"], "Column of the neuron in the channel's map."),
+        labelled(player(controls["step"]), "Draw up to this time step; the buttons play it."),
+        labelled(controls["liveliest"], "Go to the neuron of this layer that corrects itself most."),
+    ]
+    box = page(TITLE, CAPTION, shown, [line], [figures["neuron"], figures["map"]])
+    return Explorer(TITLE, CAPTION, figures, controls, box)

@@ -1,0 +1,94 @@
+"""Network over time: every layer's spikes, a raster and the class scores, at any step of one run."""
+
+from __future__ import annotations
+
+import html
+
+from ..data import Dataset
+from ..figures import class_scores, maps_drawing, raster, raster_drawing, redraw, scores_drawing, spike_maps
+from ..models import ANN, codes
+from ..record import Record
+from ..simulate import simulate
+from ..snn import SNN
+from .page import Explorer, alive, choice, labelled, live, page, player, say, slider, status
+
+TITLE = "Network over time"
+CAPTION = (
+    "A spike crosses all layers within its step. Blue spikes count up, orange ones take back what was sent too "
+    "early; once nothing fires, nothing can change any more, and the answer is the quantized ANN's."
+)
+
+
+def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_steps: int = 8) -> Explorer:
+    """Give the explorer of the whole network: one run of each chosen image, sliced at any of its steps.
+
+    ann: the quantized network, to say whether its answer is reached; without it that is left out.
+    """
+    names = [layer.name for layer in snn.layers]
+
+    def run(index: int) -> Record:
+        return simulate(snn, samples.images[index][None], time_steps, trace=[0])
+
+    def scores(record: Record, index: int, step: int) -> dict:
+        shown = record.logits[step - 1, 0]
+        return dict(scores=shown, classes=samples.classes, label=int(samples.labels[index]), step=step)
+
+    def ann_answer(index: int) -> int | None:
+        return None if ann is None else int(codes(ann, samples.images[index][None])[1].argmax())
+
+    # The first step at which layers correct each other.
+    record, step = run(0), min(2, time_steps)
+    figures = {
+        "maps": spike_maps(record.traces, names, step),
+        "raster": raster(record.traces, names, step=step),
+        "scores": class_scores(**scores(record, 0, step)),
+    }
+    if not live():
+        return Explorer(TITLE, CAPTION, figures)
+    figures = alive(figures)
+    controls = {
+        "sample": slider("sample", 0, len(samples) - 1, 0),
+        "step": slider("time steps T", 1, time_steps, step),
+        "show": choice("maps show", [("spikes of this step", "spikes"), ("net counts so far", "counts")], "spikes"),
+    }
+    line, state = status(), {"record": record, "ann": ann_answer(0)}
+
+    def draw(_=None) -> None:
+        record, step, index = state["record"], controls["step"].value, controls["sample"].value
+        redraw(figures["maps"], maps_drawing(record.traces, names, step, show=controls["show"].value))
+        redraw(figures["raster"], raster_drawing(record.traces, names, step=step))
+        redraw(figures["scores"], scores_drawing(**scores(record, index, step)))
+        say(line, _sentence(record, index, step, samples, state["ann"]))
+
+    def choose_sample(change) -> None:
+        state.update(record=run(change.new), ann=ann_answer(change.new))
+        draw()
+
+    controls["sample"].observe(choose_sample, names="value")
+    controls["step"].observe(draw, names="value")
+    controls["show"].observe(draw, names="value")
+    say(line, _sentence(record, 0, step, samples, state["ann"]))
+    shown = [
+        labelled(controls["sample"], "Which test image is presented, once, at step 1."),
+        labelled(player(controls["step"]), "Slices one finished run at T; nothing is computed anew."),
+        labelled(controls["show"], "Spikes (+1 blue, −1 orange), or counts: darker is more."),
+    ]
+    box = page(TITLE, CAPTION, shown, [line], [figures["maps"], figures["raster"], figures["scores"]])
+    return Explorer(TITLE, CAPTION, figures, controls, box)
+
+
+def _sentence(record: Record, index: int, step: int, samples: Dataset, ann_answer: int | None) -> str:
+    scores = record.logits[step - 1, 0]
+    answer, label = int(record.predictions[step - 1, 0]), int(samples.labels[index])
+    best, second = scores.topk(2).values.tolist()
+    silent, pending = int(record.settled_at[0]), int(record.pending[step - 1].sum())
+    right = "✓" if answer == label else f"✗ (true: {html.escape(samples.classes[label])})"
+    parts = [
+        f"Sample {index}, after step {step}: <b>“{html.escape(samples.classes[answer])}”</b> {right}",
+        f"margin {best - second:,.6g}",
+        f"{int(record.spike_num[step - 1]):,} hidden spikes so far",
+        f"silent since step {silent}" if 0 < silent <= step else f"{pending:,} neurons will still fire",
+    ]
+    if ann_answer is not None:
+        parts.insert(2, f"the quantized ANN says “{html.escape(samples.classes[ann_answer])}”")
+    return " · ".join(parts)

@@ -1,0 +1,128 @@
+"""How an explorer stands on the page: live widgets in JupyterLab, still figures with a caption elsewhere."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass, field
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+# The theme's own ink in place of the template's grey, and figures that share a row while there is room.
+STYLE = """<style>
+.snn-explorer .js-plotly-plot text { fill: var(--jp-ui-font-color1, currentColor) !important; }
+.snn-explorer .snn-figures > * { flex: 1 1 470px; min-width: 0; }
+.snn-explorer .snn-controls { gap: 4px 20px; align-items: flex-start; }
+.snn-explorer .widget-label, .snn-explorer .widget-readout { color: var(--jp-ui-font-color1, inherit); }
+.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); max-width: 300px; }
+.snn-title { font-size: 17px; font-weight: 600; color: var(--jp-ui-font-color1, inherit); }
+.snn-lead { line-height: 1.4; max-width: 900px; color: var(--jp-ui-font-color1, inherit); }
+.snn-status { line-height: 1.5; color: var(--jp-ui-font-color1, inherit); font-variant-numeric: tabular-nums; }
+.snn-status code { user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; }
+.snn-explorer :focus-visible { outline: 2px solid #1B7FC0; outline-offset: 2px; }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """One explorer: its `box` with `controls` and live `figures` by name, or, headless, still figures only."""
+
+    title: str
+    caption: str
+    figures: dict[str, go.Figure]
+    controls: dict[str, widgets.Widget] = field(default_factory=dict)
+    box: widgets.Widget | None = None
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Markdown, display
+
+        if self.box is not None:
+            display(self.box)
+            return
+        display(Markdown(f"**{self.title}.** {self.caption} *A still picture: open this notebook in JupyterLab.*"))
+        for figure in self.figures.values():
+            display(figure)
+
+
+def live() -> bool:
+    """Tell whether there is a reader to move sliders; False in papermill, nbconvert and exports.
+
+    A set PLOTLY_RENDERER asks for still figures. A front end lets the kernel ask its reader for input, and
+    a program that executes a notebook does not. True outside a kernel, where widgets are only built.
+    """
+    if os.environ.get("PLOTLY_RENDERER"):
+        return False
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return True
+    kernel = getattr(get_ipython(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(request.get("content", {}).get("allow_stdin", True))
+
+
+def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
+    """Give a control with a line of help below; the line is its tooltip, too."""
+    for part in (control, *getattr(control, "children", ())):
+        if hasattr(part, "description"):
+            part.tooltip = explanation
+    note = widgets.HTML(f'<div class="snn-help">{html.escape(explanation)}</div>')
+    return widgets.VBox([control, note])
+
+
+def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
+    """Give live figures, made with their first data (which a reloaded page gets), as wide as their place."""
+    made = {name: go.FigureWidget(figure) for name, figure in figures.items()}
+    for figure in made.values():
+        figure._config = figure._config | {"responsive": True, "displaylogo": False}
+    return made
+
+
+def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
+    """Give a slider over whole numbers, or over decimals where `step` is one."""
+    kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
+    look = dict(style={"description_width": "110px"}, layout=widgets.Layout(width="330px"))
+    return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
+
+
+def choice(label: str, options, value=None) -> widgets.Dropdown:
+    """Give a drop-down list; options are values, or pairs of label and value."""
+    look = dict(style={"description_width": "110px"}, layout=widgets.Layout(width="330px"))
+    return widgets.Dropdown(options=options, value=value, description=label, **look)
+
+
+def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
+    """Give a slider with buttons that play it from its lowest to its highest value."""
+    play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=milliseconds)
+    # Python is not asked between the two: the page itself moves the slider.
+    widgets.jslink((play, "value"), (control, "value"))
+    return widgets.HBox([control, play])
+
+
+def status() -> widgets.HTML:
+    """Give a line that says in words what the figures show."""
+    return widgets.HTML()
+
+
+def say(line: widgets.HTML, text: str) -> None:
+    """Write HTML into a status line."""
+    line.value = f'<div class="snn-status" role="status">{text}</div>'
+
+
+def page(
+    title: str,
+    caption: str,
+    controls: list[widgets.Widget],
+    lines: list[widgets.Widget],
+    figures: list[go.FigureWidget],
+) -> widgets.VBox:
+    """Give the explorer's box: title, one sentence, controls in rows, lines of words, figures."""
+    head = f'<div class="snn-title">{html.escape(title)}</div><div class="snn-lead">{html.escape(caption)}</div>'
+    wrap = widgets.Layout(flex_flow="row wrap")
+    row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
+    row.add_class("snn-controls")
+    drawn.add_class("snn-figures")
+    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn])
+    box.add_class("snn-explorer")
+    return box

@@ -1,0 +1,99 @@
+"""Small trained networks that come with the project: integer weights packed, checked by their SHA-256.
+
+A file holds the quantized network, from which `convert` makes any spiking form: hidden ternary weights in two
+bits, int8 ends in one byte, batch norm in float32. index.json says what each one is and how it was made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .artifacts import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
+from .models import ANN, build_ann, raw_weight
+
+FOLDER = ROOT / "data" / "pretrained"
+INDEX = "index.json"
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def pack_ternary(weight: Tensor) -> Tensor:
+    """Give the weights −1, 0, +1 of any shape in two bits each, uint8 [⌈n / 4⌉]; the first is the lowest pair."""
+    codes = (weight.flatten().to(torch.int16) + 1).to(torch.uint8)
+    codes = torch.cat([codes, codes.new_zeros(-len(codes) % 4)]).view(-1, 4)
+    return codes[:, 0] | codes[:, 1] << 2 | codes[:, 2] << 4 | codes[:, 3] << 6
+
+
+def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Give back what `pack_ternary` packed, int8 of the given shape. ValueError where the lengths differ."""
+    number = int(torch.tensor(shape).prod())
+    if len(packed) != -(-number // 4):
+        raise ValueError(f"{len(packed)} bytes of ternary weights do not make shape {tuple(shape)}")
+    codes = torch.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], 1).flatten()[:number]
+    if (codes == 3).any():
+        raise ValueError("ternary weights hold a code that is none of −1, 0, +1")
+    return (codes.to(torch.int8) - 1).reshape(shape)
+
+
+def list_pretrained(folder: Path = FOLDER) -> dict[str, dict]:
+    """Give name → description of every network in the folder's index; none where there is no index."""
+    path = Path(folder) / INDEX
+    return load_json(path) if path.is_file() else {}
+
+
+@torch.no_grad()
+def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: object) -> Path:
+    """Write a quantized network with int8 ends as <folder>/<name>.safetensors and list it in index.json.
+
+    metadata: JSON values beside `ann.metadata`: data set, command, seed, accuracy. Raises ValueError for a
+    network whose weights are not all integers.
+    """
+    spec = ann.spec
+    if not (spec.quantized and spec.int8_ends):
+        raise ValueError(f"{name}: only networks with integer weights throughout are kept; set int8_ends=True")
+    tensors: dict[str, Tensor] = {}
+    for index, layer in enumerate(ann.layers):
+        weight = layer.conv.weight.round()
+        ternary = spec.ternary and index > 0
+        tensors[f"layers.{index}.weight"] = pack_ternary(weight) if ternary else weight.to(torch.int8)
+        for part in _NORM:
+            tensors[f"layers.{index}.norm.{part}"] = getattr(layer.norm, part).float()
+    tensors["classifier"] = ann.classifier.weight.round().to(torch.int8)
+    tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
+    description = {**ann.metadata, **metadata}
+    path = Path(folder) / f"{name}.safetensors"
+    save_tensors(path, tensors, {"spec": spec.to_dict(), **description})
+    entry = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "spec": spec.to_dict()}
+    save_json(Path(folder) / INDEX, list_pretrained(folder) | {name: entry | description})
+    return path
+
+
+@torch.no_grad()
+def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
+    """Give the quantized network of that name, in evaluation mode; `.metadata` holds its description.
+
+    Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
+    """
+    index = list_pretrained(folder)
+    if name not in index:
+        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
+    path = Path(folder) / index[name]["file"]
+    found = sha256(path)
+    if found != index[name]["sha256"]:
+        raise ValueError(
+            f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {index[name]['sha256'][:16]}…: restore it from git"
+        )
+    tensors, metadata = load_tensors(path)
+    ann = build_ann(**metadata["spec"])
+    for number, layer in enumerate(ann.layers):
+        weight = tensors[f"layers.{number}.weight"]
+        if ann.spec.ternary and number > 0:
+            weight = unpack_ternary(weight, tuple(layer.conv.weight.shape))
+        raw_weight(layer.conv).copy_(weight)
+        for part in _NORM:
+            getattr(layer.norm, part).copy_(tensors[f"layers.{number}.norm.{part}"])
+    raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
+    ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
+    return ann.eval()

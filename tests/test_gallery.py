@@ -1,0 +1,74 @@
+"""Any run can be opened, and where there is none, a bundled network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import random_ann
+
+from ann_snn_utils import gallery
+from ann_snn_utils.convert import convert
+from ann_snn_utils.models import save_ann
+from ann_snn_utils.pretrained import save_pretrained
+from ann_snn_utils.runs import record_stage, run_folder
+from ann_snn_utils.snn import load_snn, save_snn
+
+SOURCE = {"name": "digits", "size": 8, "limit": 40}
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "pretrained"
+    save_pretrained(random_ann(1, classes=10), "tiny", folder, source=SOURCE, correct=1, samples=40)
+    for name in ("list_pretrained", "load_pretrained"):
+        original = getattr(gallery, name)
+        monkeypatch.setattr(gallery, name, lambda *a, original=original: original(*a, folder=folder))
+
+
+def finished_run(name: str = "mine", source: dict = SOURCE) -> None:
+    folder, ann = run_folder(name, create=True), random_ann(2, classes=10)
+    save_ann(ann, folder / "qann.safetensors", source=source)
+    save_snn(convert(ann), folder / "snn.safetensors")
+    record_stage(folder, "03_convert", parameters={}, inputs=[], artifacts=["snn.safetensors"])
+
+
+def test_without_a_run_the_bundled_network_opens(bundle):
+    network = gallery.open_network()
+    assert network.name == "bundled: tiny" and gallery.network_names() == ["bundled: tiny"]
+    assert network.snn.integer and network.samples.in_shape == (1, 8, 8) and len(network.samples) == 40
+
+
+def test_the_latest_run_opens_first_and_all_can_be_chosen(bundle):
+    finished_run()
+    assert gallery.open_network().name == "mine"
+    assert gallery.network_names() == ["mine", "bundled: tiny"]
+    assert gallery.open_network("bundled: tiny").name == "bundled: tiny"
+
+
+def test_a_run_whose_data_are_elsewhere_does_not_keep_the_notebook_from_opening(bundle, tmp_path):
+    finished_run(source={"name": str(tmp_path / "moved")})
+    assert gallery.open_network().name == "bundled: tiny"
+    with pytest.raises((OSError, ValueError), match="moved"):
+        gallery.open_network("mine")
+
+
+def test_samples_come_in_the_order_of_subset_so_that_a_prefix_is_a_subset(bundle):
+    test = gallery.open_network().samples
+    from ann_snn_utils.data import load_dataset
+
+    again = load_dataset(split="test", **SOURCE)
+    assert torch.equal(test.images[:16], again.subset(16).images)
+
+
+def test_a_run_that_is_not_there_is_named(bundle):
+    with pytest.raises(FileNotFoundError, match="nosuch"):
+        gallery.open_network("nosuch")
+
+
+def test_a_bundled_network_becomes_a_run_once(bundle):
+    folder = gallery.unpack("tiny")
+    snn = load_snn(folder / "snn.safetensors")
+    assert snn.metadata["source"] == SOURCE and snn.integer
+    before = (folder / "snn.safetensors").stat().st_mtime_ns
+    assert gallery.unpack("tiny") == folder and (folder / "snn.safetensors").stat().st_mtime_ns == before

@@ -1,0 +1,93 @@
+"""Bundled networks come back with the same integers, or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import networks, random_ann, random_images
+
+from ann_snn_utils.artifacts import sha256
+from ann_snn_utils.convert import convert
+from ann_snn_utils.models import build_ann, codes
+from ann_snn_utils.pretrained import (
+    FOLDER,
+    list_pretrained,
+    load_pretrained,
+    pack_ternary,
+    save_pretrained,
+    unpack_ternary,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=50))
+def test_ternary_weights_take_two_bits_and_come_back(weights):
+    weight = torch.tensor(weights, dtype=torch.float32)
+    packed = pack_ternary(weight)
+    assert packed.dtype == torch.uint8 and len(packed) == -(-len(weights) // 4)
+    assert unpack_ternary(packed, (len(weights),)).tolist() == weights
+
+
+def test_bytes_that_are_no_ternary_weights_are_refused():
+    with pytest.raises(ValueError, match="none of −1, 0, \\+1"):
+        unpack_ternary(torch.tensor([0b11], dtype=torch.uint8), (4,))
+    with pytest.raises(ValueError, match="2 bytes of ternary weights do not make shape \\(4,\\)"):
+        unpack_ternary(torch.zeros(2, dtype=torch.uint8), (4,))
+
+
+@settings(max_examples=20, deadline=None)
+@given(networks(), st.integers(0, 100))
+def test_a_restored_network_has_the_same_codes_and_thresholds(tmp_path_factory, ann, seed):
+    folder = tmp_path_factory.mktemp("pretrained")
+    save_pretrained(ann, "net", folder)
+    restored = load_pretrained("net", folder)
+    images = random_images(seed, ann.spec.in_shape)
+    for one, other in zip(codes(ann, images)[0], codes(restored, images)[0], strict=True):
+        assert torch.equal(one, other)
+    for form in ("exact", "published"):
+        for one, other in zip(convert(ann, form).layers, convert(restored, form).layers, strict=True):
+            assert torch.equal(one.weight, other.weight) and torch.equal(one.thresholds, other.thresholds)
+
+
+def test_the_index_says_what_each_network_is_and_how_it_was_made(tmp_path):
+    ann = random_ann(1)
+    ann.metadata = {"correct": 9, "samples": 10}
+    path = save_pretrained(ann, "tiny", tmp_path, command="make study", seed=0)
+    save_pretrained(random_ann(2), "other", tmp_path)
+    index = list_pretrained(tmp_path)
+    assert list(index) == ["tiny", "other"] and index["tiny"]["sha256"] == sha256(path)
+    assert index["tiny"]["command"] == "make study" and index["tiny"]["correct"] == 9
+    assert load_pretrained("tiny", tmp_path).metadata == {**ann.metadata, "command": "make study", "seed": 0}
+
+
+def test_a_file_that_is_not_the_listed_one_is_refused(tmp_path):
+    path = save_pretrained(random_ann(1), "tiny", tmp_path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="tiny.safetensors has SHA-256 .* restore it from git"):
+        load_pretrained("tiny", tmp_path)
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+    save_pretrained(random_ann(1), "tiny", tmp_path)
+    with pytest.raises(ValueError, match="'big': choose one of tiny"):
+        load_pretrained("big", tmp_path)
+
+
+def test_full_precision_ends_are_not_bundled(tmp_path):
+    with pytest.raises(ValueError, match="int8_ends=True"):
+        save_pretrained(build_ann("4", (1, 2, 2), 2, int8_ends=False), "net", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(list_pretrained()))
+def test_every_bundled_network_loads_and_is_small(name):
+    entry = json.loads((FOLDER / "index.json").read_text())[name]
+    ann = load_pretrained(name)
+    assert entry["bytes"] < 1_500_000 and {"command", "seed"} <= set(entry)
+    assert convert(ann).integer
