@@ -24,10 +24,12 @@ def faulty(spikes: Tensor, fault: str, rate: float, seed: int, samples: Tensor, 
 
     Every sample draws from its own stream, of (seed, sample, key), so a batch does not change its faults.
     """
-    arrived = spikes.clone()
+    # Spikes are rare: only they draw a number.
+    arrived = spikes.transpose(0, 1).flatten(1)
     for row, sample in enumerate(samples.tolist()):
         stream = (seed * 1_000_003 + sample) * 1_000_003 + key
         generator = torch.Generator().manual_seed(stream % 2**63)
-        hit = torch.rand(spikes[:, row].shape, generator=generator) < rate
-        arrived[:, row][hit] *= 0 if fault == "delete" else -1
-    return arrived
+        sent = arrived[row].nonzero().flatten()
+        hit = sent[torch.rand(len(sent), generator=generator) < rate]
+        arrived[row, hit] *= 0 if fault == "delete" else -1
+    return arrived.unflatten(1, (len(spikes), *spikes.shape[2:])).transpose(0, 1).contiguous()
