@@ -6,6 +6,7 @@ import html
 import os
 from dataclasses import dataclass, field
 
+import anywidget
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
@@ -22,6 +23,29 @@ STYLE = """<style>
 .snn-status code { user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; }
 .snn-explorer :focus-visible { outline: 2px solid #1B7FC0; outline-offset: 2px; }
 </style>"""
+
+
+# Live figures look at their place's width when the window is resized, and only then.
+FIT = """function render({ el }) {
+  const box = el.closest('.snn-explorer') ?? el.parentElement;
+  let drawn = -1, timer;
+  const fit = () => { clearTimeout(timer); timer = setTimeout(() => window.dispatchEvent(new Event('resize')), 50); };
+  const sizes = new ResizeObserver(fit);
+  const plots = new MutationObserver(() => {
+    const now = box.querySelectorAll('.js-plotly-plot .main-svg').length;
+    if (now !== drawn) { drawn = now; fit(); }
+  });
+  sizes.observe(el);
+  plots.observe(box, { childList: true, subtree: true });
+  return () => { sizes.disconnect(); plots.disconnect(); };
+}
+export default { render };"""
+
+
+class _Fit(anywidget.AnyWidget):
+    """Invisible; keeps the figures of its explorer as wide as the page leaves them room."""
+
+    _esm = FIT
 
 
 @dataclass(frozen=True)
@@ -72,11 +96,8 @@ def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
 
 
 def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
-    """Give live figures, made with their first data (which a reloaded page gets), as wide as their place."""
-    made = {name: go.FigureWidget(figure) for name, figure in figures.items()}
-    for figure in made.values():
-        figure._config = figure._config | {"responsive": True, "displaylogo": False}
-    return made
+    """Give live figures, made with their first data: later ones are lost when the page is loaded again."""
+    return {name: go.FigureWidget(figure) for name, figure in figures.items()}
 
 
 def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
@@ -123,6 +144,6 @@ def page(
     row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
     row.add_class("snn-controls")
     drawn.add_class("snn-figures")
-    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn])
+    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, _Fit()])
     box.add_class("snn-explorer")
     return box
