@@ -29,7 +29,8 @@ STYLE = """<style>
 FIT = """function render({ el }) {
   const box = el.closest('.snn-explorer') ?? el.parentElement;
   let drawn = -1, timer;
-  const fit = () => { clearTimeout(timer); timer = setTimeout(() => window.dispatchEvent(new Event('resize')), 50); };
+  const resize = () => window.dispatchEvent(new Event('resize'));
+  const fit = () => { clearTimeout(timer); timer = setTimeout(resize, 50); };
   const sizes = new ResizeObserver(fit);
   const plots = new MutationObserver(() => {
     const now = box.querySelectorAll('.js-plotly-plot .main-svg').length;
@@ -97,7 +98,10 @@ def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
 
 def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
     """Give live figures, made with their first data: later ones are lost when the page is loaded again."""
-    return {name: go.FigureWidget(figure) for name, figure in figures.items()}
+    made = {name: go.FigureWidget(figure) for name, figure in figures.items()}
+    for figure in made.values():
+        figure._config = {**figure._config, "responsive": True}
+    return made
 
 
 def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
@@ -144,6 +148,6 @@ def page(
     row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
     row.add_class("snn-controls")
     drawn.add_class("snn-figures")
-    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, _Fit()])
+    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn])
     box.add_class("snn-explorer")
     return box
