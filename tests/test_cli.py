@@ -127,7 +127,11 @@ def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path)
         "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", code, str(folder), "study", "--run", "x", "-p", "wait", "true"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        # A suite that runs in the background ignores the signal, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
