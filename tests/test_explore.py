@@ -156,7 +156,7 @@ class TestAccuracyLab:
         )
         _, logits = codes(net.ann, net.samples.images[: setting.samples])
         right = (logits.argmax(1) == net.samples.labels[: setting.samples]).double().mean()
-        curves = {"this setting": found.accuracy, "undisturbed": plain.accuracy}
+        curves = {"undisturbed": plain.accuracy, "this setting": found.accuracy}
         same(shown.figures["accuracy"], figures.accuracy_over_time(curves, float(right), step=step))
         spent = (found.sops, found.effective_sops, found.energy)
         macs = shown.figures["cost"].data[3].y[0]

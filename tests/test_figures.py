@@ -257,8 +257,8 @@ def neuron(**arguments) -> go.Figure:
 
 def test_the_thresholds_stand_around_the_count_that_the_neuron_had_before_the_step():
     figure = neuron()
-    upper = trace_named(figure, "θ<sub>n+1</sub>: at or above, +1")
-    lower = trace_named(figure, "θ<sub>n</sub>: below, −1")
+    upper = trace_named(figure, "θ<sub>n+1</sub>: +1 from here")
+    lower = trace_named(figure, "θ<sub>n</sub>: −1 below")
     assert list(upper.x) == [0.5, 1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5]
     assert list(upper.y) == [3, 3, 3, 3, 6, 6, None, None]
     assert list(lower.y) == [None, None, None, None, 3, 3, 6, 6]
@@ -270,20 +270,20 @@ def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence()
     assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [4]
     assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
     assert list(trace_named(figure, "ANN's code").y) == [1, 1]
-    assert list(trace_named(figure, "sample silent from here").x) == [4]
+    assert list(trace_named(figure, "sample silent").x) == [4]
 
 
 def test_until_cuts_the_lines_and_keeps_the_axes():
     whole, cut = neuron(), neuron(until=2)
     assert list(trace_named(cut, "membrane U").y) == [1, 5] and not len(trace_named(cut, "spike −1").x)
-    assert len(trace_named(cut, "sample silent from here").x) == 0
+    assert len(trace_named(cut, "sample silent").x) == 0
     assert cut.layout.yaxis.range == whole.layout.yaxis.range and cut.layout.xaxis.range == (0.5, 4.5)
 
 
 def test_the_encoders_threshold_climbs_by_itself_and_ends_with_its_table():
     figure = figures.neuron_trace([5, 5, 5], [1, 0, 0], [3, 6], encoder=True)
-    assert list(trace_named(figure, "θ<sub>t</sub>: climbs with time").y) == [3, 3, 6, 6, None, None]
-    assert set(trace_named(figure, "θ<sub>n</sub>: below, −1").y) == {None}
+    assert list(trace_named(figure, "θ<sub>t</sub>: climbs").y) == [3, 3, 6, 6, None, None]
+    assert set(trace_named(figure, "θ<sub>n</sub>: −1 below").y) == {None}
 
 
 def test_a_threshold_that_is_never_reached_does_not_flatten_the_membrane():

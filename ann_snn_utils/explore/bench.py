@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 
-import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from ..data import Dataset
 from ..figures import accuracy_drawing, accuracy_over_time, bit_widths, drawing_of, mismatch_bars, redraw
 from ..forms import Comparison, compare_forms, requantize
 from ..models import ANN
-from .page import Explorer, alive, choice, labelled, live, page, say, slider, status
+from .page import Explorer, alive, bar, choice, labelled, live, page, say, show_progress, slider, status
 from .worker import Latest
 
 TITLE = "Conversion bench"
@@ -56,8 +55,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
         "clip": choice("clip", clips, spec.clip or 0),
         "size": choice("test images", sizes, size),
     }
-    line, progress = status(), widgets.FloatProgress(min=0, max=1, layout={"width": "330px"})
-    progress.layout.visibility = "hidden"
+    line, progress = status(), bar()
 
     def deliver(found: Comparison) -> None:
         drawn = draw_figures(found)
@@ -67,11 +65,12 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
                 redraw(figures[name], drawing_of(drawn[name]))
         say(line, _sentence(found))
 
-    def show_progress(share: float | None) -> None:
-        progress.value = share or 0.0
-        progress.layout.visibility = "hidden" if share is None else "visible"
-
-    worker = Latest(compute, deliver, show_progress, lambda error: say(line, f"⚠ {html.escape(str(error))}"))
+    worker = Latest(
+        compute,
+        deliver,
+        lambda share: show_progress(progress, share),
+        lambda error: say(line, f"⚠ {html.escape(str(error))}"),
+    )
     for control in controls.values():
         control.observe(lambda _: worker.submit(tuple(c.value for c in controls.values())), names="value")
     say(line, _sentence(first))

@@ -22,7 +22,21 @@ from ..models import ANN
 from ..snn import SNN
 from ..train import predict
 from ..trial import Setting, Trial, run_trial
-from .page import Explorer, alive, choice, labelled, live, page, player, say, slider, status
+from .page import (
+    Explorer,
+    alive,
+    bar,
+    button,
+    choice,
+    labelled,
+    live,
+    page,
+    player,
+    say,
+    show_progress,
+    slider,
+    status,
+)
 from .worker import Latest
 
 TITLE = "Accuracy lab"
@@ -60,7 +74,8 @@ def accuracy_lab(
 
     def accuracy_of(trial: Trial, step: int) -> dict:
         before, ann_accuracy = undisturbed(trial.setting.samples)
-        curves = {"this setting": trial.accuracy, "undisturbed": before.accuracy}
+        # The later curve lies on top.
+        curves = {"undisturbed": before.accuracy, "this setting": trial.accuracy}
         return dict(accuracy=curves, ann_accuracy=ann_accuracy, step=step)
 
     def cost_of(trial: Trial, step: int) -> dict:
@@ -86,11 +101,10 @@ def accuracy_lab(
         "fault": choice("spike fault", [("none", ""), ("delete", "delete"), ("flip", "flip")], ""),
         "rate": slider("fault rate", 0.0, 0.2, 0.0, 0.005, readout_format=".3f"),
         "size": choice("test images", sizes, size),
-        "reset": widgets.Button(description="Reset", layout=widgets.Layout(width="330px")),
+        "reset": button("Reset"),
         **{f"layer {i}": control for i, control in enumerate(layers)},
     }
-    line, command, progress = status(), status(), widgets.FloatProgress(min=0, max=1, layout={"width": "330px"})
-    progress.layout.visibility = "hidden"
+    line, command, progress = status(), status(), bar()
     state = {"trial": first, "resetting": False}
 
     def setting() -> Setting:
@@ -117,10 +131,6 @@ def accuracy_lab(
         redraw(figures["spikes"], spikes_drawing(trial.record))
         draw()
 
-    def show_progress(share: float | None) -> None:
-        progress.value = share or 0.0
-        progress.layout.visibility = "hidden" if share is None else "visible"
-
     def draw(_=None) -> None:
         trial, step = state["trial"], controls["step"].value
         redraw(figures["accuracy"], accuracy_drawing(**accuracy_of(trial, step)))
@@ -132,7 +142,12 @@ def accuracy_lab(
         say(line, _sentence(trial, step, *undisturbed(trial.setting.samples)))
         say(command, f"The same in batch:<br><code>{html.escape(trial.setting.command(run, step))}</code>")
 
-    worker = Latest(compute, deliver, show_progress, lambda error: say(line, f"⚠ {html.escape(str(error))}"))
+    worker = Latest(
+        compute,
+        deliver,
+        lambda share: show_progress(progress, share),
+        lambda error: say(line, f"⚠ {html.escape(str(error))}"),
+    )
 
     def change(_=None) -> None:
         for control in layers:

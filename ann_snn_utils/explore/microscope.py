@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import ipywidgets as widgets
 import torch
 
 from ..data import Dataset
@@ -14,7 +13,19 @@ from ..models import ANN, codes
 from ..record import Record
 from ..simulate import simulate
 from ..snn import SNN
-from .page import Explorer, alive, choice, labelled, live, page, player, say, slider, status
+from .page import (
+    Explorer,
+    alive,
+    button,
+    choice,
+    labelled,
+    live,
+    page,
+    player,
+    say,
+    slider,
+    status,
+)
 
 TITLE = "Neuron microscope"
 PLACE = ("channel", "row", "column")
@@ -115,7 +126,7 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
             for name, size, value in zip(PLACE, snn.layers[first].spec.out_shape, neuron, strict=True)
         },
         "step": slider("time step", 1, time_steps, time_steps),
-        "liveliest": widgets.Button(description="Liveliest neuron", layout=widgets.Layout(width="330px")),
+        "liveliest": button("Liveliest neuron"),
     }
     line, state = status(), {"sample": sample, "moving": False}
 

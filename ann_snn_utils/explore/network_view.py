@@ -73,6 +73,7 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         labelled(player(controls["step"]), "Slices one finished run at T; nothing is computed anew."),
         labelled(controls["show"], "Spikes (+1 blue, −1 orange), or counts: darker is more."),
     ]
+    figures["maps"].add_class("snn-wide")
     box = page(TITLE, CAPTION, shown, [line], [figures["maps"], figures["raster"], figures["scores"]])
     return Explorer(TITLE, CAPTION, figures, controls, box)
 

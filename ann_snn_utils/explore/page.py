@@ -14,9 +14,11 @@ import plotly.graph_objects as go
 STYLE = """<style>
 .snn-explorer .js-plotly-plot text { fill: var(--jp-ui-font-color1, currentColor) !important; }
 .snn-explorer .snn-figures > * { flex: 1 1 470px; min-width: 0; }
-.snn-explorer .snn-controls { gap: 4px 20px; align-items: flex-start; }
+.snn-explorer .snn-figures > .snn-wide { flex-basis: 100%; }
+.snn-explorer .snn-controls { gap: 2px 12px; align-items: flex-start; }
 .snn-explorer .widget-label, .snn-explorer .widget-readout { color: var(--jp-ui-font-color1, inherit); }
-.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); max-width: 300px; }
+.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); max-width: 250px;
+  padding-left: 4px; }
 .snn-title { font-size: 17px; font-weight: 600; color: var(--jp-ui-font-color1, inherit); }
 .snn-lead { line-height: 1.4; max-width: 900px; color: var(--jp-ui-font-color1, inherit); }
 .snn-status { line-height: 1.5; color: var(--jp-ui-font-color1, inherit); font-variant-numeric: tabular-nums; }
@@ -24,6 +26,9 @@ STYLE = """<style>
 .snn-explorer :focus-visible { outline: 2px solid #1B7FC0; outline-offset: 2px; }
 </style>"""
 
+
+# Of a control: four in a row on a wide page, two on half of it.
+WIDTH = "258px"
 
 # Live figures look at their place's width when the window is resized, and only then.
 FIT = """function render({ el }) {
@@ -107,14 +112,30 @@ def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
 def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
     """Give a slider over whole numbers, or over decimals where `step` is one."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    look = dict(style={"description_width": "110px"}, layout=widgets.Layout(width="330px"))
+    look = dict(style={"description_width": "96px"}, layout=widgets.Layout(width=WIDTH))
     return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
 
 
 def choice(label: str, options, value=None) -> widgets.Dropdown:
     """Give a drop-down list; options are values, or pairs of label and value."""
-    look = dict(style={"description_width": "110px"}, layout=widgets.Layout(width="330px"))
+    look = dict(style={"description_width": "96px"}, layout=widgets.Layout(width=WIDTH))
     return widgets.Dropdown(options=options, value=value, description=label, **look)
+
+
+def button(label: str) -> widgets.Button:
+    """Give a button as wide as the other controls."""
+    return widgets.Button(description=label, layout=widgets.Layout(width=WIDTH))
+
+
+def bar() -> widgets.FloatProgress:
+    """Give a progress bar over 0 … 1, hidden until there is progress to show."""
+    return widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width=WIDTH, visibility="hidden"))
+
+
+def show_progress(bar: widgets.FloatProgress, share: float | None) -> None:
+    """Show the share that is done, or, for None, hide the bar."""
+    bar.value = share or 0.0
+    bar.layout.visibility = "hidden" if share is None else "visible"
 
 
 def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
@@ -148,6 +169,6 @@ def page(
     row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
     row.add_class("snn-controls")
     drawn.add_class("snn-figures")
-    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn])
+    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, _Fit()])
     box.add_class("snn-explorer")
     return box

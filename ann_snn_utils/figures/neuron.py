@@ -42,20 +42,20 @@ def neuron_trace(
     ann_code: the quantized network's code. settled_at: the sample's last step with a spike; 0 or None where
     not known. until: draw only the first steps; the axes stay those of the whole run.
     """
-    figure = blank(title, 2, height=460, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
+    figure = blank(title, 2, height=480, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
     upper, lower = dict(row=1, col=1), dict(row=2, col=1)
     figure.add_scatter(
         fill="toself",
         fillcolor=BAND,
         line_width=0,
         mode="lines",
-        name="silent while U is here",
+        name="silent inside",
         hoverinfo="skip",
         **upper,
     )
     figure.add_scatter(mode="lines", line=dict(color=GREEN, width=2), **upper)
     figure.add_scatter(
-        mode="lines", name="θ<sub>n</sub>: below, −1", line=dict(color=ORANGE, dash="dash", width=2), **upper
+        mode="lines", name="θ<sub>n</sub>: −1 below", line=dict(color=ORANGE, dash="dash", width=2), **upper
     )
     figure.add_scatter(
         mode="lines+markers",
@@ -71,7 +71,7 @@ def neuron_trace(
     figure.add_scatter(mode="lines", name="ANN's code", line=dict(color=PURPLE, dash="dot", width=3), **lower)
     figure.add_scatter(
         mode="markers",
-        name="sample silent from here",
+        name="sample silent",
         **lower,
         marker=dict(symbol="star", size=14, color=ORANGE, line_width=1),
         hovertemplate="the whole sample is silent<br>after step %{x}<extra></extra>",
@@ -130,7 +130,7 @@ def neuron_drawing(
                 y=_twice(upper[:shown]),
                 customdata=at_step,
                 hovertemplate=threshold_hover,
-                name="θ<sub>t</sub>: climbs with time" if encoder else "θ<sub>n+1</sub>: at or above, +1",
+                name="θ<sub>t</sub>: climbs" if encoder else "θ<sub>n+1</sub>: +1 from here",
             ),
             dict(
                 x=edges,

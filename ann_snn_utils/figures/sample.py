@@ -42,10 +42,10 @@ def spike_maps(
         "",
         rows,
         columns,
-        70 + 190 * rows,
+        96 + 200 * rows,
         list(layer_names),
         horizontal_spacing=0.03,
-        vertical_spacing=0.18 / rows,
+        vertical_spacing=0.26 / rows,
     )
     for index, name in enumerate(layer_names):
         figure.add_heatmap(
@@ -61,7 +61,7 @@ def spike_maps(
     bare = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare, autorange="reversed")
-    figure.update_layout(margin=dict(l=8, r=8, t=64, b=8))
+    figure.update_layout(margin=dict(l=8, r=8, t=84, b=8))
     return redraw(figure, drawing)
 
 
@@ -95,7 +95,7 @@ def maps_drawing(
             )
         )
         signed = f"{(picture > 0).sum():,} × +1, {(picture < 0).sum():,} × −1"
-        layout[f"annotations[{index}].text"] = f"{index} · {name}: {signed if now else f'{picture.sum():,}'}"
+        layout[f"annotations[{index}].text"] = f"{index} · {name}<br>{signed if now else f'{picture.sum():,}'}"
     return Drawing(drawn, layout)
 
 
