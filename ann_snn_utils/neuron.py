@@ -10,15 +10,10 @@ So the threshold moves by one step per spike, and the membrane is never reset.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-
-BACKENDS = ("numba", "torch")
 
 
 @dataclass(eq=False)
@@ -60,28 +55,7 @@ def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     return table
 
 
-@cache
-def backend(name: str | None = None) -> Callable[..., None]:
-    """Give the loop over time called `name`; None takes numba's compiled one where numba is installed.
-
-    Raises ValueError for an unknown name, or one that cannot be had here.
-    """
-    if name not in (None, *BACKENDS):
-        raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
-    if name == "torch" or (name is None and not find_spec("numba")):
-        return _steps_torch
-    if not find_spec("numba"):
-        raise ValueError("backend='numba' needs numba: install it (pip install numba), or use backend='torch'")
-    from .neuron_numba import steps
-
-    def compiled(*arrays: Tensor) -> None:
-        steps(*(array.numpy() for array in arrays))
-
-    return compiled
-
-
 def fire(
-    loop: Callable[..., None],
     sums: Tensor,
     row: Tensor,
     state: Neurons,
@@ -90,7 +64,7 @@ def fire(
     climbing: bool = False,
     keep: bool = False,
 ) -> Firing:
-    """Run the neurons of a layer over T steps with a loop from `backend`; changes `state`.
+    """Run the neurons of a layer over T steps; changes `state`.
 
     sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
     that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. table: from
@@ -103,24 +77,12 @@ def fire(
     positive = torch.zeros(steps, channels, dtype=torch.int64)
     active = torch.zeros(channels, steps, samples, dtype=torch.bool)
     membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
-    flags = torch.tensor([first_step, int(climbing)])
-    loop(
-        sums, row, state.membrane, state.count, state.last, table,
-        spikes, events, positive, active, membranes, flags,
-    )
-    return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
-
-
-def _steps_torch(
-    sums, row, membrane, count, last, table, spikes, events, positive, active, membranes, flags
-):
-    """The loop over time in torch; the compiled one does the same, neuron by neuron."""
-    first_step, climbing = flags.tolist()
+    membrane, count = state.membrane, state.count
     flat, width = table.flatten(), table.shape[1]
     start = (torch.arange(len(table)) * width)[:, None]
-    for step in range(len(row)):
-        reached = row[step] >= 0
-        membrane[reached] += sums[row[step][reached]]
+    for step in range(steps):
+        arrived = row[step] >= 0
+        membrane[arrived] += sums[row[step][arrived]]
         if climbing:
             level = min(first_step + step, width - 1)
             rise, fall = membrane >= table[:, level, None], torch.zeros((), dtype=torch.bool)
@@ -129,10 +91,12 @@ def _steps_torch(
             rise, fall = membrane >= flat[at + 1], membrane < flat[at]
         spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
         count += spike
-        last[spike != 0] = first_step + step
+        state.last[spike != 0] = first_step + step
         spikes[step] = spike
         events[step] = (spike != 0).sum(0)
         positive[step] = (spike > 0).sum((0, 2))
         active[:, step] = (spike != 0).any(2).T
-        if len(membranes):
+        if keep:
             membranes[step] = membrane
+    return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
+

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class Record:
     """A run of T steps over N samples and L layers (encoder first).
 
     logits: class scores after each step [T, N, classes], int64 (float64 with a full-precision classifier).
-    labels: int64 [N] or None. counts: net spike counts at the end, one int64 [N, C, H, W] per layer.
+    labels: int64 [N] or None. counts: net spike counts at the end, one int16 [N, C, H, W] per layer.
     settled_at: int64 [N], the step after which the sample was silent, 0 where it was not yet. A sample is
     silent once the encoder is done and a whole step passes in which no neuron fires.
     positive, negative: +1 and −1 spikes of each layer at each step, int64 [T, L].
@@ -55,6 +55,13 @@ class Record:
     def samples(self) -> int:
         """Number of samples N."""
         return self.logits.shape[1]
+
+    def until(self, time_steps: int) -> Record:
+        """Give the record's first steps; its counts and `settled_at` stay, so let silence lie within them."""
+        tables = ("positive", "negative", "sops", "effective_sops", "pending")
+        return replace(
+            self, logits=self.logits[:time_steps], **{name: getattr(self, name)[:time_steps] for name in tables}
+        )
 
     @property
     def abs_spike(self) -> np.ndarray:

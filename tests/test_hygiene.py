@@ -24,9 +24,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Data flows one way: a module imports from those before it. A package in the list counts as one module.
 ORDER = """
     artifacts image_file image_folder torchvision_sets data augment notation quantize models train
-    thresholds snn convert rescale certificate pretrained neuron_numba neuron synapse disturb record
-    simulate activity energy equivalence logs metrics npz interop provenance notebooks manifest runs compare
-    stage gallery forms trial figures explore report equations export execute batch commands cli __main__
+    thresholds snn convert rescale certificate pretrained neuron synapse disturb record layout lanes events
+    event_driven dense simulate activity energy equivalence logs metrics npz interop provenance notebooks
+    manifest runs compare stage gallery forms trial figures explore report equations export execute batch
+    commands cli __main__
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}

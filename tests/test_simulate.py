@@ -2,39 +2,126 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.convert import convert
+from ann_snn_utils.layout import lay_out
 from ann_snn_utils.models import codes
-from ann_snn_utils.neuron import BACKENDS
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.simulate import BACKENDS, choose_backend, simulate
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=40, deadline=None)
-@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
-def test_every_spike_count_and_total_equals_the_oracle(backend, ann, time_steps, seed):
-    if backend == "numba":
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    if request.param == "events":
         pytest.importorskip("numba")
-    images = random_images(seed, ann.spec.in_shape)
-    expected = oracle.run(ann, images.numpy(), time_steps)
-    record = simulate(convert(ann), images, time_steps, trace=[0, 1], backend=backend)
+    return request.param
+
+
+def agrees(record, expected) -> None:
     for layer, spikes in enumerate(expected.spikes):
-        assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
-        assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
         assert np.array_equal(record.counts[layer].numpy(), expected.counts[layer])
         assert np.array_equal(record.positive[:, layer], (spikes > 0).sum((1, 2, 3, 4)))
         assert np.array_equal(record.negative[:, layer], (spikes < 0).sum((1, 2, 3, 4)))
+        later = [(spikes[step:] != 0).any(0).sum() for step in range(1, len(spikes) + 1)]
+        assert np.array_equal(record.pending[:, layer], later)
     assert np.array_equal(record.logits.numpy(), expected.logits)
     assert np.array_equal(record.sops, expected.sops)
     assert np.array_equal(record.effective_sops, expected.effective_sops)
     assert np.array_equal(record.settled_at.numpy(), expected.settled_at)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
+    assume(backend == "dense" or len(ann.layers) > 1)
+    images = random_images(seed, ann.spec.in_shape)
+    agrees(simulate(convert(ann), images, time_steps, backend=backend), oracle.run(ann, images.numpy(), time_steps))
+
+
+@settings(max_examples=30, deadline=None)
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
+    images = random_images(seed, ann.spec.in_shape)
+    expected = oracle.run(ann, images.numpy(), time_steps)
+    record = simulate(convert(ann), images, time_steps, trace=[0, 1])
+    for layer, spikes in enumerate(expected.spikes):
+        assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
+        assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
+
+
+@pytest.mark.parametrize("network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backend, network, padding):
+    ann = random_ann(11, network=network, in_shape=(3, 10, 12), k=1, padding=padding)
+    images = random_images(11, (3, 10, 12), samples=3)
+    agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
+def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
+    pytest.importorskip("numba")
+    assume(len(ann.layers) > 1)
+    snn, images = convert(ann), random_images(seed, ann.spec.in_shape, samples=4)
+    disturbed = dict(time_steps=9, noise_ratio=0.5, fault=fault, fault_rate=rate, seed=seed)
+    one, other = (simulate(snn, images, backend=name, **disturbed) for name in BACKENDS)
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
+    assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
+    for table in ("positive", "negative", "sops", "effective_sops", "pending"):
+        assert np.array_equal(getattr(one, table), getattr(other, table)), table
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
+    """All weights and inputs at their largest: the sum is the bound, and the type must hold it."""
+    pytest.importorskip("numba")
+    ann = random_ann(0, network="64C3-64C3-5", in_shape=(1, 8, 8), k=6 if width == 32 else 0)
+    snn = convert(ann)
+    encoder, *hidden = snn.layers
+    full = [replace(layer, weight=torch.ones_like(layer.weight)) for layer in hidden]
+    always = replace(encoder, thresholds=torch.full_like(encoder.thresholds, -(2**30)))
+    snn = replace(snn, layers=(always, *full))
+    images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
+    largest = 9 * 64 * snn.amplitude * snn.levels
+    bounded = [replace(layer, highest=torch.full_like(layer.highest, largest * 64**index)) for index, layer in
+               enumerate(full)]  # fmt: skip
+    snn = replace(snn, layers=(always, *bounded))
+    steps = 5
+    assert lay_out(snn, steps).table.dtype == (np.int32 if width == 32 else np.int16)
+    one, other = (simulate(snn, images, steps, backend=name, trace=[0]) for name in BACKENDS)
+    assert int(one.traces.membranes[1].max()) == largest
+    assert torch.equal(one.logits, other.logits) and np.array_equal(one.sops, other.sops)
+    assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
+
+
+def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
+    pytest.importorskip("numba")
+    snn = convert(random_ann(2))
+    wide = replace(snn.layers[1], weight=snn.layers[1].weight.long() * 2**20)
+    huge = replace(snn, layers=(snn.layers[0], wide, *snn.layers[2:]))
+    with caplog.at_level("INFO"):
+        assert choose_backend(huge, 8) == "dense"
+    assert f"layer 1 ({wide.name})" in caplog.text
+    with pytest.raises(ValueError, match="cannot run this network: weights of layer 1"):
+        choose_backend(huge, 8, name="events")
+    assert choose_backend(snn, 8) == "events"
+
+
+def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(sys.modules["ann_snn_utils.simulate"], "find_spec", lambda name: None)
+    snn = convert(random_ann(2))
+    assert choose_backend(snn, 8) == "dense"
+    with pytest.raises(ValueError, match="pip install numba"):
+        choose_backend(snn, 8, name="events")
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,6 +193,7 @@ def test_a_table_that_is_too_short_is_reported_with_the_remedy():
     ("arguments", "message"),
     [
         ({"time_steps": 0}, "time_steps=0"),
+        ({"backend": "gpu"}, "backend='gpu'"),
         ({"noise_ratio": -1}, "noise_ratio=-1"),
         ({"fault": "lose"}, "fault='lose'"),
         ({"fault": "flip", "fault_rate": 2}, "fault_rate=2"),

@@ -1,0 +1,86 @@
+"""A batch through the compiled, spike-driven simulator: arrays out of the network, a record out of arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections import namedtuple
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .disturb import FAULTS
+from .events import EFFECTIVE_SOPS, GROUP, MINUS, PLUS, SOPS, run
+from .layout import Layout, lay_out
+from .record import Record
+from .snn import SNN
+
+# Steps of the first attempt at running until silence, and how much longer each further one is.
+_FIRST_STEPS, _LONGER = 32, 4
+# numba takes named tuples, not dataclasses.
+_Net = namedtuple("_Net", [field.name for field in fields(Layout)])
+# One of numba's thread pools ends the program when two threads of it start at once.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def run_events(
+    snn: SNN,
+    images: Tensor,
+    samples: Tensor,
+    time_steps: int | None,
+    disturbance: tuple[str, float, int] | None,
+) -> Record:
+    """Give the record of one batch of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
+
+    samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
+    disturbance: fault, rate and seed of `disturb.faulty`.
+    """
+    limit = time_steps or snn.sufficient_steps + 1
+    steps = time_steps or min(limit, _FIRST_STEPS)
+    while True:
+        record = _record(snn, images, samples, steps, disturbance)
+        settled = bool((record.settled_at > 0).all())
+        if time_steps or settled or steps == limit:
+            break
+        steps = min(limit, _LONGER * steps)
+    return record if time_steps or not settled else record.until(int(record.settled_at.max()) + 1)
+
+
+def _record(snn: SNN, images: Tensor, samples: Tensor, steps: int, disturbance) -> Record:
+    fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
+    layout = lay_out(snn, steps, disturbance is not None)
+    net, geometry = _Net(*(getattr(layout, name) for name in _Net._fields)), layout.geometry
+    depth, groups = len(geometry), -(-len(images) // GROUP)
+    sizes = (geometry["pitch"] * geometry["positions"]).tolist()
+    counts = np.empty((len(images), sum(sizes)), np.int16)
+    last_steps = np.empty(len(images), np.int64)
+    totals = np.zeros((groups, steps, depth, 4), np.int64)
+    pending = np.zeros((groups, depth, steps + 1), np.int64)
+    scores = np.zeros((len(images), steps, snn.spec.classes), np.int64)
+    pixels = images.permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
+    with _ONE_AT_A_TIME:
+        run(pixels, samples.numpy(), net, snn.levels, steps, FAULTS.index(fault), float(rate), seed,
+            counts, last_steps, totals, pending, scores)  # fmt: skip
+    last, totals = torch.from_numpy(last_steps).clamp(min=snn.levels), totals.sum(0)
+    at = pending.sum(0)[:, 1:]
+    return Record(
+        logits=torch.from_numpy(scores.cumsum(1)).transpose(0, 1).contiguous(),
+        labels=None,
+        counts=[_map(part, layer.spec.out_shape) for part, layer in zip(
+            torch.from_numpy(counts).split(sizes, 1), snn.layers, strict=True)],
+        settled_at=torch.where(last < steps, last, 0),
+        positive=totals[..., PLUS],
+        negative=totals[..., MINUS],
+        sops=totals[..., SOPS],
+        effective_sops=totals[..., EFFECTIVE_SOPS],
+        pending=(at.sum(1, keepdims=True) - at.cumsum(1)).T,
+        layer_names=tuple(layer.name for layer in snn.layers),
+        neurons=tuple(layer.neurons for layer in snn.layers),
+    )  # fmt: skip
+
+
+def _map(counts: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    # Stored channels last, whole vectors of them.
+    channels, height, width = shape
+    return counts.unflatten(1, (height, width, -1))[..., :channels].permute(0, 3, 1, 2)

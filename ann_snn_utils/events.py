@@ -1,0 +1,233 @@
+"""The integer network driven by its spikes, compiled: work is done where a spike arrives, and nowhere else.
+
+Each image runs through all its steps at once, with membranes that stay in the processor's cache. A spike adds
+a row of weights to the membranes it reaches; thresholds are compared a whole vector of neurons at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numba import uint64 as u64
+
+from .lanes import add_rows, crossed, list_bits, reached
+
+PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
+VECTOR_BYTES = 64
+# Images that one thread works on before it asks for more.
+GROUP = 16
+
+
+@njit(nogil=True, error_model="numpy")
+def _uniform(seed, sample, layer, step, neuron):
+    """Give a number in [0, 1) that depends on nothing but its arguments; see `disturb.uniform`."""
+    word = u64(seed)
+    for part in (u64(sample), u64(layer), u64(step), u64(neuron)):
+        word = (word ^ part) + u64(0x9E3779B97F4A7C15)
+        word = (word ^ (word >> u64(30))) * u64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> u64(27))) * u64(0x94D049BB133111EB)
+        word ^= word >> u64(31)
+    return np.float64(word >> u64(11)) * 2.0**-53
+
+
+@njit(nogil=True, error_model="numpy")
+def _deliver(used, events, to, reach, stretches, weights, membrane):
+    """Add all listed events to the membranes of layer `to` that they reach."""
+    rows, signs, neurons, places, starts = events
+    first_reach, first_stretch, first_state, first_weight = (
+        u64(to.reach), u64(to.stretches), u64(to.states), u64(to.weights)
+    )  # fmt: skip
+    for place in range(u64(used)):
+        position, first, end = first_reach + u64(places[place]), u64(starts[place]), u64(starts[place + u64(1)])
+        for at in range(first_stretch + u64(reach[position]), first_stretch + u64(reach[position + u64(1)])):
+            add_rows(membrane, first_state + u64(stretches[at, u64(0)]), u64(stretches[at, u64(1)]),
+                     weights, first_weight + u64(stretches[at, u64(2)]), rows, signs, first, end)  # fmt: skip
+
+
+@njit(nogil=True, error_model="numpy")
+def _synapses(used, events, first_fan, fan, effective_fan):
+    """Give how many synapses the listed events reach, and how many of them have a weight other than 0."""
+    rows, signs, neurons, places, starts = events
+    all_of_them, effective = 0, 0
+    for event in range(u64(starts[used])):
+        all_of_them += fan[u64(first_fan) + u64(neurons[event])]
+        effective += effective_fan[u64(first_fan) + u64(neurons[event])]
+    return all_of_them, effective
+
+
+@njit(nogil=True, error_model="numpy")
+def _pixels(image, line, events):
+    """List an image [positions, channels] as events, one for each pixel other than 0."""
+    rows, signs, neurons, places, starts = events
+    positions, inputs = image.shape
+    used, listed = u64(0), u64(0)
+    for position in range(u64(positions)):
+        first = listed
+        for channel in range(u64(inputs)):
+            rows[listed], signs[listed] = channel * u64(line), image[position, channel]
+            listed += u64(image[position, channel] != 0)
+        if listed > first:
+            places[used], starts[used] = position, first
+            used += u64(1)
+    starts[used] = listed
+    return used
+
+
+@njit(nogil=True, error_model="numpy")
+def _encode(layer, step, thresholds, pixels, line, candidates, events):
+    """List the encoder's spikes: those neurons whose membrane reaches the threshold of this step.
+
+    Thresholds ascend, so only the first `candidates` of the listed places, those of the step before, can fire.
+    """
+    rows, signs, neurons, places, starts = events
+    pitch, lanes, line = u64(layer.pitch), u64(VECTOR_BYTES // pixels.itemsize), u64(line)
+    level, used, sent = u64(step - 1) * pitch, u64(0), u64(0)
+    for place in range(u64(candidates)):
+        position, first = u64(places[place]), sent
+        for vector in range(u64(0), pitch, lanes):
+            bits = reached(pixels, position * pitch + vector, thresholds, level + vector)
+            if bits:
+                list_bits(rows, sent, bits, vector * line, line)
+                sent = list_bits(neurons, sent, bits, position * pitch + vector, u64(1))
+        if sent > first:
+            places[used], starts[used] = position, first
+            used += u64(1)
+    starts[used] = sent
+    return np.int64(used), np.int64(sent)
+
+
+@njit(nogil=True, error_model="numpy")
+def _fire(layer, step, table, membrane, upper, lower, counts, last, line, events, fired_last):
+    """List a hidden layer's spikes and move their thresholds; give also how many were positive."""
+    rows, signs, neurons, places, starts = events
+    pitch, lanes, line = u64(layer.pitch), u64(VECTOR_BYTES // membrane.itemsize), u64(line)
+    states, thresholds = u64(layer.states), u64(layer.table)
+    used, sent, positive = u64(0), u64(0), u64(0)
+    for position in range(u64(layer.positions)):
+        first, at = sent, position * pitch
+        for vector in range(u64(0), pitch, lanes):
+            bits = crossed(membrane, upper, lower, states + at + vector)
+            if bits:
+                list_bits(rows, sent, bits, vector, u64(1))
+                sent = list_bits(neurons, sent, bits, at + vector, u64(1))
+        if sent > first:
+            places[used], starts[used] = position, first
+            used += u64(1)
+    starts[used] = sent
+    for event in range(sent):
+        channel, state = u64(rows[event]), states + u64(neurons[event])
+        rises = membrane[state] >= upper[state]
+        sign = 1 if rises else -1
+        count = counts[state] + sign
+        entry = thresholds + u64(count) * pitch + channel
+        lower[state], upper[state], counts[state] = table[entry], table[entry + pitch], count
+        fired_last[u64(last[state])] -= 1
+        last[state] = step
+        rows[event], signs[event] = channel * line, sign
+        positive += u64(rises)
+    return np.int64(used), np.int64(sent), np.int64(positive)
+
+
+@njit(nogil=True, error_model="numpy")
+def _disturb(layer, index, step, sample, fault, rate, seed, used, events):
+    """Delete (fault 0) or flip (1) each listed spike with probability `rate`."""
+    rows, signs, neurons, places, starts = events
+    kept = 0
+    for place in range(used):
+        first, starts[place] = starts[place], kept
+        for event in range(first, starts[place + 1]):
+            channel = neurons[event] - places[place] * layer.pitch
+            neuron = places[place] * layer.channels + channel
+            hit = _uniform(seed, sample, index, step, neuron) < rate
+            if not hit or fault:
+                rows[kept], neurons[kept] = rows[event], neurons[event]
+                signs[kept] = -signs[event] if hit else signs[event]
+                kept += 1
+    starts[used] = kept
+
+
+@njit(nogil=True, error_model="numpy")
+def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, events, counts, totals, pending, scores):
+    """Run one image and give the step of its last spike."""
+    membrane, pixels, upper, lower, last, shown, encoded = state
+    geometry, depth, classes = net.geometry, len(net.geometry), net.scores.shape[1]
+    used = _pixels(image, geometry[0].line, shown)
+    pixels[:] = 0
+    _deliver(used, shown, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels)
+    membrane[:], upper[:], lower[:], last[:], counts[:] = 0, net.upper, net.lower, 0, 0
+    hidden = counts[geometry[0].pitch * geometry[0].positions :]
+    candidates, last_step = geometry[0].positions, 0
+    for place in range(candidates):
+        encoded[3][place] = place
+    for step in range(1, time_steps + 1):
+        silent = True
+        for index in range(depth):
+            layer, to = geometry[index], geometry[min(index + 1, depth - 1)]
+            fired_last, listed = pending[index], encoded if index == 0 else events
+            if index:
+                used, sent, positive = _fire(layer, step, net.table, membrane, upper, lower, hidden, last, to.line,
+                                             events, fired_last)  # fmt: skip
+            elif step <= levels:
+                used, sent = _encode(layer, step, net.pixel_thresholds, pixels, to.line, candidates, encoded)
+                candidates, positive = used, sent
+                encoded[1][:sent] = 1
+                for event in range(u64(sent)):
+                    counts[u64(encoded[2][event])] = step
+                # A neuron that fires now has fired in every step before.
+                fired_last[step - 1] -= sent
+            else:
+                continue
+            if sent == 0:
+                continue
+            silent = False
+            fired_last[step] += sent
+            totals[step - 1, index, PLUS] += positive
+            totals[step - 1, index, MINUS] += sent - positive
+            if rate > 0:
+                _disturb(layer, index, step, sample, fault, rate, seed, used, listed)
+            if index < depth - 1:
+                sops, effective_sops = _synapses(used, listed, to.fan, net.fan, net.effective_fan)
+                totals[step - 1, index + 1, SOPS] += sops
+                totals[step - 1, index + 1, EFFECTIVE_SOPS] += effective_sops
+                _deliver(used, listed, to, net.reach, net.stretches, net.weights, membrane)
+                continue
+            for event in range(events[4][used]):
+                for label in range(classes):
+                    scores[step - 1, label] += events[1][event] * net.scores[events[2][event], label]
+        if not silent:
+            last_step = step
+        elif step > levels:
+            break
+    return last_step
+
+
+@njit(nogil=True, error_model="numpy")
+def _room(events, places, integer):
+    """Give empty lists: weight rows and signs of events, their neurons, and the places they start from."""
+    return (np.zeros(events + 16, np.uint32), np.zeros(events + 16, integer), np.zeros(events + 16, np.uint32),
+            np.zeros(places, np.int32), np.zeros(places + 1, np.int32))  # fmt: skip
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def run(images, samples, net, levels, time_steps, fault, rate, seed, counts, last_steps, totals, pending, scores):
+    """Run images [N, H · W, C]; fill counts int16 [N, neurons with their padding], last_steps int64 [N], totals
+    int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons by the step of their last spike) and scores int64
+    [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of `GROUP` images."""
+    geometry, integer = net.geometry, net.table.dtype
+    for group in prange(len(totals)):
+        widest, most = 0, 0
+        for layer in geometry:
+            widest, most = max(widest, layer.pitch * layer.positions), max(most, layer.positions)
+        hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
+        state = (
+            np.zeros(hidden, integer), np.zeros(pixels, np.int32), np.zeros(hidden, integer),
+            np.zeros(hidden, integer), np.zeros(hidden, np.int16),
+            _room(images.shape[1] * images.shape[2], images.shape[1], np.int32),
+            _room(pixels, geometry[0].positions, integer),
+        )  # fmt: skip
+        events = _room(widest, most, integer)
+        for index in range(group * GROUP, min(len(images), (group + 1) * GROUP)):
+            last_steps[index] = _run(
+                images[index], samples[index], net, levels, time_steps, fault, rate, seed, state, events,
+                counts[index], totals[group], pending[group], scores[index],
+            )
