@@ -10,7 +10,8 @@ from ..data import Dataset
 from ..figures import accuracy_drawing, accuracy_over_time, bit_widths, drawing_of, mismatch_bars, redraw
 from ..forms import Comparison, compare_forms, requantize
 from ..models import ANN
-from .page import Explorer, alive, bar, choice, labelled, live, page, say, show_progress, slider, status
+from .page import Explorer, bar, choice, labelled, live, page, say, show_progress, slider, status
+from .plots import alive
 from .worker import Latest
 
 TITLE = "Conversion bench"
@@ -75,7 +76,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
         control.observe(lambda _: worker.submit(tuple(c.value for c in controls.values())), names="value")
     say(line, _sentence(first))
     shown = [
-        labelled(controls["k"], "Hidden activations are multiples of 2^−k; one more k doubles the counts."),
+        labelled(controls["k"], "Hidden activations are multiples of 2⁻ᵏ; one more k doubles the counts."),
         labelled(controls["levels"], "Steps in which the encoding layer may fire, its largest count."),
         labelled(controls["clip"], "Largest hidden activation; none as published."),
         labelled(controls["size"], "Samples of the test set whose every code is compared."),

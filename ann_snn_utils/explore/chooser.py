@@ -10,6 +10,7 @@ import ipywidgets as widgets
 
 from ..gallery import Network, network_names, open_network
 from .page import STYLE, Explorer, choice, labelled, live, say, status
+from .plots import stage
 
 
 @dataclass
@@ -60,7 +61,8 @@ def networks(run: str = "") -> Networks:
     line = status()
     say(line, _described(current))
     explained = labelled(control, "A run of this study, or a small network that comes with it.")
-    box = widgets.VBox([widgets.HTML(STYLE), explained, line])
+    explained.add_class("snn-chooser")
+    box = widgets.VBox([widgets.HTML(STYLE), explained, line, stage()])
     box.add_class("snn-explorer")
     chosen = Networks(current, control, box, line)
     control.observe(lambda change: chosen.choose(change.new), names="value")

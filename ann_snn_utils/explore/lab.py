@@ -24,7 +24,6 @@ from ..train import predict
 from ..trial import Setting, Trial, run_trial
 from .page import (
     Explorer,
-    alive,
     bar,
     button,
     choice,
@@ -37,6 +36,7 @@ from .page import (
     slider,
     status,
 )
+from .plots import alive
 from .worker import Latest
 
 TITLE = "Accuracy lab"
@@ -189,7 +189,8 @@ def accuracy_lab(
         *(labelled(controls[name], text) for name, text in helps.items()),
         *layers,
     ]
-    boxes = [figures["accuracy"], figures["cost"], figures["spikes"]]
+    figures["cost"].add_class("snn-wide")
+    boxes = [figures["accuracy"], figures["spikes"], figures["cost"]]
     return Explorer(
         TITLE, CAPTION, figures, controls, page(TITLE, CAPTION, shown, [progress, line, command], boxes)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,6 @@ from ..simulate import simulate
 from ..snn import SNN
 from .page import (
     Explorer,
-    alive,
     button,
     choice,
     labelled,
@@ -26,6 +26,7 @@ from .page import (
     slider,
     status,
 )
+from .plots import alive
 
 TITLE = "Neuron microscope"
 PLACE = ("channel", "row", "column")
@@ -89,7 +90,8 @@ class Sample:
     def sentence(self, layer: int, neuron: tuple[int, int, int], step: int) -> str:
         """Say what the neuron and the sample have done up to the step."""
         count, silent = int(self.counts(layer, step)[neuron]), int(self.record.settled_at[0])
-        parts = [f"Sample {self.index} ({self.label}), after step {step}: <b>count {count}</b>"]
+        shown = f"Sample {self.index} (class “{html.escape(self.label)}”)"
+        parts = [f"{shown}, after step {step}: <b>count {count}</b>"]
         if self.codes is not None:
             code = int(self.codes[layer][neuron])
             parts.append(f"the ANN's code is {code} {'✓' if code == count else '… not yet'}")
@@ -176,8 +178,8 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         labelled(controls["channel"], "Output channel: its neurons share weights and thresholds."),
         labelled(controls["row"], "Row of the neuron in the channel's map; or click the map."),
         labelled(controls["column"], "Column of the neuron in the channel's map."),
-        labelled(player(controls["step"]), "Draw up to this time step; the buttons play it."),
         labelled(controls["liveliest"], "Go to the neuron of this layer that corrects itself most."),
+        labelled(player(controls["step"]), "Draw up to this time step; the buttons play it."),
     ]
     box = page(TITLE, CAPTION, shown, [line], [figures["neuron"], figures["map"]])
     return Explorer(TITLE, CAPTION, figures, controls, box)

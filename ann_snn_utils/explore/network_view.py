@@ -10,7 +10,8 @@ from ..models import ANN, codes
 from ..record import Record
 from ..simulate import simulate
 from ..snn import SNN
-from .page import Explorer, alive, choice, labelled, live, page, player, say, slider, status
+from .page import Explorer, choice, labelled, live, page, player, say, slider, status
+from .plots import alive
 
 TITLE = "Network over time"
 CAPTION = (
@@ -49,7 +50,7 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     controls = {
         "sample": slider("sample", 0, len(samples) - 1, 0),
         "step": slider("time steps T", 1, time_steps, step),
-        "show": choice("maps show", [("spikes of this step", "spikes"), ("net counts so far", "counts")], "spikes"),
+        "show": choice("maps show", [("spikes at T", "spikes"), ("counts up to T", "counts")], "spikes"),
     }
     line, state = status(), {"record": record, "ann": ann_answer(0)}
 
@@ -70,8 +71,8 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     say(line, _sentence(record, 0, step, samples, state["ann"]))
     shown = [
         labelled(controls["sample"], "Which test image is presented, once, at step 1."),
+        labelled(controls["show"], "Spikes (+1 blue, −1 orange), or net counts: deeper blue is more."),
         labelled(player(controls["step"]), "Slices one finished run at T; nothing is computed anew."),
-        labelled(controls["show"], "Spikes (+1 blue, −1 orange), or counts: darker is more."),
     ]
     figures["maps"].add_class("snn-wide")
     box = page(TITLE, CAPTION, shown, [line], [figures["maps"], figures["raster"], figures["scores"]])

@@ -6,19 +6,24 @@ import html
 import os
 from dataclasses import dataclass, field
 
-import anywidget
 import ipywidgets as widgets
 import plotly.graph_objects as go
+
+from .plots import stage
 
 # The theme's own ink in place of the template's grey, and figures that share a row while there is room.
 STYLE = """<style>
 .snn-explorer .js-plotly-plot text { fill: var(--jp-ui-font-color1, currentColor) !important; }
 .snn-explorer .snn-figures > * { flex: 1 1 470px; min-width: 0; }
 .snn-explorer .snn-figures > .snn-wide { flex-basis: 100%; }
-.snn-explorer .snn-controls { gap: 2px 12px; align-items: flex-start; }
+.snn-explorer .snn-controls { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr));
+  gap: 2px 14px; max-width: 1200px; }
+@media (min-width: 620px) { .snn-explorer .snn-controls > .snn-player { grid-column: span 2; } }
 .snn-explorer .widget-label, .snn-explorer .widget-readout { color: var(--jp-ui-font-color1, inherit); }
-.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); max-width: 250px;
-  padding-left: 4px; }
+.snn-explorer .widget-slider .widget-readout { min-width: 42px; width: 42px; }
+.snn-explorer .widget-checkbox .widget-label-basic { width: auto; }
+.snn-explorer .snn-chooser { max-width: 560px; }
+.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); padding-left: 4px; }
 .snn-title { font-size: 17px; font-weight: 600; color: var(--jp-ui-font-color1, inherit); }
 .snn-lead { line-height: 1.4; max-width: 900px; color: var(--jp-ui-font-color1, inherit); }
 .snn-status { line-height: 1.5; color: var(--jp-ui-font-color1, inherit); font-variant-numeric: tabular-nums; }
@@ -26,32 +31,8 @@ STYLE = """<style>
 .snn-explorer :focus-visible { outline: 2px solid #1B7FC0; outline-offset: 2px; }
 </style>"""
 
-
-# Of a control: four in a row on a wide page, two on half of it.
-WIDTH = "258px"
-
-# Live figures look at their place's width when the window is resized, and only then.
-FIT = """function render({ el }) {
-  const box = el.closest('.snn-explorer') ?? el.parentElement;
-  let drawn = -1, timer;
-  const resize = () => window.dispatchEvent(new Event('resize'));
-  const fit = () => { clearTimeout(timer); timer = setTimeout(resize, 50); };
-  const sizes = new ResizeObserver(fit);
-  const plots = new MutationObserver(() => {
-    const now = box.querySelectorAll('.js-plotly-plot .main-svg').length;
-    if (now !== drawn) { drawn = now; fit(); }
-  });
-  sizes.observe(el);
-  plots.observe(box, { childList: true, subtree: true });
-  return () => { sizes.disconnect(); plots.disconnect(); };
-}
-export default { render };"""
-
-
-class _Fit(anywidget.AnyWidget):
-    """Invisible; keeps the figures of its explorer as wide as the page leaves them room."""
-
-    _esm = FIT
+# Wide enough for the longest name of a control.
+LABEL = "106px"
 
 
 @dataclass(frozen=True)
@@ -98,38 +79,33 @@ def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
         if hasattr(part, "description"):
             part.tooltip = explanation
     note = widgets.HTML(f'<div class="snn-help">{html.escape(explanation)}</div>')
-    return widgets.VBox([control, note])
-
-
-def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
-    """Give live figures, made with their first data: later ones are lost when the page is loaded again."""
-    made = {name: go.FigureWidget(figure) for name, figure in figures.items()}
-    for figure in made.values():
-        figure._config = {**figure._config, "responsive": True}
-    return made
+    box = widgets.VBox([control, note])
+    if isinstance(control, widgets.HBox):
+        box.add_class("snn-player")
+    return box
 
 
 def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
     """Give a slider over whole numbers, or over decimals where `step` is one."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    look = dict(style={"description_width": "96px"}, layout=widgets.Layout(width=WIDTH))
+    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
 
 
 def choice(label: str, options, value=None) -> widgets.Dropdown:
     """Give a drop-down list; options are values, or pairs of label and value."""
-    look = dict(style={"description_width": "96px"}, layout=widgets.Layout(width=WIDTH))
+    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return widgets.Dropdown(options=options, value=value, description=label, **look)
 
 
 def button(label: str) -> widgets.Button:
     """Give a button as wide as the other controls."""
-    return widgets.Button(description=label, layout=widgets.Layout(width=WIDTH))
+    return widgets.Button(description=label, layout=widgets.Layout(width="auto"))
 
 
 def bar() -> widgets.FloatProgress:
     """Give a progress bar over 0 … 1, hidden until there is progress to show."""
-    return widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width=WIDTH, visibility="hidden"))
+    return widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(height="10px", visibility="hidden"))
 
 
 def show_progress(bar: widgets.FloatProgress, share: float | None) -> None:
@@ -143,6 +119,7 @@ def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
     play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=milliseconds)
     # Python is not asked between the two: the page itself moves the slider.
     widgets.jslink((play, "value"), (control, "value"))
+    control.layout.flex = "1 1 auto"
     return widgets.HBox([control, play])
 
 
@@ -169,6 +146,6 @@ def page(
     row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
     row.add_class("snn-controls")
     drawn.add_class("snn-figures")
-    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, _Fit()])
+    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, stage()])
     box.add_class("snn-explorer")
     return box
