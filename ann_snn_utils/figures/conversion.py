@@ -128,6 +128,9 @@ def mismatch_bars(
             customdata=[[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)],
             text=[_few(value) for value in shares],
             textposition="outside",
+            textangle=0,
+            textfont_size=11,
+            constraintext="none",
             cliponaxis=False,
             hovertemplate="layer %{x}<br>%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)"
             f"<extra>{form}</extra>",
@@ -181,7 +184,7 @@ def bit_widths(
         )
     for bits in (8, 16, 32):
         if bits <= max((int(b) for row in widths.values() for b in row), default=0):
-            figure.add_hline(bits, line=dict(color=INK, dash="dot", width=1))
+            figure.add_hline(bits, line=dict(color=INK, dash="dot", width=1), layer="below")
     figure.update_xaxes(title_text="layer")
     figure.update_yaxes(title_text="bits", rangemode="tozero")
     return figure

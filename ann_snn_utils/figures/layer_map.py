@@ -1,4 +1,4 @@
-"""The figure to choose a neuron in: the image, and its layer's counts, channels side by side."""
+"""The figure to choose a neuron in: the image, and below it its layer's counts, channels side by side."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _GREY = [[0.0, "#000000"], [1.0, "#ffffff"]]
 
 
 def layer_map(image, counts, neuron: tuple[int, int, int], layer: str, step: int) -> go.Figure:
-    """Give one image beside the net spike counts of one layer after a step, with one neuron marked.
+    """Give one image above the net spike counts of one layer after a step, with one neuron marked.
 
     image: pixels [C, H, W], shown as their mean over channels. counts: whole numbers [C, H, W]. neuron:
     (channel, row, column) in the layer's map. The second trace is the map; its cells can be clicked.
     """
-    figure = blank("", columns=2, height=330, subtitles=["image", layer], column_widths=[0.26, 0.74])
+    figure = blank("", 2, height=480, subtitles=["image", layer], row_heights=[0.27, 0.73], vertical_spacing=0.09)
     hover = "row %{y}, column %{x}<br>pixel %{z:.0f}<extra>image</extra>"
     scale = dict(showscale=False, hoverongaps=False)
     figure.add_heatmap(colorscale=_GREY, zmin=0, zmax=255, hovertemplate=hover, **scale, row=1, col=1)
-    figure.add_heatmap(colorscale=COUNTS, zmin=0, **scale, row=1, col=2)
+    figure.add_heatmap(colorscale=COUNTS, zmin=0, **scale, row=2, col=1)
     marker = dict(symbol="square-open", size=12, color=VERMILION, line_width=3)
-    figure.add_scatter(mode="markers", marker=marker, hoverinfo="skip", showlegend=False, row=1, col=2)
+    figure.add_scatter(mode="markers", marker=marker, hoverinfo="skip", showlegend=False, row=2, col=1)
     bare = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare, autorange="reversed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -44,10 +46,14 @@ def _columns(channels: int, height: int, width: int) -> int:
     return max(1, round((1.8 * channels * height / width) ** 0.5))
 
 
+@lru_cache(64)
 def mosaic_places(shape: tuple[int, int, int]) -> np.ndarray:
-    """Give channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels."""
-    channels, height, width = shape
+    """Give channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels.
+
+    The array is shared: it cannot be written to.
+    """
     index = np.stack(np.indices(shape, dtype=np.int16))
-    return np.stack(
-        [np.where(np.equal(mosaic(part), None), -1, mosaic(part)).astype(np.int16) for part in index], -1
-    )
+    sheets = [mosaic(part) for part in index]
+    places = np.stack([np.where(np.equal(sheet, None), -1, sheet).astype(np.int16) for sheet in sheets], -1)
+    places.flags.writeable = False
+    return places

@@ -38,10 +38,13 @@ def accuracy_over_time(
     figure = blank(title, columns=1 if pending is None else 2, horizontal_spacing=0.16)
     for index, name in enumerate(accuracy):
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
+        # A curve is seen below a later one that runs on top of it.
+        width = 2 + 2 * min(2, len(accuracy) - 1 - index)
         figure.add_scatter(
             mode="lines+markers",
             name=name,
-            line=dict(color=color, dash=dash),
+            line=dict(color=color, dash=dash, width=width),
+            marker=dict(size=4 + width),
             row=1,
             col=1,
             hovertemplate=name + "<br>step %{x}<br>accuracy %{y:.2f} %<extra></extra>",

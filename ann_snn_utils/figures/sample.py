@@ -60,7 +60,8 @@ def spike_maps(
         figure.update_layout({f"yaxis{number}_scaleanchor": f"x{number}"})
     bare = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
     figure.update_xaxes(**bare)
-    figure.update_yaxes(**bare, autorange="reversed")
+    # Below its title, on a narrow page too.
+    figure.update_yaxes(**bare, autorange="reversed", constraintoward="top")
     figure.update_layout(margin=dict(l=8, r=8, t=84, b=8))
     return redraw(figure, drawing)
 
@@ -191,7 +192,7 @@ def class_scores(
         showlegend=False,
         hovertemplate="class %{x}<br>score %{y:,}<extra></extra>",
     )
-    figure.update_xaxes(type="category")
+    figure.update_xaxes(type="category", dtick=max(1, -(-len(classes) // 20)))
     whole = np.asarray(scores).dtype.kind == "i"
     figure.update_yaxes(title_text="class score (integer units)" if whole else "class score")
     return redraw(figure, scores_drawing(scores, classes, label, step))

@@ -23,6 +23,9 @@ RISE, FALL = BLUE, VERMILION
 SIGNED = [[0.0, VERMILION], [0.5, "rgba(128,128,128,0.12)"], [1.0, BLUE]]
 COUNTS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#cfe6f3"], [0.5, SKY], [1.0, "#00507d"]]
 
+# A picture and a way back from a zoom are what is left.
+_BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "sendcharttocloud"]
+
 _AXIS = dict(
     gridcolor=FAINT,
     zerolinecolor=FAINT,
@@ -53,6 +56,8 @@ TEMPLATE = go.layout.Template(
             font_size=12,
         ),
         hoverlabel=dict(font=dict(size=13)),
+        # On the figure's own background, and no wider than the room beside the title.
+        modebar=dict(bgcolor="rgba(0,0,0,0)", color=INK, activecolor=BLUE, remove=_BUTTONS),
         xaxis=_AXIS,
         yaxis=_AXIS,
         bargap=0.25,
