@@ -1,4 +1,7 @@
-"""A JupyterLab of its own on a free loopback port, and a headless browser that opens a notebook in it."""
+"""A JupyterLab of its own on a free loopback port, a notebook in a headless browser, and what its page shows.
+
+Explorers are counted from the top of the page, an explorer's figures and a figure's traces likewise.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ann_snn_utils.artifacts import ROOT
+import numpy as np
 
+from ann_snn_utils.artifacts import ROOT
+from ann_snn_utils.figures import Drawing
+
+# Seconds to wait for what must come; none of them says how fast it has to be.
+PATIENCE = 180.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _READY = """() => { const w = window.jupyterapp?.shell.currentWidget;
@@ -111,3 +119,130 @@ def run_notebook(page, address: str, name: str) -> None:
     page.wait_for_function(_READY)
     page.evaluate(_RUN_ALL)
     page.wait_for_function(_DONE)
+
+
+# plotly.js keeps what it has decoded, typed arrays among it, in _fullData.
+_READ = """([explorer, figure, trace, axis]) => {
+    const plots = document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot');
+    const full = plots[figure]?._fullData?.[trace];
+    const values = full ? full[axis] : null;
+    const whole = v => ArrayBuffer.isView(v) || Array.isArray(v) ? Array.from(v) : v;
+    return values ? Array.from(values, whole) : null }"""
+_FIT = """() => [...document.querySelectorAll('.snn-explorer .js-plotly-plot')].every(g => {
+    const drawn = g.querySelector('.main-svg').getBoundingClientRect(), box = g.getBoundingClientRect();
+    return Math.abs(drawn.width - box.width) < 2 && box.right <= window.innerWidth && box.width > 380 })"""
+# From the next key press to the end of the redraw of each of the explorer's figures that follow it.
+_WATCH = """explorer => {
+    const plots = document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot');
+    window.lap = { pressed: 0, drawn: Array.from(plots, () => 0) };
+    const pressed = () => { window.lap.pressed = performance.now() };
+    window.addEventListener('keydown', pressed, { capture: true, once: true });
+    plots.forEach((plot, i) => plot.once('plotly_update', () => { window.lap.drawn[i] = performance.now() })) }"""
+_DRAWN = "figures => figures.every(i => window.lap.drawn[i])"
+
+
+def explorer(page, number: int):
+    """Give an explorer's box."""
+    return page.locator(".snn-explorer").nth(number)
+
+
+def slider(page, number: int, label: str):
+    """Give a slider of an explorer by its label."""
+    named = page.locator(f".widget-label:text-is('{label}')")
+    return explorer(page, number).locator(".widget-slider", has=named)
+
+
+def value(page, number: int, label: str) -> float:
+    """Give the value that a slider reads."""
+    return float(slider(page, number, label).locator(".widget-readout").inner_text())
+
+
+def press(page, number: int, label: str, key: str, times: int = 1) -> float:
+    """Move a slider with the keyboard and give the value that it then reads."""
+    slider(page, number, label).locator(".noUi-handle").focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+    return value(page, number, label)
+
+
+def choose(page, number: int, label: str, letter: str) -> None:
+    """Choose from a drop-down list the entry with this first letter."""
+    named = page.locator(f".widget-label:text-is('{label}')")
+    explorer(page, number).locator(".widget-dropdown", has=named).locator("select").focus()
+    page.keyboard.press(letter)
+
+
+def press_button(page, number: int, name: str) -> None:
+    """Press a button with the keyboard."""
+    explorer(page, number).get_by_role("button", name=name, exact=True).press("Enter")
+
+
+def wait_until(page, condition, what: str) -> None:
+    """Wait until condition() is true; fail with `what` it is where it never is."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(50)
+
+
+def shows(page, number: int, figure: int, trace: int, axis: str, expected) -> None:
+    """Wait until the page has drawn these numbers, and fail with what it shows instead."""
+    end, expected = time.monotonic() + PATIENCE, _plain(expected)
+    while True:
+        found = page.evaluate(_READ, [number, figure, trace, axis]) or []
+        if _same(found, expected):
+            return
+        if time.monotonic() > end:
+            assert found == expected, f"explorer {number}, figure {figure}, trace {trace}, {axis}"
+        page.wait_for_timeout(50)
+
+
+def draws(page, number: int, figure: int, drawing: Drawing) -> None:
+    """Wait until a figure shows every coordinate of a drawing."""
+    for trace, properties in enumerate(drawing.traces):
+        for axis in {"x", "y", "z"} & set(properties):
+            shows(page, number, figure, trace, axis, properties[axis])
+
+
+def latency(page, number: int, label: str, keys: list[str], figures: list[int]) -> list[float]:
+    """Give, for each key pressed on a slider, the milliseconds until the last of these figures is redrawn."""
+    slider(page, number, label).locator(".noUi-handle").focus()
+    taken = []
+    for key in keys:
+        page.evaluate(_WATCH, number)
+        page.keyboard.press(key)
+        page.wait_for_function(_DRAWN, arg=figures)
+        taken.append(page.evaluate("figures => Math.max(...figures.map(i => lap.drawn[i])) - lap.pressed", figures))
+    return taken
+
+
+def wait_until_figures_fit(page) -> None:
+    """Wait until every figure is as wide as its place, which is within the page."""
+    page.wait_for_function(_FIT)
+
+
+def screenshots(page, folder: Path, name: str) -> None:
+    """Write a picture of each explorer, whole, to folder/<name>-<number>.png."""
+    width = page.viewport_size["width"]
+    # An element that is higher than the page would be cut off.
+    page.set_viewport_size({"width": width, "height": 2400})
+    wait_until_figures_fit(page)
+    page.mouse.move(0, 0)
+    for number in range(page.locator(".snn-explorer").count()):
+        explorer(page, number).scroll_into_view_if_needed()
+        page.wait_for_timeout(200)
+        explorer(page, number).screenshot(path=folder / f"{name}-{number}.png")
+    page.set_viewport_size({"width": width, "height": 1000})
+    wait_until_figures_fit(page)
+
+
+def _plain(values) -> list:
+    array = np.asarray([] if values is None else values)
+    return array.tolist() if array.dtype != object else [_plain(v) if np.ndim(v) else v for v in array]
+
+
+def _same(one: list, other: list) -> bool:
+    if np.shape(one) != np.shape(other):
+        return False
+    pairs = zip(np.ravel(np.asarray(one, object)), np.ravel(np.asarray(other, object)), strict=True)
+    return all(a == b or None not in (a, b) and abs(a - b) <= 1e-9 * max(1, abs(a)) for a, b in pairs)

@@ -268,6 +268,12 @@ def test_every_control_has_a_name_and_a_line_of_help(name):
     assert text.count('class=\\"snn-help') == len(helped)
 
 
+def test_all_explorers_together_bring_one_copy_of_plotly():
+    widgets = {w.model_id: w for make in EXPLORERS.values() for w in _all_widgets(make(network()).box)}
+    code = [name for w in widgets.values() for name, value in w.get_state().items() if len(str(value)) > 1e6]
+    assert code == ["source"] and sum(isinstance(w, go.FigureWidget) for w in widgets.values()) == 11
+
+
 def _words(shown: explore.Explorer) -> list[str]:
     return [str(w.value) for w in _all_widgets(shown.box) if hasattr(w, "value")]
 
