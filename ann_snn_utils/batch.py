@@ -29,7 +29,7 @@ from .runs import default_run_name, is_current, record_request, run_folder
 __all__ = ["NotebookFailed", "check_parameters", "execute", "export_html", "ordered_notebooks", "parameters_of",
            "results_table", "study"]  # fmt: skip
 
-STUDY = "00-04,06"
+STUDY = "00-06"
 
 
 @dataclass

@@ -185,6 +185,11 @@ class TestAccuracyLab:
             shown.controls[name].value = value
         self.check(net, shown, Setting(**{"samples": 8, "seed": 3} | setting), moves.get("step", STEPS))
 
+    def test_zero_samples_are_all_of_them(self):
+        net = network()
+        shown = explore.accuracy_lab(net.snn, net.samples, size=0, time_steps=STEPS)
+        assert shown.controls["size"].value == len(net.samples)
+
     def test_reset_goes_back_to_the_undisturbed_network(self):
         net = network()
         shown = self.lab(net)
@@ -254,7 +259,7 @@ def test_headless_an_explorer_is_a_caption_and_plain_figures_without_any_widget(
     displayed = []
     monkeypatch.setattr("IPython.display.display", displayed.append)
     shown._ipython_display_()
-    assert shown.caption in displayed[0].data and "JupyterLab" in displayed[0].data
+    assert shown.caption in displayed[0].data and "make lab" in displayed[0].data
     assert displayed[1:] == list(shown.figures.values())
 
 

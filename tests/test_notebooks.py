@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import nbformat
 import pytest
 import torch
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
 from ann_snn_utils.batch import NotebookFailed, execute, study
+from ann_snn_utils.export import PLOTLY_MIME, WIDGET_MIME
 from ann_snn_utils.metrics import correct
 from ann_snn_utils.notebooks import FOLDER
 from ann_snn_utils.report import results_table
@@ -30,8 +32,16 @@ def run(tmp_path_factory):
 def test_every_stage_leaves_its_artifact_notebook_and_page(run):
     for artifact in ("ann.safetensors", "qann.safetensors", "snn.safetensors", "results.json", "manifest.json"):
         assert (run / artifact).is_file()
-    for number in ("00", "01", "02", "03", "04", "06"):
+    for number in ("00", "01", "02", "03", "04", "05", "06"):
         assert list((run / "notebooks").glob(f"{number}_*.ipynb")) and list((run / "html").glob(f"{number}_*.html"))
+
+
+def test_where_nobody_moves_sliders_the_explorers_are_captions_and_figures(run):
+    executed = nbformat.read(run / "notebooks" / "05_explore.ipynb", as_version=4)
+    outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
+    assert sum(PLOTLY_MIME in data for data in outputs) == 11
+    assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 4
+    assert not any(WIDGET_MIME in data for data in outputs) and "widgets" not in executed.metadata
 
 
 def test_the_manifest_tells_how_each_stage_was_made(run):

@@ -56,12 +56,12 @@ def accuracy_lab(
     time_steps: int = 8,
     seed: int = 0,
 ) -> Explorer:
-    """Give the explorer of accuracy and work on the first `size` samples, over `time_steps` steps.
+    """Give the explorer of accuracy and work on the first `size` samples (0: all), over `time_steps` steps.
 
     ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled: …" for a
     network that comes with the project), for the command that repeats the trial. seed: of noise and faults.
     """
-    size = min(size, len(samples))
+    size = min(size or len(samples), len(samples))
     work = sum(macs(snn.spec)[1:-1])
 
     @lru_cache(8)
@@ -85,8 +85,8 @@ def accuracy_lab(
     first = undisturbed(size)[0]
     figures = {
         "accuracy": accuracy_over_time(**accuracy_of(first, time_steps)),
-        "cost": cost_over_time(**cost_of(first, time_steps)),
         "spikes": spikes_over_time(first.record),
+        "cost": cost_over_time(**cost_of(first, time_steps)),
     }
     if not live():
         return Explorer(TITLE, CAPTION, figures)
@@ -190,10 +190,8 @@ def accuracy_lab(
         *layers,
     ]
     figures["cost"].add_class("snn-wide")
-    boxes = [figures["accuracy"], figures["spikes"], figures["cost"]]
-    return Explorer(
-        TITLE, CAPTION, figures, controls, page(TITLE, CAPTION, shown, [progress, line, command], boxes)
-    )
+    box = page(TITLE, CAPTION, shown, [progress, line, command], list(figures.values()))
+    return Explorer(TITLE, CAPTION, figures, controls, box)
 
 
 def _sentence(trial: Trial, step: int, before: Trial, ann_accuracy: float | None) -> str:

@@ -51,7 +51,7 @@ class Explorer:
         if self.box is not None:
             display(self.box)
             return
-        display(Markdown(f"**{self.title}.** {self.caption} *A still picture: open this notebook in JupyterLab.*"))
+        display(Markdown(f"**{self.title}.** {self.caption} *Still pictures: `make lab` brings the sliders.*"))
         for figure in self.figures.values():
             display(figure)
 
