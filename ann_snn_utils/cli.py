@@ -1,4 +1,4 @@
-"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, report, train and simulate."""
+"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, report, train, simulate and latency."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     )  # fmt: skip
     study.set_defaults(command=_study)
     study.add_argument("--run", metavar="NAME", help="name of the run (default: named after the parameters)")
-    study.add_argument("--notebooks", default="00-04,06", metavar="LIST", help="which ones (default: %(default)s)")
+    study.add_argument("--notebooks", default="00-06", metavar="LIST", help="which ones (default: %(default)s)")
     study.add_argument("--force", action="store_true", help="run again what is already made")
     study.add_argument("--quiet", action="store_true", help="show no progress")
     study.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",
@@ -84,6 +84,17 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     simulate.add_argument("--fault-rate", type=float, default=0.0, metavar="P", help="share of faulty spikes")
     simulate.add_argument("--seed", type=int, default=0, help="of noise and faults (default: 0)")
     simulate.add_argument("--logs", action="store_true", help="write the six published logs into the run's figs/")
+
+    latency = commands.add_parser(
+        "latency", help="measure how fast the explorers' sliders are", allow_abbrev=False,
+        description="Measure the explorers' sliders on a network, in one process, and print medians and quartiles.",
+    )  # fmt: skip
+    latency.set_defaults(command=_latency)
+    latency.add_argument("run", nargs="?", default="", metavar="RUN",
+                         help="a run, or 'bundled: NAME' (default: MNIST's, else that on digits)")  # fmt: skip
+    latency.add_argument("--samples", type=int, default=256, metavar="N", help="images (default: %(default)s)")
+    latency.add_argument("--time-steps", type=int, default=8, metavar="T", help="default: %(default)s")
+    latency.add_argument("--repeats", type=int, default=20, metavar="N", help="moves (default: %(default)s)")
     return parser
 
 
@@ -163,6 +174,14 @@ def _train(options: argparse.Namespace, folder: Path) -> int:
         print(f"wrote {train_ann(target, settings[0], options.device)}")
     if options.quantized:
         print(f"wrote {train_qann(target, settings[1], options.device)}")
+    return 0
+
+
+def _latency(options: argparse.Namespace, folder: Path) -> int:
+    from .latency import latency_table, pick_network, slider_latencies
+
+    network = pick_network(options.run)
+    print(latency_table(network, slider_latencies(network, options.samples, options.time_steps, options.repeats)))
     return 0
 
 

@@ -26,8 +26,8 @@ ORDER = """
     artifacts image_file image_folder torchvision_sets data augment notation quantize models train
     thresholds snn convert rescale certificate pretrained neuron synapse disturb record layout lanes events
     event_driven dense simulate activity energy equivalence logs metrics npz interop provenance notebooks
-    manifest runs compare stage gallery forms trial figures explore report equations export execute batch
-    commands cli __main__
+    manifest runs compare stage gallery forms trial figures explore latency report equations export execute
+    batch commands cli __main__
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
@@ -118,7 +118,7 @@ def test_the_code_is_clean() -> None:
 
 def test_there_are_notebooks() -> None:
     assert [path.stem[:2] for path in NOTEBOOKS] == sorted({path.stem[:2] for path in NOTEBOOKS})
-    assert {"00", "01", "02", "03", "04", "06"} <= {path.stem[:2] for path in NOTEBOOKS}
+    assert {"00", "01", "02", "03", "04", "05", "06"} <= {path.stem[:2] for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
