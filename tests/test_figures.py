@@ -90,7 +90,8 @@ def test_every_public_function_is_drawn_here(all_figures):
 def test_every_figure_renders_to_json_in_the_house_template(all_figures, name):
     figure = all_figures[name]
     layout = json.loads(figure.to_json())["layout"]
-    assert layout["template"]["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+    template = layout["template"]["layout"]
+    assert template["paper_bgcolor"] == template["modebar"]["bgcolor"] == "rgba(0,0,0,0)"
     assert layout["title"]["text"] and layout["height"] >= 150 and "width" not in layout
 
 
@@ -178,6 +179,12 @@ def test_accuracy_is_in_percent_beside_the_ann_and_the_pending_neurons():
     assert list(trace_named(figure, "quantized ANN").y) == [80, 80]
     assert list(trace_named(figure, "0 · a").y) == [5, 1] and list(trace_named(figure, "1 · b").y) == [3, 0]
     assert figure.layout.yaxis.range[0] <= 48
+
+
+def test_of_curves_that_coincide_the_one_below_is_wider():
+    figure = figures.accuracy_over_time({name: [0.5, 0.75] for name in ("exact", "published", "float")})
+    widths = [trace_named(figure, name).line.width for name in ("exact", "published", "float")]
+    assert widths == sorted(set(widths), reverse=True)
 
 
 def test_spikes_over_time_draw_negative_spikes_below_zero_per_image():

@@ -38,8 +38,8 @@ def accuracy_over_time(
     figure = blank(title, columns=1 if pending is None else 2, horizontal_spacing=0.16)
     for index, name in enumerate(accuracy):
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
-        # A curve is seen below a later one that runs on top of it.
-        width = 2 + 2 * min(2, len(accuracy) - 1 - index)
+        # Each of a few curves is seen below a later one that runs on top of it.
+        width = 2 + 2 * (len(accuracy) - 1 - index if len(accuracy) <= 3 else 0)
         figure.add_scatter(
             mode="lines+markers",
             name=name,
