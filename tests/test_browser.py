@@ -34,6 +34,10 @@ if lab.find_browser() is None:
 ARTIFACTS = ROOT / "tests" / "artifacts"
 NETWORK, SIZE, BENCH_SIZE, STEPS = "bundled: digits-lenet-k0", 256, 64, 8
 CHOOSER, MICROSCOPE, OVER_TIME, LAB, BENCH = range(5)
+# A page that has plotly.js late, later than anywidget waits for a widget's own code.
+LATE = """globalThis.annSnnPlotly = (() => {
+    let give; const code = new Promise(resolve => { give = code => setTimeout(() => resolve(code), 5000); });
+    return { code, give }; })()"""
 # Moves, while the notebook still runs, a slider whose figures the page cannot have drawn yet.
 EARLY = 'shown = {0}\nshown.controls["step"].value = 5\nshown'
 
@@ -63,6 +67,7 @@ def page(tmp_path_factory):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda line: "[anywidget]" in line.text and page.errors.append(line.text))
         page.on("websocket", lambda s: s.on("framereceived", lambda frame: page.received.append(len(frame))))
+        page.add_init_script(LATE)
         try:
             lab.run_notebook(page, address, "05_explore.ipynb")
             page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
