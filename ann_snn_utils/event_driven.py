@@ -8,16 +8,19 @@ from dataclasses import fields
 
 import numpy as np
 import torch
+from numba import get_num_threads
 from torch import Tensor
 
 from .disturb import FAULTS
-from .events import EFFECTIVE_SOPS, GROUP, MINUS, PLUS, SOPS, run
+from .events import EFFECTIVE_SOPS, MINUS, PLUS, SOPS, run
 from .layout import Layout, lay_out
 from .record import Record
 from .snn import SNN
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 32, 4
+# Groups of images for each thread: enough for all to end at about the same time.
+_GROUPS = 4
 # numba takes named tuples, not dataclasses.
 _Net = namedtuple("_Net", [field.name for field in fields(Layout)])
 # One of numba's thread pools ends the program when two threads of it start at once.
@@ -51,7 +54,7 @@ def _record(snn: SNN, images: Tensor, samples: Tensor, steps: int, disturbance) 
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     layout = lay_out(snn, steps, disturbance is not None)
     net, geometry = _Net(*(getattr(layout, name) for name in _Net._fields)), layout.geometry
-    depth, groups = len(geometry), -(-len(images) // GROUP)
+    depth, groups = len(geometry), min(len(images), _GROUPS * get_num_threads())
     sizes = (geometry["pitch"] * geometry["positions"]).tolist()
     counts = np.empty((len(images), sum(sizes)), np.int16)
     last_steps = np.empty(len(images), np.int64)

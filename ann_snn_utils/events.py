@@ -14,8 +14,6 @@ from .lanes import add_rows, crossed, list_bits, reached
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 VECTOR_BYTES = 64
-# Images that one thread works on before it asks for more.
-GROUP = 16
 
 
 @njit(nogil=True, error_model="numpy")
@@ -170,7 +168,6 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
             elif step <= levels:
                 used, sent = _encode(layer, step, net.pixel_thresholds, pixels, to.line, candidates, encoded)
                 candidates, positive = used, sent
-                encoded[1][:sent] = 1
                 for event in range(u64(sent)):
                     counts[u64(encoded[2][event])] = step
                 # A neuron that fires now has fired in every step before.
@@ -184,6 +181,8 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
             totals[step - 1, index, PLUS] += positive
             totals[step - 1, index, MINUS] += sent - positive
             if rate > 0:
+                if index == 0:
+                    encoded[1][:] = 1
                 _disturb(layer, index, step, sample, fault, rate, seed, used, listed)
             if index < depth - 1:
                 sops, effective_sops = _synapses(used, listed, to.fan, net.fan, net.effective_fan)
@@ -204,29 +203,31 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
 @njit(nogil=True, error_model="numpy")
 def _room(events, places, integer):
     """Give empty lists: weight rows and signs of events, their neurons, and the places they start from."""
-    return (np.zeros(events + 16, np.uint32), np.zeros(events + 16, integer), np.zeros(events + 16, np.uint32),
-            np.zeros(places, np.int32), np.zeros(places + 1, np.int32))  # fmt: skip
+    # 16 entries more: a list is written a whole vector at a time.
+    return (np.empty(events + 16, np.uint32), np.ones(events + 16, integer), np.empty(events + 16, np.uint32),
+            np.empty(places, np.int32), np.empty(places + 1, np.int32))  # fmt: skip
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def run(images, samples, net, levels, time_steps, fault, rate, seed, counts, last_steps, totals, pending, scores):
     """Run images [N, H · W, C]; fill counts int16 [N, neurons with their padding], last_steps int64 [N], totals
     int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons by the step of their last spike) and scores int64
-    [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of `GROUP` images."""
+    [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of images, each one thread's."""
     geometry, integer = net.geometry, net.table.dtype
+    size = (len(images) + len(totals) - 1) // len(totals)
     for group in prange(len(totals)):
         widest, most = 0, 0
         for layer in geometry:
             widest, most = max(widest, layer.pitch * layer.positions), max(most, layer.positions)
         hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
         state = (
-            np.zeros(hidden, integer), np.zeros(pixels, np.int32), np.zeros(hidden, integer),
-            np.zeros(hidden, integer), np.zeros(hidden, np.int16),
+            np.empty(hidden, integer), np.empty(pixels, np.int32), np.empty(hidden, integer),
+            np.empty(hidden, integer), np.empty(hidden, np.int16),
             _room(images.shape[1] * images.shape[2], images.shape[1], np.int32),
             _room(pixels, geometry[0].positions, integer),
         )  # fmt: skip
         events = _room(widest, most, integer)
-        for index in range(group * GROUP, min(len(images), (group + 1) * GROUP)):
+        for index in range(group * size, min(len(images), (group + 1) * size)):
             last_steps[index] = _run(
                 images[index], samples[index], net, levels, time_steps, fault, rate, seed, state, events,
                 counts[index], totals[group], pending[group], scores[index],

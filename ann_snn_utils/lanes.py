@@ -12,8 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 BYTES = 64
-# Vectors summed side by side: enough to hide the latency of an addition, few enough to stay in registers.
-_ABREAST = 4
+# Vectors summed side by side: as many as registers hold, then what is left over.
+_ABREAST = (8, 2, 1)
 
 
 def _lanes(dtype: types.Type) -> int:
@@ -72,12 +72,13 @@ def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
             for target, total in zip(targets, sums, strict=True):
                 builder.store(builder.load(total), target, align=align)
 
-        wide = ir.Constant(index, lanes * _ABREAST)
-        whole = builder.mul(builder.udiv(size, wide), wide)
-        with cgutils.for_range_slice(builder, ir.Constant(index, 0), whole, wide, index) as (offset, _):
-            block(offset, _ABREAST)
-        with cgutils.for_range_slice(builder, whole, size, ir.Constant(index, lanes), index) as (offset, _):
-            block(offset, 1)
+        done = ir.Constant(index, 0)
+        for abreast in _ABREAST:
+            wide = ir.Constant(index, lanes * abreast)
+            whole = builder.mul(builder.udiv(size, wide), wide)
+            with cgutils.for_range_slice(builder, done, whole, wide, index) as (offset, _):
+                block(offset, abreast)
+            done = whole
         return context.get_dummy_value()
 
     u64 = types.uint64

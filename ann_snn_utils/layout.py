@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ GEOMETRY = np.dtype([(name, np.int64) for name in (
 )])  # fmt: skip
 
 _SYNAPSES: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +65,14 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if len(snn.layers) < 2:
         return "it has no hidden layer"
     encoder, *hidden = snn.layers
-    if LARGEST_PIXEL * _reach(encoder) >= _LARGEST:
+    if LARGEST_PIXEL * _reach(encoder.weight) >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
     for index, layer in enumerate(hidden, 1):
         if _bound(snn, index, time_steps, disturbed) >= _LARGEST:
             return f"membranes of layer {index} ({layer.name}) may need more than 32 bits"
         if max(layer.thresholds.shape[1], snn.levels) > 2**15 - 2:
             return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
-        if int(layer.weight.abs().max()) * (snn.amplitude if index == 1 else 1) >= 2**15:
+        if _largest(layer.weight) * (snn.amplitude if index == 1 else 1) >= 2**15:
             return f"weights of layer {index} ({layer.name}) need more than 16 bits"
     if time_steps * _reach(snn.classifier) >= _LARGEST:
         return "class scores may need more than 32 bits"
@@ -85,8 +87,15 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
     """
     bounds = [_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
     membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
-    largest = max(int(layer.weight.abs().max()) for layer in snn.layers[1:])
-    weight = np.int8 if max(largest, int(snn.layers[1].weight.abs().max()) * snn.amplitude) < 128 else np.int16
+    made = _LAYOUTS.setdefault(snn, {})
+    if membrane not in made:
+        made[membrane] = _flat(snn, membrane)
+    return made[membrane]
+
+
+def _flat(snn: SNN, membrane: type) -> Layout:
+    largest = max(_largest(layer.weight) for layer in snn.layers[1:])
+    weight = np.int8 if max(largest, _largest(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
     geometry = np.zeros(len(snn.layers), GEOMETRY)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (
         "weights", "table", "states", "lower", "fan", "effective", "reach", "stretches"
@@ -131,14 +140,22 @@ def _whole(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point()
 
 
-def _reach(layer: SpikingLayer | torch.Tensor) -> int:
-    weight = layer.weight if isinstance(layer, SpikingLayer) else layer
-    return int(weight.long().abs().sum((1, 2, 3)).max())
+def _reach(weight: torch.Tensor) -> int:
+    """Give the largest Σ|w| of a channel."""
+    made = _SYNAPSES.setdefault(weight, {})
+    if "reach" not in made:
+        made["reach"] = int(weight.abs().sum((1, 2, 3), dtype=torch.int64).max()), int(weight.abs().max())
+    return made["reach"][0]
+
+
+def _largest(weight: torch.Tensor) -> int:
+    _reach(weight)
+    return _SYNAPSES[weight]["reach"][1]
 
 
 def _bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> int:
     layer = snn.layers[index]
-    by_time = _reach(layer) * (snn.amplitude if index == 1 else 1) * time_steps
+    by_time = _reach(layer.weight) * (snn.amplitude if index == 1 else 1) * time_steps
     worst = max(-int(layer.lowest.min()), int(layer.highest.max()))
     return by_time if disturbed else min(by_time, worst)
 
