@@ -1,4 +1,4 @@
-"""A batch through the compiled, spike-driven simulator: arrays out of the network, a record out of arrays."""
+"""Images through the compiled, spike-driven simulator: arrays out of the network, a record out of arrays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numba import get_num_threads
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .disturb import FAULTS
 from .events import EFFECTIVE_SOPS, MINUS, PLUS, SOPS, run
@@ -21,6 +22,7 @@ from .snn import SNN
 _FIRST_STEPS, _LONGER = 32, 4
 # Groups of images for each thread: enough for all to end at about the same time.
 _GROUPS = 4
+_BATCH = 1000
 # numba takes named tuples, not dataclasses.
 _Net = namedtuple("_Net", [field.name for field in fields(Layout)])
 # One of numba's thread pools ends the program when two threads of it start at once.
@@ -33,16 +35,19 @@ def run_events(
     samples: Tensor,
     time_steps: int | None,
     disturbance: tuple[str, float, int] | None,
+    batch_size: int | None = None,
+    progress: bool = False,
 ) -> Record:
-    """Give the record of one batch of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
+    """Give the record of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
 
     samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
-    disturbance: fault, rate and seed of `disturb.faulty`.
+    disturbance: fault, rate and seed of `disturb.faulty`. batch_size: images between two looks at the
+    progress bar; a thread holds the state of one image, so memory is that of the record.
     """
     limit = time_steps or snn.sufficient_steps + 1
     steps = time_steps or min(limit, _FIRST_STEPS)
     while True:
-        record = _record(snn, images, samples, steps, disturbance)
+        record = _record(snn, images, samples, steps, disturbance, batch_size or _BATCH, progress)
         settled = bool((record.settled_at > 0).all())
         if time_steps or settled or steps == limit:
             break
@@ -50,7 +55,9 @@ def run_events(
     return record if time_steps or not settled else record.until(int(record.settled_at.max()) + 1)
 
 
-def _record(snn: SNN, images: Tensor, samples: Tensor, steps: int, disturbance) -> Record:
+def _record(
+    snn: SNN, images: Tensor, samples: Tensor, steps: int, disturbance, batch_size: int, progress: bool
+) -> Record:
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     layout = lay_out(snn, steps, disturbance is not None)
     net, geometry = _Net(*(getattr(layout, name) for name in _Net._fields)), layout.geometry
@@ -61,10 +68,12 @@ def _record(snn: SNN, images: Tensor, samples: Tensor, steps: int, disturbance) 
     totals = np.zeros((groups, steps, depth, 4), np.int64)
     pending = np.zeros((groups, depth, steps + 1), np.int64)
     scores = np.zeros((len(images), steps, snn.spec.classes), np.int64)
-    pixels = images.permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
-    with _ONE_AT_A_TIME:
-        run(pixels, samples.numpy(), net, snn.levels, steps, FAULTS.index(fault), float(rate), seed,
-            counts, last_steps, totals, pending, scores)  # fmt: skip
+    starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)
+    for part in (slice(start, start + batch_size) for start in starts):
+        pixels = images[part].permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
+        with _ONE_AT_A_TIME:
+            run(pixels, samples[part].numpy(), net, snn.levels, steps, FAULTS.index(fault), float(rate), seed,
+                counts[part], last_steps[part], totals, pending, scores[part])  # fmt: skip
     last, totals = torch.from_numpy(last_steps).clamp(min=snn.levels), totals.sum(0)
     at = pending.sum(0)[:, 1:]
     return Record(

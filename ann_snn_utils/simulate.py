@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .data import Dataset
 from .dense import batch_size as dense_batch
@@ -20,8 +21,6 @@ from .snn import SNN
 
 # The fastest first: spike by spike, compiled, for integer networks; dense tensors for every network.
 BACKENDS = ("events", "dense")
-# Images between two looks at the progress bar; the compiled simulator holds one image a thread at a time.
-EVENT_BATCH = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -78,38 +77,23 @@ def simulate(
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
     backend = choose_backend(snn, time_steps, disturbance is not None, backend)
-    records = []
-    for samples in _batches(len(images), batch_size or _batch(snn, time_steps, backend), progress):
-        record = _run(backend, snn, images[samples], samples, time_steps, disturbance)
-        records.append(replace(record, labels=None if labels is None else labels[samples]))
-    merged = merge(records, time_steps or max(record.time_steps for record in records))
-    _check_tables(snn, merged.counts)
+    everything = torch.arange(len(images))
+    if backend == "events":
+        # Imported here, as it needs numba.
+        from .event_driven import run_events
+
+        merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
+    else:
+        parts = everything.split(batch_size or dense_batch(snn, time_steps))
+        records = [run_dense(snn, images[samples], samples, time_steps, disturbance)
+                   for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)]  # fmt: skip
+        merged = merge(records, time_steps or max(record.time_steps for record in records))
+    merged = replace(merged, labels=labels)
+    _check_tables(snn, merged)
     if not chosen:
         return merged
     kept = run_dense(snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, keep=True)
     return replace(merged, traces=replace(kept.traces, samples=chosen))
-
-
-def _batch(snn: SNN, time_steps: int | None, backend: str) -> int:
-    return EVENT_BATCH if backend == "events" else dense_batch(snn, time_steps)
-
-
-def _batches(count: int, size: int, progress: bool) -> Iterator[Tensor]:
-    starts = range(0, count, size)
-    if progress:
-        from tqdm.auto import tqdm
-
-        starts = tqdm(starts, desc="simulate", unit="batch")
-    for start in starts:
-        yield torch.arange(start, min(start + size, count))
-
-
-def _run(backend: str, snn: SNN, images: Tensor, samples: Tensor, time_steps: int | None, disturbance) -> Record:
-    if backend == "dense":
-        return run_dense(snn, images, samples, time_steps, disturbance)
-    from .event_driven import run_events
-
-    return run_events(snn, images, samples, time_steps, disturbance)
 
 
 def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size) -> None:
@@ -132,10 +116,11 @@ def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batc
         raise ValueError(f"batch_size={batch_size!r}: give at least 1")
 
 
-def _check_tables(snn: SNN, counts: list[Tensor]) -> None:
-    for index, (layer, count) in enumerate(zip(snn.layers, counts, strict=True)):
+def _check_tables(snn: SNN, record: Record) -> None:
+    for index, (layer, count) in enumerate(zip(snn.layers, record.counts, strict=True)):
         entries = layer.thresholds.shape[1]
-        if layer.saturates and int(count.max()) >= entries:
+        # A neuron sends at most one spike a step.
+        if layer.saturates and record.time_steps >= entries and int(count.max()) >= entries:
             raise ValueError(
                 f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
                 f"table; convert the network with max_levels={2 * entries} or more"

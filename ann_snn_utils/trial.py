@@ -19,7 +19,7 @@ from .simulate import simulate
 from .snn import SNN
 
 # Samples between two reports of progress.
-CHUNK = 64
+CHUNK = 256
 
 
 @dataclass(frozen=True)
