@@ -24,6 +24,7 @@ from .snn import SNN, SpikingLayer
 VECTOR_BYTES = 64
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
+_MOST_STEPS = 2**15 - 2
 # Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors.
 GEOMETRY = np.dtype([(name, np.int64) for name in (
     "channels", "pitch", "positions", "line", "weights", "table", "states", "fan", "reach", "stretches",
@@ -65,12 +66,16 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if len(snn.layers) < 2:
         return "it has no hidden layer"
     encoder, *hidden = snn.layers
+    if time_steps > _MOST_STEPS:
+        return f"{time_steps} steps are more than {_MOST_STEPS}"
+    if (encoder.thresholds.diff(dim=1) < 0).any():
+        return f"thresholds of {encoder.name} do not ascend"
     if LARGEST_PIXEL * _reach(encoder.weight) >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
     for index, layer in enumerate(hidden, 1):
         if _bound(snn, index, time_steps, disturbed) >= _LARGEST:
             return f"membranes of layer {index} ({layer.name}) may need more than 32 bits"
-        if max(layer.thresholds.shape[1], snn.levels) > 2**15 - 2:
+        if layer.thresholds.shape[1] > _MOST_STEPS:
             return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
         if _largest(layer.weight) * (snn.amplitude if index == 1 else 1) >= 2**15:
             return f"weights of layer {index} ({layer.name}) need more than 16 bits"
@@ -112,7 +117,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["stretches"].append(stretches)
         if index == 0:
             pixel_weights = _kept(layer, ("rows", pitch, 1, np.int8), _rows)
-            thresholds = _table(layer, pitch, np.int32)[1 : snn.levels + 1].ravel()
+            thresholds = _table(layer, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
             continue
         for name in ("weights", "table", "states", "fan"):
             row[name] = sum(part.size for part in parts[name])
@@ -201,12 +206,13 @@ def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.nd
     return padded.ravel()
 
 
-def _table(layer: SpikingLayer, pitch: int, dtype: type) -> np.ndarray:
+def _table(layer: SpikingLayer, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
     # U is whole: U ≥ θ ⇔ U ≥ ⌈θ⌉. Channels that only fill the last vector never reach a threshold.
     info, thresholds = np.iinfo(dtype), layer.thresholds.numpy()
-    table = np.full((thresholds.shape[1] + 2, pitch), info.max, dtype)
+    entries = thresholds.shape[1]
+    table = np.full((max(entries, least) + 2, pitch), info.max, dtype)
     table[0] = info.min
-    table[1:-1, : len(thresholds)] = np.ceil(np.clip(thresholds, info.min, info.max)).T.astype(dtype)
+    table[1 : entries + 1, : len(thresholds)] = np.ceil(np.clip(thresholds, info.min, info.max)).T.astype(dtype)
     return table
 
 

@@ -116,6 +116,25 @@ def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_an
     assert choose_backend(snn, 8) == "events"
 
 
+def test_an_encoder_with_fewer_thresholds_than_levels_is_silent_beyond_them():
+    pytest.importorskip("numba")
+    snn = convert(random_ann(4))
+    short = replace(snn.layers[0], thresholds=snn.layers[0].thresholds[:, :2])
+    snn = replace(snn, layers=(short, *snn.layers[1:]))
+    one, other = (simulate(snn, random_images(4, (1, 8, 8)), 9, backend=name) for name in BACKENDS)
+    assert int(one.counts[0].max()) == 2
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
+
+
+def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
+    pytest.importorskip("numba")
+    snn, images = convert(random_ann(1, k=3), max_levels=512), random_images(1, (1, 8, 8), samples=6)
+    one, other = (simulate(snn, images, backend=name) for name in BACKENDS)
+    assert one.time_steps == other.time_steps > 32
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
+    assert np.array_equal(one.pending, other.pending)
+
+
 def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
     monkeypatch.setattr(sys.modules["ann_snn_utils.simulate"], "find_spec", lambda name: None)
     snn = convert(random_ann(2))
