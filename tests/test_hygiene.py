@@ -24,10 +24,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Data flows one way: a module imports from those before it. A package in the list counts as one module.
 ORDER = """
     artifacts image_file image_folder torchvision_sets data augment notation quantize models train
-    thresholds snn convert rescale certificate pretrained neuron synapse disturb record layout lanes events
-    event_driven dense simulate activity energy equivalence logs metrics npz interop provenance notebooks
-    manifest runs compare stage gallery forms trial figures explore latency report equations export execute
-    batch commands cli __main__
+    thresholds snn convert rescale certificate hardware pretrained neuron_numba neuron synapse disturb
+    record layout lanes events event_driven dense simulate golden memory_files activity energy equivalence
+    logs metrics npz interop provenance notebooks manifest runs compare cost cost_table bundle stage gallery
+    forms trial figures explore latency report equations export execute batch commands bundle_command cli
+    __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
@@ -80,7 +81,9 @@ def test_a_module_imports_only_from_those_before_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_holds_one_idea(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 260, "split it"
+    # A reader of bundles is a program in one file, which is copied.
+    most = 300 if path.parent.name == "readers" else 260
+    assert len(path.read_text(encoding="utf-8").splitlines()) < most, "split it"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
