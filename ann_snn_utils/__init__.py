@@ -22,6 +22,7 @@ _MODULES = {
     "metrics": ("accuracy", "energy", "macs"),
     "equivalence": ("Equivalence", "check_equivalence"),
     "logs": ("write_logs",),
+    "bundle": ("write_bundle",),
     "interop": ("import_tensorlayer", "quantize_ends"),
     "pretrained": ("load_pretrained",),
 }

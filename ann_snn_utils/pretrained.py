@@ -70,9 +70,8 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
     return path
 
 
-@torch.no_grad()
-def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
-    """Give the quantized network of that name, in evaluation mode; `.metadata` holds its description.
+def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
+    """Give the path of a network's file, checked by its SHA-256.
 
     Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
     """
@@ -85,7 +84,16 @@ def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
         raise ValueError(
             f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {index[name]['sha256'][:16]}…: restore it from git"
         )
-    tensors, metadata = load_tensors(path)
+    return path
+
+
+@torch.no_grad()
+def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
+    """Give the quantized network of that name, in evaluation mode; `.metadata` holds its description.
+
+    Raises ValueError as `pretrained_file` does.
+    """
+    tensors, metadata = load_tensors(pretrained_file(name, folder))
     ann = build_ann(**metadata["spec"])
     for number, layer in enumerate(ann.layers):
         weight = tensors[f"layers.{number}.weight"]

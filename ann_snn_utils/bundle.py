@@ -1,0 +1,196 @@
+"""The hardware bundle: a folder with a network's integers, inputs and golden outputs that describes itself.
+
+manifest.json says what every file holds, layout.txt says the numbers again for readers without JSON. The
+readers in C and Python, which lie in the folder too, recompute the golden outputs from its files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from .artifacts import atomic, save_json, sha256
+from .cost import cost_report
+from .cost_table import cost_table
+from .data import Dataset
+from .golden import golden_parts
+from .hardware import Hardware, LayerHardware, hardware
+from .memory_files import MemoryFile, write_memory
+from .simulate import simulate
+from .snn import SNN
+
+FORMAT, VERSION = "ann-snn-bundle", 1
+READERS = Path(__file__).parent / "readers"
+MAP = ("channel", "row", "column")
+
+
+def write_bundle(
+    snn: SNN,
+    dataset: Dataset,
+    out: str | os.PathLike[str],
+    provenance: Mapping[str, Any] | None = None,
+    time_steps: int | None = None,
+    replace_old: bool = False,
+) -> Path:
+    """Write the bundle of an integer network and a data set's samples into the folder `out`, and give its path.
+
+    The folder appears whole or not at all. time_steps: None runs until every sample is silent. provenance:
+    JSON values that say where the network comes from. The same arguments make the same bytes. replace_old: a
+    bundle that lies there already is replaced. Raises ValueError for a network that is not all integers,
+    FileExistsError for a folder that holds something else, OSError where it cannot be written.
+    """
+    out = Path(out)
+    check_target(out, replace_old)
+    circuit = hardware(snn)
+    whole = simulate(snn, dataset, time_steps)
+    steps = whole.time_steps
+    with atomic(out) as folder:
+        folder.mkdir()
+        files = _network_files(folder, snn, circuit)
+        files += _vectors(folder, dataset)
+        files += _golden(folder, snn, circuit, dataset, steps)
+        described = description(snn, circuit, dataset, steps)
+        report = cost_report(snn, circuit, dataset.images, whole)
+        save_json(folder / "cost.json", report)
+        (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
+        for name in sorted(path.name for path in READERS.iterdir() if path.is_file()):
+            shutil.copyfile(READERS / name, folder / name)
+        with (folder / "README.md").open("a", encoding="utf-8") as readme:
+            readme.write("\n" + cost_table(report) + "\n")
+        listed = {file.name: file.to_dict() for file in files}
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+        origin = {"provenance": dict(provenance or {}), "training": snn.metadata}
+        save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
+        if out.is_dir():
+            _set_aside(out)
+    return out
+
+
+def check_target(out: Path, replace_old: bool = False) -> None:
+    """Raise FileExistsError where `out` holds what a bundle may not take the place of."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise FileExistsError(f"{out} is a file: give the path of a new folder")
+    if not replace_old:
+        raise FileExistsError(f"{out} is not empty: give the path of a new folder, or remove this one")
+    if not is_bundle(out):
+        raise FileExistsError(f"{out} holds something else than a bundle: give the path of a new folder")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Tell whether a folder holds a bundle of any version."""
+    try:
+        return json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _set_aside(old: Path) -> None:
+    # A folder cannot be renamed onto one that is not empty.
+    aside = next(path for n in count() if not (path := old.with_name(f".{old.name}.{n}.old.tmp")).exists())
+    old.rename(aside)
+    shutil.rmtree(aside)
+
+
+def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> dict[str, Any]:
+    """Give the manifest without its lists of files."""
+    spec = snn.spec
+    return {
+        "format": FORMAT, "version": VERSION, "byte_order": "little", "order": "the last axis fastest",
+        "network": {
+            "notation": spec.network, "padding": spec.padding, "classes": list(dataset.classes), "k": spec.k,
+            "clip": spec.clip, "ternary": spec.ternary, "thresholds": snn.thresholds,
+        },
+        "samples": len(dataset), "steps": steps, "levels": snn.levels, "amplitude_shift": spec.k,
+        "threshold_form": "(U << fraction_bits) >= A + j * D",
+        "layers": [_layer_entry(index, layer) for index, layer in enumerate(circuit.layers)],
+        "classifier": {
+            "classes": spec.classes, "inputs": snn.layers[-1].neurons, "weight_bits": 8,
+            "score_lowest": circuit.score[0], "score_highest": circuit.score[1], "score_bits": circuit.score_bits,
+            "score_bytes": circuit.score_bytes,
+        },
+    }  # fmt: skip
+
+
+def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
+    spec, (lowest, highest) = circuit.layer.spec, circuit.membrane
+    return {
+        "name": spec.token, "role": "hidden" if index else "encoder",
+        "in_shape": list(spec.in_shape), "out_shape": list(spec.out_shape), "kernel": list(spec.kernel),
+        "stride": spec.stride, "padding": spec.padding, "weight_bits": circuit.weight_bits,
+        "largest_count": circuit.largest_count, "count_bits": circuit.count_bits, "saturates": circuit.saturates,
+        "fraction_bits": circuit.fraction_bits, "constant_bytes": circuit.constant_bytes,
+        "threshold_bits": circuit.threshold_bits, "membrane_lowest": lowest, "membrane_highest": highest,
+        "membrane_bits": circuit.membrane_bits, "membrane_bytes": circuit.membrane_bytes,
+    }  # fmt: skip
+
+
+def layout_text(described: Mapping[str, Any]) -> str:
+    """Give the manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
+    classifier = described["classifier"]
+    rows = [("bundle_version", described["version"])]
+    rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+    rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
+    rows.append(("layers", len(described["layers"])))
+    for index, layer in enumerate(described["layers"]):
+        rows.append(("layer", index))
+        for side in ("in", "out"):
+            rows += [(f"{side}_{axis}s", size) for axis, size in zip(MAP, layer[f"{side}_shape"], strict=True)]
+        rows += [("kernel_rows", layer["kernel"][0]), ("kernel_columns", layer["kernel"][1])]
+        names = ("stride", "padding", "weight_bits", "largest_count", "saturates", "fraction_bits",
+                 "constant_bytes", "threshold_bits", "membrane_bits", "membrane_bytes")  # fmt: skip
+        rows += [(name, int(layer[name])) for name in names]
+    return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _network_files(folder: Path, snn: SNN, circuit: Hardware) -> list[MemoryFile]:
+    files = []
+    for index, layer in enumerate(circuit.layers):
+        weight, constants = layer.layer.weight, f"int{8 * layer.constant_bytes}"
+        axes = ("out_channel", "in_channel", "kernel_row", "kernel_column")
+        name = f"network/layer{index}_weight"
+        files.append((MemoryFile(name, "int8", layer.weight_bits, tuple(weight.shape), axes), weight))
+        for part, values in (("offset", layer.offset), ("step", layer.step)):
+            name, bits = f"network/layer{index}_{part}", 8 * layer.constant_bytes
+            files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))
+    weight = snn.classifier
+    files.append((MemoryFile("network/classifier", "int8", 8, tuple(weight.shape), ("class", *MAP)), weight))
+    for file, values in files:
+        write_memory(folder, file, values.numpy())
+    return [file for file, _ in files]
+
+
+def _vectors(folder: Path, dataset: Dataset) -> list[MemoryFile]:
+    images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
+    labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
+    write_memory(folder, images, dataset.images.numpy())
+    write_memory(folder, labels, dataset.labels.numpy())
+    return [images, labels]
+
+
+def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:
+    samples, files = len(dataset), []
+    for index, layer in enumerate(circuit.layers):
+        shape, size = layer.layer.spec.out_shape, layer.membrane_bytes
+        spikes = MemoryFile(f"golden/layer{index}_spikes", "int8", 2, (samples, steps, *shape),
+                            ("sample", "step", *MAP), frame_axes=2)  # fmt: skip
+        files += [spikes, MemoryFile(f"golden/layer{index}_membranes", f"int{8 * size}", 8 * size,
+                                     (samples, *shape), ("sample", *MAP))]  # fmt: skip
+    classes = snn.spec.classes
+    size = 8 * circuit.score_bytes
+    files += [
+        MemoryFile("golden/scores", f"int{size}", size, (samples, steps, classes), ("sample", "step", "class")),
+        MemoryFile("golden/predictions", "int32", 32, (samples, steps), ("sample", "step")),
+    ]
+    for number, part in enumerate(golden_parts(snn, dataset.images, steps)):
+        arrays = [array for pair in zip(part.spikes, part.membranes, strict=True) for array in pair]
+        for file, values in zip(files, [*arrays, part.scores, part.predictions], strict=True):
+            write_memory(folder, file, values, append=number > 0)
+    return files

@@ -1,0 +1,297 @@
+/* Recompute a bundle's golden outputs from its files alone: C99, integers only, no library but libc.
+ *
+ *     cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle [folder]
+ *
+ * Every addition is checked against the width that layout.txt states. Exit code 0: every spike, membrane,
+ * score and prediction is reproduced. 1: the first difference is printed. 2: the bundle cannot be read.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_LAYERS 256
+#define LARGEST ((size_t)1 << 31)
+#define MOST_THRESHOLDS ((size_t)1 << 24)
+
+typedef struct {
+    int index, in[3], out[3], kernel[2], stride, padding, saturates, fraction;
+    int threshold_bits, membrane_bits, membrane_bytes;
+    int64_t most;
+    size_t inputs, size, fan_in, frame;
+    int8_t *weight;        /* [out channel][in channel][kernel row][kernel column] */
+    int64_t *threshold;    /* [out channel][j], j = 0 ... most + 1: A + j * D */
+    uint8_t *spikes, *membranes;                   /* golden, as in the files */
+    int64_t *membrane, *count;
+    int8_t *spike;
+} Layer;
+
+static const char *folder = ".";
+static Layer layers[MOST_LAYERS];
+static int depth;
+
+static void fail(const char *what, const char *which) {
+    fprintf(stderr, "cannot check the bundle: %s: %s\n", which, what);
+    exit(2);
+}
+
+/* Give value, which must fit a signed integer of that many bits. */
+static int64_t held(int64_t value, int bits, const char *what, int layer) {
+    int64_t end = (int64_t)1 << (bits - 1);
+    if (value < -end || value >= end) {
+        fprintf(stderr, "DIFFERENT: layer %d: %s %lld leaves its %d bits\n", layer, what, (long long)value, bits);
+        exit(1);
+    }
+    return value;
+}
+
+static size_t times(size_t a, size_t b) {
+    if (a == 0 || b == 0 || a > LARGEST / b) fail("a size is 0 or more than a bundle holds", "layout.txt");
+    return a * b;
+}
+
+static void *zeros(size_t number, size_t size) {
+    void *memory = calloc(number, size);
+    if (memory == NULL) fail("too little memory", "layout.txt");
+    return memory;
+}
+
+static FILE *open_file(const char *name) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (length < 0 || (size_t)length >= sizeof path) fail("its path is too long", name);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) fail(strerror(errno), name);
+    return file;
+}
+
+/* Give the number of the next line of layout.txt, which must read "word number". */
+static int64_t number(FILE *layout, const char *word, int64_t low, int64_t high) {
+    char line[128], *end;
+    size_t length = strlen(word);
+    if (fgets(line, sizeof line, layout) == NULL || strncmp(line, word, length) != 0 || line[length] != ' ')
+        fail("this word is missing where it is expected in layout.txt", word);
+    errno = 0;
+    long long value = strtoll(line + length + 1, &end, 10);
+    if (errno != 0 || end == line + length + 1 || *end != '\n' || value < low || value > high)
+        fail("its number in layout.txt is out of range", word);
+    return value;
+}
+
+static int small(FILE *layout, const char *word, int low, int high) {
+    return (int)number(layout, word, low, high);
+}
+
+static int byte_size(FILE *layout, const char *word) {
+    int size = small(layout, word, 1, 8);
+    if (size != 1 && size != 2 && size != 4 && size != 8) fail("is none of 1, 2, 4, 8 in layout.txt", word);
+    return size;
+}
+
+/* Give the bytes of a file of exactly this size. */
+static uint8_t *read_file(const char *name, size_t size) {
+    FILE *file = open_file(name);
+    uint8_t *data = zeros(size, 1);
+    if (fread(data, 1, size, file) != size || fgetc(file) != EOF) fail("does not have the stated size", name);
+    fclose(file);
+    return data;
+}
+
+static uint8_t *read_layer(const char *form, int index, size_t size) {
+    char name[64];
+    snprintf(name, sizeof name, form, index);
+    return read_file(name, size);
+}
+
+/* Give a little-endian two's complement integer. */
+static int64_t integer(const uint8_t *data, size_t place, int bytes) {
+    uint64_t value = 0;
+    for (int i = 0; i < bytes; i++) value |= (uint64_t)data[place * (size_t)bytes + (size_t)i] << (8 * i);
+    uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    if ((value & sign) == 0) return (int64_t)value;
+    return -(int64_t)(sign - 1 - (value & (sign - 1))) - 1;
+}
+
+/* Give one of four 2-bit two's complement values of a byte, the first in the lowest bits. */
+static int pair(const uint8_t *data, size_t place) {
+    static const int value[4] = {0, 1, 2, -1};
+    return value[data[place / 4] >> (2 * (place % 4)) & 3];
+}
+
+static void load_layer(FILE *layout, Layer *layer, int index) {
+    static const char *in[3] = {"in_channels", "in_rows", "in_columns"};
+    static const char *out[3] = {"out_channels", "out_rows", "out_columns"};
+    layer->index = small(layout, "layer", index, index);
+    for (int i = 0; i < 3; i++) layer->in[i] = small(layout, in[i], 1, 65536);
+    for (int i = 0; i < 3; i++) layer->out[i] = small(layout, out[i], 1, 65536);
+    layer->kernel[0] = small(layout, "kernel_rows", 1, 65536);
+    layer->kernel[1] = small(layout, "kernel_columns", 1, 65536);
+    layer->stride = small(layout, "stride", 1, 65536);
+    layer->padding = small(layout, "padding", 0, 65536);
+    int weight_bits = small(layout, "weight_bits", 2, 8);
+    layer->most = number(layout, "largest_count", 1, 65536);
+    layer->saturates = small(layout, "saturates", 0, 1);
+    layer->fraction = small(layout, "fraction_bits", 0, 61);
+    int constant_bytes = byte_size(layout, "constant_bytes");
+    layer->threshold_bits = small(layout, "threshold_bits", 1, 62);
+    layer->membrane_bits = small(layout, "membrane_bits", 1, 62);
+    layer->membrane_bytes = byte_size(layout, "membrane_bytes");
+    for (int i = 0; i < 2; i++) {
+        int room = layer->in[i + 1] + 2 * layer->padding - layer->kernel[i];
+        if (room < 0 || room / layer->stride + 1 != layer->out[i + 1]) fail("its map is not its input's", out[i + 1]);
+    }
+    if (weight_bits != 2 && weight_bits != 8) fail("is neither 2 nor 8 in layout.txt", "weight_bits");
+    size_t channels = (size_t)layer->out[0], levels = (size_t)layer->most + 2;
+    layer->inputs = times(times((size_t)layer->in[0], (size_t)layer->in[1]), (size_t)layer->in[2]);
+    layer->size = times(times(channels, (size_t)layer->out[1]), (size_t)layer->out[2]);
+    layer->fan_in = times(times((size_t)layer->in[0], (size_t)layer->kernel[0]), (size_t)layer->kernel[1]);
+    layer->frame = (layer->size + 3) / 4;
+    size_t weights = times(channels, layer->fan_in);
+    uint8_t *raw = read_layer("network/layer%d_weight.bin", index, weight_bits == 8 ? weights : (weights + 3) / 4);
+    layer->weight = zeros(weights, 1);
+    for (size_t i = 0; i < weights; i++) {
+        int64_t value = weight_bits == 8 ? integer(raw, i, 1) : pair(raw, i);
+        if (weight_bits == 2 && value == 2) fail("holds a pair that is none of -1, 0, +1", "a weight file");
+        layer->weight[i] = (int8_t)value;
+    }
+    free(raw);
+    uint8_t *offset = read_layer("network/layer%d_offset.bin", index, channels * (size_t)constant_bytes);
+    uint8_t *step = read_layer("network/layer%d_step.bin", index, channels * (size_t)constant_bytes);
+    if (times(channels, levels) > MOST_THRESHOLDS) fail("is more than a bundle's layers count to", "largest_count");
+    layer->threshold = zeros(channels * levels, sizeof(int64_t));
+    for (size_t o = 0; o < channels; o++) {
+        int64_t value = integer(offset, o, constant_bytes), d = held(integer(step, o, constant_bytes), 63, "D", index);
+        for (size_t j = 0; j < levels; j++) {
+            layer->threshold[o * levels + j] = held(value, layer->threshold_bits, "A + j*D", index);
+            value += d;
+        }
+    }
+    free(offset);
+    free(step);
+    layer->membrane = zeros(layer->size, sizeof(int64_t));
+    layer->count = zeros(layer->size, sizeof(int64_t));
+    layer->spike = zeros(layer->size, 1);
+}
+
+/* Add the weights of one input, times its value, to every membrane that it reaches. */
+static void add(Layer *layer, size_t place, int64_t value) {
+    size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], columns = (size_t)layer->in[2];
+    size_t channel = place / ((size_t)layer->in[1] * columns), row = place / columns % (size_t)layer->in[1];
+    for (int ky = 0; ky < layer->kernel[0]; ky++) {
+        int y = (int)row + layer->padding - ky;
+        if (y < 0 || y % layer->stride != 0 || y / layer->stride >= layer->out[1]) continue;
+        for (int kx = 0; kx < layer->kernel[1]; kx++) {
+            int x = (int)(place % columns) + layer->padding - kx;
+            if (x < 0 || x % layer->stride != 0 || x / layer->stride >= layer->out[2]) continue;
+            size_t at = (size_t)(y / layer->stride) * (size_t)layer->out[2] + (size_t)(x / layer->stride);
+            size_t tap = (channel * (size_t)layer->kernel[0] + (size_t)ky) * (size_t)layer->kernel[1] + (size_t)kx;
+            for (size_t o = 0; o < (size_t)layer->out[0]; o++) {
+                int64_t *u = &layer->membrane[o * map + at];
+                *u = held(*u + layer->weight[o * layer->fan_in + tap] * value, layer->membrane_bits, "U", layer->index);
+            }
+        }
+    }
+}
+
+static void fire(Layer *layer, int64_t step) {
+    size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], levels = (size_t)layer->most + 2;
+    for (size_t i = 0; i < layer->size; i++) {
+        const int64_t *threshold = layer->threshold + i / map * levels;
+        int64_t n = layer->count[i];
+        int room = 62 - layer->fraction;                 /* bits of U before the shift */
+        int64_t u = held(layer->membrane[i], room, "U", layer->index) * ((int64_t)1 << layer->fraction);
+        held(u, layer->threshold_bits, "U << f", layer->index);
+        int spike = 0;
+        if (layer->index == 0)
+            spike = step <= layer->most && u >= threshold[step];
+        else if (n < layer->most && u >= threshold[n + 1])
+            spike = 1;
+        else if (n > 0 && u < threshold[n])
+            spike = -1;
+        layer->spike[i] = (int8_t)spike;
+        layer->count[i] = n + spike;
+    }
+}
+
+static void same(int64_t found, int64_t golden, const char *what, size_t sample, int64_t step, int layer, size_t place) {
+    if (found == golden) return;
+    fprintf(stderr, "DIFFERENT: sample %lu, step %lld, layer %d %s, place %lu: %lld recomputed, %lld in the golden file\n",
+            (unsigned long)sample, (long long)step, layer, what, (unsigned long)place, (long long)found, (long long)golden);
+    exit(1);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) folder = argv[1];
+    FILE *layout = open_file("layout.txt");
+    number(layout, "bundle_version", 1, 1);
+    size_t samples = (size_t)number(layout, "samples", 1, 10000000);
+    int64_t steps = number(layout, "steps", 1, 65536), levels = number(layout, "levels", 1, 65536);
+    int64_t amplitude = (int64_t)1 << number(layout, "amplitude_shift", 0, 16);
+    size_t classes = (size_t)number(layout, "classes", 1, 65536);
+    int score_bits = small(layout, "score_bits", 1, 62), score_bytes = byte_size(layout, "score_bytes");
+    depth = small(layout, "layers", 1, MOST_LAYERS);
+    size_t frames = times(samples, (size_t)steps);
+    for (int i = 0; i < depth; i++) {
+        Layer *layer = &layers[i];
+        load_layer(layout, layer, i);
+        if (i > 0 && memcmp(layer->in, layers[i - 1].out, sizeof layer->in) != 0) fail("its input is no output", "layer");
+        layer->spikes = read_layer("golden/layer%d_spikes.bin", i, times(frames, layer->frame));
+        layer->membranes = read_layer("golden/layer%d_membranes.bin", i,
+                                      times(times(samples, layer->size), (size_t)layer->membrane_bytes));
+    }
+    if (fgetc(layout) != EOF) fail("goes on after its last layer", "layout.txt");
+    fclose(layout);
+    if (layers[0].most != levels) fail("is not the encoder's largest_count", "levels");
+    Layer *last = &layers[depth - 1];
+    uint8_t *weight = read_file("network/classifier.bin", times(classes, last->size));
+    uint8_t *images = read_file("vectors/images.bin", times(samples, layers[0].inputs));
+    uint8_t *scores = read_file("golden/scores.bin", times(times(frames, classes), (size_t)score_bytes));
+    uint8_t *predictions = read_file("golden/predictions.bin", times(frames, 4));
+    int64_t *score = zeros(classes, sizeof(int64_t));
+
+    for (size_t sample = 0; sample < samples; sample++) {
+        memset(score, 0, classes * sizeof(int64_t));
+        for (int i = 0; i < depth; i++) {
+            memset(layers[i].membrane, 0, layers[i].size * sizeof(int64_t));
+            memset(layers[i].count, 0, layers[i].size * sizeof(int64_t));
+        }
+        for (size_t i = 0; i < layers[0].inputs; i++)
+            if (images[sample * layers[0].inputs + i] != 0) add(&layers[0], i, images[sample * layers[0].inputs + i]);
+        for (int64_t step = 1; step <= steps; step++) {
+            size_t frame = sample * (size_t)steps + (size_t)step - 1, best = 0;
+            for (int i = 0; i < depth; i++) {
+                Layer *layer = &layers[i];
+                for (size_t k = 0; i > 0 && k < layer->inputs; k++)
+                    if (layers[i - 1].spike[k] != 0) add(layer, k, layers[i - 1].spike[k] * (i == 1 ? amplitude : 1));
+                fire(layer, step);
+                for (size_t k = 0; k < layer->size; k++)
+                    same(layer->spike[k], pair(layer->spikes + frame * layer->frame, k), "spikes", sample, step, i, k);
+            }
+            for (size_t k = 0; k < last->size; k++)
+                for (size_t c = 0; last->spike[k] != 0 && c < classes; c++)
+                    score[c] = held(score[c] + last->spike[k] * integer(weight, c * last->size + k, 1), score_bits,
+                                    "a class score", depth);
+            for (size_t c = 0; c < classes; c++) {
+                same(score[c], integer(scores, frame * classes + c, score_bytes), "scores", sample, step, depth, c);
+                if (score[c] > score[best]) best = c;
+            }
+            same((int64_t)best, integer(predictions, frame, 4), "prediction", sample, step, depth, 0);
+        }
+        for (int i = 0; i < depth; i++)
+            for (size_t k = 0; k < layers[i].size; k++) {
+                int64_t golden = integer(layers[i].membranes, sample * layers[i].size + k, layers[i].membrane_bytes);
+                same(layers[i].membrane[k], golden, "membranes", sample, steps, i, k);
+                if (layers[i].saturates && layers[i].count[k] >= layers[i].most)
+                    same(layers[i].count[k], layers[i].most - 1, "count beyond its limit", sample, steps, i, k);
+            }
+    }
+    printf("OK: %lu samples, %lld steps: every spike, membrane, score and prediction is reproduced\n",
+           (unsigned long)samples, (long long)steps);
+    for (int i = 0; i < depth; i++) {
+        free(layers[i].weight), free(layers[i].threshold), free(layers[i].spikes), free(layers[i].membranes);
+        free(layers[i].membrane), free(layers[i].count), free(layers[i].spike);
+    }
+    free(weight), free(images), free(scores), free(predictions), free(score);
+    return 0;
+}
