@@ -101,7 +101,7 @@ def load_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): delete it and write it again") from error
+        raise ValueError(f"{path} is not valid JSON ({error!s:.300}): delete it and write it again") from error
 
 
 def save_tensors(
@@ -152,7 +152,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
             raise ValueError(f"its metadata is a {type(metadata).__name__}, not a dict")
     except (SafetensorError, ValueError, RecursionError, RuntimeError) as error:
         raise ValueError(
-            f"{path} is truncated, corrupt or not a safetensors file ({error}): "
+            f"{path} is truncated, corrupt or not a safetensors file ({error!s:.300}): "
             "delete it and make it again with the step that wrote it"
         ) from error
     return tensors, metadata

@@ -110,7 +110,9 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     Raises ValueError where no f up to 30 will do: the thresholds of a channel do not lie on a line.
     """
     level = torch.arange(1, layer.thresholds.shape[1] + 1)
-    for bits in range(MOST_BITS + 1):
+    # What is compared, and any D times any level, must stay clear of the marks for "no bound".
+    reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
+    for bits in range(min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length()) + 1):
         least, greatest = _bounds(layer, bits)
         low, high = _steps(least, greatest)
         if (low <= high).all():

@@ -24,9 +24,17 @@ STEPS = ("1", "2", "4", "8", "silence")
 
 
 def all_results() -> dict[str, dict]:
-    """Give the results.json of every run that has one, by the run's name."""
+    """Give the results.json of every run that has one, by the run's name; ValueError names a damaged one."""
     paths = {run: runs_root() / run / "results.json" for run in list_runs()}
-    return {run: load_json(path) for run, path in paths.items() if path.is_file()}
+    found = {run: load_json(path) for run, path in paths.items() if path.is_file()}
+    for run, result in found.items():
+        try:
+            markdown_table(grouped(rows([result])))
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise ValueError(
+                f"{paths[run]} is not complete ({error!r:.200}): run notebook 04_spike_analysis again"
+            ) from None
+    return found
 
 
 def rows(results: Iterable[dict]) -> list[dict]:

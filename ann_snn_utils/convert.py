@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
+from .layer_checks import MOST_COUNTS, worst_case
 from .models import ANN, LARGEST_PIXEL, Layer, NetworkSpec, in_float64
-from .snn import SNN, SpikingLayer
+from .snn import FORMS, SNN, SpikingLayer
 from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
 
-FORMS = ("exact", "published", "float")
+# Thresholds of one layer, so that a table stays below a GiB.
+MOST_THRESHOLDS = 2**27
 
 
 @torch.no_grad()
@@ -26,18 +30,25 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = 64) -> SNN:
         raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
     if not ann.spec.quantized:
         raise ValueError("convert: this network is full precision; train one built with quantized=True")
-    if not 1 <= max_levels <= 4096:
-        raise ValueError(f"max_levels={max_levels}: give a whole number from 1 to 4096")
+    if not isinstance(max_levels, Integral) or not 1 <= max_levels <= 4096:
+        raise ValueError(f"max_levels={max_levels!r:.40}: give a whole number from 1 to 4096")
     reference, spec = in_float64(ann), ann.spec
+    most = max_levels if spec.clip is None else spec.clip * 2**spec.k
+    widest = max(layer.out_shape[0] for layer in spec.layers)
+    if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
+        raise ValueError(
+            f"clip={spec.clip}, k={spec.k}: counts up to {most} in {widest} channels; at most {MOST_COUNTS} "
+            f"(16 bits) and {MOST_THRESHOLDS:,} thresholds a layer are taken: use a smaller k, clip or max_levels"
+        )
     layers: list[SpikingLayer] = []
-    largest = torch.full((spec.in_shape[0],), float(LARGEST_PIXEL), dtype=torch.float64)
+    largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
     for index, layer in enumerate(reference.layers):
         spiking = _spiking_layer(layer, index, spec, thresholds, largest, max_levels)
         layers.append(spiking)
-        reachable = (spiking.thresholds <= spiking.highest[:, None]).sum(1).double()
-        largest = reachable * 2**spec.k if index == 0 else reachable
+        largest = spiking.reachable * (2**spec.k if index == 0 else 1)
     weight = reference.classifier.weight.detach().reshape(spec.classes, *layers[-1].spec.out_shape)
-    scale = float(reference.classifier.scale) / 2**spec.k
+    # The counts of an encoder that is the last layer are in units of 1.
+    scale = float(reference.classifier.scale) / 2 ** (spec.k if len(layers) > 1 else 0)
     return SNN(
         spec,
         tuple(layers),
@@ -50,7 +61,7 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = 64) -> SNN:
 def _spiking_layer(
     layer: Layer, index: int, spec: NetworkSpec, form: str, largest: Tensor, max_levels: int
 ) -> SpikingLayer:
-    """Convert one layer whose inputs reach at most `largest` counts (pixels), float64 per input channel."""
+    """Convert one layer whose inputs reach at most `largest` counts (pixels), int64 per input channel."""
     name, encoder = f"layer {index} ({layer.spec.token})", index == 0
     integer = spec.int8_ends or (spec.ternary and not encoder)
     if not integer and not encoder and form == "exact":
@@ -62,9 +73,7 @@ def _spiking_layer(
     weight = layer.conv.weight * norm.sign[:, None, None, None]
     if not torch.isfinite(weight).all():
         raise ValueError(f"{name}: a weight is not finite; train the network again")
-    reach = weight * largest[None, :, None, None]
-    lowest = reach.clamp(max=0).sum((1, 2, 3)).floor().long()
-    highest = reach.clamp(min=0).sum((1, 2, 3)).ceil().long()
+    lowest, highest = worst_case(weight, largest)
 
     limit = spec.levels if encoder else max_levels if spec.clip is None else spec.clip * 2**spec.k
     open_ended = not encoder and spec.clip is None

@@ -105,9 +105,9 @@ def load_dataset(
     if not isinstance(name, str | os.PathLike):
         raise ValueError(f"data set {name!r}: give one of {', '.join(NAMES)}, or the path of an image folder")
     if split not in SPLITS:
-        raise ValueError(f"split={split!r}: choose 'train' or 'test'")
+        raise ValueError(f"split={split!r:.80}: choose 'train' or 'test'")
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise ValueError(f"limit={limit!r}: give an int of at least 1, or None for all samples")
+        raise ValueError(f"limit={limit!r:.80}: give an int of at least 1, or None for all samples")
     target = image_size(size)
     folder = _data_folder(root)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .seeds import checked_seed, generator
+
 FAULTS = ("delete", "flip")
 
 
@@ -15,7 +17,7 @@ def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
     """
     if noise_ratio == 0:
         return images
-    u = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
+    u = torch.rand(images.shape, generator=generator(seed))
     return (images * (1 + (u - 0.5) * noise_ratio)).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -25,7 +27,7 @@ def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor)
     So a fault strikes the same spikes whatever the batch, the order of work or the backend. neuron: counted
     channels last. Source of the mixing: splitmix64, G. Steele, D. Lea and C. Flood, OOPSLA 2014.
     """
-    word = torch.full_like(sample, _signed(seed))
+    word = torch.full_like(sample, _signed(checked_seed(seed)))
     for part in (sample, torch.full_like(sample, layer), step, neuron):
         word = (word ^ part) + _signed(0x9E3779B97F4A7C15)
         word = (word ^ _shifted(word, 30)) * _signed(0xBF58476D1CE4E5B9)

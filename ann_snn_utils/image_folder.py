@@ -49,7 +49,7 @@ def image_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     sides = (size, size) if isinstance(size, int) else size
     valid = isinstance(sides, tuple | list) and len(sides) == 2
     if not valid or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
-        raise ValueError(f"size={size!r}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
+        raise ValueError(f"size={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
     return tuple(sides)
 
 

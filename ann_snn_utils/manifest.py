@@ -21,9 +21,18 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         return {"run": Path(folder).name, "stages": {}}
     manifest = load_json(path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+    stages = manifest.get("stages") if isinstance(manifest, dict) else None
+    if not isinstance(stages, dict) or not all(map(_is_stage, stages.values())):
         raise ValueError(f"{path} is not a manifest of stages: delete it and run the study again")
     return manifest
+
+
+def _is_stage(stage: Any) -> bool:
+    if not isinstance(stage, dict) or not isinstance(stage.get("stale"), bool):
+        return False
+    listed = [stage.get(name) for name in ("parameters", "inputs", "artifacts")]
+    files = [digest for files in listed[1:] if isinstance(files, dict) for digest in files.values()]
+    return all(isinstance(part, dict) for part in listed) and all(isinstance(digest, str) for digest in files)
 
 
 def record_stage(

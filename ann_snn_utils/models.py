@@ -6,7 +6,6 @@ The first layer encodes the image. In a quantized network the weights a layer co
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,36 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .artifacts import load_tensors, save_tensors
-from .notation import NETWORKS, LayerSpec, Shape, parse
+from .notation import NETWORKS, LayerSpec, Shape
 from .quantize import Int8, QuantReLU, Ternary, int8_scale
+from .spec import NetworkSpec, checked_spec, spec_of
 
 LARGEST_PIXEL = 255
-LARGEST_K = 8
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """All that `build_ann` was called with; `network` is in notation, `padding` is resolved."""
-
-    network: str
-    in_shape: Shape
-    classes: int
-    k: int = 0
-    ternary: bool = True
-    quantized: bool = True
-    levels: int = 4
-    clip: int | None = None
-    padding: str = "valid"
-    int8_ends: bool = True
-
-    def to_dict(self) -> dict:
-        """Give the arguments as plain values, fit for JSON and for `build_ann(**…)`."""
-        return asdict(self) | {"in_shape": list(self.in_shape)}
-
-    @property
-    def layers(self) -> list[LayerSpec]:
-        """Geometry of every layer, encoder first."""
-        return parse(self.network, self.in_shape, self.padding)
 
 
 class Layer(nn.Module):
@@ -138,20 +112,9 @@ def build_ann(
     None takes the named network's own, else "valid". int8_ends: int8 encoder and classifier.
     Raises ValueError that names the argument, or points at the token of the notation, that is wrong.
     """
-    notation, default_padding = NETWORKS.get(network, (network, "valid"))
-    for name, value, low, high in (
-        ("k", k, 0, LARGEST_K),
-        ("levels", levels, 1, 255),
-        ("clip", 1 if clip is None else clip, 1, 255),
-        ("classes", classes, 2, 2**31),
-    ):
-        if int(value) != value or not low <= value <= high:
-            raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
-    if len(in_shape) != 3 or min(in_shape) < 1:
-        raise ValueError(f"in_shape={in_shape!r}: give (channels, height, width), each at least 1")
-    shape = (int(in_shape[0]), int(in_shape[1]), int(in_shape[2]))
+    notation, default_padding = NETWORKS.get(str(network), (network, "valid"))
     padding = padding or default_padding
-    return ANN(NetworkSpec(notation, shape, classes, k, ternary, quantized, levels, clip, padding, int8_ends))
+    return ANN(checked_spec(notation, in_shape, classes, k, ternary, quantized, levels, clip, padding, int8_ends))
 
 
 def raw_weight(module: nn.Module) -> Tensor:
@@ -202,6 +165,10 @@ def codes(ann: ANN, images: Tensor, batch_size: int = 250) -> tuple[list[Tensor]
     return layers, logits
 
 
+def _shown(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+
+
 def save_ann(ann: ANN, path: str | Path, **metadata: object) -> None:
     """Write the network to a safetensors file, with its spec and `metadata` (JSON values) inside."""
     save_tensors(path, ann.state_dict(), {"spec": ann.spec.to_dict(), **metadata})
@@ -213,12 +180,20 @@ def load_ann(path: str | Path) -> ANN:
     Raises FileNotFoundError or ValueError that names the file and what is wrong with it.
     """
     tensors, metadata = load_tensors(path)
-    if "spec" not in metadata:
-        raise ValueError(f"{path} holds no network: its metadata has no 'spec'; save it with save_ann")
-    ann = build_ann(**metadata["spec"])
-    try:
-        ann.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network it names: {error}") from None
+    spec = spec_of(path, metadata)
+    # Shapes are compared first: no memory is taken for a network that the file only names.
+    with torch.device("meta"):
+        needed = ANN(spec).state_dict()
+    for name in sorted(set(needed) | set(tensors)):
+        there, wanted = tensors.get(name), needed.get(name)
+        if there is None or wanted is None or there.shape != wanted.shape or there.dtype != wanted.dtype:
+            raise ValueError(
+                f"{path} does not fit the network it names: {name} is {_shown(there)}, and {spec.network:.80} "
+                f"needs {_shown(wanted)}; make it again"
+            )
+        if not torch.isfinite(there).all():
+            raise ValueError(f"{path}: {name} holds a value that is not finite; train the network again")
+    ann = ANN(spec)
+    ann.load_state_dict(tensors)
     ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
     return ann

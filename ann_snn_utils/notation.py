@@ -7,8 +7,10 @@ the map.
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
+from math import prod
 
 NETWORKS = {
     "lenet": ("32C5-P2-64C5-P2-1000", "valid"),
@@ -16,6 +18,10 @@ NETWORKS = {
 }
 
 Shape = tuple[int, int, int]
+
+# Limits that no study on one machine comes near; beyond them a mistyped number would take all memory.
+MOST_CHARACTERS, MOST_LAYERS = 1000, 200
+MOST_NEURONS, MOST_WEIGHTS = 2**26, 2**28
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,26 @@ def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSp
     Raises ValueError that shows the wrong token in its place and says why it is wrong.
     """
     if padding not in ("valid", "same"):
-        raise ValueError(f"padding={padding!r}: choose 'valid' (none) or 'same' (maps keep their size)")
+        raise ValueError(f"padding={padding!r:.40}: choose 'valid' (none) or 'same' (maps keep their size)")
+    if not isinstance(network, str) or len(network) > MOST_CHARACTERS:
+        raise ValueError(
+            f"network={network!r:.40}: give text such as '32C5-P2-1000', of at most {MOST_CHARACTERS} characters"
+        )
     tokens = network.split("-")
+    if len(tokens) > MOST_LAYERS:
+        raise ValueError(f"network: it has {len(tokens)} layers; use at most {MOST_LAYERS}")
     layers: list[LayerSpec] = []
-    shape: Shape = tuple(in_shape)  # type: ignore[assignment]
+    shape = checked_shape(in_shape)
+    weights = 0
     for position, token in enumerate(tokens):
         try:
             layers.append(_layer(token, shape, padding))
+            weights += prod(layers[-1].out_shape[:1] + layers[-1].in_shape[:1] + layers[-1].kernel)
+            if prod(layers[-1].out_shape) > MOST_NEURONS or weights > MOST_WEIGHTS:
+                raise ValueError(
+                    f"with {token} the network has {weights:,} weights and {prod(layers[-1].out_shape):,} neurons "
+                    f"in a layer; at most {MOST_WEIGHTS:,} and {MOST_NEURONS:,}: use fewer, or smaller images"
+                )
         except ValueError as reason:
             start = sum(len(t) + 1 for t in tokens[:position])
             marker = " " * start + "^" * max(1, len(token))
@@ -51,9 +70,22 @@ def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSp
     return layers
 
 
+def checked_shape(in_shape: Shape) -> Shape:
+    """Give (C, H, W) as three ints; ValueError for anything else, or an image of more than 2^26 values."""
+    try:
+        channels, height, width = map(operator.index, in_shape)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ValueError(f"in_shape={in_shape!r:.80}: give (channels, height, width), each at least 1")
+    if channels * height * width > MOST_NEURONS:
+        raise ValueError(f"in_shape={in_shape!r:.80}: an image of at most {MOST_NEURONS:,} values is taken")
+    return channels, height, width
+
+
 def _layer(token: str, shape: Shape, padding: str) -> LayerSpec:
     channels, height, width = shape
-    if match := re.fullmatch(r"([1-9]\d*)C([1-9]\d*)", token):
+    if match := re.fullmatch(r"([1-9]\d{,8})C([1-9]\d{,8})", token, re.ASCII):
         out, kernel = int(match[1]), int(match[2])
         pad = kernel // 2 if padding == "same" else 0
         if padding == "same" and kernel % 2 == 0:
@@ -67,6 +99,6 @@ def _layer(token: str, shape: Shape, padding: str) -> LayerSpec:
         if height % step or width % step:
             raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
         return LayerSpec(token, shape, (channels, height // step, width // step), (step, step), step, 0)
-    if re.fullmatch(r"[1-9]\d*", token):
+    if re.fullmatch(r"[1-9]\d{,8}", token, re.ASCII):
         return LayerSpec(token, shape, (int(token), 1, 1), (height, width), 1, 0)
-    raise ValueError(f"unknown token {token!r}; write 32C5 (convolution), P2 (stride 2) or 1000 (neurons)")
+    raise ValueError(f"unknown token {token!r:.40}; write 32C5 (convolution), P2 (stride 2) or 1000 (neurons)")

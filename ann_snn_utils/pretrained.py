@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .artifacts import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
-from .models import ANN, build_ann, raw_weight
+from .models import ANN, raw_weight
+from .spec import spec_of
 
 FOLDER = ROOT / "data" / "pretrained"
 INDEX = "index.json"
@@ -40,7 +41,11 @@ def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
 def list_pretrained(folder: Path = FOLDER) -> dict[str, dict]:
     """Give name → description of every network in the folder's index; none where there is no index."""
     path = Path(folder) / INDEX
-    return load_json(path) if path.is_file() else {}
+    index = load_json(path) if path.is_file() else {}
+    entries = index.values() if isinstance(index, dict) else [None]
+    if not all(isinstance(entry, dict) and {"file", "sha256"} <= set(entry) for entry in entries):
+        raise ValueError(f"{path} is not an index of networks: restore it from git")
+    return index
 
 
 @torch.no_grad()
@@ -78,12 +83,10 @@ def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
     index = list_pretrained(folder)
     if name not in index:
         raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
-    path = Path(folder) / index[name]["file"]
-    found = sha256(path)
-    if found != index[name]["sha256"]:
-        raise ValueError(
-            f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {index[name]['sha256'][:16]}…: restore it from git"
-        )
+    path = Path(folder) / Path(str(index[name]["file"])).name
+    found, listed = sha256(path), str(index[name]["sha256"])
+    if found != listed:
+        raise ValueError(f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {listed[:16]}…: restore it from git")
     return path
 
 
@@ -93,8 +96,18 @@ def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
 
     Raises ValueError as `pretrained_file` does.
     """
-    tensors, metadata = load_tensors(pretrained_file(name, folder))
-    ann = build_ann(**metadata["spec"])
+    path = pretrained_file(name, folder)
+    tensors, metadata = load_tensors(path)
+    ann = ANN(spec_of(path, metadata))
+    try:
+        _restore(ann, tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit its network ({error!s:.200}): restore it from git") from None
+    ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
+    return ann.eval()
+
+
+def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
     for number, layer in enumerate(ann.layers):
         weight = tensors[f"layers.{number}.weight"]
         if ann.spec.ternary and number > 0:
@@ -103,5 +116,3 @@ def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
         for part in _NORM:
             getattr(layer.norm, part).copy_(tensors[f"layers.{number}.norm.{part}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
-    ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
-    return ann.eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import load_json
-from .runs import read_manifest, require, run_folder, stale_stages
+from .runs import MANIFEST, read_manifest, require, run_folder, stale_stages
 
 
 def results_table(folder: str | os.PathLike[str]) -> str:
@@ -22,8 +22,8 @@ def results_table(folder: str | os.PathLike[str]) -> str:
     try:
         rows = _rows(results)
         title = f"{results['run']}: {results['dataset']}, {results['network']}, k = {results['k']}"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not complete ({error!r}): run notebook 04_spike_analysis again") from None
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} is not complete ({error!r:.200}): run notebook 04_spike_analysis again") from None
     notes = [f"outdated: {name} read files that have been made anew; run the study again"
              for name in stale_stages(read_manifest(folder))]  # fmt: skip
     return "\n".join([title, *aligned(rows), *notes])
@@ -66,8 +66,11 @@ def runs_table(runs: Sequence[str]) -> str:
                 run, *(f"{100 * share:.2f}" for share in shares), str(results["silence_step"]),
                 f"{results['mismatches']:,}", f"{results['spikes_per_sample']:,.0f}",
             ))  # fmt: skip
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+            try:
+                done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
+            except ValueError:
+                done = f"unknown, its {MANIFEST} is damaged"
             rows.append((run, f"no results yet; done: {done}"))
     return "\n".join(aligned(rows))
 

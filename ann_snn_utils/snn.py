@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .artifacts import load_tensors, save_tensors
-from .models import NetworkSpec
+from .layer_checks import check_layer, checked_tensor
+from .models import LARGEST_PIXEL
 from .notation import LayerSpec
+from .spec import NetworkSpec, spec_of
+
+FORMS = ("exact", "published", "float")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +47,14 @@ class SpikingLayer:
         return channels * height * width
 
     @property
+    def reachable(self) -> Tensor:
+        """The largest net spike count that a neuron of each channel can reach, int64 [O]."""
+        return (self.thresholds <= self.highest[:, None]).sum(1)
+
+    @property
     def largest_count(self) -> int:
         """The largest net spike count that any neuron of the layer can reach."""
-        return int((self.thresholds <= self.highest[:, None]).sum(1).max())
+        return int(self.reachable.max())
 
     @cached_property
     def fan_out(self) -> Tensor:
@@ -131,45 +140,31 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
 
 
 def load_snn(path: str | Path) -> SNN:
-    """Read a network that `save_snn` wrote, checking types, shapes and the order of thresholds.
+    """Read a network that `save_snn` wrote, checking types, shapes, the order of thresholds and every bound.
 
     Raises FileNotFoundError or ValueError that names the file, the tensor and what is wrong with it.
     """
     tensors, description = load_tensors(path)
-    if not {"spec", "thresholds", "saturates"} <= set(description):
+    metadata = description.get("metadata")
+    if description.get("thresholds") not in FORMS or not isinstance(metadata, dict):
         raise ValueError(f"{path} holds no spiking network; notebook 03_convert writes one")
-    spec = NetworkSpec(**description["spec"] | {"in_shape": tuple(description["spec"]["in_shape"])})
-    layers = []
-    for index, geometry in enumerate(spec.layers):
+    spec, saturates = spec_of(path, metadata | {"spec": description.get("spec")}), description.get("saturates")
+    if not isinstance(saturates, list) or [type(flag) for flag in saturates] != [bool] * len(spec.layers):
+        raise ValueError(f"{path}: saturates is {saturates!r:.80}, not one true or false for each layer")
+    largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
+    layers: list[SpikingLayer] = []
+    for index, (geometry, flag) in enumerate(zip(spec.layers, saturates, strict=True)):
         part = {
-            name: _checked(tensors, f"layers.{index}.{name}", path)
+            name: checked_tensor(tensors, f"layers.{index}.{name}", path)
             for name in ("weight", "thresholds", "lowest", "highest")
         }
-        shape = (geometry.out_shape[0], geometry.in_shape[0], *geometry.kernel)
-        if part["weight"].shape != shape:
-            raise ValueError(f"{path}: layers.{index}.weight has shape {tuple(part['weight'].shape)}, not {shape}")
-        whole = spec.int8_ends or (index > 0 and spec.ternary)
-        if whole and (part["weight"].is_floating_point()):
-            raise ValueError(f"{path}: layers.{index}.weight is {part['weight'].dtype}, not an integer")
-        if whole and description["thresholds"] != "float" and part["thresholds"].is_floating_point():
-            raise ValueError(f"{path}: layers.{index}.thresholds are {part['thresholds'].dtype}, not integers")
-        if part["thresholds"].ndim != 2 or (part["thresholds"].diff(dim=1) < 0).any():
-            raise ValueError(f"{path}: layers.{index}.thresholds do not ascend with the count")
-        for name in ("thresholds", "lowest", "highest"):
-            if not part[name].is_floating_point():
-                part[name] = part[name].long()
-        layers.append(SpikingLayer(geometry, **part, saturates=description["saturates"][index]))
-    classifier = _checked(tensors, "classifier", path)
+        check_layer(path, index, spec, geometry, part, description["thresholds"], largest)
+        layers.append(SpikingLayer(geometry, **part, saturates=flag))
+        largest = layers[-1].reachable * (2**spec.k if index == 0 else 1)
+    classifier = checked_tensor(tensors, "classifier", path)
     shape = (spec.classes, *layers[-1].spec.out_shape)
-    if classifier.shape != shape or (spec.int8_ends and classifier.dtype != torch.int8):
-        raise ValueError(f"{path}: classifier is {classifier.dtype} {tuple(classifier.shape)}, not int8 {shape}")
-    return SNN(spec, tuple(layers), classifier, description["thresholds"], description["metadata"])
-
-
-def _checked(tensors: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"{path}: tensor {name} is missing; convert the network again")
-    tensor = tensors[name]
-    if tensor.is_floating_point() and torch.isnan(tensor).any():
-        raise ValueError(f"{path}: tensor {name} holds NaN")
-    return tensor
+    wanted = torch.int8 if spec.int8_ends else torch.float64
+    if classifier.shape != shape or classifier.dtype != wanted:
+        found = f"{classifier.dtype} {tuple(classifier.shape)}"
+        raise ValueError(f"{path}: classifier is {found}, not {wanted} {shape}")
+    return SNN(spec, tuple(layers), classifier, description["thresholds"], metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from .artifacts import load_tensors, save_tensors
 from .augment import RECIPES, augment
 from .data import Dataset
 from .models import ANN, in_float64
+from .seeds import checked_seed
+from .seeds import generator as seeded
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def precision(device: torch.device):
 
 def set_seed(seed: int) -> None:
     """Seed every generator of torch, so that networks built next start from the same weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(checked_seed(seed))
 
 
 def train(
@@ -89,9 +92,12 @@ def train(
     state that an uninterrupted run would have reached. validation: evaluated after every epoch.
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
-        if value <= 0:
-            raise ValueError(f"{name}={value!r}: give a number above 0")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}={value!r:.40}: give a whole number above 0")
+    for name, value, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
+        if not isinstance(value, Real) or not lowest <= value <= 1e6:
+            raise ValueError(f"{name}={value!r:.40}: give a number from {lowest:g} to 1e6")
     if augmentation not in RECIPES:
         raise ValueError(f"augmentation={augmentation!r}: choose one of {', '.join(RECIPES)}")
     if dataset.in_shape != ann.spec.in_shape or int(dataset.labels.max()) >= ann.spec.classes:
@@ -105,7 +111,7 @@ def train(
     steps = -(-len(dataset) // batch_size)
     optimizer = torch.optim.AdamW(ann.parameters(), learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * steps, pct_start=0.2)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     settings = {
         "spec": ann.spec.to_dict(), "dataset": dataset.name, "images": len(dataset), "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "seed": seed,
@@ -163,11 +169,29 @@ def _save(path, settings, ann, optimizer, schedule, generator, history) -> None:
 
 def _resume(path, settings, ann, optimizer, schedule, generator) -> list[dict]:
     tensors, metadata = load_tensors(path)
-    saved = metadata.get("settings", {})
+    saved = metadata.get("settings")
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
-        listed = ", ".join(f"{name}: {saved.get(name)!r} there, {settings[name]!r} here" for name in differing)
-        raise ValueError(f"{path} belongs to another training ({listed}); remove it or name another checkpoint")
+        pairs = ((name, saved.get(name), settings[name]) for name in differing)
+        listed = ", ".join(f"{name}: {there!r:.80} there, {here!r:.80} here" for name, there, here in pairs)
+        raise ValueError(f"{path} belongs to another training ({listed}); remove it, or name another run")
+    try:
+        return _restore(tensors, metadata, ann, optimizer, schedule, generator)
+    # torch raises nearly anything for a state that is not its own.
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {str(error):.200}): remove it to train from the start"
+        ) from None
+
+
+def _restore(tensors, metadata, ann, optimizer, schedule, generator) -> list[dict]:
+    needed, found = optimizer.param_groups[0]["params"], metadata["history"]
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError("a value is not finite")
+    if [row["epoch"] for row in found] != list(range(1, len(found) + 1)):
+        raise ValueError("its history is not that of whole epochs")
     ann.load_state_dict({n.removeprefix("ann."): t for n, t in tensors.items() if n.startswith("ann.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -180,7 +204,10 @@ def _resume(path, settings, ann, optimizer, schedule, generator) -> list[dict]:
         group["betas"] = tuple(group["betas"])
     schedule.load_state_dict(metadata["schedule"])
     generator.set_state(tensors["generator"])
-    return list(metadata["history"])
+    for parameter in needed:
+        if any(value.ndim and value.shape != parameter.shape for value in optimizer.state[parameter].values()):
+            raise ValueError("the optimizer's state is that of another network")
+    return list(found)
 
 
 @torch.no_grad()

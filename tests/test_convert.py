@@ -12,7 +12,8 @@ from networks import networks, random_ann, random_images
 
 from ann_snn_utils.artifacts import load_tensors, save_tensors
 from ann_snn_utils.convert import convert
-from ann_snn_utils.models import build_ann
+from ann_snn_utils.layer_checks import worst_case
+from ann_snn_utils.models import build_ann, codes
 from ann_snn_utils.simulate import simulate
 from ann_snn_utils.snn import load_snn, save_snn
 
@@ -133,3 +134,42 @@ def test_a_file_with_a_real_number_in_an_integer_network_is_refused(tmp_path):
     save_tensors(path, tensors, metadata)
     with pytest.raises(ValueError, match="layers.1.thresholds are torch.float32, not integers"):
         load_snn(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("layers.1.highest", lambda t: t - 1, "layers.1.highest is not the worst case of its weights"),
+        ("layers.1.weight", lambda t: t * 2, "layers.1.weight holds 2, which is none of −1, 0, \\+1"),
+        ("layers.1.thresholds", lambda t: t.flip(1), "layers.1.thresholds do not ascend"),
+        ("layers.1.thresholds", lambda t: t[:1], "layers.1.thresholds have shape"),
+        ("classifier", lambda t: t.double(), "classifier is torch.float64"),
+        ("classifier", lambda t: None, "classifier is missing"),
+    ],
+)
+def test_a_file_that_conversion_could_not_have_written_is_refused(tmp_path, name, change, message):
+    path = tmp_path / "snn.safetensors"
+    save_snn(convert(random_ann(2, clip=2)), path)
+    tensors, metadata = load_tensors(path)
+    tensors[name] = change(tensors[name])
+    save_tensors(path, {key: tensor for key, tensor in tensors.items() if tensor is not None}, metadata)
+    with pytest.raises(ValueError, match=message):
+        load_snn(path)
+
+
+def test_counts_that_do_not_fit_their_type_are_refused_not_wrapped():
+    with pytest.raises(ValueError, match="clip=255, k=8: counts up to 65280"):
+        convert(random_ann(k=8, clip=255))
+
+
+def test_membranes_that_no_exact_sum_holds_are_refused():
+    with pytest.raises(ValueError, match=r"2\^53"):
+        worst_case(torch.full((1, 1, 1, 1), 127, dtype=torch.int8), torch.tensor([2**50]))
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_scores_of_an_encoder_alone_become_its_logits(k):
+    ann = random_ann(4, network="5", k=k)
+    snn, images = convert(ann), random_images(4, (1, 8, 8))
+    scores = simulate(snn, images).logits[-1].double() * snn.metadata["logit_scale"]
+    assert torch.allclose(scores, codes(ann, images)[1], rtol=1e-6)

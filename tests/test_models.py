@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
+from ann_snn_utils.artifacts import load_tensors, save_tensors
 from ann_snn_utils.models import ANN, build_ann, codes, copy_weights, load_ann, save_ann
 from ann_snn_utils.notation import parse
 from ann_snn_utils.quantize import QuantReLU, int8, int8_scale, ternary
@@ -117,3 +118,37 @@ def test_full_precision_weights_start_the_quantized_network():
 def test_codes_are_refused_for_a_full_precision_network():
     with pytest.raises(ValueError, match="quantized=True"):
         codes(build_ann("3C3-5", (1, 6, 6), 3, quantized=False), random_images(0, (1, 6, 6)))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "message"),
+    [
+        ("99999-99999", (1, 8, 8), "weights and 99,999 neurons in a layer; at most"),
+        ("9999C3", (1, 999, 999), "use fewer, or smaller images"),
+        ("1" * 1001, (1, 8, 8), "of at most 1000 characters"),
+        ("-".join(["1"] * 201), (1, 8, 8), "201 layers; use at most 200"),
+        ("4C3", (1, 10**5, 10**5), "an image of at most"),
+    ],
+)
+def test_a_network_that_would_take_all_memory_is_refused_before_it_is_built(network, shape, message):
+    with pytest.raises(ValueError, match=message):
+        build_ann(network, shape, 10)
+
+
+def test_a_file_that_names_a_larger_network_than_it_holds_is_refused_by_its_shapes(tmp_path):
+    path = tmp_path / "ann.safetensors"
+    save_ann(random_ann(), path)
+    tensors, metadata = load_tensors(path)
+    metadata["spec"] |= {"network": "2000-2000-2000", "in_shape": [1, 8, 8]}
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ValueError, match=r"ann.safetensors does not fit the network it names: .* needs"):
+        load_ann(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_with_a_weight_that_is_not_finite_is_refused(tmp_path, value):
+    ann = random_ann()
+    ann.layers[1].norm.weight.data[0] = value
+    save_ann(ann, tmp_path / "ann.safetensors")
+    with pytest.raises(ValueError, match=r"layers.1.norm.weight holds a value that is not finite"):
+        load_ann(tmp_path / "ann.safetensors")

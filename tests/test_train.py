@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ann_snn_utils import train as train_network
+from ann_snn_utils.artifacts import load_tensors, save_tensors
 from ann_snn_utils.augment import augment
 from ann_snn_utils.data import Dataset
 from ann_snn_utils.models import build_ann
@@ -100,6 +101,8 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"epochs": 0}, "epochs=0"), ({"learning_rate": -1}, "learning_rate=-1"),
+     ({"learning_rate": float("nan")}, "learning_rate=nan"), ({"batch_size": 2.5}, "batch_size=2.5"),
+     ({"weight_decay": float("inf")}, "weight_decay=inf"), ({"seed": 2**64}, "seed=1844"),
      ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'")],
 )  # fmt: skip
 def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
@@ -131,3 +134,19 @@ def test_equal_scores_predict_the_first_class():
 def test_the_device_is_chosen_automatically():
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert pick_device().type == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t, m: t.pop("generator"), lambda t, m: t["ann.layers.0.norm.weight"].fill_(torch.nan),
+     lambda t, m: m.update(history=[]) or m["history"].append({}), lambda t, m: m.pop("groups"),
+     lambda t, m: t.update({"optimizer.0.exp_avg": torch.zeros(3)})],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, change):
+    path = tmp_path / "c.safetensors"
+    train(network(), checkpoint=path)
+    tensors, metadata = load_tensors(path)
+    change(tensors, metadata)
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ValueError, match=r"c.safetensors is damaged .*: remove it to train from the start"):
+        train(network(), checkpoint=path)

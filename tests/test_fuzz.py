@@ -1,0 +1,333 @@
+"""Bad input cannot hurt: whatever a file or an argument holds, work is done or a clear error says what is wrong.
+
+Clear is a ValueError or OSError; for a file it names the file. A short run is part of the suite.
+`ANN_SNN_FUZZ=20000 pytest tests/test_fuzz.py` tries that many inputs in each test.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import runpy
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bundles import check_in_c, small_bundle
+from checkpoints import float_ends_ann, parameters
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutations import HOSTILE, INTEGERS, NUMBERS, changed_bytes, changed_json, changed_tensors
+from networks import random_ann, random_images
+from PIL import Image
+from test_batch import RESULTS
+from test_train import network, stripes
+
+from ann_snn_utils import runs
+from ann_snn_utils import train as train_network
+from ann_snn_utils.artifacts import load_tensors
+from ann_snn_utils.bundle import READERS, is_bundle
+from ann_snn_utils.certificate import certify
+from ann_snn_utils.compare import all_results, rows
+from ann_snn_utils.convert import convert
+from ann_snn_utils.data import Dataset, load_dataset
+from ann_snn_utils.image_folder import unpack
+from ann_snn_utils.interop import import_tensorlayer
+from ann_snn_utils.models import build_ann, codes, load_ann, save_ann
+from ann_snn_utils.notation import parse
+from ann_snn_utils.pretrained import list_pretrained, load_pretrained, save_pretrained
+from ann_snn_utils.report import results_table, runs_table
+from ann_snn_utils.simulate import simulate
+from ann_snn_utils.snn import FORMS, load_snn, save_snn
+from ann_snn_utils.train import set_seed
+
+EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 40)
+fuzz = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True
+)
+IMAGES = random_images(0, (1, 8, 8))
+
+
+def survives(work: Callable[[], object], path: Path | None = None) -> object:
+    """Do the work; it may raise a ValueError or OSError that says something and names the file."""
+    try:
+        return work()
+    except (ValueError, OSError) as error:
+        text = str(error)
+        assert text and len(text) < 5000, f"an error without words, or too many: {text[:300]}"
+        assert path is None or path.name in text, f"{path.name} is not named: {text[:300]}"
+        return None
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def bytes_of(save: Callable[[Path], object], path: Path) -> bytes:
+    """The bytes of a good file, which is made once: hypothesis wants the same ones each time."""
+    if not path.exists():
+        save(path)
+    return path.read_bytes()
+
+
+def written(place: Path, name: str, data: bytes) -> Path:
+    path = place / name
+    path.write_bytes(data)
+    return path
+
+
+@fuzz
+@given(st.data())
+def test_a_network_file_with_anything_in_it(place, data):
+    good = bytes_of(lambda path: save_ann(random_ann(1, k=1), path, source={"name": "digits"}), place / "ann.good")
+    path = written(place, "ann.safetensors", data.draw(changed_tensors(good)))
+    ann = survives(lambda: load_ann(path), path)
+    if ann is not None and ann.spec.quantized:
+        survives(lambda: codes(ann, torch.zeros(1, *ann.spec.in_shape, dtype=torch.uint8)))
+        survives(lambda: convert(ann))
+
+
+@fuzz
+@given(st.data())
+def test_a_spiking_network_file_with_anything_in_it(place, data):
+    good = bytes_of(lambda path: save_snn(convert(random_ann(1, k=1, clip=2)), path), place / "snn.good")
+    path = written(place, "snn.safetensors", data.draw(changed_tensors(good)))
+    snn = survives(lambda: load_snn(path), path)
+    if snn is not None:
+        images = torch.zeros(1, *snn.spec.in_shape, dtype=torch.uint8)
+        survives(lambda: simulate(snn, images, 3))
+        survives(lambda: certify(snn))
+
+
+@fuzz
+@given(st.data())
+def test_a_bundled_network_and_its_index_with_anything_in_them(place, data):
+    good, folder = place / "good", place / "pretrained"
+    if not good.exists():
+        save_pretrained(random_ann(1), "tiny", good)
+    shutil.copytree(good, folder, dirs_exist_ok=True)
+    if data.draw(st.booleans()):
+        index = json.loads((folder / "index.json").read_text())
+        (folder / "index.json").write_text(json.dumps(data.draw(changed_json(index))))
+    else:
+        path = folder / "tiny.safetensors"
+        path.write_bytes(data.draw(changed_tensors(path.read_bytes())))
+    survives(lambda: list_pretrained(folder))
+    survives(lambda: load_pretrained("tiny", folder))
+
+
+@fuzz
+@given(st.data())
+def test_a_training_checkpoint_with_anything_in_it(place, data):
+    def train(path: Path, epochs: int = 2) -> object:
+        return train_network(network(), stripes(16), epochs=epochs, batch_size=16, checkpoint=path, progress=False)
+
+    path = written(place, "c.safetensors", data.draw(changed_tensors(bytes_of(train, place / "c.good"))))
+    survives(lambda: train(path), path)
+
+
+@fuzz
+@given(st.data())
+def test_a_manifest_and_results_with_anything_in_them(place, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_RUNS", str(place / "runs"))
+        folder = runs.run_folder("one", create=True)
+        for name in ("manifest.json", "results.json"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "ann.safetensors").write_text("ann")
+        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
+        manifest = json.loads((folder / "manifest.json").read_text())
+        changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
+        good = {"manifest.json": manifest, "results.json": RESULTS}
+        text = {name: json.dumps(value).encode() for name, value in good.items()}
+        if data.draw(st.booleans()):
+            text[changed] = json.dumps(data.draw(changed_json(good[changed]))).encode()
+        else:
+            text[changed] = data.draw(changed_bytes(text[changed]))
+        for name, content in text.items():
+            (folder / name).write_bytes(content)
+        path = folder / changed
+        survives(lambda: runs.stale_stages(runs.read_manifest(folder)), path)
+        survives(lambda: runs.is_current(folder, "01_train_ann", {"code": "x"}), path)
+        survives(lambda: runs.record_request(folder, "01_train_ann", {"code": "x"}), path)
+        survives(lambda: runs.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path)
+        survives(lambda: runs.latest_run("ann.safetensors"))
+        survives(lambda: results_table(folder), path)
+        survives(lambda: runs_table(["one"]), path)
+        survives(lambda: rows(all_results().values()), path)
+
+
+@fuzz
+@given(st.data())
+def test_a_published_checkpoint_with_anything_in_it(place, data):
+    good = place / "good.npz"
+    if not good.exists():
+        np.savez(good, params=parameters(float_ends_ann(0)))
+    path = written(place, "model.npz", data.draw(changed_bytes(good.read_bytes())))
+    survives(lambda: import_tensorlayer(path, "3C3-P2-4C2-5", (1, 8, 8), k=0), path)
+
+
+@pytest.fixture(scope="module")
+def bundle(place) -> Path:
+    return small_bundle(place / "bundle", network="2C3-P2-3", in_shape=(1, 6, 6), clip=1)
+
+
+reader = runpy.run_path(str(READERS / "run_bundle.py"))
+
+
+@fuzz
+@given(st.data())
+def test_a_bundle_with_anything_in_it(bundle, data):
+    files = sorted(path for path in bundle.rglob("*") if path.suffix in (".bin", ".hex", ".json", ".txt"))
+    path = data.draw(st.sampled_from([bundle / "manifest.json", bundle / "layout.txt", *files]))
+    before = path.read_bytes()
+    try:
+        if path.name == "manifest.json" and data.draw(st.booleans()):
+            path.write_text(json.dumps(data.draw(changed_json(json.loads(before)))))
+        elif path.name == "layout.txt" and data.draw(st.booleans()):
+            lines = [line.split() for line in before.decode().splitlines()]
+            at = data.draw(st.integers(0, len(lines) - 1))
+            lines[at][1] = str(data.draw(HOSTILE))
+            path.write_text("".join(" ".join(line) + "\n" for line in lines), encoding="utf-8")
+        else:
+            path.write_bytes(data.draw(changed_bytes(before)))
+        assert reader["main"]([str(bundle)]) in (0, 1, 2)
+        is_bundle(bundle)
+        if path.suffix in (".bin", ".txt"):
+            done = check_in_c(bundle)
+            assert done.returncode in (0, 1, 2) and "runtime error" not in done.stderr, done.stderr
+            assert "Sanitizer" not in done.stderr, done.stderr
+    finally:
+        path.write_bytes(before)
+
+
+TOKENS = st.sampled_from(
+    ["1", "5", "1C1", "2C3", "P2", "P3", "P", "C", "0", "-", "", "1000000000", "99999999C9", "3C", "C3", "²C3", "१",
+     "1C99999999999", " 5", "5 ", "1e3", "+1", "9" * 5000]
+)  # fmt: skip
+
+
+@fuzz
+@given(
+    st.one_of(st.text(max_size=30), st.lists(TOKENS, max_size=6).map("-".join), HOSTILE),
+    st.one_of(st.just((1, 8, 8)), st.tuples(*[st.integers(-1, 2**40)] * 3), HOSTILE),
+    st.sampled_from(["valid", "same", "", None, 3]),
+)
+def test_a_network_in_any_notation(text, shape, padding):
+    survives(lambda: parse(text, shape, padding))
+    survives(lambda: build_ann(text, shape, 2, padding=padding))
+
+
+def some_of(**values) -> st.SearchStrategy[dict]:
+    """Some of these arguments, each from its strategy."""
+    return st.fixed_dictionaries({}, optional=values)
+
+
+@fuzz
+@given(some_of(k=HOSTILE, levels=HOSTILE, clip=HOSTILE, classes=HOSTILE, padding=HOSTILE, ternary=HOSTILE))
+def test_a_network_with_any_parameters(given):
+    survives(lambda: build_ann(**{"network": "2C3-P2-3", "in_shape": (1, 6, 6), "classes": 2} | given))
+
+
+@fuzz
+@given(st.integers(0, 8), st.one_of(st.none(), st.integers(1, 255)), INTEGERS, st.sampled_from(FORMS + ("x",)))
+def test_a_conversion_with_any_parameters(k, clip, max_levels, thresholds):
+    ann = random_ann(2, k=k, clip=clip)
+    snn = survives(lambda: convert(ann, thresholds, max_levels))
+    if snn is not None:
+        survives(lambda: simulate(snn, IMAGES, 3))
+
+
+SNN = convert(random_ann(2, clip=1))
+
+
+@fuzz
+@given(
+    some_of(
+        time_steps=INTEGERS.filter(lambda steps: steps < 100),
+        noise_ratio=NUMBERS,
+        fault=st.sampled_from(["x", "flip"]),
+        fault_rate=NUMBERS,
+        seed=INTEGERS,
+        batch_size=INTEGERS,
+        trace=st.lists(INTEGERS, max_size=3),
+    )
+)
+def test_a_run_with_any_parameters(given):
+    survives(lambda: simulate(SNN, IMAGES, **{"time_steps": 3} | given))
+
+
+@fuzz
+@given(
+    some_of(
+        epochs=INTEGERS.filter(lambda epochs: epochs < 3),
+        batch_size=NUMBERS,
+        learning_rate=NUMBERS,
+        weight_decay=NUMBERS,
+        seed=INTEGERS,
+        augmentation=st.text(max_size=5),
+        device=st.sampled_from(["cpu", "x", "cuda:99", ""]),
+    )
+)
+def test_a_training_with_any_parameters(given):
+    survives(lambda: set_seed(given.get("seed", 0)))
+    survives(lambda: train_network(network(), stripes(16), **{"epochs": 1, "progress": False} | given))
+
+
+@fuzz
+@given(st.data())
+def test_an_archive_of_images_with_anything_in_it(place, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_CACHE", str(place / "cache"))
+        picture = io.BytesIO()
+        Image.new("L", (4, 4)).save(picture, "PNG")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:" + data.draw(st.sampled_from(["", "gz", "xz"]))) as archive:
+            for name in ("a/train/x/1.png", "a/train/y/1.png", "a/test/x/1.png", "a/test/y/1.png"):
+                member = tarfile.TarInfo(name)
+                member.size = len(picture.getvalue())
+                archive.addfile(member, io.BytesIO(picture.getvalue()))
+        path = written(place, "pictures.tar", data.draw(changed_bytes(buffer.getvalue())))
+        os.utime(path, ns=(1, data.draw(st.integers(1, 2**50))))
+        found = survives(lambda: unpack(path), path)
+        if found is not None:
+            survives(lambda: load_dataset(found))
+        assert not list((place / "cache").glob(".*.tmp")), "half an archive is left"
+
+
+@fuzz
+@given(
+    some_of(
+        name=st.text(max_size=9),
+        split=st.text(max_size=5),
+        size=HOSTILE,
+        limit=HOSTILE,
+        root=st.text(max_size=9),
+    )
+)
+def test_a_data_set_with_any_parameters(given):
+    survives(lambda: load_dataset(**{"name": "digits"} | given))
+
+
+@fuzz
+@given(st.data())
+def test_a_tensor_file_with_anything_in_it(place, data):
+    good = bytes_of(lambda path: save_snn(convert(random_ann(1)), path), place / "tensors.good")
+    path = written(place, "tensors.safetensors", data.draw(changed_tensors(good)))
+    survives(lambda: load_tensors(path), path)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_images_are_learned_from_and_simulated(value):
+    images = torch.full((8, 1, 8, 8), value, dtype=torch.uint8)
+    constant = Dataset("constant", "train", images, torch.zeros(8, dtype=torch.int64), ("only", "other"))
+    ann = network()
+    train_network(ann, constant, epochs=1, batch_size=4, progress=False)
+    record = simulate(convert(ann), constant)
+    assert (record.settled_at > 0).all()
