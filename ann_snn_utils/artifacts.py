@@ -19,7 +19,8 @@ import torch
 
 ROOT: Path = Path(__file__).resolve().parent.parent
 
-_UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_UNWRITABLE.add(getattr(errno, "EDQUOT", errno.ENOSPC))
 _ABANDONED_SECONDS = 3600.0
 
 

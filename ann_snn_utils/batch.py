@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from .execute import NotebookFailed, execute
 from .export import export_html
+from .locks import working_in
 from .notebooks import (
     FOLDER,
     check_parameters,
@@ -72,7 +73,8 @@ def study(
     notebook is given those parameters that it takes, and the run. A stage that this run has already, made
     with the same parameters, inputs and code, is kept unless `force`. Executed notebooks lie in <run>/notebooks
     and their pages in <run>/html. progress: show stages and what they print on standard error.
-    Raises ValueError, before anything runs, for an unknown parameter or a wrong value; NotebookFailed.
+    Raises ValueError, before anything runs, for an unknown parameter or a wrong value; BlockingIOError where
+    another process works in the run; NotebookFailed.
     """
     chosen = select_notebooks(notebooks, folder)
     given = check_parameters(dict(parameters), chosen)
@@ -83,7 +85,8 @@ def study(
     target = run_folder(run, create=True)
     stream = sys.stderr if progress else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        _run_stages(chosen, given, target, stream, force)
+        with working_in(target):
+            _run_stages(chosen, given, target, stream, force)
     finally:
         if not progress:
             stream.close()

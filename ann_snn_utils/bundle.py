@@ -6,10 +6,12 @@ readers in C and Python, which lie in the folder too, recompute the golden outpu
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ def write_bundle(
     circuit = hardware(snn)
     whole = simulate(snn, dataset, time_steps)
     steps = whole.time_steps
-    with atomic(out) as folder:
+    with _not_taken(out), atomic(out) as folder:
         folder.mkdir()
         files = _network_files(folder, snn, circuit)
         files += _vectors(folder, dataset)
@@ -70,6 +72,16 @@ def write_bundle(
         if out.is_dir():
             _set_aside(out)
     return out
+
+
+@contextlib.contextmanager
+def _not_taken(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise FileExistsError(f"{out} is not empty: another process has written it meanwhile") from None
 
 
 def check_target(out: Path, replace_old: bool = False) -> None:

@@ -162,6 +162,7 @@ def _report(options: argparse.Namespace, folder: Path) -> int:
 
 def _train(options: argparse.Namespace, folder: Path) -> int:
     from .commands import ANN_FILE, check_same_ann, train_ann, train_qann
+    from .locks import working_in
     from .runs import default_run_name, run_folder
 
     notebooks = _training(ordered_notebooks(folder))
@@ -169,13 +170,14 @@ def _train(options: argparse.Namespace, folder: Path) -> int:
     target = run_folder(options.run or default_run_name(given, ordered_notebooks(folder)), create=True)
     settings = [{n: v for n, v in (defaults_of([path]) | given).items() if n in parameters_of(path) and n != "run"}
                 for path in notebooks]  # fmt: skip
-    if options.quantized and (target / ANN_FILE).is_file():
-        check_same_ann(target, {name: value for name, value in given.items() if name in settings[0]})
-        print(f"quantizing {target / ANN_FILE}")
-    else:
-        print(f"wrote {train_ann(target, settings[0], options.device)}")
-    if options.quantized:
-        print(f"wrote {train_qann(target, settings[1], options.device)}")
+    with working_in(target):
+        if options.quantized and (target / ANN_FILE).is_file():
+            check_same_ann(target, {name: value for name, value in given.items() if name in settings[0]})
+            print(f"quantizing {target / ANN_FILE}")
+        else:
+            print(f"wrote {train_ann(target, settings[0], options.device)}")
+        if options.quantized:
+            print(f"wrote {train_qann(target, settings[1], options.device)}")
     return 0
 
 

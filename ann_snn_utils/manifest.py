@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import load_json, save_json, sha256
+from .locks import changing_manifest
 from .provenance import git_state, machine, versions
 
 MANIFEST = "manifest.json"
@@ -53,12 +54,17 @@ def record_stage(
     that is warned of and recorded. Raises FileNotFoundError for a file that is missing.
     """
     folder = Path(folder)
+    taken, made = _hashes(folder, inputs), _hashes(folder, artifacts)
+    with changing_manifest(folder):
+        return _record(folder, notebook, parameters, taken, made, seconds, metrics, device)
+
+
+def _record(folder, notebook, parameters, taken, made, seconds, metrics, device) -> dict[str, Any]:
     manifest = read_manifest(folder)
     stages = manifest["stages"]
-    taken, made = _hashes(folder, inputs), _hashes(folder, artifacts)
     stale = _stale(stages, notebook, taken)
     for reason in stale:
-        warnings.warn(f"run {folder.name}, {notebook}: {reason}", stacklevel=2)
+        warnings.warn(f"run {folder.name}, {notebook}: {reason}", stacklevel=3)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     stages[notebook] = {
         "recorded": now, "parameters": dict(parameters), "seed": parameters.get("seed"), "inputs": taken,
@@ -106,10 +112,11 @@ def record_request(folder: str | os.PathLike[str], notebook: str, request: Mappi
 
     Does nothing where the notebook recorded no stage, or not anew since the last request.
     """
-    manifest = read_manifest(folder)
-    if "request" not in manifest["stages"].get(notebook, {"request": None}):
-        manifest["stages"][notebook]["request"] = dict(request)
-        save_json(Path(folder) / MANIFEST, manifest)
+    with changing_manifest(folder):
+        manifest = read_manifest(folder)
+        if "request" not in manifest["stages"].get(notebook, {"request": None}):
+            manifest["stages"][notebook]["request"] = dict(request)
+            save_json(Path(folder) / MANIFEST, manifest)
 
 
 def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[str, Any]) -> bool:

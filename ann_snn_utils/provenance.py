@@ -23,6 +23,7 @@ _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numb
 _SHOWING = {
     "figures", "explore", "provenance", "notebooks", "manifest", "runs", "report", "equations", "export",
     "execute", "batch", "commands", "bundle_command", "cli", "stage", "compare",
+    "locks",
 }  # fmt: skip
 
 

@@ -55,11 +55,16 @@ def check_run_name(run: str) -> str:
 def run_folder(run: str, create: bool = False) -> Path:
     """Give the folder of a run, made where `create` is set.
 
-    Raises ValueError for an invalid name, FileNotFoundError, with the nearest runs, where there is none.
+    Raises ValueError for an invalid name, FileNotFoundError, with the nearest runs, where there is none,
+    OSError where it cannot be made.
     """
     folder = runs_root() / check_run_name(run)
     if create:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remedy = "make its parent a writable folder, or set ANN_SNN_RUNS to one"
+            raise OSError(error.errno, f"cannot make {folder} ({error}): {remedy}") from error
     elif not folder.is_dir():
         runs = list_runs()
         near = ", ".join(difflib.get_close_matches(run, runs, cutoff=0.3) or runs[:5]) or "none yet"

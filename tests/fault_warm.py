@@ -1,0 +1,16 @@
+"""Imported by the process that others are forked from, before the first: all they do has been done once."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+# Threads do not live on in a forked process: torch uses one, and numba, which has its own, is left out.
+sys.modules["numba"] = None
+
+import fault_work  # noqa: E402
+
+fault_work.slowly()
+with tempfile.TemporaryDirectory() as place:
+    fault_work.train_and_convert(f"{place}/runs")
+    fault_work.bundle(f"{place}/bundle")
