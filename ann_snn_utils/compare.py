@@ -30,7 +30,7 @@ def all_results() -> dict[str, dict]:
     for run, result in found.items():
         try:
             markdown_table(grouped(rows([result])))
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise ValueError(
                 f"{paths[run]} is not complete ({error!r:.200}): run notebook 04_spike_analysis again"
             ) from None

@@ -49,7 +49,7 @@ def _read(path: Path, file: BinaryIO, member: str) -> list[np.ndarray]:
         return _arrays(_unpickle(_member(file, member)))
     # A hostile file can make the parsers of the standard library raise nearly anything.
     except Exception as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error!s:.200}"
         raise ValueError(f"{path} is not a checkpoint of plain arrays: {reason}") from None
 
 
@@ -71,7 +71,7 @@ def _member(file: BinaryIO, name: str) -> bytes:
         try:
             content = archive.read(info)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{name} is damaged ({error}); copy the file again") from None
+            raise ValueError(f"{name} is damaged ({error!s:.200}); copy the file again") from None
     if content[:6] != b"\x93NUMPY" or len(content) < 12:
         raise ValueError(f"{name} does not begin like an .npy file")
     wide = content[6] > 1

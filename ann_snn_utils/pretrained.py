@@ -83,7 +83,9 @@ def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
     index = list_pretrained(folder)
     if name not in index:
         raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
-    path = Path(folder) / Path(str(index[name]["file"])).name
+    path = Path(folder) / f"{name}.safetensors"
+    if index[name]["file"] != path.name:
+        raise ValueError(f"{INDEX} lists another file than {path}: restore it from git")
     found, listed = sha256(path), str(index[name]["sha256"])
     if found != listed:
         raise ValueError(f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {listed[:16]}…: restore it from git")

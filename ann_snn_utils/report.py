@@ -22,7 +22,7 @@ def results_table(folder: str | os.PathLike[str]) -> str:
     try:
         rows = _rows(results)
         title = f"{results['run']}: {results['dataset']}, {results['network']}, k = {results['k']}"
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path} is not complete ({error!r:.200}): run notebook 04_spike_analysis again") from None
     notes = [f"outdated: {name} read files that have been made anew; run the study again"
              for name in stale_stages(read_manifest(folder))]  # fmt: skip
@@ -66,7 +66,7 @@ def runs_table(runs: Sequence[str]) -> str:
                 run, *(f"{100 * share:.2f}" for share in shares), str(results["silence_step"]),
                 f"{results['mismatches']:,}", f"{results['spikes_per_sample']:,.0f}",
             ))  # fmt: skip
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             try:
                 done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
             except ValueError:

@@ -188,6 +188,7 @@ def _resume(path, settings, ann, optimizer, schedule, generator) -> list[dict]:
 
 def _restore(tensors, metadata, ann, optimizer, schedule, generator) -> list[dict]:
     needed, found = optimizer.param_groups[0]["params"], metadata["history"]
+    total, epochs = schedule.total_steps, metadata["settings"]["epochs"]
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise ValueError("a value is not finite")
     if [row["epoch"] for row in found] != list(range(1, len(found) + 1)):
@@ -203,6 +204,8 @@ def _restore(tensors, metadata, ann, optimizer, schedule, generator) -> list[dic
     for group in optimizer.param_groups:
         group["betas"] = tuple(group["betas"])
     schedule.load_state_dict(metadata["schedule"])
+    if (schedule.total_steps, schedule.last_epoch * epochs) != (total, len(found) * total):
+        raise ValueError("its schedule is that of another training")
     generator.set_state(tensors["generator"])
     for parameter in needed:
         if any(value.ndim and value.shape != parameter.shape for value in optimizer.state[parameter].values()):

@@ -15,6 +15,8 @@ from PIL import Image
 
 from ann_snn_utils import figures
 from ann_snn_utils.convert import convert
+from ann_snn_utils.cost import cost_report
+from ann_snn_utils.hardware import hardware
 from ann_snn_utils.simulate import simulate
 
 HISTORY = [
@@ -34,6 +36,11 @@ def snn(form: str = "exact"):
 
 def record():
     return simulate(snn(), random_images(3, (1, 8, 8), samples=4), 6, labels=torch.arange(4) % 3, trace=[0, 2])
+
+
+def report() -> dict:
+    images = random_images(3, (1, 8, 8), samples=4)
+    return cost_report(snn(), hardware(snn()), images, simulate(snn(), images))
 
 
 def everything() -> dict[str, go.Figure]:
@@ -57,6 +64,9 @@ def everything() -> dict[str, go.Figure]:
         "settling_histogram": figures.settling_histogram(run.settled_at, run.time_steps),
         "operations_bars": figures.operations_bars(names, run.sops[0], run.effective_sops[0], [9] * 4),
         "energy_bars": figures.energy_bars({"SNN": {"hidden": 5.0, "encoder": 2.0}, "ANN": {"hidden": 50.0}}),
+        "memory_bars": figures.memory_bars(report()),
+        "cycles_bars": figures.cycles_bars(report()),
+        "break_even": figures.break_even(report()),
         "cost_over_time": figures.cost_over_time([1, 3], [1, 2], [500.0, 900.0], 5, 2000.0, 2),
         "layer_map": figures.layer_map(random_images(0, (1, 8, 8))[0], run.counts[1][0], (2, 1, 0), "P2", 6),
         "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
@@ -209,6 +219,23 @@ def test_operations_and_energy_bars_hold_the_numbers_in_a_readable_unit():
     assert dict(zip(energy.data[0].y, energy.data[0].x, strict=True)) == {"SNN": 0.5, "ANN": 4.0}
     assert "nJ" in energy.layout.xaxis.title.text
     assert list(energy.data[-1].text) == [" 5 nJ", " 0.5 nJ"]
+
+
+def test_the_bars_of_memory_and_cycles_hold_the_report():
+    costs = report()
+    memory = {trace.name: list(trace.y) for trace in figures.memory_bars(costs).data}
+    assert memory["weights"][0] * 1000 == pytest.approx(costs["layers"][0]["memory_bits"]["weights"])
+    assert len(memory["int8 ANN"]) == len(costs["layers"]) + 1
+    cycles = {trace.name: list(trace.y) for trace in figures.cycles_bars(costs).data}
+    assert cycles["worst case"] == [layer["cycles"]["worst_case"] for layer in costs["layers"]]
+
+
+def test_the_lines_of_energy_meet_at_the_break_even():
+    costs = report()
+    drawn = {trace.name: trace for trace in figures.break_even(costs).data}
+    (start, end), (low, high) = drawn["SNN, were every step as busy"].x, drawn["SNN, were every step as busy"].y
+    steps = costs["energy"][0]["ann_int8"]["break_even_steps"]
+    assert low + (high - low) * (steps - start) / (end - start) == pytest.approx(drawn["int8 ANN"].y[0])
 
 
 def test_cost_over_time_shows_operations_and_nanojoules_beside_the_anns():

@@ -7,6 +7,7 @@ import json
 import nbformat
 import pytest
 import torch
+from bundles import check_in_python
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
 from ann_snn_utils.batch import NotebookFailed, execute, study
@@ -78,6 +79,15 @@ def test_a_second_study_keeps_what_is_there(run):
         patch.setenv("ANN_SNN_RUNS", str(run.parent))
         assert study(TINY, run="tiny", notebooks="00-04", progress=False) == run
     assert {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")} == before
+
+
+def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_RUNS", str(run.parent))
+        study({"samples": 3}, run="tiny", notebooks="08", progress=False)
+    assert check_in_python(run / "bundle").returncode == 0
+    stage = read_manifest(run)["stages"]["08_hardware"]
+    assert list(stage["artifacts"]) == ["bundle/manifest.json"] and stage["metrics"]["samples"] == 3
 
 
 def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
 from .cost import accuracy_vs_energy, cost_drawing, cost_over_time, energy_bars, operations_bars
+from .hardware import break_even, cycles_bars, memory_bars
 from .layer_map import layer_map, layer_map_drawing
 from .mosaic import mosaic, mosaic_cell, mosaic_position
 from .neuron import neuron_drawing, neuron_trace
@@ -35,14 +36,17 @@ __all__ = [
     "accuracy_vs_energy",
     "activation_staircase",
     "bit_widths",
+    "break_even",
     "class_scores",
     "cost_drawing",
     "cost_over_time",
+    "cycles_bars",
     "drawing_of",
     "energy_bars",
     "layer_map",
     "layer_map_drawing",
     "maps_drawing",
+    "memory_bars",
     "mismatch_bars",
     "mismatch_table",
     "mosaic",
