@@ -98,6 +98,29 @@ def test_nothing_read_from_a_file_is_ever_executed(path: Path) -> None:
         assert words.get("shell", "False") == "False", f"{text}(shell=…)"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_listens_on_a_network_port_or_reads_pickles_but_through_the_guarded_reader(path: Path) -> None:
+    names = {alias.name.split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Import) for alias in node.names}  # fmt: skip
+    names |= {str(node.module).split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+              if isinstance(node, ast.ImportFrom) and not node.level}  # fmt: skip
+    assert not names & {"dill", "marshal", "shelve", "http", "socketserver", "xmlrpc", "flask", "tornado"}
+    # npz.py replaces everything that a pickle may name; torchvision_sets.py sets a time limit, nothing else.
+    assert "pickle" not in names or path.name == "npz.py"
+    assert "socket" not in names or path.name == "torchvision_sets.py"
+    for call in calls(path):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        assert name not in ("bind", "listen", "create_server", "start_server", "serve_forever"), name
+
+
+def test_jupyterlab_keeps_its_own_address_and_token() -> None:
+    started = [path for path in (ROOT / "Makefile", ROOT / "README.md", ROOT / ".ci" / "run") if path.is_file()]
+    for path in started:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"--ip|0\.0\.0\.0|token *= *['\"]?['\"]|--allow-root|disable_check_xsrf", text), path
+    assert not list(ROOT.glob("jupyter*config*")), "a configuration here would change what `make lab` opens"
+
+
 def test_importing_the_package_costs_nothing() -> None:
     code = (
         "import sys, ann_snn_utils, ann_snn_utils.cli\n"
