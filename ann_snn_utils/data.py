@@ -20,6 +20,7 @@ SPLITS = ("train", "test")
 # Fixed, so that split and subsets are the same whatever seed a user trains with.
 _SEED = 20240830
 _DIGITS_TEST = 360
+_MAX_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,7 @@ def load_dataset(
         images, labels, classes = read_image_folder(unpack(path) if path.is_file() else path, split, target)
 
     if target is not None and tuple(images.shape[2:]) != target:
+        _check_room(len(images), images.shape[1], target)
         images = F.interpolate(images, size=target, mode="bilinear", antialias=True)
     dataset = Dataset(label, split, images, labels, classes)
     return dataset if limit is None else dataset.subset(min(limit, len(dataset)))
@@ -171,6 +173,14 @@ def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(shuffled[np.lexsort((grouped, turn))])
 
 
+def _check_room(number: int, channels: int, size: tuple[int, int]) -> None:
+    if number * channels * size[0] * size[1] > _MAX_BYTES:
+        raise ValueError(
+            f"size={size}: {number} images of {channels} × {size[0]} × {size[1]} take more than "
+            f"{_MAX_BYTES >> 30} GiB; give a smaller size"
+        )
+
+
 def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -180,7 +190,10 @@ def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tens
         np.arange(len(scans.target)), test_size=_DIGITS_TEST, random_state=_SEED, stratify=scans.target
     )
     chosen = np.sort(parts[SPLITS.index(split)])
-    images = _resize_digits(scans.images[chosen].astype(np.int64), size)
+    _check_room(len(chosen), 1, size)
+    # In parts, for the exact sums take eight times the memory of the images.
+    parts = np.array_split(scans.images[chosen].astype(np.int64), -(-len(chosen) // 64))
+    images = np.concatenate([_resize_digits(part, size) for part in parts])
     labels = torch.from_numpy(scans.target[chosen].astype(np.int64))
     return torch.from_numpy(images[:, None]), labels, tuple("0123456789")
 

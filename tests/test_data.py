@@ -168,3 +168,8 @@ def test_real_mnist_is_what_torchvision_reads(split, count):
     assert torch.equal(dataset.images[:, 0], expected.data)
     assert torch.equal(dataset.labels, expected.targets)
     assert sorted(root.iterdir()) == before
+
+
+def test_images_that_would_not_fit_into_memory_are_refused():
+    with pytest.raises(ValueError, match=r"size=\(4096, 4096\): 360 images .* more than 4 GiB"):
+        load_dataset("digits", size=4096)
