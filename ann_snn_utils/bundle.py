@@ -60,6 +60,8 @@ def write_bundle(
         report = cost_report(snn, circuit, dataset.images, whole)
         save_json(folder / "cost.json", report)
         (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
+        for index in range(len(circuit.layers)):
+            (folder / f"network/layer{index}.vh").write_text(verilog_header(described, index), encoding="ascii")
         for name in sorted(path.name for path in READERS.iterdir() if path.is_file()):
             shutil.copyfile(READERS / name, folder / name)
         with (folder / "README.md").open("a", encoding="utf-8") as readme:
@@ -142,6 +144,15 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
         "threshold_bits": circuit.threshold_bits, "membrane_lowest": lowest, "membrane_highest": highest,
         "membrane_bits": circuit.membrane_bits, "membrane_bytes": circuit.membrane_bytes,
     }  # fmt: skip
+
+
+def verilog_header(described: Mapping[str, Any], index: int) -> str:
+    """Give the numbers of one layer as Verilog's local parameters, named as in layout.txt."""
+    lines = [line.split() for line in layout_text(described).splitlines()]
+    starts = [number for number, (name, _) in enumerate(lines) if name == "layer"] + [len(lines)]
+    shared = [line for line in lines[: starts[0]] if line[0] in ("samples", "steps", "levels", "amplitude_shift")]
+    own = lines[starts[index] : starts[index + 1]]
+    return "".join(f"localparam {name} = {value};\n" for name, value in shared + own)
 
 
 def layout_text(described: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_both_readers_reproduce_the_digits_network_as_programs_of_their_own(tmp_
     folder = write_bundle(snn, load_dataset("digits").subset(4), tmp_path / "digits")
     for done in (check_in_c(folder), check_in_python(folder)):
         assert done.returncode == 0 and done.stdout.startswith("OK: 4 samples"), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="no Verilog simulator (iverilog) is installed")
+@pytest.mark.parametrize("arguments", [{"k": 1, "padding": "same", "network": "3C3-P2-5"}, {"ternary": False}])
+def test_the_test_bench_in_verilog_makes_the_golden_spikes_of_every_layer(tmp_path, arguments):
+    folder = small_bundle(tmp_path / "bundle", **arguments)
+    for header in sorted((folder / "network").glob("*.vh")):
+        command = ["iverilog", "-g2005", f'-DLAYER="network/{header.name}"', "-o", tmp_path / "tb", "layer_tb.v"]
+        subprocess.run(command, cwd=folder, check=True)
+        done = subprocess.run(["vvp", tmp_path / "tb"], cwd=folder, capture_output=True, text=True, check=True)
+        assert re.fullmatch(r"layer \d: \d+ spikes compared, 0 differ\n", done.stdout)
 
 
 @pytest.fixture(scope="module")
