@@ -46,7 +46,7 @@ from ann_snn_utils.simulate import simulate
 from ann_snn_utils.snn import FORMS, load_snn, save_snn
 from ann_snn_utils.train import set_seed
 
-EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 40)
+EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 25)
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True
 )
