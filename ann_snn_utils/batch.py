@@ -13,18 +13,10 @@ from typing import Any, TextIO
 
 from .execute import NotebookFailed, execute
 from .export import export_html
-from .notebooks import (
-    FOLDER,
-    check_parameters,
-    declared,
-    defaults_of,
-    ordered_notebooks,
-    parameters_of,
-    select_notebooks,
-)
-from .provenance import code_digest
+from .notebooks import FOLDER, check_parameters, ordered_notebooks, parameters_of, select_notebooks
 from .report import results_table
-from .runs import default_run_name, is_current, record_request, run_folder
+from .runs import default_run_name, run_folder
+from .stage_run import make_stage, request_of
 
 __all__ = ["NotebookFailed", "check_parameters", "execute", "export_html", "ordered_notebooks", "parameters_of",
            "results_table", "study"]  # fmt: skip
@@ -95,27 +87,17 @@ def _run_stages(chosen: list[Path], given: dict[str, Any], target: Path, stream:
     finished: list[str] = []
     for number, notebook in enumerate(chosen, 1):
         shown = Progress(f"[{number}/{len(chosen)}] {notebook.stem:{width}}", stream)
-        own = declared(given, notebook)
-        settings = {name: value for name, value in (defaults_of([notebook]) | own).items() if name != "run"}
-        request = {"parameters": settings, "code": code_digest(notebook)}
         page = target / "html" / f"{notebook.stem}.html"
-        executed = target / "notebooks" / notebook.name
-        if not force and executed.is_file() and is_current(target, notebook.stem, request):
-            shown.line("kept: already made with these parameters")
-        else:
-            shown.line("started")
-            page.unlink(missing_ok=True)
-            try:
-                execute(notebook, target, own | declared({"run": target.name}, notebook), output=shown)
-            except NotebookFailed as error:
-                export_html(error.path, page)
-                raise
-            except KeyboardInterrupt as interrupt:
-                done = ", ".join(finished) or "none"
-                interrupt.add_note(f"stopped in {notebook.stem}; finished stages: {done}; the same command goes on")
-                raise
-            record_request(target, notebook.stem, request)
-            shown.line("done")
-        if not page.is_file():
-            export_html(executed, page)
+        try:
+            how = make_stage(notebook, target, given, request_of(notebook, given), output=shown, force=force)
+        except NotebookFailed as error:
+            export_html(error.path, page)
+            raise
+        except KeyboardInterrupt as interrupt:
+            done = ", ".join(finished) or "none"
+            interrupt.add_note(f"stopped in {notebook.stem}; finished stages: {done}; the same command goes on")
+            raise
+        shown.line("kept: already made with these parameters" if how == "kept" else "done")
+        if how != "kept" or not page.is_file():
+            export_html(target / "notebooks" / notebook.name, page)
         finished.append(notebook.stem)

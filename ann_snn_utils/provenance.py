@@ -22,7 +22,7 @@ _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numb
 # They show or record a result and cannot change it: editing them makes no finished stage outdated.
 _SHOWING = {
     "figures", "explore", "provenance", "notebooks", "manifest", "runs", "report", "equations", "export",
-    "execute", "batch", "commands", "cli", "stage", "compare",
+    "execute", "batch", "commands", "cli", "stage", "compare", "kernels", "unfinished", "stage_run",
 }  # fmt: skip
 
 

@@ -26,8 +26,8 @@ ORDER = """
     artifacts image_file image_folder torchvision_sets data augment notation quantize models train
     thresholds snn convert rescale certificate pretrained neuron synapse disturb record layout lanes events
     event_driven dense simulate activity energy equivalence logs metrics npz interop provenance notebooks
-    manifest runs compare stage gallery forms trial figures explore latency report equations export execute
-    batch commands cli __main__
+    manifest runs compare stage gallery forms trial figures explore latency report equations export kernels
+    execute unfinished stage_run batch commands cli __main__
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
