@@ -15,10 +15,10 @@ from .artifacts import atomic, load_json, save_json, sha256
 from .execute import NotebookFailed, execute
 from .kernels import fresh_kernel
 from .manifest import MANIFEST, is_current, read_manifest, record_request
-from .notebooks import declared, defaults_of
+from .notebooks import declared, defaults_of, parsed
 from .provenance import code_digest
 from .runs import ARTIFACTS
-from .unfinished import mark_of, marked, only_maker
+from .unfinished import mark_of, marked, only_maker, unmark
 
 
 def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
 def inputs_of(notebook: Path) -> tuple[str, ...]:
     """Give the artifacts that a notebook reads: the literal `inputs=[…]` of its calls."""
     found: dict[str, None] = {}
-    for node in ast.walk(ast.parse(_code(notebook))):
+    for node in ast.walk(parsed(_code(notebook))):
         if isinstance(node, ast.keyword) and node.arg == "inputs" and isinstance(node.value, ast.List | ast.Tuple):
             found |= dict.fromkeys(e.value for e in node.value.elts if isinstance(e, ast.Constant))
     return tuple(found)
@@ -39,7 +39,7 @@ def inputs_of(notebook: Path) -> tuple[str, ...]:
 
 def records_stage(notebook: Path) -> bool:
     """Tell whether a notebook records a stage of a run; the others only show."""
-    calls = (node.func for node in ast.walk(ast.parse(_code(notebook))) if isinstance(node, ast.Call))
+    calls = (node.func for node in ast.walk(parsed(_code(notebook))) if isinstance(node, ast.Call))
     return any(getattr(call, "id", getattr(call, "attr", "")) in ("open_stage", "record_stage") for call in calls)
 
 
@@ -69,8 +69,10 @@ def make_stage(
     with only_maker(folder, output.write if output else lambda text: None):
         executed = folder / "notebooks" / notebook.name
         if not force and executed.is_file() and is_current(folder, notebook.stem, request):
+            unmark(folder, notebook.stem)
             return "kept"
         if not force and donor is not None and share(folder, donor, notebook, request):
+            unmark(folder, notebook.stem)
             return "shared"
         if code_digest(notebook) != request["code"]:
             raise RuntimeError(f"the code of {notebook.stem} has changed meanwhile: give the same command again")

@@ -88,7 +88,14 @@ def marked(folder: Path, stage: str, request: Mapping[str, Any], by: str = "") -
         if mark.record["state"] == "running":
             mark.fail(error=f"{type(error).__name__}: {error}")
         raise
-    (folder / MARK).unlink(missing_ok=True)
+    unmark(folder, stage)
+
+
+def unmark(folder: Path, stage: str) -> None:
+    """Take the mark of this stage away, now that the stage is there."""
+    mark = mark_of(folder)
+    if mark is not None and mark["stage"] in (stage, ""):
+        (folder / MARK).unlink(missing_ok=True)
 
 
 def mark_of(folder: Path) -> dict[str, Any] | None:

@@ -25,9 +25,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ORDER = """
     artifacts image_file image_folder torchvision_sets data augment notation quantize models train
     thresholds snn convert rescale certificate pretrained neuron synapse disturb record layout lanes events
-    event_driven dense simulate activity energy equivalence logs metrics npz interop provenance notebooks
-    manifest runs compare stage gallery forms trial figures explore latency report equations export kernels
-    execute unfinished stage_run batch commands cli __main__
+    event_driven dense simulate activity energy equivalence logs metrics npz interop notebooks provenance
+    manifest runs unfinished run_table sweep_file compare stage gallery forms trial figures explore latency
+    report equations export kernels execute stage_run batch commands rehearsal sweep_cells sweep_plan
+    sweep_results sweep_view workers sweep sweep_command cli __main__
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
