@@ -6,13 +6,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from .execute import NotebookFailed, execute
 from .export import export_html
+from .kernels import close_kernels, warm_kernel
 from .notebooks import FOLDER, check_parameters, ordered_notebooks, parameters_of, select_notebooks
 from .report import results_table
 from .runs import default_run_name, run_folder
@@ -74,22 +77,28 @@ def study(
     run = run or named or default_run_name(given, ordered_notebooks(folder))
     target = run_folder(run, create=True)
     stream = sys.stderr if progress else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    settings = {"ANN_SNN_STUDY": uuid.uuid4().hex}
     try:
-        _run_stages(chosen, given, target, stream, force)
+        _run_stages(chosen, given, target, stream, force, lambda: warm_kernel(settings))
     finally:
+        close_kernels(settings)
         if not progress:
             stream.close()
     return target
 
 
-def _run_stages(chosen: list[Path], given: dict[str, Any], target: Path, stream: TextIO, force: bool) -> None:
+def _run_stages(
+    chosen: list[Path], given: dict[str, Any], target: Path, stream: TextIO, force: bool,
+    kernel: Callable[[], AbstractContextManager[Any]],
+) -> None:  # fmt: skip
     width = max(len(notebook.stem) for notebook in chosen)
     finished: list[str] = []
     for number, notebook in enumerate(chosen, 1):
         shown = Progress(f"[{number}/{len(chosen)}] {notebook.stem:{width}}", stream)
         page = target / "html" / f"{notebook.stem}.html"
         try:
-            how = make_stage(notebook, target, given, request_of(notebook, given), output=shown, force=force)
+            request = request_of(notebook, given)
+            how = make_stage(notebook, target, given, request, output=shown, kernel=kernel, force=force)
         except NotebookFailed as error:
             export_html(error.path, page)
             raise

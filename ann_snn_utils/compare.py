@@ -57,11 +57,12 @@ def settings(runs: Iterable[str]) -> list[str]:
     Code counts among it, and data where runs of one data set have other images.
     """
     origins = [origin(run) for run in runs]
-    names = dict.fromkeys(name for found in origins for name in found if name not in ("run", "seed"))
+    apart = ("run", "seed", "code", "data")
+    names = dict.fromkeys(name for found in origins for name in found if name not in apart)
     sources: dict[object, set] = {}
     for found in origins:
         sources.setdefault(tuple(found.get(n) for n in ("dataset", "size", "limit")), set()).add(found["data"])
-    names = dict.fromkeys(name for name in names if name != "data" or any(len(s) > 1 for s in sources.values()))
+    names |= dict.fromkeys(["code", "data"] if any(len(s) > 1 for s in sources.values()) else ["code"])
     varied = [name for name in names if len({repr(found.get(name)) for found in origins}) > 1]
     return list(dict.fromkeys(["dataset", "network", "k", *varied]))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def plan_text(plan: Plan) -> str:
 def _make(plan: Plan, options: argparse.Namespace, folder: Path) -> int:
     import joblib
 
+    from .kernels import fresh_kernel, warm_kernel
     from .runs import runs_root, sweep_folder
     from .sweep import await_marks, data_of, make_sweep
     from .sweep_results import write_results, write_sweep
@@ -108,7 +110,7 @@ def _make(plan: Plan, options: argparse.Namespace, folder: Path) -> int:
     jobs = min(jobs, plan.width) if options.dask is None else jobs
     steps = {(run, step.notebook.stem, data_of(plan, run))
              for run, own in plan.steps.items() for step in own if step.state != "done"}  # fmt: skip
-    started, outcomes = time.monotonic(), []
+    started, seconds, outcomes = time.monotonic(), 0.0, []
     try:
         if steps:
             with (
@@ -120,15 +122,17 @@ def _make(plan: Plan, options: argparse.Namespace, folder: Path) -> int:
                 for outcome in make_sweep(plan, chosen, view, options.pages):
                     outcomes.append(outcome)
                     _show(outcome, plan, view)
+                seconds = time.monotonic() - started
+                page = _page(plan.sweep, folder, lambda: warm_kernel(chosen.settings))
+        else:
+            page = _page(plan.sweep, folder, fresh_kernel)
     except KeyboardInterrupt as interrupt:
         await_marks(plan)
         rows = write_results(plan.sweep)
         done = sum(row["state"] == "done" for row in rows)
         interrupt.add_note(f"{done} of {len(rows)} runs are whole; the same command goes on")
         raise
-    seconds = time.monotonic() - started
     rows = write_results(plan.sweep)
-    page = _page(plan.sweep, folder)
     print("\n" + sweep_report(plan.sweep.name))
     if outcomes:
         print(_spent(outcomes, seconds, jobs))
@@ -181,7 +185,7 @@ def _listed(failures: Sequence[Failure]) -> str:
     return "\n".join(lines)
 
 
-def _page(asked: Sweep, folder: Path) -> Path | None:
+def _page(asked: Sweep, folder: Path, kernel: Callable[[], AbstractContextManager[Any]]) -> Path | None:
     from .execute import NotebookFailed, execute
     from .export import export_html
     from .runs import sweep_folder
@@ -193,7 +197,7 @@ def _page(asked: Sweep, folder: Path) -> Path | None:
         return None
     page = target / "html" / f"{_REPORT}.html"
     try:
-        return export_html(execute(notebook, target, {"sweep": asked.name}), page)
+        return export_html(execute(notebook, target, {"sweep": asked.name}, kernel=kernel), page)
     except (NotebookFailed, ValueError) as error:
         print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)
         return None
