@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ from .artifacts import atomic
 from .export import without_widgets
 from .kernels import fresh_kernel
 from .notebooks import check_parameters
+
+# It would say on the terminal that a kernel died, beside the error that says so.
+logging.getLogger("papermill").addHandler(logging.NullHandler())
 
 
 class NotebookFailed(RuntimeError):

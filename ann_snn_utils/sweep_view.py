@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +33,7 @@ class View:
     done: int = 0
     failed: int = 0
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     said: float = field(default_factory=time.monotonic)
 
@@ -69,24 +70,24 @@ class View:
 
     def stage(self, run: str, notebook: str, seconds: float | None) -> None:
         """Note a stage that is there now; seconds: what making it took, None where it was not made."""
-        for step in [step for step in self.steps if step[:2] == (run, notebook)]:
-            self.steps.remove(step)
+        for step in [step for step in list(self.steps) if step[:2] == (run, notebook)]:
+            self.steps.discard(step)
             if seconds is not None:
                 self.seconds.setdefault((notebook, step[2]), []).append(seconds)
 
     def drop(self, run: str) -> None:
         """Note that the rest of a run will not be made."""
-        self.steps -= {step for step in self.steps if step[0] == run}
+        for step in [step for step in list(self.steps) if step[0] == run]:
+            self.steps.discard(step)
+            self.total -= 1
 
     def left(self) -> float | None:
-        """Give the seconds that are left, from what equal stages took; None before one of each kind is done."""
-        total = 0.0
-        for _, notebook, data in self.steps:
-            taken = self.seconds.get((notebook, data))
-            if taken is None:
-                return None
-            total += sum(taken) / len(taken)
-        return total / self.jobs
+        """Give the seconds that are left, from what like stages took so far; None before the first is done."""
+        means = {kind: sum(taken) / len(taken) for kind, taken in self.seconds.items()}
+        if not means:
+            return None
+        any_kind = sum(means.values()) / len(means)
+        return sum(means.get((notebook, data), any_kind) for _, notebook, data in list(self.steps)) / self.jobs
 
     def summary(self) -> str:
         """Give one line: runs done of all, failed, stages left, time spent and left."""
@@ -102,9 +103,14 @@ class View:
     def running(self) -> list[str]:
         """Give a line for each stage that is being made: run, notebook, and the epoch or what it said last."""
         lines = []
-        for run in dict.fromkeys(run for run, *_ in sorted(self.steps)):
+        for run in dict.fromkeys(run for run, *_ in sorted(list(self.steps))):
             mark = _mark(self.runs[run])
             if mark and mark.get("by") == self.by and mark.get("state") == "running":
+                # A task may be several stages of a run: the next one's beginning tells that one is done.
+                before = self.seen.get(run)
+                if before and before["stage"] != mark["stage"]:
+                    self.stage(run, before["stage"], mark["started"] - before["started"])
+                self.seen[run] = mark
                 epoch = re.search(r"epoch \d+/\d+", mark["said"])
                 said = epoch[0] if epoch else mark["said"][:40]
                 lines.append(f"{run}  {mark['stage']}  {said}".rstrip())
@@ -147,9 +153,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """Give names as text, at most so many of them."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
