@@ -98,6 +98,11 @@ def close_kernels(settings: Mapping[str, str]) -> None:
                 kernel.manager.provisioner.process.kill()
 
 
+def closed(settings: Mapping[str, str]) -> bool:
+    """Tell whether `close_kernels` was called for these settings in this process."""
+    return dict(settings) in _closed
+
+
 def _taken(settings: Mapping[str, str]) -> Kernel | None:
     for kernel in list(_idle):
         if kernel.settings == dict(settings) and _removed(kernel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from .unfinished import mark_of
 
 # Where these differ, results are not comparable without a word; the others may change the last digits.
 _MIXED = {"code": "code of {}", "data.train": "training images", "data.test": "test images"}
-_AROUND = ("versions.", "machine.", "commit", "dirty", "device")
+_AROUND = ("versions.", "machine.", "commit", "device")
+_COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
 
 
 def parameters_of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if last in _MIXED:
                 mixed.append(_MIXED[last].format(stem))
             elif name.startswith(_AROUND):
-                around.append(f"{name.removeprefix('versions.')} {row[name]} (others {common[0][0]})")
+                said = f"{name.removeprefix('versions.')} {row[name]} (others {common[0][0]})"
+                around.append(_COMMIT.sub(r"\1", said))
         described.append(dict(row) | {"mixed": "; ".join(mixed) or None, "around": "; ".join(around) or None})
     return described
 

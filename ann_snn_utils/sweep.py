@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Any
 
 from .execute import NotebookFailed
 from .export import export_html
-from .kernels import warm_kernel
+from .kernels import closed, warm_kernel
 from .manifest import read_manifest
 from .notebooks import defaults_of
 from .runs import runs_root
@@ -19,6 +21,8 @@ from .sweep_plan import Plan, Step
 from .sweep_view import View
 from .unfinished import mark_of
 from .workers import Workers
+
+_GIVEN_UP = 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def work(task: Task) -> Outcome:
     """Make the stages of a task, in a thread or on a worker, and give what came of it. Never raises."""
     made: list[Made] = []
     for notebook, request, donor in task.steps:
+        if closed(task.settings):
+            return Outcome(task.run, tuple(made), interrupted=True)
         started, failure = time.monotonic(), None
         try:
             how = make_stage(
@@ -97,32 +103,62 @@ def make_sweep(plan: Plan, workers: Workers, view: View, pages: bool = False) ->
     A run whose stage failed, and one that waits for that stage, is not gone on with. pages: write HTML pages
     of the executed notebooks too.
     """
-    import joblib
-
     there = {(run, step.key) for run, steps in plan.steps.items() for step in steps if step.state == "done"}
     keys = {(run, step.notebook.stem): step.key for run, steps in plan.steps.items() for step in steps}
     stopped: set[str] = set()
-    with workers.parallel():
-        for wave in range(plan.waves):
-            tasks = []
-            for run, steps in plan.steps.items():
-                chosen = [step for step in steps if step.wave == wave]
-                if run in stopped or all(step.state == "done" for step in chosen):
-                    continue
-                missing = _missing(plan, chosen, there)
-                if missing:
-                    stopped.add(run)
-                    view.drop(run)
-                    reason = f"needs this stage of {missing[0]}, which failed"
-                    yield Outcome(run, (), Failure(run, missing[1], reason))
-                    continue
-                tasks.append(_task(plan, run, chosen, workers.settings, pages))
-            run_all = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
-            for outcome in run_all(joblib.delayed(work)(task) for task in tasks):
-                there |= {(outcome.run, keys[outcome.run, made.notebook]) for made in outcome.made}
-                if outcome.failure or outcome.interrupted:
-                    stopped.add(outcome.run)
-                yield outcome
+    for wave in range(plan.waves):
+        tasks = []
+        for run, steps in plan.steps.items():
+            chosen = [step for step in steps if step.wave == wave]
+            if run in stopped or all(step.state == "done" for step in chosen):
+                continue
+            missing = _missing(plan, chosen, there)
+            if missing:
+                stopped.add(run)
+                view.drop(run)
+                reason = f"needs this stage of {missing[0]}, which failed"
+                yield Outcome(run, (), Failure(run, missing[1], reason))
+                continue
+            tasks.append(_task(plan, run, chosen, workers.settings, pages))
+        for outcome in _outcomes(tasks, workers):
+            there |= {(outcome.run, keys[outcome.run, made.notebook]) for made in outcome.made}
+            if outcome.failure or outcome.interrupted:
+                stopped.add(outcome.run)
+            yield outcome
+
+
+def _outcomes(tasks: list[Task], workers: Workers) -> Iterator[Outcome]:
+    import joblib
+
+    found: queue.Queue[Outcome | BaseException] = queue.Queue()
+
+    def run_all() -> None:
+        try:
+            with workers.parallel():
+                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+                for outcome in parallel(joblib.delayed(work)(task) for task in tasks):
+                    found.put(outcome)
+        except BaseException as error:
+            found.put(error)
+
+    # In a thread, because joblib waits for ever for a task that a cluster has given up.
+    threading.Thread(target=run_all, daemon=True).start()
+    left, idle = {task.run: task for task in tasks}, 0
+    while left:
+        try:
+            outcome, idle = found.get(timeout=1.0), 0
+        except queue.Empty:
+            idle = idle + 1 if workers.forgotten() else 0
+            if idle < _GIVEN_UP:
+                continue
+            for run, task in left.items():
+                reason = "the cluster gave it up, because the workers that had it died: give the same command again"
+                yield Outcome(run, (), Failure(run, task.steps[0][0].stem, reason))
+            return
+        if isinstance(outcome, BaseException):
+            raise outcome
+        del left[outcome.run]
+        yield outcome
 
 
 def _missing(plan: Plan, steps: list[Step], there: set[tuple[str, str]]) -> tuple[str, str] | None:

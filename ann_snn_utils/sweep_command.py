@@ -218,10 +218,19 @@ def sweep_report(name: str) -> str:
     for row in rows:
         cells = (_cell(label, row.get(column)) for label, column in present.items())
         lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
-    notes = [f"  {row['run']}: other {row['mixed']} than most runs; do not mix their results"
-             for row in rows if row["mixed"]]  # fmt: skip
-    notes += [f"  {row['run']}: {row['around']}" for row in rows if row["around"]]
-    return "\n".join([f"sweep {name}", *aligned(lines), *notes])
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row["mixed"]:
+            note = f"other {row['mixed']} than most runs; do not mix their results"
+            notes.setdefault(note, []).append(row["run"])
+        if row["around"]:
+            notes.setdefault(row["around"], []).append(row["run"])
+    said = [f"  {_some(runs)}: {note}" for note, runs in notes.items()]
+    return "\n".join([f"sweep {name}", *aligned(lines), *said])
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _cell(label: str, value: Any) -> str:

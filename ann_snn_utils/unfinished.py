@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,32 @@ from .artifacts import load_json, save_json
 
 MARK = "unfinished.json"
 LOCK = ".lock"
-_SECONDS = 1.0
 
 
 @dataclass
 class Mark:
-    """The mark of a run folder, with what its stage said last, written at most once a second."""
+    """The mark of a run folder, with what its stage said last."""
 
     path: Path
     record: dict[str, Any]
-    written: float = field(default=0.0)
 
     def say(self, text: str) -> None:
         """Note a line that the stage printed."""
         self.record["said"] = text
-        if time.monotonic() - self.written > _SECONDS:
-            self._write()
+        self.write()
 
     def fail(self, **error: Any) -> None:
         """Note that the stage failed, and how."""
         self.record |= {"state": "failed", **error}
-        self._write()
+        self.write()
 
     def stop(self) -> None:
         """Note that the stage was interrupted."""
         self.record["state"] = "interrupted"
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
-        self.written = time.monotonic()
+    def write(self) -> None:
+        """Write the mark."""
         save_json(self.path, self.record)
 
 
@@ -78,7 +75,7 @@ def marked(folder: Path, stage: str, request: Mapping[str, Any], by: str = "") -
         "stage": stage, "state": "running", "said": "", "started": time.time(), "host": platform.node(),
         "pid": os.getpid(), "by": by, "request": dict(request),
     })  # fmt: skip
-    mark._write()
+    mark.write()
     try:
         yield mark
     except KeyboardInterrupt:

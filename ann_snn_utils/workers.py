@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import uuid
 from collections import Counter
@@ -34,6 +35,10 @@ class Workers:
             # The work is done by kernels, which are processes: a thread only minds one of them.
             return joblib.parallel_config("threading", n_jobs=self.jobs)
         return joblib.parallel_config("dask", client=self.client, n_jobs=self.jobs)
+
+    def forgotten(self) -> bool:
+        """Tell whether a cluster holds none of this sweep's tasks any more."""
+        return self.client is not None and not any(s.status == "pending" for s in self.client.futures.values())
 
     def close(self) -> None:
         """Stop the kernels of this sweep, wherever they are; the tasks that still run in one end as interrupted."""
@@ -96,7 +101,8 @@ def _client(dask: str, jobs: int) -> Iterator[Any]:
         raise ValueError('--dask needs dask.distributed: `pip install -e ".[cluster]"`') from None
     if dask == "local":
         with (
-            LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+            LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, memory_limit=0,
+                         silence_logs=logging.ERROR) as cluster,
             Client(cluster) as client,
         ):
             yield client

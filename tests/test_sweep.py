@@ -15,6 +15,7 @@ import pytest
 from toy_study import made, numbers, write_study
 
 from ann_snn_utils.cli import main
+from ann_snn_utils.run_table import run_row
 from ann_snn_utils.runs import read_manifest
 from ann_snn_utils.unfinished import mark_of
 
@@ -57,9 +58,14 @@ def wait_for(true, process: subprocess.Popen[str] | None = None) -> None:
         time.sleep(0.05)
 
 
+def list_marked(runs: Path) -> list[str]:
+    return [path.parent.name for path in runs.glob("*/unfinished.json")]
+
+
 def kernels_of(runs: Path) -> list[int]:
-    said = [mark_of(path.parent)["said"] for path in runs.glob("*/unfinished.json")]
-    return [int(text.split()[-1]) for text in said if text.startswith("epoch")]
+    marks = [mark_of(runs / run) or {"said": "", "state": ""} for run in list_marked(runs)]
+    words = [mark["said"] for mark in marks if mark["state"] == "running" and mark["stage"] == "01_train_ann"]
+    return [int(text.split()[-1]) for text in words if text.startswith("epoch")]
 
 
 def alive(pid: int) -> bool:
@@ -118,31 +124,49 @@ def test_a_failing_run_stops_only_those_that_need_it_and_goes_on_once_it_is_mend
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to another process")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_on(
-    folder: Path, runs: Path, tmp_path: Path, how: signal.Signals
+    folder: Path, runs: Path, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    assert main(["sweep", "--set", "k=0", "--set", "seed=5", "--jobs", "1"], folder) == 0
+    gate, first = tmp_path / "gate", runs / NAME.format(0, 5) / "results.json"
     arguments = ["--zip", f"wait=,{gate},{gate}", "--zip", "seed=5,6,7", "--name", "x", "--jobs", "2"]
-    process = started(folder, *arguments)
-    wait_for(lambda: len(kernels_of(runs)) == 2, process)
-    pids = kernels_of(runs)
-    process.send_signal(how)
-    said = process.communicate()[0]
-    wait_for(lambda: not any(map(alive, pids)))
-    marks = [mark_of(path.parent) for path in runs.glob("*/unfinished.json")]
-    assert [mark["state"] for mark in marks] == ["interrupted", "interrupted"]
-    assert read_manifest(runs / NAME.format(0, 5))["stages"].keys() >= {"01_train_ann", "04_spike_analysis"}
-    if how == signal.SIGINT:
-        assert process.returncode == 130 and "Traceback" not in said
-        assert "1 of 3 runs are whole; the same command goes on" in said
-        states = sorted(row["state"] for row in table(runs, "x").values())
-        assert states == ["done", "interrupted", "interrupted"]
+    for how in (signal.SIGINT, signal.SIGKILL):
+        process = started(folder, *arguments)
+        wait_for(lambda: len(kernels_of(runs)) == 2 and first.exists(), process)
+        pids = kernels_of(runs)
+        process.send_signal(how)
+        said = process.communicate()[0]
+        wait_for(lambda pids=pids: not any(map(alive, pids)))
+        states = sorted(run_row(name)["state"] for name in list_marked(runs))
+        assert states == ["interrupted", "interrupted"]
+        if how == signal.SIGINT:
+            assert process.returncode == 130 and "Traceback" not in said
+            assert "1 of 3 runs are whole; the same command goes on" in said
+            assert sorted(row["state"] for row in table(runs, "x").values()) == ["done", *states]
     gate.touch()
     assert main(["sweep", *arguments], folder) == 0
     assert {row["state"] for row in table(runs, "x").values()} == {"done"}
-    assert numbers(runs) == "01 01 01 01 01 02 02 02 04 04 04"
+    assert numbers(runs) == "01 01 01 01 01 01 01 02 02 02 04 04 04"
+
+
+def test_a_task_that_a_cluster_gives_up_is_reported_and_not_waited_for(
+    folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import joblib
+
+    from ann_snn_utils import sweep, workers
+
+    class Silent:
+        def __init__(self, **options) -> None: ...
+
+        def __call__(self, tasks):
+            yield sweep.Outcome(next(iter(tasks))[1][0].run, ())
+            time.sleep(60)
+
+    monkeypatch.setattr(joblib, "Parallel", Silent)
+    monkeypatch.setattr(workers.Workers, "forgotten", lambda self: True)
+    monkeypatch.setattr(sweep, "_GIVEN_UP", 1)
+    assert main(["sweep", "--set", "seed=0,1", "--name", "x"], folder) == 1
+    assert f"{NAME.format(0, 1)}: 01_train_ann: the cluster gave it up" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
