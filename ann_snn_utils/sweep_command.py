@@ -106,8 +106,8 @@ def _make(plan: Plan, options: argparse.Namespace, folder: Path) -> int:
     from .workers import workers
 
     write_sweep(plan.sweep)
+    # Not fewer where less is left to make: the number of threads changes the last digits of a training.
     jobs = options.jobs or joblib.cpu_count()
-    jobs = min(jobs, plan.width) if options.dask is None else jobs
     steps = {(run, step.notebook.stem, data_of(plan, run))
              for run, own in plan.steps.items() for step in own if step.state != "done"}  # fmt: skip
     started, seconds, outcomes = time.monotonic(), 0.0, []

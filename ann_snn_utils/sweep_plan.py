@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,12 +42,6 @@ class Plan:
     def waves(self) -> int:
         """The number of waves."""
         return max((step.wave + 1 for steps in self.steps.values() for step in steps), default=0)
-
-    @property
-    def width(self) -> int:
-        """The largest number of runs that one wave works on, at least 1."""
-        busy = {(step.wave, run) for run, own in self.steps.items() for step in own if step.state == "make"}
-        return max([1, *Counter(wave for wave, _ in busy).values()])
 
     def count(self, state: str) -> int:
         """The number of steps in a state."""

@@ -108,7 +108,7 @@ def _client(dask: str, jobs: int) -> Iterator[Any]:
             yield client
         return
     try:
-        client = Client(dask, timeout=_WAIT)
+        client = Client(dask, timeout="15s")
     except (OSError, ValueError, TimeoutError) as error:
         raise ValueError(
             f"no Dask scheduler answers at {dask!r} ({error}): give its address, such as tcp://host:8786, or local"
