@@ -118,6 +118,7 @@ def _make(plan: Plan, options: argparse.Namespace, folder: Path) -> int:
                 View({run: runs_root() / run for run in plan.steps}, steps, chosen.settings["ANN_SNN_SWEEP"],
                      chosen.jobs) as view,
             ):  # fmt: skip
+                jobs = chosen.jobs
                 view.done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
                 for outcome in make_sweep(plan, chosen, view, options.pages):
                     outcomes.append(outcome)

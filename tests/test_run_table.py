@@ -10,6 +10,7 @@ import pytest
 
 from ann_snn_utils.artifacts import save_json
 from ann_snn_utils.compare import all_results, grouped, groups, mean_curve, mixed, origin, settings
+from ann_snn_utils.report import runs_table
 from ann_snn_utils.run_table import run_row, with_differences, write_csv
 from ann_snn_utils.runs import record_request, record_stage, run_folder, sweep_folder
 from ann_snn_utils.sweep_file import chosen_runs
@@ -61,6 +62,12 @@ def test_a_row_tells_the_state_of_its_run(runs: Path, mark: dict | None, state: 
     assert run_row("a", ["01_train_ann"])["error"] == ("02_quantize: E" if state == "failed" else None)
     assert run_row("a", ["01_train_ann", "02_quantize"])["state"] == (state if mark else "unfinished")
     assert run_row("b")["state"] == "unfinished" and not (runs / "b").exists()
+
+
+def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
+    make_run("a")
+    (runs / "a" / MARK).write_text(json.dumps({"stage": "02_quantize", "said": "", "state": "running"}))
+    assert runs_table(["a"]).endswith("no results yet; done: 01_train_ann; interrupted in 02_quantize")
 
 
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
