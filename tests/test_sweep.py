@@ -184,17 +184,20 @@ def test_a_cluster_that_loses_a_worker_finishes_the_sweep_and_nothing_counts_twi
     ):
 
         def kill_one() -> None:
-            wait_for(lambda: len(kernels_of(runs)) == 2)
-            victims.extend(kernels_of(runs))
-            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-            wait_for(lambda: not all(map(alive, victims)))
-            gate.touch()
+            try:
+                wait_for(lambda: len(kernels_of(runs)) == 2)
+                victims.extend(kernels_of(runs))
+                os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+                wait_for(lambda: not all(map(alive, victims)))
+            finally:
+                gate.touch()
 
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
         arguments = ["--set", f"wait={gate}", "--set", "seed=0..3", "--name", "x"]
         assert main(["sweep", *arguments, "--dask", cluster.scheduler_address], folder) == 0, capsys.readouterr()
         killer.join()
+    assert len(victims) == 2
     rows = table(runs, "x")
     assert len(rows) == 4 and {row["state"] for row in rows.values()} == {"done"}
     assert {row["read"] for row in rows.values()} == {f"ann {seed}, k 0" for seed in range(4)}
