@@ -89,13 +89,18 @@ def rows(results: Iterable[dict]) -> list[dict]:
 
 
 def groups(table: list[dict], by: Iterable[str]) -> dict[str, list[dict]]:
-    """Give the rows that agree in all of `by`, under a name made of those that differ, such as k=0."""
+    """Give the rows that agree in all of `by`, under a name made of those that differ, such as k=0.
+
+    Where none differs the name is "all runs", or that of the only run.
+    """
     by = list(by)
     told = [name for name in by if len({repr(row.get(name)) for row in table}) > 1]
     found: dict[tuple, list[dict]] = {}
     for row in table:
         found.setdefault(tuple(row.get(name) for name in by), []).append(row)
-    return {" ".join(f"{name}={rows[0].get(name)}" for name in told) or "all": rows for rows in found.values()}
+    if not told:
+        return {table[0].get("run", "all runs") if len(table) == 1 else "all runs": table} if table else {}
+    return {" ".join(f"{name}={rows[0].get(name)}" for name in told): rows for rows in found.values()}
 
 
 def mean_curve(curves: list[list[float]]) -> list[float]:
