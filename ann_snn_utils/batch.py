@@ -6,26 +6,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from .execute import NotebookFailed, execute
 from .export import export_html
-from .locks import working_in
-from .notebooks import (
-    FOLDER,
-    check_parameters,
-    declared,
-    defaults_of,
-    ordered_notebooks,
-    parameters_of,
-    select_notebooks,
-)
-from .provenance import code_digest
+from .kernels import close_kernels, warm_kernel
+from .notebooks import FOLDER, check_parameters, ordered_notebooks, parameters_of, select_notebooks
 from .report import results_table
-from .runs import default_run_name, is_current, record_request, run_folder
+from .runs import default_run_name, run_folder
+from .stage_run import make_stage, request_of
 
 __all__ = ["NotebookFailed", "check_parameters", "execute", "export_html", "ordered_notebooks", "parameters_of",
            "results_table", "study"]  # fmt: skip
@@ -73,8 +67,8 @@ def study(
     notebook is given those parameters that it takes, and the run. A stage that this run has already, made
     with the same parameters, inputs and code, is kept unless `force`. Executed notebooks lie in <run>/notebooks
     and their pages in <run>/html. progress: show stages and what they print on standard error.
-    Raises ValueError, before anything runs, for an unknown parameter or a wrong value; BlockingIOError where
-    another process works in the run; NotebookFailed.
+    Of two processes that make stages of one run, one waits for the other. Raises ValueError, before anything
+    runs, for an unknown parameter or a wrong value; NotebookFailed.
     """
     chosen = select_notebooks(notebooks, folder)
     given = check_parameters(dict(parameters), chosen)
@@ -84,41 +78,36 @@ def study(
     run = run or named or default_run_name(given, ordered_notebooks(folder))
     target = run_folder(run, create=True)
     stream = sys.stderr if progress else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    settings = {"ANN_SNN_STUDY": uuid.uuid4().hex}
     try:
-        with working_in(target):
-            _run_stages(chosen, given, target, stream, force)
+        _run_stages(chosen, given, target, stream, force, lambda: warm_kernel(settings))
     finally:
+        close_kernels(settings)
         if not progress:
             stream.close()
     return target
 
 
-def _run_stages(chosen: list[Path], given: dict[str, Any], target: Path, stream: TextIO, force: bool) -> None:
+def _run_stages(
+    chosen: list[Path], given: dict[str, Any], target: Path, stream: TextIO, force: bool,
+    kernel: Callable[[], AbstractContextManager[Any]],
+) -> None:  # fmt: skip
     width = max(len(notebook.stem) for notebook in chosen)
     finished: list[str] = []
     for number, notebook in enumerate(chosen, 1):
         shown = Progress(f"[{number}/{len(chosen)}] {notebook.stem:{width}}", stream)
-        own = declared(given, notebook)
-        settings = {name: value for name, value in (defaults_of([notebook]) | own).items() if name != "run"}
-        request = {"parameters": settings, "code": code_digest(notebook)}
         page = target / "html" / f"{notebook.stem}.html"
-        executed = target / "notebooks" / notebook.name
-        if not force and executed.is_file() and is_current(target, notebook.stem, request):
-            shown.line("kept: already made with these parameters")
-        else:
-            shown.line("started")
-            page.unlink(missing_ok=True)
-            try:
-                execute(notebook, target, own | declared({"run": target.name}, notebook), output=shown)
-            except NotebookFailed as error:
-                export_html(error.path, page)
-                raise
-            except KeyboardInterrupt as interrupt:
-                done = ", ".join(finished) or "none"
-                interrupt.add_note(f"stopped in {notebook.stem}; finished stages: {done}; the same command goes on")
-                raise
-            record_request(target, notebook.stem, request)
-            shown.line("done")
-        if not page.is_file():
-            export_html(executed, page)
+        try:
+            request = request_of(notebook, given)
+            how = make_stage(notebook, target, given, request, output=shown, kernel=kernel, force=force)
+        except NotebookFailed as error:
+            export_html(error.path, page)
+            raise
+        except KeyboardInterrupt as interrupt:
+            done = ", ".join(finished) or "none"
+            interrupt.add_note(f"stopped in {notebook.stem}; finished stages: {done}; the same command goes on")
+            raise
+        shown.line("kept: already made with these parameters" if how == "kept" else "done")
+        if how != "kept" or not page.is_file():
+            export_html(target / "notebooks" / notebook.name, page)
         finished.append(notebook.stem)

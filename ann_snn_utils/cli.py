@@ -1,4 +1,4 @@
-"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, report, train, simulate, latency, bundle."""
+"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, sweep, report, simulate, bundle and more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from . import bundle_command
 from .notebooks import FOLDER, Parameter, check_parameters, defaults_of, ordered_notebooks, parameters_of
+from .sweep_command import add_parser, add_report, sweep_report
 
 # Modules that import torch or papermill are imported by the command that needs them: --help answers at once.
 
@@ -61,6 +62,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print the results of runs", description="Print results of runs.")
     report.set_defaults(command=_report)
     report.add_argument("runs", nargs="*", metavar="RUN", help="a run's name (default: one line for each run)")
+    add_report(report)
 
     train = commands.add_parser(
         "train", help="train the networks of a run without notebooks", allow_abbrev=False,
@@ -72,6 +74,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     _add_parameters(train, _training(notebooks))
 
+    add_parser(commands)
     simulate = commands.add_parser(
         "simulate", help="run the integer network of a run over time", allow_abbrev=False,
         description="Run the integer network over the test images and print accuracy, spikes and SOPs per step.",
@@ -152,7 +155,9 @@ def _report(options: argparse.Namespace, folder: Path) -> int:
     from .report import results_table, runs_table
     from .runs import list_runs, run_folder, runs_root
 
-    if options.runs:
+    if options.sweep:
+        print(sweep_report(options.sweep))
+    elif options.runs:
         print("\n\n".join(results_table(run_folder(run)) for run in options.runs))
     else:
         runs = list_runs()

@@ -72,7 +72,8 @@ def _train(
     record_stage(
         folder, stage, parameters=parameters, inputs=[ANN_FILE] if file != ANN_FILE else [], artifacts=[file],
         seconds=round(time.monotonic() - started, 1), device=str(device),
-        metrics={"accuracy": correct / samples, "correct": correct, "samples": samples, "history": history},
+        metrics={"accuracy": correct / samples, "correct": correct, "samples": samples, "history": history,
+                 "data": {split.split: split.sha256 for split in splits}},
     )  # fmt: skip
     print(f"{correct:,} of {samples:,} test images correct: {100 * correct / samples:.2f} %")
     return folder / file

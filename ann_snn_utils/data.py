@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,14 @@ class Dataset:
     def in_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return tuple(self.images.shape[1:])
+
+    @property
+    def sha256(self) -> str:
+        """Digest, 64 hexadecimal digits, of the images, labels and classes."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
 
     def subset(self, samples: int | Sequence[int] | np.ndarray | torch.Tensor) -> Dataset:
         """The first `samples` images in a fixed, class-balanced order; or the images with these indices.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
-from .artifacts import ROOT, atomic
+from .artifacts import atomic
 from .export import without_widgets
+from .kernels import fresh_kernel
 from .notebooks import check_parameters
 
-# No history file, which parallel kernels would lock; and no warnings of the kernel's own on the terminal.
-_QUIET_KERNEL = ["--HistoryManager.hist_file=:memory:", "--log-level=ERROR"]
+# It would say on the terminal that a kernel died, beside the error that says so.
+logging.getLogger("papermill").addHandler(logging.NullHandler())
 
 
 class NotebookFailed(RuntimeError):
@@ -41,12 +42,14 @@ def execute(
     folder: str | os.PathLike[str],
     parameters: Mapping[str, Any],
     output: TextIO | None = None,
+    kernel: Callable[[], AbstractContextManager[Any]] = fresh_kernel,
 ) -> Path:
     """Run a notebook from the repository root and give the path of the executed one, folder/notebooks/<name>.
 
-    output: what the notebook prints is written there as it comes. PLOTLY_RENDERER is set so that figures are
-    stored as plotly's JSON, and ANN_SNN_BATCH=1 tells the notebook that nobody watches. Raises ValueError for
-    a parameter that the notebook does not take, NotebookFailed for an error in it: its output is kept too.
+    output: what the notebook prints is written there as it comes. kernel: gives a kernel's manager for the time
+    of the notebook. PLOTLY_RENDERER is set so that figures are stored as plotly's JSON, and ANN_SNN_BATCH=1
+    tells the notebook that nobody watches. Raises ValueError for a parameter that the notebook does not take,
+    NotebookFailed for an error in it: its output is kept too.
     """
     import nbformat
     import papermill
@@ -61,9 +64,9 @@ def execute(
         work = Path(scratch) / notebook.name
         for attempt in (1, 2):
             try:
-                with _kernel() as kernel:
+                with kernel() as manager:
                     papermill.execute_notebook(
-                        notebook, work, dict(parameters), kernel_name="python3", language="python", km=kernel,
+                        notebook, work, dict(parameters), kernel_name="python3", language="python", km=manager,
                         progress_bar=False, autosave_cell_every=0, start_timeout=120, store_widget_state=False,
                         stdout_file=output, stderr_file=output,
                     )  # fmt: skip
@@ -83,46 +86,6 @@ def execute(
     if failure:
         raise NotebookFailed(notebook.stem, *_failing_cell(executed, notebook), *failure, target)
     return target
-
-
-@contextlib.contextmanager
-def _kernel() -> Iterator[Any]:
-    # A kernel of this Python, whatever kernels are installed under the same name; its environment is its own,
-    # so that notebooks can run side by side.
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.utils import ensure_event_loop, run_sync
-
-    environment = os.environ | {
-        "PLOTLY_RENDERER": "plotly_mimetype", "ANN_SNN_BATCH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }  # fmt: skip
-    data = os.environ.get("ANN_SNN_DATA")
-    if data and os.path.exists(os.path.expanduser(data)):
-        environment["ANN_SNN_DATA"] = os.path.abspath(os.path.expanduser(data))
-    manager = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
-    )
-    # papermill leaves the client of a kernel that it did not start open: many runs would run out of files.
-    opened, connect = [], manager.client
-    manager.client = lambda **options: opened.append(connect(**options)) or opened[-1]
-    try:
-        run_sync(manager.start_kernel)(env=environment, cwd=str(ROOT), extra_arguments=_QUIET_KERNEL)
-        yield manager
-    except KeyboardInterrupt:
-        # What still waits for the kernel would complain, after the program's last word, that it died.
-        loop = ensure_event_loop()
-        if not loop.is_running():
-            waiting = asyncio.all_tasks(loop)
-            for task in waiting:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
-        raise
-    finally:
-        for client in opened:
-            client.stop_channels()
-        if manager.has_kernel:
-            run_sync(manager.shutdown_kernel)(now=True)
-        run_sync(manager.cleanup_resources)()
 
 
 def _tidied(executed: Any, notebook: Path) -> Any:

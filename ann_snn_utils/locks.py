@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+LOCK = ".lock"
 _MANIFEST_SECONDS = 60
 
 
@@ -18,7 +19,7 @@ def working_in(folder: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises BlockingIOError where another process holds it, OSError where the folder cannot be written.
     """
-    with _held(Path(folder) / ".lock", 0, "another process works in {}: wait for it, or name another run"):
+    with _held(Path(folder) / LOCK, 0, "another process works in {}: wait for it, or name another run"):
         yield
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import io
 import json
 import math
 import os
 import re
+import threading
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 FOLDER: Path = Path(__file__).resolve().parent.parent / "notebooks"
 
 _NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
+_PARSING = threading.Lock()
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -68,7 +71,7 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
     path = Path(notebook)
     source = parameters_source(path)
     try:
-        body = ast.parse(source).body
+        body = parsed(source).body
         comments = _comments(source)
     except (SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"{path.name}: the parameters cell is not Python: {error}") from None
@@ -85,6 +88,14 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
             ) from None
         found[name] = Parameter(name, default, comments.get(node.end_lineno, ""))
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def parsed(source: str) -> ast.Module:
+    """Give the syntax tree of Python source, shared: do not change it. Raises SyntaxError."""
+    # Python 3.11 can raise SystemError where two threads make trees at a time.
+    with _PARSING:
+        return ast.parse(source)
 
 
 def parameters_source(path: Path) -> str:

@@ -16,14 +16,16 @@ from typing import Any
 
 from . import _HOME
 from .artifacts import ROOT
+from .notebooks import parsed
 
 PACKAGE = ROOT / "ann_snn_utils"
 _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numba", "plotly", "papermill")
 # They show or record a result and cannot change it: editing them makes no finished stage outdated.
 _SHOWING = {
     "figures", "explore", "provenance", "notebooks", "manifest", "runs", "report", "equations", "export",
-    "execute", "batch", "commands", "bundle_command", "cli", "stage", "compare",
-    "locks",
+    "execute", "batch", "commands", "bundle_command", "cli", "stage", "compare", "locks", "kernels", "unfinished",
+    "stage_run", "run_table", "rehearsal", "workers", "sweep", "sweep_cells", "sweep_plan", "sweep_results",
+    "sweep_view", "sweep_command", "sweep_file",
 }  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def code_digest(
 
 def _imported(source: str, package: str, modules: set[str], homes: Mapping[str, str]) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

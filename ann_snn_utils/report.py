@@ -9,6 +9,7 @@ from typing import Any
 
 from .artifacts import load_json
 from .runs import MANIFEST, read_manifest, require, run_folder, stale_stages
+from .unfinished import mark_of
 
 
 def results_table(folder: str | os.PathLike[str]) -> str:
@@ -71,7 +72,9 @@ def runs_table(runs: Sequence[str]) -> str:
                 done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
             except ValueError:
                 done = f"unknown, its {MANIFEST} is damaged"
-            rows.append((run, f"no results yet; done: {done}"))
+            mark = mark_of(path.parent)
+            now = f"; {mark['state']} in {mark['stage']}" if mark else ""
+            rows.append((run, f"no results yet; done: {done}{now}"))
     return "\n".join(aligned(rows))
 
 

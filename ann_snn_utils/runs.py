@@ -18,6 +18,7 @@ from .notebooks import ordered_notebooks, parameters_of
 __all__ = [
     "ARTIFACTS", "MANIFEST", "check_run_name", "default_run_name", "is_current", "latest_run", "list_runs",
     "read_manifest", "record_request", "record_stage", "require", "run_folder", "runs_root", "stale_stages",
+    "sweep_folder",
 ]  # fmt: skip
 
 ARTIFACTS: dict[str, str] = {
@@ -26,7 +27,8 @@ ARTIFACTS: dict[str, str] = {
     "snn.safetensors": "03_convert",
     "results.json": "04_spike_analysis",
 }
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+SWEEPS = "sweeps"
+_RESERVED = {SWEEPS, "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 _IN_NAME = {"dataset": "digits", "network": "lenet", "k": 0, "ternary": True, "seed": 0}
 
 
@@ -48,7 +50,7 @@ def check_run_name(run: str) -> str:
     if len(run) > 120:
         raise ValueError(f"run={run!r} has {len(run)} characters: use at most 120")
     if run.split(".")[0].lower() in _RESERVED:
-        raise ValueError(f"run={run!r} is a reserved name on some systems: choose another one")
+        raise ValueError(f"run={run!r} is a reserved name: choose another one")
     return run
 
 
@@ -70,6 +72,11 @@ def run_folder(run: str, create: bool = False) -> Path:
         near = ", ".join(difflib.get_close_matches(run, runs, cutoff=0.3) or runs[:5]) or "none yet"
         raise FileNotFoundError(f"there is no run {run!r} in {runs_root()}: choose one that is there ({near})")
     return folder
+
+
+def sweep_folder(sweep: str) -> Path:
+    """Give the folder of a sweep's own files, sweeps/<sweep> among the runs; ValueError for an invalid name."""
+    return runs_root() / SWEEPS / check_run_name(sweep)
 
 
 def list_runs() -> list[str]:

@@ -24,11 +24,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Data flows one way: a module imports from those before it. A package in the list counts as one module.
 ORDER = """
     artifacts image_file image_folder torchvision_sets data seeds augment notation spec quantize models
-    train layer_checks thresholds snn convert rescale certificate hardware pretrained neuron_numba neuron
-    synapse disturb record layout lanes events event_driven dense simulate golden memory_files activity
-    energy equivalence logs metrics npz interop provenance notebooks locks manifest runs compare cost
-    cost_table bundle stage gallery forms trial figures explore latency report equations export execute
-    batch commands bundle_command cli __main__ readers
+    train layer_checks thresholds snn convert rescale certificate hardware pretrained neuron synapse disturb
+    record layout lanes events event_driven dense simulate golden memory_files activity energy equivalence
+    logs metrics npz interop notebooks provenance locks manifest runs unfinished run_table sweep_file
+    compare cost cost_table bundle stage gallery forms trial figures explore latency report equations export
+    kernels execute stage_run batch commands bundle_command rehearsal sweep_cells sweep_plan sweep_results
+    sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -10,7 +15,9 @@ import torch
 from bundles import check_in_python
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
+from ann_snn_utils.artifacts import ROOT
 from ann_snn_utils.batch import NotebookFailed, execute, study
+from ann_snn_utils.cli import main
 from ann_snn_utils.export import PLOTLY_MIME, WIDGET_MIME
 from ann_snn_utils.metrics import correct
 from ann_snn_utils.notebooks import FOLDER
@@ -95,3 +102,33 @@ def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monk
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotebookFailed, match="notebook 01_train_ann makes it"):
         execute(FOLDER / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
+
+
+def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_page(run, tmp_path, monkeypatch):
+    # One run with warm kernels against one with fresh ones: same parameters, same seed, same machine.
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
+    given = [f"{name}={value}" for name, value in TINY.items()]
+    options = [option for setting in given for option in ("--set", setting)]
+    threads = str(torch.get_num_threads())
+    assert main(["sweep", *options, "--name", "tiny", "--jobs", "1", "--threads", threads]) == 0
+    with (tmp_path / "sweeps" / "tiny" / "results.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    same, again = (read_manifest(folder)["stages"] for folder in (run, tmp_path / row["run"]))
+    for stage in ("01_train_ann", "02_quantize", "03_convert"):
+        assert same[stage]["artifacts"] == again[stage]["artifacts"], stage
+    first, second = (json.loads((path / "results.json").read_text()) for path in (run, tmp_path / row["run"]))
+    assert first | {"run": ""} == second | {"run": ""}
+    assert float(row["accuracy.qann"]) == first["accuracy"]["qann"] and row["mixed"] == ""
+    page = (tmp_path / "sweeps" / "tiny" / "html" / "06_compare_runs.html").read_text(encoding="utf-8")
+    assert row["run"] in page and "all runs were made with the same code" in page
+
+
+def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):
+    shutil.copytree(run, tmp_path / "runs" / "copy")
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "02_quantize.ipynb"), "out.ipynb"]
+    command += ["-k", "python3", "-p", "run", "copy", "-p", "k", "1", "-p", "qann_epochs", "2"]
+    environment = os.environ | {"ANN_SNN_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert load_ann(tmp_path / "runs" / "copy" / "qann.safetensors").spec.k == 1
+    assert "k = 1" in (tmp_path / "out.ipynb").read_text()

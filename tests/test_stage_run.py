@@ -1,0 +1,185 @@
+"""A stage is made once: kept, shared between runs, or made again where anything that it came from changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from toy_notebooks import write_notebook
+
+from ann_snn_utils import stage_run
+from ann_snn_utils.execute import NotebookFailed, execute
+from ann_snn_utils.kernels import close_kernels, fresh_kernel, warm_kernel
+from ann_snn_utils.runs import is_current, read_manifest
+from ann_snn_utils.stage_run import inputs_of, make_stage, records_stage, request_of, share
+from ann_snn_utils.unfinished import LOCK, MARK, mark_of
+
+FIRST = """
+from ann_snn_utils.artifacts import save_json
+from ann_snn_utils.runs import record_stage, run_folder
+folder = run_folder(run, create=True)
+assert not fails, "as asked"
+(folder / "ann.safetensors").write_text(f"{seed}")
+save_json(folder / "results.json", {"run": run, "seed": seed})
+artifacts = ["ann.safetensors", "results.json"]
+record_stage(folder, "01_train_ann", parameters={"seed": seed}, artifacts=artifacts)
+"""
+SECOND = """
+from ann_snn_utils.runs import record_stage, require, run_folder
+folder = run_folder(run)
+(folder / "qann.safetensors").write_text(require(folder, "ann.safetensors").read_text() + str(k))
+record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"])
+"""
+
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> list[Path]:
+    return [
+        write_notebook(tmp_path / "01_train_ann.ipynb", 'run = ""\nseed = 0\nfails = False', FIRST),
+        write_notebook(tmp_path / "02_quantize.ipynb", 'run = ""\nk = 0', SECOND),
+    ]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """One kernel for all tests of this module, whose runs lie where `runs` says."""
+    settings = {"ANN_SNN_RUNS": str(tmp_path_factory.mktemp("runs"))}
+
+    def make(notebook: Path, folder: Path, parameters: dict | None = None, **more) -> str:
+        asked = request_of(notebook, parameters or {})
+        return make_stage(notebook, folder, parameters or {}, asked, kernel=lambda: warm_kernel(settings), **more)
+
+    make.runs = Path(settings["ANN_SNN_RUNS"])
+    yield make
+    close_kernels(settings)
+
+
+@pytest.fixture
+def runs(make: Make, request: pytest.FixtureRequest) -> list[Path]:
+    """The folders of three runs of this test's own."""
+    return [make.runs / f"x{request.function.__name__[-40:]}-{number}" for number in range(3)]
+
+
+def test_what_a_notebook_reads_and_whether_it_records_are_found_in_its_code(notebooks: list[Path]) -> None:
+    assert [inputs_of(path) for path in notebooks] == [(), ("ann.safetensors",)]
+    shows = write_notebook(notebooks[0].parent / "06_compare_runs.ipynb", 'run = ""', "%time\nprint(run)")
+    assert [records_stage(path) for path in (*notebooks, shows)] == [True, True, False]
+
+
+def test_a_stage_is_shared_only_with_a_run_that_has_its_inputs(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    first, second = notebooks
+    one, two, other = runs
+    assert [make(notebook, one) for notebook in notebooks] == ["made", "made"]
+    assert [make(notebook, two, donor=one) for notebook in notebooks] == ["shared", "shared"]
+    assert make(first, other, parameters={"seed": 1}, donor=one) == "made"
+    assert make(second, other, donor=one) == "made"
+    assert [(path / "qann.safetensors").read_text() for path in (one, two, other)] == ["00", "00", "10"]
+    assert read_manifest(two)["stages"]["02_quantize"]["shared_from"] == one.name
+    assert (two / "notebooks" / second.name).is_file()
+
+
+def test_a_shared_result_carries_the_name_of_its_run_and_runs_stay_whole_by_themselves(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one, two, _ = runs
+    make(notebooks[0], one)
+    make(notebooks[0], two, donor=one)
+    assert [json.loads((path / "results.json").read_text())["run"] for path in (one, two)] == [one.name, two.name]
+    make(notebooks[0], one, parameters={"seed": 7})
+    assert (two / "ann.safetensors").read_text() == "0"
+    assert is_current(two, "01_train_ann", request_of(notebooks[0], {}))
+
+
+def test_a_damaged_stage_is_not_shared(notebooks: list[Path], runs: list[Path], make: Make) -> None:
+    one, two, _ = runs
+    make(notebooks[0], one)
+    (one / "ann.safetensors").write_text("damaged")
+    assert not share(two, one, notebooks[0], request_of(notebooks[0], {}))
+    assert not (two / "ann.safetensors").exists()
+
+
+def test_code_that_changed_since_it_was_asked_for_is_not_run(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    asked = request_of(notebooks[0], {})
+    write_notebook(notebooks[0], 'run = ""\nseed = 0\nfails = False', FIRST + "# changed")
+    with pytest.raises(RuntimeError, match="the code of 01_train_ann has changed"):
+        make_stage(notebooks[0], runs[0], {}, asked)
+    assert not (runs[0] / "manifest.json").exists()
+
+
+def test_a_failed_stage_leaves_a_mark_that_the_next_success_takes_away(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one = runs[0]
+    with pytest.raises(NotebookFailed):
+        make(notebooks[0], one, parameters={"fails": True})
+    mark = mark_of(one)
+    assert (mark["stage"], mark["state"], mark["cell"]) == ("01_train_ann", "failed", 2)
+    assert mark["error"] == "AssertionError: as asked" and Path(mark["path"]).is_file()
+    assert make(notebooks[0], one) == "made" and mark_of(one) is None
+
+
+def test_a_mark_whose_maker_is_gone_is_an_interruption_and_one_that_is_held_is_running(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    assert mark_of(tmp_path) is None
+    (tmp_path / MARK).write_text('{"stage": "01_train_ann", "state": "running", "said": ""}')
+    with FileLock(tmp_path / LOCK):
+        assert mark_of(tmp_path)["state"] == "running"
+    assert mark_of(tmp_path)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("change, kept", [({}, True), ({"code": "other"}, False), ({"inputs": {"a": "0"}}, False)])
+def test_a_training_goes_on_only_from_where_the_very_same_one_was_stopped(
+    notebooks: list[Path], runs: list[Path], make: Make, change: dict, kept: bool
+) -> None:
+    one = runs[0]
+    one.mkdir(parents=True, exist_ok=True)
+    asked = {**request_of(notebooks[0], {}), "inputs": {}}
+    (one / MARK).write_text(json.dumps({"stage": "01_train_ann", "state": "running", "request": asked | change}))
+    (one / "ann.checkpoint.safetensors").write_text("half")
+    stage_run._drop_old_checkpoint(one, "01_train_ann", asked)
+    assert (one / "ann.checkpoint.safetensors").exists() == kept
+
+
+def test_a_run_is_made_by_one_at_a_time_and_the_second_finds_it_made(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one, found = runs[0], []
+    threads = [threading.Thread(target=lambda: found.append(make(notebooks[0], one))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["kept", "made"]
+
+
+def test_a_warm_kernel_is_the_same_process_and_remembers_nothing(tmp_path: Path) -> None:
+    code = "import os, torch\nprint(os.getpid(), 'x' in dir(), os.getcwd())\nx = 1\nos.chdir('/')"
+    notebook = write_notebook(tmp_path / "00_x.ipynb", 'run = ""', code)
+    settings = {"ANN_SNN_TEST": "warm"}
+
+    def said() -> list[str]:
+        path = execute(notebook, tmp_path, {}, kernel=lambda: warm_kernel(settings))
+        return json.loads(path.read_text())["cells"][-1]["outputs"][0]["text"][0].split()
+
+    first, second = said(), said()
+    assert first == second and first[1] == "False"
+    other = json.loads(execute(notebook, tmp_path, {}, kernel=fresh_kernel).read_text())
+    fresh = other["cells"][-1]["outputs"][0]["text"][0].split()
+    assert fresh[0] != first[0] and fresh[1:] == first[1:]
+    close_kernels(settings)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(first[0]), 0)
+    with pytest.raises(KeyboardInterrupt):
+        said()

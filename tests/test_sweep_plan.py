@@ -1,0 +1,155 @@
+"""What a sweep asks for is checked before anything starts, and its plan makes each different stage once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from toy_study import write_study
+
+from ann_snn_utils.cli import main
+from ann_snn_utils.notebooks import FOLDER
+from ann_snn_utils.rehearsal import rehearse
+from ann_snn_utils.sweep_cells import build_sweep, parse_settings, read_sweep
+from ann_snn_utils.sweep_plan import Plan, plan_sweep
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_study(tmp_path / "notebooks")
+
+
+def cells(content: dict, folder: Path) -> list[dict]:
+    return list(build_sweep(content, folder).runs.values())
+
+
+def planned(folder: Path, **grid: list) -> Plan:
+    return plan_sweep(build_sweep({"set": grid}, folder))
+
+
+def test_a_grid_holds_every_combination_and_zipped_lists_go_side_by_side(folder: Path) -> None:
+    content = {"set": {"k": [0, 1], "seed": "0..1"}, "zip": {"time_steps": [4, 8], "wait": ["a", "b"]}}
+    found = cells(content, folder)
+    assert len(found) == 8 and {(cell["time_steps"], cell["wait"]) for cell in found} == {(4, "a"), (8, "b")}
+    assert {(cell["k"], cell["seed"]) for cell in found} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "setting, values",
+    [("k=0,1, 2", ["0", "1", "2"]), ("seed=0..2,7", ["0..2", "7"]), ("wait=../a", ["../a"]), ("wait=", [""])],
+)
+def test_a_setting_names_values_and_ranges(folder: Path, setting: str, values: list[str]) -> None:
+    assert list(parse_settings([setting], "--set").values()) == [values]
+    name = setting.partition("=")[0]
+    numbers = {"k": [0, 1, 2], "seed": [0, 1, 2, 7]}
+    found = [cell[name] for cell in cells({"set": parse_settings([setting], "--set")}, folder)]
+    assert found == numbers.get(name, values)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "needs a YAML file, or --set"),
+        (["--set", "k"], "--set 'k': give name=value"),
+        (["--set", "k=0", "--set", "k=1"], "k is given twice"),
+        (["--set", "kk=0"], "'kk': did you mean k"),
+        (["--set", "k=0,x"], "k='x': 02_quantize takes an integer"),
+        (["--set", "k=0,"], "k='': 02_quantize takes an integer"),
+        (["--set", "k=3..1"], "k=3..1: write a range from the smaller"),
+        (["--set", "k=0,0"], "k takes the value 0 twice"),
+        (["--set", "k=0", "--zip", "k=0"], "k is in `set` and in `zip`"),
+        (["--zip", "k=0,1", "--zip", "seed=1"], "one length, and k has 2, seed has 1"),
+        (["--zip", "k=0,0", "--zip", "seed=1,1"], "two runs of the sweep are the same"),
+        (["--set", "run=a"], "named after its parameters"),
+        (["--set", "seed=0..999", "--set", "k=0..19"], "20,000 runs are more than"),
+        (["--set", "k=0", "--jobs", "0"], "jobs=0: give at least 1"),
+        (["--set", "k=0", "--name", "a/b"], "holds '/'"),
+        (["--set", "k=0", "--notebooks", "02"], "02_quantize reads ann.safetensors, which 01_train_ann makes"),
+        (["--set", "seed=0", "--notebooks", "01,05"], "05_explore makes no stage of a run"),
+        (["--set", "time_steps=0"], "time_steps=0: give at least 1"),
+        (["nothing.yaml"], "there is no file nothing.yaml"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_before_anything_starts(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["sweep", *arguments], folder) == 2
+    error = capsys.readouterr().err
+    assert re.match(f"ann-snn: .*{re.escape(message)}", error) and error.count("\n") == 1
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "holds no sweep"),
+        ("k: [0, 1]", "unknown key 'k'.*go below `set:`"),
+        ("sets:\n  k: 1", "unknown key 'sets': did you mean set?"),
+        ("set: {k: [0}", "is not YAML"),
+        ("set:\n  k: 0\n  k: 1", "'k' is given twice, again in line 3"),
+        ("set: [k]", "set=.*give parameters"),
+        ("notebooks: 4\nset: {k: 0}", "notebooks=4.*put it in quotes"),
+        ("set: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("set: {1: 2}", "1 is no name of a parameter"),
+        ("set: {k: []}", "k has no value"),
+        ("set: {k: [[0]]}", r"k=\[0\]: 02_quantize takes an integer"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_says_where(folder: Path, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        build_sweep(read_sweep(path), folder)
+
+
+def test_a_file_and_options_are_one_sweep(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "levels.yaml"
+    path.write_text("notebooks: 01-02\nset:\n  k: [0, 1]\nzip:\n  seed: 0..1\n  wait: [x, y]\n")
+    assert main(["sweep", str(path), "--set", "bad=5", "--dry-run"], folder) == 0
+    assert "sweep levels: 4 runs; 6 stages to make, 2 to share" in capsys.readouterr().out
+    assert main(["sweep", str(path), "--set", "k=5"], folder) == 2
+    assert "k is given in" in capsys.readouterr().err
+
+
+def test_a_stage_is_keyed_by_what_it_reads_and_nothing_else(folder: Path) -> None:
+    plan = planned(folder, k=[0, 1], seed=[0, 1], time_steps=[4, 8])
+    keys = [{steps[number].key for steps in plan.steps.values()} for number in range(3)]
+    assert [len(found) for found in keys] == [2, 4, 8]
+    assert [sum(steps[n].state == "make" for steps in plan.steps.values()) for n in range(3)] == [2, 4, 8]
+
+
+def test_a_wave_needs_only_what_earlier_waves_make_and_nothing_waits_for_more_than_it_shares(folder: Path) -> None:
+    waves = {run: [step.wave for step in steps] for run, steps in planned(folder, k=[0, 1], seed=[0]).steps.items()}
+    assert list(waves.values()) == [[0, 1, 1], [1, 1, 1]]
+    assert {tuple(s.wave for s in steps) for steps in planned(folder, seed=[0, 1, 2]).steps.values()} == {(0, 0, 0)}
+    waves = [[step.wave for step in steps] for steps in planned(folder, time_steps=[4, 8]).steps.values()]
+    assert waves == [[0, 0, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"dataset": "mnst"}, "unknown data set 'mnst'"),
+        ({"network": "5Q"}, "unknown token '5Q'"),
+        ({"size": 4}, "kernel 5×5 is larger than the 4×4 map"),
+        ({"k": 9}, "k=9: give a whole number"),
+        ({"clip": -1}, "clip=-1: give at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"samples": 361}, "digits has 360 test images"),
+        ({"fault": "x", "fault_rate": 0.1}, "fault='x'"),
+        ({"threshold_scale": 0.0}, "factor above 0"),
+    ],
+)
+def test_what_no_run_can_be_made_from_is_found_before_any_starts(settings: dict, message: str) -> None:
+    notebooks = [FOLDER / f"{name}.ipynb" for name in ("01_train_ann", "02_quantize", "03_convert")]
+    notebooks.append(FOLDER / "04_spike_analysis.ipynb")
+    rehearse({"good": {}}, notebooks)
+    with pytest.raises(ValueError, match=f"run bad cannot be made: .*{message}"):
+        rehearse({"good": {}, "bad": settings}, notebooks)
