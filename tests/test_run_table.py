@@ -27,7 +27,7 @@ def make_run(name: str, code: str = "c0", data: str = "d0", accuracy: float = 0.
     folder = run_folder(name, create=True)
     save_json(folder / "results.json", {
         "run": name, "samples": 10, "accuracy": {"ann": accuracy, "qann": accuracy, "snn": {"silence": accuracy}},
-        "noise": {"0.5": [0.1, 0.2]},
+        "noise": {"0.5": [0.1, 0.2]}, "mismatches": 0, "spikes_per_sample": 3.0, "sops_per_sample": 4.0,
     })  # fmt: skip
     parameters = {"dataset": "digits", "network": "8C3-10", "k": 0, "seed": 0, **parameters}
     history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
