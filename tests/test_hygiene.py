@@ -27,8 +27,9 @@ ORDER = """
     train layer_checks thresholds snn convert rescale certificate hardware pretrained neuron_numba neuron
     synapse disturb record layout lanes events event_driven dense simulate golden memory_files activity
     energy equivalence logs metrics npz interop provenance notebooks locks manifest runs compare cost
-    cost_table bundle stage gallery forms trial figures explore latency report equations export execute
-    batch commands bundle_command cli __main__ readers
+    cost_table bundle stage gallery forms trial timing baseline peers workload contenders
+    peak_memory limits training_speed benchmark figures explore latency report equations export execute
+    batch commands bench_command bundle_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
