@@ -21,14 +21,15 @@ def simulate_numpy(snn: SNN, images: np.ndarray, time_steps: int) -> np.ndarray:
     encoder, *hidden = snn.layers
     pixels = _convolve(images.transpose(0, 2, 3, 1).astype(np.float64), _columns(encoder), encoder.spec)
     climbing = np.ones(pixels.shape, dtype=bool)
-    weights = [_columns(layer) for layer in hidden]
+    # A spike of the encoder carries 2^k counts.
+    weights = [_columns(layer) * (1 if index else snn.amplitude) for index, layer in enumerate(hidden)]
     states = [_State(layer, len(images)) for layer in hidden]
-    classifier = snn.classifier.double().permute(1, 2, 3, 0).flatten(0, 2).numpy()
+    classifier = snn.classifier.double().permute(2, 3, 1, 0).flatten(0, 2).numpy()
     score, scores = np.zeros((len(images), snn.spec.classes)), []
     for step in range(time_steps):
         if step < snn.levels:
             climbing &= pixels >= encoder.thresholds[:, step].numpy()
-            spikes = climbing.astype(np.float64) * snn.amplitude
+            spikes = climbing.astype(np.float64)
         else:
             spikes = np.zeros(pixels.shape)
         for layer, weight, state in zip(hidden, weights, states, strict=True):

@@ -27,12 +27,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _bench(options: argparse.Namespace, folder: Path) -> int:
-    from .artifacts import ROOT, save_json
-    from .benchmark import FULL, QUICK, run_benchmark
+    from .artifacts import save_json
+    from .benchmark import FOLDER, FULL, QUICK, run_benchmark
     from .contenders import LABELS
 
     now = datetime.datetime.now(datetime.UTC)
-    target = options.output or ROOT / "data" / "benchmark" / f"{now:%Y-%m-%d-%H%M}.json"
+    target = options.output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
     names = _listed(options.contenders) if options.contenders is not None else tuple(LABELS)

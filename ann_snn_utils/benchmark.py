@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .artifacts import ROOT, load_json
 from .contenders import ANNS, LABELS, SLOW, TIMELESS, available, enter, exactness
+from .energy import macs
 from .limits import hardware_limits, work_of
 from .peak_memory import peak_memory
 from .provenance import git_state, machine, versions
@@ -16,6 +18,7 @@ from .timing import interleaved, ratios, spread
 from .training_speed import training_times
 from .workload import Workload, load_workload
 
+FOLDER = ROOT / "data" / "benchmark"
 PARTS = ("lenet", "vgg", "sweeps", "whole", "training")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -116,6 +119,12 @@ def compare(
     seconds = interleaved({key: contender.run for key, contender in entered.items()}, repeats)
     ann = min((key for key in entered if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
     ours = "events" if "events" in names else "dense"
+    run = simulate(work.snn, work.images, _middle(steps))
+    activity = {
+        "time_steps": run.time_steps,
+        "spikes_per_neuron": float(run.abs_spike.sum()) / batch / sum(run.neurons[1:]),
+        "synaptic_operations_per_mac": work_of(run)["synaptic_operations"] / sum(macs(work.snn.spec)[1:-1]),
+    }  # fmt: skip
     exact = {name: exactness(name, work, max(steps)) for name in names}
     # By the backend that is not the fastest: two that agree are not wrong in the same way.
     reference = simulate(work.snn, work.images, max(*steps, work.snn.levels), backend="dense").predictions
@@ -126,7 +135,7 @@ def compare(
         there = settled if timeless else reference[t - 1]
         rows.append({
             "workload": workload, "network": work.qann.spec.network, "origin": work.origin, "contender": name,
-            "label": contender.label, "time_steps": None if timeless else t, "batch": batch,
+            "activity": activity, "label": contender.label, "time_steps": None if timeless else t, "batch": batch,
             "seconds": spread(seconds[key]),
             "samples_per_second": spread([batch / s for s in seconds[key]]),
             "to_ann": ratios(seconds[key], seconds[ann]),
@@ -144,8 +153,8 @@ def _middle(steps: Sequence[int]) -> int:
 
 
 def _shown(names: Sequence[str], steps: Sequence[int]) -> list[tuple[str, int]]:
-    """Give the pairs of contender and steps that are timed: other simulators, which are slow, at T = 4 only."""
-    once = (*TIMELESS, *SLOW)
+    """Give the pairs of contender and steps that are timed: the slow ones at T = 4 only."""
+    once = (*TIMELESS, *SLOW, *(["dense"] if "events" in names else []))
     return [(name, t) for t in steps for name in names if name not in once or t == _middle(steps)]
 
 
@@ -169,7 +178,7 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
         f"{name}_per_second": spread([count * record.samples / s for s in seconds])
         for name, count in operations.items()
     }
-    dense = sum(layer.weight[0].numel() * layer.neurons for layer in work.snn.layers[1:])
+    dense = sum(macs(work.snn.spec)[1:-1])
     additions, peak = rates["synaptic_operations_per_second"]["median"], limits["int16_additions"]
     return {
         **operations,
@@ -210,6 +219,14 @@ def whole(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
         "seconds": spread(interleaved(job, repeats)["run"]),
         "memory": peak_memory(backend, settings.lenet[0], samples, time_steps),
     }
+
+
+def newest_result(folder: Path = FOLDER) -> dict:
+    """Give the newest result that `ann-snn bench` wrote there. FileNotFoundError where there is none."""
+    found = sorted(Path(folder).glob("*.json"))
+    if not found:
+        raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
+    return load_json(found[-1])
 
 
 def load() -> list[float] | None:

@@ -17,6 +17,9 @@ from .snn import SNN
 WORKLOADS = ("lenet", "vgg", "small", "small-vgg")
 # Batches of images from which a network without training takes its batch norms' statistics.
 _CALIBRATION = 12
+# With this shift of every batch norm, the random VGG does as many synaptic operations per multiply–accumulate as
+# the trained LeNet does on MNIST, 0.46 at T = 4.
+_SHIFT = -0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +85,13 @@ def textures(samples: int, side: int, seed: int = 0) -> Tensor:
 def calibrated(ann: ANN, images: Tensor) -> ANN:
     """Give `ann` with the batch norms' statistics of these images, in evaluation mode.
 
-    Every layer's inputs are then standardised as in a trained network, so that about as many neurons fire;
-    nothing is learned.
+    Every layer's inputs are then standardised and shifted, so that about as many neurons fire as in a trained
+    network; nothing is learned.
     """
     for layer in ann.layers:
         layer.norm.momentum = None  # the plain average over all batches
         layer.norm.reset_running_stats()
+        layer.norm.bias.fill_(_SHIFT)
     ann.train()
     for batch in images.repeat(-(-_CALIBRATION * 32 // len(images)), 1, 1, 1).split(32)[:_CALIBRATION]:
         ann(batch)
