@@ -78,11 +78,12 @@ def run_benchmark(
         raise ValueError(f"contenders={', '.join(contenders)}: ratios need 'events' or 'dense', and an ANN")
     for line in result["skipped"]:
         say(line)
+    slow = (*SLOW, *(["dense"] if "events" in names else []))
     say("limits of the machine")
     result["limits"] = hardware_limits(repeats, settings.quick)
     for part, workload, kept in (
         ("lenet", settings.lenet, names),
-        ("vgg", settings.vgg, [name for name in names if name not in SLOW]),
+        ("vgg", settings.vgg, [name for name in names if name not in slow]),
     ):
         if part in parts:
             say(f"{part}: {', '.join(kept)}")

@@ -41,6 +41,7 @@ def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median 
             hovertemplate="%{y}<br>%{x:,.0f} images/s<extra></extra>",
         )
     figure.update_xaxes(type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d")
+    figure.update_layout(barmode="overlay")
     figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
     return figure
 
