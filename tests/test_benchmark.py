@@ -173,8 +173,9 @@ def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_notebook_measures_by_itself(tmp_path):
-    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": True, "repeats": 1})
+@pytest.mark.parametrize("measure, count", [(True, 3), (False, 4)])
+def test_the_notebook_shows_the_kept_result_or_measures_one(tmp_path, measure, count):
+    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": measure, "repeats": 1})
     cells = nbformat.read(path, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == 3
+    assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == count
