@@ -16,7 +16,7 @@ NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study lab test lint clean-notebooks
+.PHONY: help setup study lab bench test lint clean-notebooks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ study: $(STAMP) ## run the notebooks in order and print the results
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(ARGS) \
 	$(firstword $(wildcard notebooks/05_explore.ipynb) $(wildcard notebooks/00_overview.ipynb) notebooks)
+
+bench: $(STAMP) ## time the simulator against an ANN and, where installed, other simulators
+	@$(BIN)/python -m ann_snn_utils bench $(ARGS)
 
 test: $(STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, sweep, report, simulate, bundle and more."""
+"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, sweep, report, bench, bundle and more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import bundle_command
+from . import bench_command, bundle_command
 from .notebooks import FOLDER, Parameter, check_parameters, defaults_of, ordered_notebooks, parameters_of
 from .sweep_command import add_parser, add_report, sweep_report
 
@@ -100,6 +100,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     latency.add_argument("--time-steps", type=int, default=8, metavar="T", help="default: %(default)s")
     latency.add_argument("--repeats", type=int, default=20, metavar="N", help="moves (default: %(default)s)")
     bundle_command.add_parser(commands)
+    bench_command.add_parser(commands)
     return parser
 
 

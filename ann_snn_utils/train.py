@@ -126,15 +126,10 @@ def train(
         order = torch.randperm(len(dataset), generator=generator).to(target).split(batch_size)
         for rows in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
             batch = augment(images[rows], augmentation, generator)
-            with precision(target):
-                logits = ann(batch.to(memory_format=torch.channels_last))
-                loss = F.cross_entropy(logits.float(), labels[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            loss, logits = training_step(ann, optimizer, batch, labels[rows])
             schedule.step()
-            loss_sum += loss.detach() * len(rows)
-            correct += (logits.detach().argmax(1) == labels[rows]).sum()
+            loss_sum += loss * len(rows)
+            correct += (logits.argmax(1) == labels[rows]).sum()
         row = {
             "epoch": epoch,
             "loss": float(loss_sum) / len(dataset),
@@ -152,6 +147,19 @@ def train(
             tqdm.write(" ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in row.items()))
     ann.eval()
     return history
+
+
+def training_step(
+    ann: ANN, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Move the weights by one batch of uint8 images and give its loss and its logits [N, classes]."""
+    with precision(batch.device):
+        logits = ann(batch.to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()
 
 
 def _save(path, settings, ann, optimizer, schedule, generator, history) -> None:

@@ -27,9 +27,10 @@ ORDER = """
     train layer_checks thresholds snn convert rescale certificate hardware pretrained neuron synapse disturb
     record layout lanes events event_driven dense simulate golden memory_files activity energy equivalence
     logs metrics npz interop notebooks provenance locks manifest runs unfinished run_table sweep_file
-    compare cost cost_table bundle stage gallery forms trial figures explore latency report equations export
-    kernels execute stage_run batch commands bundle_command rehearsal sweep_cells sweep_plan sweep_results
-    sweep_view workers sweep sweep_command cli __main__ readers
+    compare cost cost_table bundle stage gallery forms trial timing baseline peers workload contenders
+    peak_memory limits training_speed benchmark figures explore latency report equations export kernels
+    execute stage_run batch commands bench_command bundle_command rehearsal sweep_cells sweep_plan
+    sweep_results sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}

@@ -23,6 +23,7 @@ from .sample import (
     scores_drawing,
     spike_maps,
 )
+from .speed import cost_curves, limit_bars, speed_bars
 from .study import robustness, seed_spread
 from .template import PALETTE, TEMPLATE, Drawing, drawing_of, redraw
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
@@ -38,6 +39,7 @@ __all__ = [
     "bit_widths",
     "break_even",
     "class_scores",
+    "cost_curves",
     "cost_drawing",
     "cost_over_time",
     "cycles_bars",
@@ -45,6 +47,7 @@ __all__ = [
     "energy_bars",
     "layer_map",
     "layer_map_drawing",
+    "limit_bars",
     "maps_drawing",
     "memory_bars",
     "mismatch_bars",
@@ -63,6 +66,7 @@ __all__ = [
     "scores_drawing",
     "seed_spread",
     "settling_histogram",
+    "speed_bars",
     "spike_maps",
     "spikes_drawing",
     "spikes_over_time",

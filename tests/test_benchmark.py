@@ -1,0 +1,181 @@
+"""The benchmark compares like with like: same answers, every contender, one valid file of results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import networks, random_images
+
+from ann_snn_utils import codes, contenders, convert, figures, peers, simulate
+from ann_snn_utils.baseline import simulate_numpy
+from ann_snn_utils.bench_command import tables
+from ann_snn_utils.benchmark import QUICK, newest_result, run_benchmark
+from ann_snn_utils.cli import main
+from ann_snn_utils.execute import execute
+from ann_snn_utils.notebooks import FOLDER
+from ann_snn_utils.peak_memory import peak_memory
+from ann_snn_utils.timing import interleaved, ratios, spread
+from ann_snn_utils.workload import load_workload, textures
+
+OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
+TINY = replace(QUICK, lenet=("small", 6, (1, 4)), batches=(1, 6), whole=(12, 3))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def result() -> dict:
+    return run_benchmark(TINY, OWN, repeats=2, memory=False, say=lambda line: None)
+
+
+@settings(max_examples=15, deadline=None)
+@given(networks(), st.integers(0, 1000))
+def test_the_numpy_baseline_gives_the_scores_of_the_simulator_at_every_step(ann, seed):
+    snn, images = convert(ann), random_images(seed, ann.spec.in_shape)
+    assert np.array_equal(simulate_numpy(snn, images.numpy(), 7), simulate(snn, images, 7).logits.numpy())
+
+
+def test_rounds_let_every_job_run_once_before_any_runs_again():
+    ran = []
+    seconds = interleaved({name: lambda name=name: ran.append(name) for name in "abc"}, 3)
+    assert "".join(ran) == "abc" * 4
+    assert [len(seconds[name]) for name in "abc"] == [3, 3, 3]
+    with pytest.raises(ValueError, match="repeats=0"):
+        interleaved({}, 0)
+
+
+def test_a_ratio_is_that_of_each_round():
+    assert ratios([2.0, 40.0, 6.0], [1.0, 20.0, 3.0]) == {"median": 2.0, "low": 2.0, "high": 2.0, "n": 3}
+    assert spread([1, 2, 3, 4, 5]) == {"median": 3.0, "low": 2.0, "high": 4.0, "n": 5}
+
+
+def test_every_contender_that_was_asked_for_has_its_rows_and_all_agree(result):
+    small = [row for row in result["rows"] if row["workload"] == "small"]
+    assert {row["contender"] for row in small} == set(OWN)
+    assert [(row["contender"], row["time_steps"]) for row in small if row["contender"] in ("events", "dense")] == [
+        ("events", 1), ("events", 4), ("dense", 4)]  # fmt: skip
+    for row in result["rows"]:
+        own = not row["contender"].startswith("ann")
+        assert row["exact"] is (True if own else None) and row["same_class"] == (1.0 if own else None)
+        assert row["seconds"]["n"] == 2 and row["samples_per_second"]["median"] > 0
+    assert [row["to_ann"]["median"] for row in small if row["best_ann"]] == [1.0]
+
+
+def test_a_simulator_that_errs_is_called_inexact(monkeypatch):
+    work = load_workload("small", 6)
+    assert contenders.exactness("events", work, 3)["exact"] is True
+    monkeypatch.setattr(contenders, "simulate_numpy", lambda *a: simulate_numpy(*a) + 1)
+    assert contenders.exactness("events", work, 3)["exact"] is False
+
+
+def test_results_are_json_and_all_of_them_reach_the_table(result):
+    assert json.loads(json.dumps(result)) == result
+    text = "\n".join(tables(result))
+    for row in result["rows"]:
+        assert row["label"] in text
+    for word in ("silence:", "additions:", "int8 matrix product:", "12 images at T = 3", "training", "n = 2"):
+        assert word in text
+
+
+def test_figures_show_the_medians(result):
+    bars = figures.speed_bars(result["rows"][:4])
+    shown = sorted(x for trace in bars.data for x in trace.x)
+    assert shown == sorted(row["samples_per_second"]["median"] for row in result["rows"][:4])
+    curves = figures.cost_curves(result["sweeps"], 0.5)
+    assert list(curves.data[0].y) == [1e3 * row["seconds"]["median"] for row in result["sweeps"]["steps"]]
+    limit = figures.limit_bars(result["distance"], result["limits"])
+    assert limit.data[0].x[0] == result["limits"]["int16_additions"]["median"] / 1e9
+
+
+@pytest.mark.parametrize("package", ["spikingjelly", "snntorch"])
+def test_a_peer_that_is_not_installed_is_skipped_and_a_line_says_so(package, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    taking, skipped = contenders.available(("events", package), load_workload("small", 2))
+    assert taking == ["events"]
+    (line,) = skipped
+    assert f"{package} is not installed: pip install" in line
+
+
+def test_spikingjelly_reaches_the_same_codes():
+    pytest.importorskip("spikingjelly")
+    work = load_workload("small", 4)
+    net = peers.spikingjelly(work.qann)
+    assert peers.spikingjelly_mismatches(net, work.qann, work.images) == 0
+    scaled = work.images.float() / 255
+    scores = [peers.run_spikingjelly(net, scaled, peers.SETTLING_STEPS, multi_step=mode) for mode in (False, True)]
+    for one in scores:
+        assert torch.allclose(one, codes(work.qann, work.images)[1].float(), atol=1e-3)
+
+
+def test_snntorch_takes_part_with_whole_spikes_only():
+    pytest.importorskip("snntorch")
+    work = load_workload("small", 2)
+    assert peers.run_snntorch(peers.snntorch(work.qann), work.images.float() / 255, 3).shape == (2, 10)
+    with pytest.raises(ValueError, match="k=1"):
+        finer = replace(work.qann.spec, k=1)
+        work.qann.spec = finer
+        peers.snntorch(work.qann)
+
+
+def test_calibration_leaves_every_layer_active():
+    work = load_workload("small-vgg", 8)
+    record = simulate(work.snn, work.images, 8)
+    fired = (record.positive + record.negative).sum(0) / (8 * np.array(record.neurons))
+    assert (fired > 0.05).all() and (fired < 3).all()
+    assert textures(2, 12).dtype == torch.uint8
+
+
+def test_peak_memory_is_that_of_the_contender_s_own_process():
+    ballast = np.ones(2**26)
+    peak = peak_memory("events", "small", 4, 2)
+    if peak is None:
+        pytest.skip("this system does not tell a process's peak")
+    assert 50 < peak["before_mib"] <= peak["peak_mib"]
+    del ballast
+
+
+def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):
+    target = tmp_path / "new" / "result.json"
+    arguments = ["bench", "--quick", "--repeats", "1", "--no-memory", "--parts", "lenet", "--output", str(target)]
+    assert main([*arguments, "--contenders", "events,ann-contiguous"]) == 0
+    printed = capsys.readouterr().out
+    written = newest_result(target.parent)
+    assert printed.count("images/s") == 1 and str(target) in printed
+    assert {row["contender"] for row in written["rows"]} == {"events", "ann-contiguous"}
+    assert written["machine"]["torch_threads"] >= 1 and written["versions"]["torch"] and written["date"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--contenders", "lava"], "contender 'lava': choose from events"),
+        (["--contenders", "numpy"], "ratios need"),
+        (["--repeats", "0"], "repeats=0: give at least 1"),
+        (["--parts", "gpu"], "part 'gpu': choose from lenet"),
+        (["--output", "."], "give the path of a .json file"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):
+    assert main(["bench", "--quick", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("measure, count", [(True, 3), (False, 4)])
+def test_the_notebook_shows_the_kept_result_or_measures_one(tmp_path, measure, count):
+    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": measure, "repeats": 1})
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == count
