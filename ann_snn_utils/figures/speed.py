@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -40,7 +41,21 @@ def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median 
             ),
             hovertemplate="%{y}<br>%{x:,.0f} images/s<extra></extra>",
         )
-    figure.update_xaxes(type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d")
+        figure.add_scatter(
+            x=[rate["high"] for rate in rates],
+            y=[_name(row) for row in chosen],
+            text=[f"  {rate['median']:,.0f}" for rate in rates],
+            mode="text",
+            textposition="middle right",
+            showlegend=False,
+            hoverinfo="skip",
+            cliponaxis=False,
+        )
+    medians = [row["samples_per_second"]["median"] for row in rows]
+    # Bars begin at a power of ten, and there is room for the number at the longest one's end.
+    decades = [math.floor(math.log10(min(medians))), math.log10(max(medians)) + 0.25]
+    figure.update_xaxes(type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d",
+                        range=decades)  # fmt: skip
     figure.update_layout(barmode="overlay")
     figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
     return figure
