@@ -19,7 +19,7 @@ from .record import Record
 from .snn import SNN
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
-_FIRST_STEPS, _LONGER = 32, 4
+_FIRST_STEPS, _LONGER = 12, 3
 # Groups of images for each thread: enough for all to end at about the same time.
 _GROUPS = 4
 _BATCH = 1000

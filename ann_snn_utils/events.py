@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, prange
 from numba import uint64 as u64
 
-from .lanes import add_rows, crossed, list_bits, reached
+from .lanes import add_rows, add_ternary_rows, below, list_bits, reached
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 VECTOR_BYTES = 64
@@ -29,23 +29,31 @@ def _uniform(seed, sample, layer, step, neuron):
 
 
 @njit(nogil=True, error_model="numpy")
-def _deliver(used, events, to, reach, stretches, weights, membrane):
-    """Add all listed events to the membranes of layer `to` that they reach."""
-    rows, signs, neurons, places, starts = events
+def _deliver(used, events, to, reach, stretches, weights, membrane, crowd):
+    """Add all listed events to the membranes of layer `to` that they reach.
+
+    Up to `crowd` events of one place, of which the positive ones come first, add up within a byte.
+    """
+    rows, signs, neurons, places, starts, falls = events
     first_reach, first_stretch, first_state, first_weight = (
         u64(to.reach), u64(to.stretches), u64(to.states), u64(to.weights)
     )  # fmt: skip
     for place in range(u64(used)):
         position, first, end = first_reach + u64(places[place]), u64(starts[place]), u64(starts[place + u64(1)])
+        few = end - first <= u64(crowd)
         for at in range(first_stretch + u64(reach[position]), first_stretch + u64(reach[position + u64(1)])):
-            add_rows(membrane, first_state + u64(stretches[at, u64(0)]), u64(stretches[at, u64(1)]),
-                     weights, first_weight + u64(stretches[at, u64(2)]), rows, signs, first, end)  # fmt: skip
+            state, size = first_state + u64(stretches[at, u64(0)]), u64(stretches[at, u64(1)])
+            weight = first_weight + u64(stretches[at, u64(2)])
+            if few:
+                add_ternary_rows(membrane, state, size, weights, weight, rows, first, u64(falls[place]), end)
+            else:
+                add_rows(membrane, state, size, weights, weight, rows, signs, first, end)
 
 
 @njit(nogil=True, error_model="numpy")
 def _synapses(used, events, first_fan, fan, effective_fan):
     """Give how many synapses the listed events reach, and how many of them have a weight other than 0."""
-    rows, signs, neurons, places, starts = events
+    rows, signs, neurons, places, starts, falls = events
     all_of_them, effective = 0, 0
     for event in range(u64(starts[used])):
         all_of_them += fan[u64(first_fan) + u64(neurons[event])]
@@ -56,7 +64,7 @@ def _synapses(used, events, first_fan, fan, effective_fan):
 @njit(nogil=True, error_model="numpy")
 def _pixels(image, line, events):
     """List an image [positions, channels] as events, one for each pixel other than 0."""
-    rows, signs, neurons, places, starts = events
+    rows, signs, neurons, places, starts, falls = events
     positions, inputs = image.shape
     used, listed = u64(0), u64(0)
     for position in range(u64(positions)):
@@ -77,7 +85,7 @@ def _encode(layer, step, thresholds, pixels, line, candidates, events):
 
     Thresholds ascend, so only the first `candidates` of the listed places, those of the step before, can fire.
     """
-    rows, signs, neurons, places, starts = events
+    rows, signs, neurons, places, starts, falls = events
     pitch, lanes, line = u64(layer.pitch), u64(VECTOR_BYTES // pixels.itemsize), u64(line)
     level, used, sent = u64(step - 1) * pitch, u64(0), u64(0)
     for place in range(u64(candidates)):
@@ -88,7 +96,7 @@ def _encode(layer, step, thresholds, pixels, line, candidates, events):
                 list_bits(rows, sent, bits, vector * line, line)
                 sent = list_bits(neurons, sent, bits, position * pitch + vector, u64(1))
         if sent > first:
-            places[used], starts[used] = position, first
+            places[used], starts[used], falls[used] = position, first, sent
             used += u64(1)
     starts[used] = sent
     return np.int64(used), np.int64(sent)
@@ -97,19 +105,25 @@ def _encode(layer, step, thresholds, pixels, line, candidates, events):
 @njit(nogil=True, error_model="numpy")
 def _fire(layer, step, table, membrane, upper, lower, counts, last, line, events, fired_last):
     """List a hidden layer's spikes and move their thresholds; give also how many were positive."""
-    rows, signs, neurons, places, starts = events
+    rows, signs, neurons, places, starts, falls = events
     pitch, lanes, line = u64(layer.pitch), u64(VECTOR_BYTES // membrane.itemsize), u64(line)
     states, thresholds = u64(layer.states), u64(layer.table)
     used, sent, positive = u64(0), u64(0), u64(0)
     for position in range(u64(layer.positions)):
         first, at = sent, position * pitch
         for vector in range(u64(0), pitch, lanes):
-            bits = crossed(membrane, upper, lower, states + at + vector)
+            bits = reached(membrane, states + at + vector, upper, states + at + vector)
+            if bits:
+                list_bits(rows, sent, bits, vector, u64(1))
+                sent = list_bits(neurons, sent, bits, at + vector, u64(1))
+        risen = sent
+        for vector in range(u64(0), pitch, lanes):
+            bits = below(membrane, lower, states + at + vector)
             if bits:
                 list_bits(rows, sent, bits, vector, u64(1))
                 sent = list_bits(neurons, sent, bits, at + vector, u64(1))
         if sent > first:
-            places[used], starts[used] = position, first
+            places[used], starts[used], falls[used] = position, first, risen
             used += u64(1)
     starts[used] = sent
     for event in range(sent):
@@ -129,7 +143,7 @@ def _fire(layer, step, table, membrane, upper, lower, counts, last, line, events
 @njit(nogil=True, error_model="numpy")
 def _disturb(layer, index, step, sample, fault, rate, seed, used, events):
     """Delete (fault 0) or flip (1) each listed spike with probability `rate`."""
-    rows, signs, neurons, places, starts = events
+    rows, signs, neurons, places, starts, falls = events
     kept = 0
     for place in range(used):
         first, starts[place] = starts[place], kept
@@ -151,7 +165,7 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
     geometry, depth, classes = net.geometry, len(net.geometry), net.scores.shape[1]
     used = _pixels(image, geometry[0].line, shown)
     pixels[:] = 0
-    _deliver(used, shown, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels)
+    _deliver(used, shown, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels, 0)
     membrane[:], upper[:], lower[:], last[:], counts[:] = 0, net.upper, net.lower, 0, 0
     hidden = counts[geometry[0].pitch * geometry[0].positions :]
     candidates, last_step = geometry[0].positions, 0
@@ -185,10 +199,12 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
                     encoded[1][:] = 1
                 _disturb(layer, index, step, sample, fault, rate, seed, used, listed)
             if index < depth - 1:
+                # Faults leave no order among the signs.
+                crowd = 0 if rate > 0 else to.crowd
                 sops, effective_sops = _synapses(used, listed, to.fan, net.fan, net.effective_fan)
                 totals[step - 1, index + 1, SOPS] += sops
                 totals[step - 1, index + 1, EFFECTIVE_SOPS] += effective_sops
-                _deliver(used, listed, to, net.reach, net.stretches, net.weights, membrane)
+                _deliver(used, listed, to, net.reach, net.stretches, net.weights, membrane, crowd)
                 continue
             for event in range(events[4][used]):
                 for label in range(classes):
@@ -201,11 +217,20 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
 
 
 @njit(nogil=True, error_model="numpy")
+def _aligned(size, integer):
+    """Give an empty array whose vectors begin where cache lines do."""
+    room = np.empty(size + VECTOR_BYTES, integer)
+    skipped = -room.ctypes.data % VECTOR_BYTES // room.itemsize
+    return room[skipped : skipped + size]
+
+
+@njit(nogil=True, error_model="numpy")
 def _room(events, places, integer):
-    """Give empty lists: weight rows and signs of events, their neurons, and the places they start from."""
+    """Give empty lists: of events their weight rows, signs and neurons; of places where each one's events begin,
+    and where its negative ones do."""
     # 16 entries more: a list is written a whole vector at a time.
     return (np.empty(events + 16, np.uint32), np.ones(events + 16, integer), np.empty(events + 16, np.uint32),
-            np.empty(places, np.int32), np.empty(places + 1, np.int32))  # fmt: skip
+            np.empty(places, np.int32), np.empty(places + 1, np.int32), np.empty(places, np.int32))  # fmt: skip
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -221,8 +246,8 @@ def run(images, samples, net, levels, time_steps, fault, rate, seed, counts, las
             widest, most = max(widest, layer.pitch * layer.positions), max(most, layer.positions)
         hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
         state = (
-            np.empty(hidden, integer), np.empty(pixels, np.int32), np.empty(hidden, integer),
-            np.empty(hidden, integer), np.empty(hidden, np.int16),
+            _aligned(hidden, integer), _aligned(pixels, np.int32), _aligned(hidden, integer),
+            _aligned(hidden, integer), np.empty(hidden, np.int16),
             _room(images.shape[1] * images.shape[2], images.shape[1], np.int32),
             _room(pixels, geometry[0].positions, integer),
         )  # fmt: skip

@@ -72,17 +72,57 @@ def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
             for target, total in zip(targets, sums, strict=True):
                 builder.store(builder.load(total), target, align=align)
 
-        done = ir.Constant(index, 0)
-        for abreast in _ABREAST:
-            wide = ir.Constant(index, lanes * abreast)
-            whole = builder.mul(builder.udiv(size, wide), wide)
-            with cgutils.for_range_slice(builder, done, whole, wide, index) as (offset, _):
-                block(offset, abreast)
-            done = whole
+        _blocks(builder, size, lanes, block)
         return context.get_dummy_value()
 
     u64 = types.uint64
     return types.void(into, u64, u64, weights, u64, rows, signs, u64, u64), generate
+
+
+@intrinsic
+def add_ternary_rows(typingctx, into, at, size, weights, base, rows, first, middle, end):
+    """Add the rows of events first … middle − 1 to into[at : at + size], and subtract those of middle … end − 1.
+
+    As `add_rows`, with one byte for each partial sum, twice as many to a vector: weights are int8, and no sum
+    of the events' weights may leave −128 … 127.
+    """
+
+    def generate(context, builder, signature, arguments):
+        into, at, size, weights, base, rows, first, middle, end = arguments
+        kind, index = signature.args[0], at.type
+        row_data = context.make_array(signature.args[5])(context, builder, rows).data
+        one, align = ir.Constant(index, 1), kind.dtype.bitwidth // 8
+
+        def block(offset, abreast):
+            lanes = _lanes(kind.dtype) * abreast
+            narrow, wide = (ir.VectorType(ir.IntType(bits), lanes) for bits in (8, kind.dtype.bitwidth))
+            total = cgutils.alloca_once_value(builder, ir.Constant(narrow, None))
+            for start, stop, combine in ((first, middle, builder.add), (middle, end, builder.sub)):
+                with cgutils.for_range_slice(builder, start, stop, one, index) as (event, _):
+                    row = builder.zext(builder.load(builder.gep(row_data, [event])), index)
+                    place = builder.add(builder.add(base, row), offset)
+                    weight = _load(context, builder, signature.args[3], weights, place, lanes)
+                    builder.store(combine(builder.load(total), weight), total)
+            target = _pointer(context, builder, kind, into, builder.add(at, offset), wide)
+            grown = builder.add(builder.load(target, align=align), builder.sext(builder.load(total), wide))
+            builder.store(grown, target, align=align)
+
+        _blocks(builder, size, _lanes(kind.dtype), block)
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    return types.void(into, u64, u64, weights, u64, rows, u64, u64, u64), generate
+
+
+def _blocks(builder, size, lanes, block):
+    """Cover `size` entries with blocks of as many vectors as fit, the widest first."""
+    done = ir.Constant(size.type, 0)
+    for abreast in _ABREAST:
+        wide = ir.Constant(size.type, lanes * abreast)
+        whole = builder.mul(builder.udiv(size, wide), wide)
+        with cgutils.for_range_slice(builder, done, whole, wide, size.type) as (offset, _):
+            block(offset, abreast)
+        done = whole
 
 
 def _bits(builder, mask):
@@ -90,18 +130,18 @@ def _bits(builder, mask):
 
 
 @intrinsic
-def crossed(typingctx, membrane, upper, lower, at):
-    """Give a bit for each neuron of one vector from `at` with membrane ≥ upper or membrane < lower."""
+def below(typingctx, membrane, lower, at):
+    """Give a bit for each neuron of one vector from `at` with membrane < lower."""
 
     def generate(context, builder, signature, arguments):
         lanes = _lanes(signature.args[0].dtype)
-        u, up, low = (
-            _load(context, builder, kind, array, arguments[3], lanes)
-            for kind, array in zip(signature.args[:3], arguments[:3], strict=True)
+        u, low = (
+            _load(context, builder, kind, array, arguments[2], lanes)
+            for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
         )
-        return _bits(builder, builder.or_(builder.icmp_signed(">=", u, up), builder.icmp_signed("<", u, low)))
+        return _bits(builder, builder.icmp_signed("<", u, low))
 
-    return types.uint64(membrane, upper, lower, types.uint64), generate
+    return types.uint64(membrane, lower, types.uint64), generate
 
 
 @intrinsic

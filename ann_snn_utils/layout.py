@@ -25,9 +25,11 @@ VECTOR_BYTES = 64
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
 _MOST_STEPS = 2**15 - 2
-# Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors.
+# Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors;
+# `crowd` the number of events that add up within a byte.
 GEOMETRY = np.dtype([(name, np.int64) for name in (
     "channels", "pitch", "positions", "line", "weights", "table", "states", "fan", "reach", "stretches",
+    "crowd",
 )])  # fmt: skip
 
 _SYNAPSES: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -123,6 +125,8 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             row[name] = sum(part.size for part in parts[name])
         table = _table(layer, pitch, membrane)
         amplitude = snn.amplitude if index == 1 else 1
+        # So many rows of weights add up within a byte.
+        row["crowd"] = 127 // max(1, _largest(layer.weight) * amplitude) if weight is np.int8 else 0
         parts["weights"].append(_kept(layer, ("rows", pitch, amplitude, weight), _rows))
         parts["table"].append(table.ravel())
         parts["states"].append(np.tile(table[1], height * width))
@@ -132,10 +136,11 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["effective"].append(
             _kept(layer, ("effective", feeding), lambda spiking, to: _padded(spiking.effective_fan_out, to))
         )
-    flat = {name: np.concatenate(part) for name, part in parts.items()}
+    flat = {name: _aligned(np.concatenate(part)) for name, part in parts.items()}
     by_class = [_padded(weights, pitch) for weights in snn.classifier]
     return Layout(
-        geometry, flat["reach"], flat["stretches"], pixel_weights, thresholds, flat["weights"], flat["table"],
+        geometry, flat["reach"], flat["stretches"], _aligned(pixel_weights), _aligned(thresholds),
+        flat["weights"], flat["table"],
         flat["states"], flat["lower"], flat["fan"], flat["effective"],
         np.stack(by_class, 1),
     )  # fmt: skip
@@ -214,6 +219,15 @@ def _table(layer: SpikingLayer, pitch: int, dtype: type, least: int = 0) -> np.n
     table[0] = info.min
     table[1 : entries + 1, : len(thresholds)] = np.ceil(np.clip(thresholds, info.min, info.max)).T.astype(dtype)
     return table
+
+
+def _aligned(values: np.ndarray) -> np.ndarray:
+    # Vectors of weights then begin where cache lines do.
+    room = np.empty(values.nbytes + VECTOR_BYTES, np.uint8)
+    skipped = -room.ctypes.data % VECTOR_BYTES
+    copy = room[skipped : skipped + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def _padded(per_neuron: torch.Tensor, pitch: int) -> np.ndarray:

@@ -147,7 +147,7 @@ def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_
 @given(networks(), st.integers(0, 1000))
 def test_at_silence_every_count_is_the_ann_code(ann, seed):
     images = random_images(seed, ann.spec.in_shape, samples=5)
-    record = simulate(convert(ann, max_levels=512), images)
+    record = simulate(convert(ann, max_levels=4096), images)
     expected, logits = codes(ann, images)
     assert (record.settled_at > 0).all()
     for count, code in zip(record.counts, expected, strict=True):
