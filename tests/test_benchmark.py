@@ -16,7 +16,7 @@ from networks import networks, random_images
 from ann_snn_utils import codes, contenders, convert, figures, peers, simulate
 from ann_snn_utils.baseline import simulate_numpy
 from ann_snn_utils.bench_command import tables
-from ann_snn_utils.benchmark import QUICK, newest_result, run_benchmark
+from ann_snn_utils.benchmark import PARTS, QUICK, newest_result, run_benchmark
 from ann_snn_utils.cli import main
 from ann_snn_utils.execute import execute
 from ann_snn_utils.notebooks import FOLDER
@@ -145,6 +145,12 @@ def test_peak_memory_is_that_of_the_contender_s_own_process():
         pytest.skip("this system does not tell a process's peak")
     assert 50 < peak["before_mib"] <= peak["peak_mib"]
     del ballast
+
+
+def test_the_command_s_default_is_every_part(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["bench", "--help"])
+    assert f"default: {','.join(PARTS)}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):

@@ -14,6 +14,7 @@ from networks import random_ann, random_images
 from PIL import Image
 
 from ann_snn_utils import figures
+from ann_snn_utils.benchmark import newest_result
 from ann_snn_utils.convert import convert
 from ann_snn_utils.cost import cost_report
 from ann_snn_utils.hardware import hardware
@@ -48,7 +49,11 @@ def everything() -> dict[str, go.Figure]:
     layer, names = snn().layers[2], run.layer_names
     mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
     trace = run.traces
+    speed = newest_result()
     return {
+        "speed_bars": figures.speed_bars(speed["rows"][:6]),
+        "cost_curves": figures.cost_curves(speed["sweeps"], 0.02),
+        "limit_bars": figures.limit_bars(speed["distance"], speed["limits"]),
         "training_curves": figures.training_curves(HISTORY),
         "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
         "activation_staircase": figures.activation_staircase([0, 2], clip=1),
@@ -120,7 +125,8 @@ def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, nam
     for kind in "xy":
         axes = [v for k, v in layout.items() if k.startswith(f"{kind}axis") and v.get("showticklabels", True)]
         titles = [axis["title"]["text"] for axis in axes if axis.get("title", {}).get("text")]
-        assert titles or not axes or name == "seed_spread" and kind == "y" or name == "energy_bars" and kind == "y"
+        named = kind == "y" and name in ("seed_spread", "energy_bars", "limit_bars", "speed_bars")
+        assert titles or not axes or named, "only categories say themselves what they are"
 
 
 def test_training_curves_show_loss_and_percent_and_skip_epochs_without_validation():
