@@ -28,8 +28,8 @@ ORDER = """
     record layout lanes events event_driven dense simulate golden memory_files activity energy equivalence
     logs metrics npz interop notebooks provenance locks manifest runs unfinished run_table sweep_file
     compare cost cost_table bundle stage gallery forms trial figures explore latency report equations export
-    kernels execute stage_run batch commands bundle_command rehearsal sweep_cells sweep_plan sweep_results
-    sweep_view workers sweep sweep_command cli __main__ readers
+    kernels execute stage_run batch commands bundle_command rehearsal sweep_yaml sweep_cells sweep_plan
+    sweep_results sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
