@@ -32,8 +32,15 @@ def _is_stage(stage: Any) -> bool:
     if not isinstance(stage, dict) or not isinstance(stage.get("stale"), bool):
         return False
     listed = [stage.get(name) for name in ("parameters", "inputs", "artifacts")]
-    files = [digest for files in listed[1:] if isinstance(files, dict) for digest in files.values()]
-    return all(isinstance(part, dict) for part in listed) and all(isinstance(digest, str) for digest in files)
+    if not all(isinstance(part, dict) for part in listed):
+        return False
+    files = [file for files in listed[1:] for file in files.items()]
+    return all(isinstance(digest, str) and _is_inside(Path(name)) for name, digest in files)
+
+
+def _is_inside(file: Path) -> bool:
+    # Sharing writes a file of the same name into another run's folder.
+    return not file.is_absolute() and ".." not in file.parts
 
 
 def record_stage(

@@ -55,8 +55,8 @@ def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) ->
         if not found:
             listed = ", ".join(available) or f"none in {folder}"
             raise ValueError(
-                f"notebooks={selection!r}: {part!r} names no notebook; give numbers, ranges or names such as "
-                f"'00-04,06' from: {listed}"
+                f"notebooks={selection!r:.200}: {part!r:.100} names no notebook; give numbers, ranges or "
+                f"names such as '00-04,06' from: {listed}"
             )
         chosen |= found
     return [path for stem, path in available.items() if stem in chosen]
@@ -69,12 +69,17 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
     value when papermill sets other ones below it. Raises ValueError naming the notebook and the line.
     """
     path = Path(notebook)
-    source = parameters_source(path)
+    return dict(_parameters(path.name, parameters_source(path)))
+
+
+# A sweep of thousands of runs asks for the same ones again and again.
+@functools.lru_cache(maxsize=256)
+def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
     try:
         body = parsed(source).body
         comments = _comments(source)
     except (SyntaxError, tokenize.TokenError) as error:
-        raise ValueError(f"{path.name}: the parameters cell is not Python: {error}") from None
+        raise ValueError(f"{notebook}: the parameters cell is not Python: {error}") from None
     found = {}
     for node in body:
         line = source.splitlines()[node.lineno - 1]
@@ -84,7 +89,7 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
             default = ast.literal_eval(node.value)
         except (AttributeError, ValueError, TypeError):
             raise ValueError(
-                f"{path.name}: {line.strip()!r} in the parameters cell: write `name = literal` lines only"
+                f"{notebook}: {line.strip()!r} in the parameters cell: write `name = literal` lines only"
             ) from None
         found[name] = Parameter(name, default, comments.get(node.end_lineno, ""))
     return found
@@ -142,8 +147,8 @@ def _unknown(name: str, takers: Mapping[str, list[tuple[str, Parameter]]]) -> st
 
     near = difflib.get_close_matches(name.lower(), takers, n=3, cutoff=0.5)
     if near:
-        return f"no notebook takes a parameter {name!r}: did you mean {named(near)}?"
-    return f"no notebook takes a parameter {name!r}: choose from {named(sorted(takers))}"
+        return f"no notebook takes a parameter {name!r:.100}: did you mean {named(near)}?"
+    return f"no notebook takes a parameter {name!r:.100}: choose from {named(sorted(takers))}"
 
 
 def typed(name: str, value: Any, default: Any, stem: str) -> Any:
@@ -162,11 +167,17 @@ def typed(name: str, value: Any, default: Any, stem: str) -> Any:
             result = float(result)
         if type(result) is not kind or (kind is float and not math.isfinite(result)):
             raise ValueError
-    except (ValueError, KeyError, SyntaxError):
-        words = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+        if kind is int and not -(2**63) <= result < 2**63:
+            raise ValueError
+        if kind is str:
+            # Text that no file can hold, such as half a surrogate pair.
+            result.encode()
+    except (ValueError, KeyError, SyntaxError, OverflowError):
+        long = " of at most 64 bits" if type(result) is int else ""
+        words = {bool: "true or false", int: f"an integer{long}", float: "a number", str: "text"}
         wanted = words.get(kind, f"a {kind.__name__}")
         raise ValueError(
-            f"{name}={value!r}: {stem} takes {wanted}, and {default!r} where it is left out"
+            f"{name}={value!r:.200}: {stem} takes {wanted}, and {default!r} where it is left out"
         ) from None
     return result
 

@@ -13,7 +13,7 @@ from .data import Dataset, load_dataset
 from .models import build_ann
 from .notebooks import defaults_of
 from .rescale import scale_thresholds
-from .simulate import simulate
+from .simulate import MOST_STEPS, simulate
 
 _AT_LEAST = {"ann_epochs": 0, "qann_epochs": 0, "batch_size": 1, "limit": 0, "size": 0, "clip": 0, "samples": 0,
              "robustness_samples": 1, "published_samples": 1, "time_steps": 1, "max_levels": 1}  # fmt: skip
@@ -43,6 +43,8 @@ def _try(settings: Mapping[str, Any], data: dict[tuple[Any, ...], Dataset]) -> N
     for name, least in _AT_LEAST.items():
         if name in settings and settings[name] < least:
             raise ValueError(f"{name}={settings[name]!r}: give at least {least}")
+    if settings.get("time_steps", 1) > MOST_STEPS:
+        raise ValueError(f"time_steps={settings['time_steps']!r}: give at most {MOST_STEPS:,}")
     if settings.get("learning_rate", 1.0) <= 0:
         raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
     if "dataset" in settings:

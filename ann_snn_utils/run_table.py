@@ -42,21 +42,25 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     manifest = read_manifest(folder)
     mark = mark_of(folder)
     row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
-    row["error"] = f"{mark['stage']}: {mark['error']}" if row["state"] == "failed" and mark else None
+    row["error"] = f"{mark['stage']}: {mark.get('error')}" if row["state"] == "failed" and mark else None
     row |= parameters_of_run(manifest)
     results = folder / "results.json"
     if results.is_file():
-        row |= {name: value for name, value in _flat(load_json(results)) if name not in row}
+        content = load_json(results)
+        if not isinstance(content, dict):
+            raise ValueError(f"{results} holds no results: delete it and run 04_spike_analysis again")
+        row |= {name: value for name, value in _flat(content) if name not in row}
     around: dict[str, list[str]] = {}
     for stem, stage in manifest["stages"].items():
-        metrics = dict(stage["metrics"])
+        metrics = _part(stage, "metrics")
         history = metrics.pop("history", [])
-        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | (history[-1] if history else {}))}
-        row[f"{stem}.seconds"] = stage["seconds"]
-        row[f"{stem}.code"] = stage.get("request", {}).get("code")
+        last = history[-1] if isinstance(history, list) and history else {}
+        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | _part({"last": last}, "last"))}
+        row[f"{stem}.seconds"] = stage.get("seconds")
+        row[f"{stem}.code"] = _part(stage, "request").get("code")
         row[f"{stem}.shared_from"] = stage.get("shared_from")
-        facts = {"recorded": stage["recorded"], "device": stage["device"], **stage["git"]}
-        facts |= dict(_flat({"versions": stage["versions"], "machine": stage["machine"]}))
+        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **_part(stage, "git")}
+        facts |= dict(_flat({name: _part(stage, name) for name in ("versions", "machine")}))
         for name, value in facts.items():
             if value is not None:
                 around.setdefault(name, []).append(str(value))
@@ -64,6 +68,12 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     row |= {name: " ".join(dict.fromkeys(values)) if name != "recorded" else max(values)
             for name, values in around.items()}  # fmt: skip
     return row
+
+
+def _part(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
+    # A record that another version of the project wrote may lack it.
+    value = stage.get(name)
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _state(manifest: Mapping[str, Any], mark: Mapping[str, Any] | None, stages: Sequence[str]) -> str:
@@ -118,7 +128,7 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _peers(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     last = name.partition(".")[2]
     alike = ("dataset", "size", "limit") if last.startswith("data.") else ()
-    return (name, *(row.get(setting) for setting in alike))
+    return (name, *(repr(row.get(setting)) for setting in alike))
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:

@@ -37,20 +37,24 @@ def runs_root() -> Path:
     return ROOT / Path(os.environ.get("ANN_SNN_RUNS") or "data/runs").expanduser()
 
 
-def check_run_name(run: str) -> str:
-    """Give `run` back where it is a valid folder name everywhere; ValueError says what is wrong with it."""
+def check_run_name(run: str, kind: str = "run") -> str:
+    """Give `run` back where it is a valid folder name everywhere; ValueError says what is wrong with it.
+
+    kind: "run" or "sweep", whichever has the name.
+    """
+    said = f"{kind}={run!r:.150}"
     if not isinstance(run, str) or not run:
-        raise ValueError(f"run={run!r}: give the run a name, such as 'digits-lenet-k0'")
+        raise ValueError(f"{said}: give the {kind} a name, such as 'digits-lenet-k0'")
     wrong = sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run)))
     if wrong:
-        listed = " ".join(map(repr, wrong))
-        raise ValueError(f"run={run!r} holds {listed}: use letters, digits and . _ + = - only")
+        listed = " ".join(map(repr, wrong[:10]))
+        raise ValueError(f"{said} holds {listed}: use letters, digits and . _ + = - only")
     if not run[0].isalnum() or run.endswith("."):
-        raise ValueError(f"run={run!r}: begin with a letter or a digit and do not end with a dot")
+        raise ValueError(f"{said}: begin with a letter or a digit and do not end with a dot")
     if len(run) > 120:
-        raise ValueError(f"run={run!r} has {len(run)} characters: use at most 120")
+        raise ValueError(f"{said} has {len(run)} characters: use at most 120")
     if run.split(".")[0].lower() in _RESERVED:
-        raise ValueError(f"run={run!r} is a reserved name: choose another one")
+        raise ValueError(f"{said} is a reserved name: choose another one")
     return run
 
 
@@ -76,7 +80,7 @@ def run_folder(run: str, create: bool = False) -> Path:
 
 def sweep_folder(sweep: str) -> Path:
     """Give the folder of a sweep's own files, sweeps/<sweep> among the runs; ValueError for an invalid name."""
-    return runs_root() / SWEEPS / check_run_name(sweep)
+    return runs_root() / SWEEPS / check_run_name(sweep, "sweep")
 
 
 def list_runs() -> list[str]:

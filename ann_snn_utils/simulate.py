@@ -22,6 +22,9 @@ from .snn import SNN
 # The fastest first: spike by spike, compiled, for integer networks; dense tensors for every network.
 BACKENDS = ("events", "dense")
 
+# More would fill the memory: each step is kept in the record.
+MOST_STEPS = 1_000_000
+
 _log = logging.getLogger(__name__)
 
 
@@ -104,8 +107,10 @@ def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batc
         )
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
-    if time_steps is not None and (int(time_steps) != time_steps or time_steps < 1):
-        raise ValueError(f"time_steps={time_steps!r}: give a whole number from 1, or None to run until silence")
+    if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):
+        raise ValueError(
+            f"time_steps={time_steps!r}: give a whole number from 1 to {MOST_STEPS:,}, or None to run until silence"
+        )
     if not 0 <= noise_ratio <= 10:
         raise ValueError(f"noise_ratio={noise_ratio!r}: give a number from 0 to 10")
     if fault is not None and fault not in FAULTS:

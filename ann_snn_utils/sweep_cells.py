@@ -1,13 +1,13 @@
-"""What a sweep asks for: parameters that vary, from a YAML file or the command line, checked strictly."""
+"""What a sweep asks for: every combination of the parameters that vary, checked strictly."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,7 @@ from .runs import ARTIFACTS, check_run_name, default_run_name
 from .stage_run import inputs_of, records_stage
 
 STAGES = "01-04"
-_KEYS = {"name": "text", "notebooks": "a selection such as 01-04", "set": "parameters, each with a value or a list",
-         "zip": "parameters with lists of one length, taken side by side"}  # fmt: skip
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 _MOST = 10_000
 
 
@@ -34,54 +32,6 @@ class Sweep:
     runs: Mapping[str, Mapping[str, Any]]
 
 
-def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give the content of a YAML file of a sweep: name, notebooks, set and zip, each of them optional.
-
-    Raises ValueError naming the file and what is wrong in it: not YAML, a key twice, an unknown key.
-    """
-    import yaml
-
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}: give the path of a sweep's YAML file") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise ValueError(f"{path} is not a text file: give the path of a sweep's YAML file") from None
-    try:
-        _refuse_twice(yaml.compose(text, Loader=yaml.SafeLoader), path)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no sweep: write `set:` and below it parameters with lists of values")
-    for key, value in content.items():
-        if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
-            others = f"choose from {', '.join(_KEYS)}; parameters go below `set:`"
-            hint = f"did you mean {near[0]}?" if near else others
-            raise ValueError(f"{path}: unknown key {key!r}: {hint}")
-        kind = dict if key in ("set", "zip") else str
-        if not isinstance(value, kind):
-            quoted = "; put it in quotes" if kind is str else ""
-            raise ValueError(f"{path}: {key}={value!r}: give {_KEYS[key]}{quoted}")
-    return content
-
-
-def _refuse_twice(node: Any, path: Path) -> None:
-    # A YAML reader keeps the last of two equal keys, and says nothing.
-    if node is None or isinstance(node.value, str):
-        return
-    pairs = [pair for pair in node.value if isinstance(pair, tuple)]
-    names = [key.value for key, _ in pairs]
-    for index, name in enumerate(names):
-        if isinstance(name, str) and name in names[:index]:
-            line = pairs[index][0].start_mark.line + 1
-            raise ValueError(f"{path}: {name!r} is given twice, again in line {line}: give it once")
-    for child in [value for _, value in pairs] or node.value:
-        _refuse_twice(child, path)
-
-
 def parse_settings(settings: Sequence[str], option: str) -> dict[str, Any]:
     """Give the parameters of options such as k=0,1,2 or seed=0..4, with a list of texts for each.
 
@@ -92,9 +42,9 @@ def parse_settings(settings: Sequence[str], option: str) -> dict[str, Any]:
         name, equals, values = setting.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"{option} {setting!r}: give name=value,value,… or name=first..last")
+            raise ValueError(f"{option} {setting!r:.200}: give name=value,value,… or name=first..last")
         if name in found:
-            raise ValueError(f"{option} {setting!r}: {name} is given twice: give all its values at once")
+            raise ValueError(f"{option} {setting!r:.200}: {name!r:.100} is given twice: give its values at once")
         found[name] = [value.strip() for value in values.split(",")]
     return found
 
@@ -118,9 +68,9 @@ def build_sweep(
             raise ValueError(f"{parameter} is in `set` and in `zip`: give it in one of them")
     grid, rows = ({n: _values(n, v, chosen) for n, v in lists.items()} for lists in (grid, rows))
     for parameter, values in grid.items():
-        twice = [value for value in values if values.count(value) > 1]
-        if twice:
-            raise ValueError(f"{parameter} takes the value {twice[0]!r} twice: give it once")
+        value, times = Counter(map(repr, values)).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{parameter} takes the value {value:.200} twice: give it once")
     lengths = {parameter: len(values) for parameter, values in rows.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{parameter} has {length}" for parameter, length in lengths.items())
@@ -136,7 +86,8 @@ def build_sweep(
     cells = [{n: v for part in parts for n, v in part.items()} for parts in itertools.product(*axes)]
     runs = _named(cells, folder)
     varied = tuple(n for n, values in (grid | rows).items() if len(set(map(repr, values))) > 1)
-    return Sweep(check_run_name(name or content.get("name") or _default_name(varied, runs)), chosen, varied, runs)
+    named = check_run_name(name or content.get("name") or _default_name(varied, runs), "sweep")
+    return Sweep(named, chosen, varied, runs)
 
 
 def _chosen(selection: str, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -158,20 +109,20 @@ def _chosen(selection: str, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def _values(name: str, given: Any, notebooks: Sequence[Path]) -> list[Any]:
-    values: list[Any] = []
-    for value in given if isinstance(given, list) else [given]:
-        ends = _RANGE.fullmatch(value) if isinstance(value, str) else None
-        if ends:
-            first, last = int(ends[1]), int(ends[2])
-            if not first <= last < first + _MOST:
-                raise ValueError(f"{name}={value}: write a range from the smaller to the larger end")
-            values += range(first, last + 1)
-        else:
-            values.append(value)
     if not isinstance(name, str):
         raise ValueError(f"{name!r} is no name of a parameter: write name: values")
     if name == "run":
         raise ValueError("run: each run of a sweep is named after its parameters; leave it out")
+    values: list[Any] = []
+    for value in given if isinstance(given, list) else [given]:
+        ends = _RANGE.fullmatch(value) if isinstance(value, str) else None
+        found = range(int(ends[1]), int(ends[2]) + 1) if ends else [value]
+        if not found:
+            raise ValueError(f"{name}={value}: write a range from the smaller to the larger end")
+        if len(values) + len(found) > _MOST:
+            total = f"{len(values) + len(found):,} values, more than {_MOST:,}"
+            raise ValueError(f"{name:.100}={value!s:.100} makes {total}: give fewer, or split the sweep")
+        values += found
     if not values:
         raise ValueError(f"{name} has no value: give at least one, or leave it out")
     checked = [check_parameters({name: _found(name, value)}, notebooks)[name] for value in values]
@@ -190,7 +141,8 @@ def _named(cells: Sequence[dict[str, Any]], folder: str | os.PathLike[str]) -> d
     for cell in cells:
         name = default_run_name(cell, notebooks)
         if name in runs:
-            raise ValueError(f"two runs of the sweep are the same, {runs[name]} and {cell}: leave one out")
+            two = f"{runs[name]!s:.200} and {cell!s:.200}"
+            raise ValueError(f"two runs of the sweep are the same, {two}: leave one out")
         runs[name] = cell
     return runs
 

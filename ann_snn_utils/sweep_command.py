@@ -60,7 +60,8 @@ def sweep(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _asked(options: argparse.Namespace, folder: Path) -> Sweep:
-    from .sweep_cells import build_sweep, parse_settings, read_sweep
+    from .sweep_cells import build_sweep, parse_settings
+    from .sweep_yaml import read_sweep
 
     content: dict[str, Any] = read_sweep(options.file) if options.file else {}
     filed = {**content.get("set", {}), **content.get("zip", {})}
@@ -235,7 +236,7 @@ def _some(names: Sequence[str], most: int = 2) -> str:
 
 
 def _cell(label: str, value: Any) -> str:
-    if value is None:
+    if not isinstance(value, int | float):
         return "–"
     if label.endswith("%"):
         return f"{100 * value:.2f}"

@@ -102,8 +102,10 @@ def mark_of(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError:
+        record = None
+    if not isinstance(record, dict) or not all(isinstance(record.get(n), str) for n in ("stage", "state", "said")):
         return {"stage": "", "state": "interrupted", "said": ""}
-    if record.get("state") == "running" and not _locked(folder):
+    if record["state"] == "running" and not _locked(folder):
         record["state"] = "interrupted"
     return record
 

@@ -9,6 +9,9 @@ import tempfile
 sys.modules["numba"] = None
 
 import fault_work  # noqa: E402
+import papermill  # noqa: E402, F401
+
+import ann_snn_utils.sweep  # noqa: E402, F401
 
 fault_work.slowly()
 with tempfile.TemporaryDirectory() as place:

@@ -14,6 +14,7 @@ from test_train import network, stripes
 
 from ann_snn_utils import artifacts, manifest, runs
 from ann_snn_utils.bundle import write_bundle
+from ann_snn_utils.cli import main
 from ann_snn_utils.convert import convert
 from ann_snn_utils.locks import working_in
 from ann_snn_utils.models import load_ann, save_ann
@@ -59,6 +60,13 @@ def bundle(out: str) -> None:
     """A small bundle."""
     ann = random_ann(3, network="2C3-P2-3", in_shape=(1, 6, 6))
     write_bundle(convert(ann, max_levels=512), dataset(random_images(3, (1, 6, 6), 4)), out)
+
+
+def sweep(runs_root: str) -> None:
+    """A sweep of four runs, two stages at a time, over the notebooks beside the runs' parent folder."""
+    os.environ["ANN_SNN_RUNS"] = runs_root
+    folder = Path(runs_root).parents[1] / "notebooks"
+    assert main(["sweep", "--set", "k=0,1", "--set", "seed=0,1", "--name", "x", "--jobs", "2"], folder) == 0
 
 
 def run_slowly(work: str, place: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import os
 import random
@@ -13,11 +14,13 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from bundles import check_in_python
+from toy_study import write_study
 
-from ann_snn_utils.artifacts import load_json, load_tensors, save_tensors
+from ann_snn_utils.artifacts import load_json, load_tensors, save_tensors, sha256
 from ann_snn_utils.locks import working_in
 from ann_snn_utils.runs import read_manifest, run_folder
 from ann_snn_utils.snn import load_snn
@@ -27,7 +30,7 @@ if sys.platform == "win32":
 
 import fault_work
 
-KILLS = {"train_and_convert": 36, "bundle": 20}
+KILLS = {"train_and_convert": 36, "bundle": 20, "sweep": 4}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,10 @@ def whole(folder: Path) -> None:
             load_json(path)
 
 
-def killed_at_random(context, work: str, place: Path, seconds: float, check: Callable[[], None]) -> None:
+def killed_at_random(
+    context, work: str, place: Path, seconds: float, check: Callable[[], None],
+    whole: Callable[[Path], None] = whole,
+) -> None:  # fmt: skip
     """Start the work again and again, kill it, and check what it made whenever it came through."""
     chance, killed = random.Random(work), 0
     while killed < KILLS[work]:
@@ -113,6 +119,47 @@ def test_a_bundle_is_whole_or_not_there_wherever_its_writing_is_killed(processes
 
     killed_at_random(processes, "bundle", rough, seconds, check)
     assert check_in_python(rough).returncode == 0
+
+
+def kernels_of(runs: Path) -> list[psutil.Process]:
+    """The processes that work in this folder of runs, the kernels that outlive their sweep among them."""
+    every = psutil.process_iter(["environ"])
+    return [process for process in every if (process.info["environ"] or {}).get("ANN_SNN_RUNS") == str(runs)]
+
+
+def test_a_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(processes, tmp_path):
+    write_study(tmp_path / "notebooks")
+    calm, rough = tmp_path / "calm" / "runs", tmp_path / "rough" / "runs"
+    seconds = undisturbed(processes, "sweep", calm)
+    stages = {path.parent.name: read_manifest(path.parent)["stages"] for path in calm.glob("*/manifest.json")}
+    assert [len(own) for own in stages.values()] == [3] * 4
+
+    def table(runs: Path) -> list[dict[str, str]]:
+        with (runs / "sweeps" / "x" / "results.csv").open(encoding="utf-8", newline="") as file:
+            # When a stage was made, and which of its equals was made, is all that may differ.
+            return [{name: value for name, value in row.items() if not name.endswith(("recorded", "shared_from"))}
+                    for row in csv.DictReader(file)]  # fmt: skip
+
+    def whole_runs(runs: Path) -> None:
+        for path in runs.rglob("*.json"):
+            assert path.name.startswith(".") or load_json(path)
+        for path in runs.glob("*/manifest.json"):
+            for name, stage in read_manifest(path.parent)["stages"].items():
+                for artifact, digest in stage["artifacts"].items():
+                    assert digest == stages[path.parent.name][name]["artifacts"][artifact]
+                    assert digest == sha256(path.parent / artifact), "an artifact is not what its record says"
+
+    def check() -> None:
+        # A kernel notices within a second or two that its sweep is gone.
+        end = time.monotonic() + 60
+        while kernels_of(rough) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not kernels_of(rough)
+        whole_runs(rough)
+        assert table(rough) == table(calm)
+        assert not list(rough.glob("*/unfinished.json"))
+
+    killed_at_random(processes, "sweep", rough, seconds, check, whole_runs)
 
 
 @pytest.mark.parametrize("work", ["train_and_convert", "bundle"])

@@ -7,6 +7,7 @@ Clear is a ValueError or OSError; for a file it names the file. A short run is p
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import runpy
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from bundles import check_in_c, small_bundle
 from checkpoints import float_ends_ann, parameters
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +29,7 @@ from networks import random_ann, random_images
 from PIL import Image
 from test_batch import RESULTS
 from test_train import network, stripes
+from toy_study import write_study
 
 from ann_snn_utils import runs
 from ann_snn_utils import train as train_network
@@ -40,10 +43,18 @@ from ann_snn_utils.image_folder import unpack
 from ann_snn_utils.interop import import_tensorlayer
 from ann_snn_utils.models import build_ann, codes, load_ann, save_ann
 from ann_snn_utils.notation import parse
+from ann_snn_utils.notebooks import FOLDER
 from ann_snn_utils.pretrained import list_pretrained, load_pretrained, save_pretrained
+from ann_snn_utils.rehearsal import rehearse
 from ann_snn_utils.report import results_table, runs_table
 from ann_snn_utils.simulate import simulate
 from ann_snn_utils.snn import FORMS, load_snn, save_snn
+from ann_snn_utils.sweep_cells import Sweep, build_sweep, parse_settings
+from ann_snn_utils.sweep_command import plan_text, sweep_report
+from ann_snn_utils.sweep_file import chosen_runs
+from ann_snn_utils.sweep_plan import plan_sweep
+from ann_snn_utils.sweep_results import write_results
+from ann_snn_utils.sweep_yaml import read_sweep
 from ann_snn_utils.train import set_seed
 
 EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 25)
@@ -321,6 +332,160 @@ def test_a_tensor_file_with_anything_in_it(place, data):
     good = bytes_of(lambda path: save_snn(convert(random_ann(1)), path), place / "tensors.good")
     path = written(place, "tensors.safetensors", data.draw(changed_tensors(good)))
     survives(lambda: load_tensors(path), path)
+
+
+@pytest.fixture(scope="module")
+def study(place) -> Path:
+    return write_study(place / "notebooks")
+
+
+def planned(content: dict, folder: Path, place: Path, name: str | None = None) -> object:
+    """The plan of a sweep, written as text; making it writes nothing, whether it is made or refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_RUNS", str(place / "no runs"))
+        try:
+            asked = build_sweep(content, folder, name=name)
+            rehearse(asked.runs, asked.notebooks)
+            return plan_text(plan_sweep(asked))
+        finally:
+            assert not (place / "no runs").exists() and not (place / "executed").exists()
+
+
+GRID = {"name": "levels", "notebooks": "01-04", "set": {"k": [0, 1], "seed": "0..1"},
+        "zip": {"time_steps": [4, 8], "bad": [5, 6]}}  # fmt: skip
+
+
+@fuzz
+@given(st.data())
+def test_a_sweep_file_with_any_bytes(place, study, data):
+    good = yaml.safe_dump(GRID).encode()
+    path = written(place, "sweep.yaml", data.draw(st.one_of(st.binary(max_size=200), changed_bytes(good))))
+    content = survives(lambda: read_sweep(path), path)
+    if content is not None:
+        survives(lambda: planned(content, study, place))
+
+
+PLAIN = HOSTILE.map(lambda value: json.loads(json.dumps(value)))
+NAMES = st.sampled_from(["set", "zip", "name", "notebooks", "k", "seed", "run", "wait", "bad", "<<", "K"])
+NOTED = st.sampled_from(
+    ["0..1000000000000", "-9..9", "1..0", "0..9999", "9" * 5000, f"0..{'9' * 5000}", "0x" + "f" * 5000, "1:59:59",
+     "1:" * 400 + "0.5", "2026-02-30", "2026-01-01", ".nan", ".inf", "1e999", "~", "yes", "=", "? [a]", "- - a",
+     "!!python/object/apply:os.system ['touch executed']", "!!python/name:os.system", "!!bool maybe", "!!int ''",
+     "!!timestamp x", "!!binary x", "! x", "!<tag:x> y", "&a [*a]", "*a", "&a {<<: *a}", '"\\ud800"', '"\\0"',
+     "[" * 3000, "{a: " * 3000, "{k: 0, k: 1}", "{<<: {k: 0}, <<: {k: 1}}", "../../x", "/etc/passwd", "|\n  x",
+     "%YAML 9.9", "\t"]
+)  # fmt: skip
+
+
+@fuzz
+@given(st.data())
+def test_a_sweep_file_with_any_values_in_every_place(place, study, data):
+    text = yaml.safe_dump(GRID)
+    if data.draw(st.booleans()):
+        content = data.draw(changed_json(GRID))
+        text = yaml.safe_dump(content)
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            words = text.split(" ")
+            words[data.draw(st.integers(0, len(words) - 1))] = data.draw(st.one_of(NOTED, NAMES)) + "\n"
+            text = " ".join(words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        path = written(place, "sweep.yaml", text.encode())
+        content = survives(lambda: read_sweep(path), path)
+        if content is not None:
+            survives(lambda: planned(content, study, place))
+        assert not (place / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "first, more",
+    [
+        ("a: &a [x, x]", "{b}: &{b} [{nine}]"),
+        ("a: &a {{x: 1}}", "{b}: &{b} {{<<: [{nine}]}}"),
+        ("set: &a {{k: *a}}", ""),
+    ],
+    ids=["lists", "merged", "endless"],
+)
+def test_aliases_that_would_grow_without_end_are_not_followed(place, first, more):
+    lines = [first.format()]
+    lines += [more.format(b=b, nine=", ".join([f"*{a}"] * 9)) for a, b in itertools.pairwise("abcdefghij")]
+    path = written(place, "sweep.yaml", "\n".join(lines).encode())
+    with pytest.raises(ValueError, match=r"sweep.yaml: line \d+ holds the alias \*a: write its values out"):
+        read_sweep(path)
+
+
+def test_a_sweep_file_that_is_no_ordinary_or_small_file_is_not_read(place):
+    big = written(place, "big.yaml", b"set:\n" + b"  k: 0\n" * 100_000)
+    refused = {place: "not a text file", Path(os.devnull): "not a text file", big: "over 250,000 bytes",
+               Path("a\0b"): "there is no file"}  # fmt: skip
+    for path, said in refused.items():
+        with pytest.raises(ValueError, match=said):
+            read_sweep(path)
+
+
+@fuzz
+@given(
+    st.lists(
+        st.builds(
+            lambda name, values: f"{name}={','.join(values)}",
+            st.one_of(NAMES, st.text(max_size=5)),
+            st.lists(st.one_of(NOTED, st.text(max_size=5), st.integers(0, 5).map(str)), max_size=4),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([None, "../x", "/x", "", ".", "..", "a\0b", "nul", "x" * 5000, "ok", "é", "a/b"]),
+)
+def test_a_sweep_with_any_settings_and_any_name(place, study, given, name):
+    survives(lambda: planned({"set": parse_settings(given, "--set")}, study, place, name))
+
+
+TAKEN = ("dataset network padding ann_epochs batch_size learning_rate seed limit size k ternary levels clip "
+         "int8_ends qann_epochs max_levels published_samples time_steps noise_ratio fault fault_rate "
+         "threshold_scale samples robustness_samples").split()  # fmt: skip
+
+
+@fuzz
+@given(st.dictionaries(st.sampled_from(TAKEN), st.one_of(PLAIN, NUMBERS), min_size=1, max_size=3))
+def test_a_sweep_of_the_study_with_any_values(place, given):
+    survives(lambda: planned({"set": given}, FOLDER, place))
+
+
+@fuzz
+@given(st.data())
+def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_RUNS", str(place / "swept"))
+        shutil.rmtree(place / "swept", ignore_errors=True)
+        folder = runs.run_folder("one", create=True)
+        (folder / "ann.safetensors").write_text("ann")
+        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"],
+                          metrics={"history": [{"loss": 1.0}]})  # fmt: skip
+        runs.record_request(folder, "01_train_ann", {"code": "x"})
+        mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
+        asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
+        good = {
+            "one/manifest.json": json.loads((folder / "manifest.json").read_text()), "one/results.json": RESULTS,
+            "one/unfinished.json": mark, "sweeps/s/sweep.json": asked,
+        }  # fmt: skip
+        changed = data.draw(st.sampled_from([*good]))
+        for name, content in good.items():
+            text = json.dumps(content).encode()
+            if name == changed:
+                other = changed_json(content).map(lambda value: json.dumps(value).encode())
+                text = data.draw(st.one_of(other, changed_bytes(text)))
+            path = place / "swept" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+        # A sweep may say that its runs are others, which are looked for and not found.
+        path = place / "swept" / changed
+        survives(lambda: chosen_runs("s"))
+        survives(lambda: sweep_report("s"), path)
+        survives(lambda: plan_text(plan_sweep(build_sweep({"set": {"seed": [3]}}, study))), path)
+        named = Sweep("s", (), ("seed",), {"one": {"seed": 3}})
+        table = place / "swept" / "sweeps" / "s" / "results.csv"
+        assert bool(survives(lambda: write_results(named), path)) <= table.is_file()
+        assert {path.name for path in (place / "swept").iterdir()} <= {"one", "sweeps"}
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])

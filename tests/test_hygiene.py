@@ -29,8 +29,8 @@ ORDER = """
     logs metrics npz interop notebooks provenance locks manifest runs unfinished run_table sweep_file
     compare cost cost_table bundle stage gallery forms trial timing baseline peers workload contenders
     peak_memory limits training_speed benchmark figures explore latency report equations export kernels
-    execute stage_run batch commands bench_command bundle_command rehearsal sweep_cells sweep_plan
-    sweep_results sweep_view workers sweep sweep_command cli __main__ readers
+    execute stage_run batch commands bench_command bundle_command rehearsal sweep_yaml sweep_cells
+    sweep_plan sweep_results sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}

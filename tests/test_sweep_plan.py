@@ -11,8 +11,9 @@ from toy_study import write_study
 from ann_snn_utils.cli import main
 from ann_snn_utils.notebooks import FOLDER
 from ann_snn_utils.rehearsal import rehearse
-from ann_snn_utils.sweep_cells import build_sweep, parse_settings, read_sweep
+from ann_snn_utils.sweep_cells import build_sweep, parse_settings
 from ann_snn_utils.sweep_plan import Plan, plan_sweep
+from ann_snn_utils.sweep_yaml import read_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +59,11 @@ def test_a_setting_names_values_and_ranges(folder: Path, setting: str, values: l
     [
         ([], "needs a YAML file, or --set"),
         (["--set", "k"], "--set 'k': give name=value"),
-        (["--set", "k=0", "--set", "k=1"], "k is given twice"),
+        (["--set", "k=0", "--set", "k=1"], "'k' is given twice"),
         (["--set", "kk=0"], "'kk': did you mean k"),
         (["--set", "k=0,x"], "k='x': 02_quantize takes an integer"),
         (["--set", "k=0,"], "k='': 02_quantize takes an integer"),
+        (["--set", "seed=0..1000000000000"], "makes 1,000,000,000,001 values, more than 10,000"),
         (["--set", "k=3..1"], "k=3..1: write a range from the smaller"),
         (["--set", "k=0,0"], "k takes the value 0 twice"),
         (["--set", "k=0", "--zip", "k=0"], "k is in `set` and in `zip`"),
@@ -96,7 +98,7 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(
         ("set:\n  k: 0\n  k: 1", "'k' is given twice, again in line 3"),
         ("set: [k]", "set=.*give parameters"),
         ("notebooks: 4\nset: {k: 0}", "notebooks=4.*put it in quotes"),
-        ("set: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("set: !!python/object/apply:os.getcwd []", "line 1 holds the tag .*python/object"),
         ("set: {1: 2}", "1 is no name of a parameter"),
         ("set: {k: []}", "k has no value"),
         ("set: {k: [[0]]}", r"k=\[0\]: 02_quantize takes an integer"),
@@ -141,6 +143,7 @@ def test_a_wave_needs_only_what_earlier_waves_make_and_nothing_waits_for_more_th
         ({"size": 4}, "kernel 5×5 is larger than the 4×4 map"),
         ({"k": 9}, "k=9: give a whole number"),
         ({"clip": -1}, "clip=-1: give at least 0"),
+        ({"time_steps": 2**40}, "time_steps=1099511627776: give at most 1,000,000"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"samples": 361}, "digits has 360 test images"),
         ({"fault": "x", "fault_rate": 0.1}, "fault='x'"),

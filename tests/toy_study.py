@@ -9,7 +9,7 @@ from toy_notebooks import write_notebook
 LOG = "made.log"
 _OPENING = """
 import os, time
-from ann_snn_utils.artifacts import save_json
+from ann_snn_utils.artifacts import atomic, save_json
 from ann_snn_utils.runs import record_stage, require, run_folder
 from ann_snn_utils.runs import runs_root
 folder = run_folder(run, create=True)
@@ -23,13 +23,16 @@ stage = "01"
 while wait and not os.path.exists(wait):
     time.sleep(0.05)
 assert seed != bad, "as asked"
-(folder / "ann.safetensors").write_text(f"ann {seed}")
+with atomic(folder / "ann.safetensors") as temporary:
+    temporary.write_text(f"ann {seed}")
 record_stage(folder, "01_train_ann", parameters={"seed": seed}, artifacts=["ann.safetensors"], seconds=0.1)
 """
 _SECOND = """
 stage = "02"
 # %
-(folder / "qann.safetensors").write_text(require(folder, "ann.safetensors").read_text() + f", k {k}")
+read = require(folder, "ann.safetensors").read_text()
+with atomic(folder / "qann.safetensors") as temporary:
+    temporary.write_text(read + f", k {k}")
 record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"],
              seconds=0.1)
 """
