@@ -40,7 +40,8 @@ def _deliver(used, events, to, reach, stretches, weights, membrane, crowd):
     )  # fmt: skip
     for place in range(u64(used)):
         position, first, end = first_reach + u64(places[place]), u64(starts[place]), u64(starts[place + u64(1)])
-        few = end - first <= u64(crowd)
+        # A crowd of 0 says that the events are in no order: `falls` means nothing then.
+        few = u64(0) < end - first <= u64(crowd)
         for at in range(first_stretch + u64(reach[position]), first_stretch + u64(reach[position + u64(1)])):
             state, size = first_state + u64(stretches[at, u64(0)]), u64(stretches[at, u64(1)])
             weight = first_weight + u64(stretches[at, u64(2)])

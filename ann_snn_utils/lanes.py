@@ -83,19 +83,19 @@ def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
 def add_ternary_rows(typingctx, into, at, size, weights, base, rows, first, middle, end):
     """Add the rows of events first … middle − 1 to into[at : at + size], and subtract those of middle … end − 1.
 
-    As `add_rows`, with one byte for each partial sum, twice as many to a vector: weights are int8, and no sum
-    of the events' weights may leave −128 … 127.
+    As `add_rows`, with a partial sum in the type of a weight, for int8 ones twice as many to a vector: no sum
+    of the events' weights may leave that type.
     """
 
     def generate(context, builder, signature, arguments):
         into, at, size, weights, base, rows, first, middle, end = arguments
         kind, index = signature.args[0], at.type
         row_data = context.make_array(signature.args[5])(context, builder, rows).data
-        one, align = ir.Constant(index, 1), kind.dtype.bitwidth // 8
+        one, align, byte = ir.Constant(index, 1), kind.dtype.bitwidth // 8, signature.args[3].dtype.bitwidth
 
         def block(offset, abreast):
             lanes = _lanes(kind.dtype) * abreast
-            narrow, wide = (ir.VectorType(ir.IntType(bits), lanes) for bits in (8, kind.dtype.bitwidth))
+            narrow, wide = (ir.VectorType(ir.IntType(bits), lanes) for bits in (byte, kind.dtype.bitwidth))
             total = cgutils.alloca_once_value(builder, ir.Constant(narrow, None))
             for start, stop, combine in ((first, middle, builder.add), (middle, end, builder.sub)):
                 with cgutils.for_range_slice(builder, start, stop, one, index) as (event, _):
@@ -104,8 +104,8 @@ def add_ternary_rows(typingctx, into, at, size, weights, base, rows, first, midd
                     weight = _load(context, builder, signature.args[3], weights, place, lanes)
                     builder.store(combine(builder.load(total), weight), total)
             target = _pointer(context, builder, kind, into, builder.add(at, offset), wide)
-            grown = builder.add(builder.load(target, align=align), builder.sext(builder.load(total), wide))
-            builder.store(grown, target, align=align)
+            sums = builder.load(total) if narrow == wide else builder.sext(builder.load(total), wide)
+            builder.store(builder.add(builder.load(target, align=align), sums), target, align=align)
 
         _blocks(builder, size, _lanes(kind.dtype), block)
         return context.get_dummy_value()
