@@ -10,22 +10,11 @@ import numpy as np
 from numba import njit, prange
 from numba import uint64 as u64
 
+from .event_faults import disturb_events
 from .lanes import add_rows, add_ternary_rows, below, list_bits, reached
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 VECTOR_BYTES = 64
-
-
-@njit(nogil=True, error_model="numpy")
-def _uniform(seed, sample, layer, step, neuron):
-    """Give a number in [0, 1) that depends on nothing but its arguments; see `disturb.uniform`."""
-    word = u64(seed)
-    for part in (u64(sample), u64(layer), u64(step), u64(neuron)):
-        word = (word ^ part) + u64(0x9E3779B97F4A7C15)
-        word = (word ^ (word >> u64(30))) * u64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> u64(27))) * u64(0x94D049BB133111EB)
-        word ^= word >> u64(31)
-    return np.float64(word >> u64(11)) * 2.0**-53
 
 
 @njit(nogil=True, error_model="numpy")
@@ -142,24 +131,6 @@ def _fire(layer, step, table, membrane, upper, lower, counts, last, line, events
 
 
 @njit(nogil=True, error_model="numpy")
-def _disturb(layer, index, step, sample, fault, rate, seed, used, events):
-    """Delete (fault 0) or flip (1) each listed spike with probability `rate`."""
-    rows, signs, neurons, places, starts, falls = events
-    kept = 0
-    for place in range(used):
-        first, starts[place] = starts[place], kept
-        for event in range(first, starts[place + 1]):
-            channel = neurons[event] - places[place] * layer.pitch
-            neuron = places[place] * layer.channels + channel
-            hit = _uniform(seed, sample, index, step, neuron) < rate
-            if not hit or fault:
-                rows[kept], neurons[kept] = rows[event], neurons[event]
-                signs[kept] = -signs[event] if hit else signs[event]
-                kept += 1
-    starts[used] = kept
-
-
-@njit(nogil=True, error_model="numpy")
 def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, events, counts, totals, pending, scores):
     """Run one image and give the step of its last spike."""
     membrane, pixels, upper, lower, last, shown, encoded = state
@@ -198,7 +169,7 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, event
             if rate > 0:
                 if index == 0:
                     encoded[1][:] = 1
-                _disturb(layer, index, step, sample, fault, rate, seed, used, listed)
+                disturb_events(layer, index, step, sample, fault, rate, seed, used, listed)
             if index < depth - 1:
                 # Faults leave no order among the signs.
                 crowd = 0 if rate > 0 else to.crowd
