@@ -132,7 +132,8 @@ def test_a_curve_that_has_settled_keeps_its_last_value_in_the_mean() -> None:
 def test_runs_are_chosen_by_sweep_or_by_name() -> None:
     make_run("a")
     make_run("b")
-    save_json(sweep_folder("levels") / "sweep.json", {"runs": {"b": {}, "c": {}}})
+    asked = {"name": "levels", "notebooks": ["01_train_ann"], "varied": ["k"], "runs": {"b": {}, "c": {}}}
+    save_json(sweep_folder("levels") / "sweep.json", asked)
     assert chosen_runs("") == ["a", "b"]
     assert chosen_runs("levels") == ["b", "c"] and chosen_runs("b, a") == ["b", "a"]
     assert list(all_results("levels")) == ["b"]

@@ -146,7 +146,8 @@ def test_a_training_goes_on_only_from_where_the_very_same_one_was_stopped(
     one = runs[0]
     one.mkdir(parents=True, exist_ok=True)
     asked = {**request_of(notebooks[0], {}), "inputs": {}}
-    (one / MARK).write_text(json.dumps({"stage": "01_train_ann", "state": "running", "request": asked | change}))
+    mark = {"stage": "01_train_ann", "state": "running", "said": "", "request": asked | change}
+    (one / MARK).write_text(json.dumps(mark))
     (one / "ann.checkpoint.safetensors").write_text("half")
     stage_run._drop_old_checkpoint(one, "01_train_ann", asked)
     assert (one / "ann.checkpoint.safetensors").exists() == kept
