@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -72,7 +73,7 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
         return f"{time_steps} steps are more than {_MOST_STEPS}"
     if (encoder.thresholds.diff(dim=1) < 0).any():
         return f"thresholds of {encoder.name} do not ascend"
-    if LARGEST_PIXEL * _reach(encoder.weight) >= _LARGEST:
+    if LARGEST_PIXEL * _reach(encoder.weight)[1] >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
     for index, layer in enumerate(hidden, 1):
         if _bound(snn, index, time_steps, disturbed) >= _LARGEST:
@@ -81,7 +82,7 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
             return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
         if _largest(layer.weight) * (snn.amplitude if index == 1 else 1) >= 2**15:
             return f"weights of layer {index} ({layer.name}) need more than 16 bits"
-    if time_steps * _reach(snn.classifier) >= _LARGEST:
+    if time_steps * _reach(snn.classifier)[0] >= _LARGEST:
         return "class scores may need more than 32 bits"
     return None
 
@@ -94,10 +95,11 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
     """
     bounds = [_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
     membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
-    made = _LAYOUTS.setdefault(snn, {})
-    if membrane not in made:
-        made[membrane] = _flat(snn, membrane)
-    return made[membrane]
+    tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, layer.thresholds)))
+    made, key = _LAYOUTS.setdefault(snn, {}), (membrane, *(tensor._version for tensor in tensors))
+    if key not in made:
+        made[key] = _flat(snn, membrane)
+    return made[key]
 
 
 def _flat(snn: SNN, membrane: type) -> Layout:
@@ -118,7 +120,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["reach"].append(reach)
         parts["stretches"].append(stretches)
         if index == 0:
-            pixel_weights = _kept(layer, ("rows", pitch, 1, np.int8), _rows)
+            pixel_weights = _rows(layer, pitch, 1, np.int8)
             thresholds = _table(layer, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
             continue
         for name in ("weights", "table", "states", "fan"):
@@ -127,15 +129,14 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         amplitude = snn.amplitude if index == 1 else 1
         # So many rows of weights add up within a byte.
         row["crowd"] = 127 // max(1, _largest(layer.weight) * amplitude) if weight is np.int8 else 0
-        parts["weights"].append(_kept(layer, ("rows", pitch, amplitude, weight), _rows))
+        parts["weights"].append(_rows(layer, pitch, amplitude, weight))
         parts["table"].append(table.ravel())
         parts["states"].append(np.tile(table[1], height * width))
         parts["lower"].append(np.tile(table[0], height * width))
         feeding = int(geometry[index - 1]["pitch"])
-        parts["fan"].append(_kept(layer, ("fan", feeding), lambda spiking, to: _padded(spiking.fan_out, to)))
-        parts["effective"].append(
-            _kept(layer, ("effective", feeding), lambda spiking, to: _padded(spiking.effective_fan_out, to))
-        )
+        fan, effective = _fans(layer, feeding)
+        parts["fan"].append(fan)
+        parts["effective"].append(effective)
     flat = {name: _aligned(np.concatenate(part)) for name, part in parts.items()}
     by_class = [_padded(weights, pitch) for weights in snn.classifier]
     return Layout(
@@ -150,24 +151,37 @@ def _whole(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point()
 
 
-def _reach(weight: torch.Tensor) -> int:
-    """Give the largest Σ|w| of a channel."""
+def _kept(weight: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
+    # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
+    # that was changed in place has another version.
     made = _SYNAPSES.setdefault(weight, {})
-    if "reach" not in made:
-        made["reach"] = int(weight.abs().sum((1, 2, 3), dtype=torch.int64).max()), int(weight.abs().max())
-    return made["reach"][0]
+    key = (weight._version, *key)
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
+def _reach(weight: torch.Tensor) -> tuple[int, int]:
+    """Give the largest Σ|w| of a channel, and the largest Σw over its weights of one sign."""
+
+    def sums() -> tuple[int, int]:
+        flat = weight.long().flatten(1)
+        up, down = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
+        return int((up + down).max()), int(torch.maximum(up, down).max())
+
+    return _kept(weight, ("reach",), sums)
 
 
 def _largest(weight: torch.Tensor) -> int:
-    _reach(weight)
-    return _SYNAPSES[weight]["reach"][1]
+    return _kept(weight, ("largest",), lambda: int(weight.long().abs().max()))
 
 
 def _bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> int:
-    layer = snn.layers[index]
-    by_time = _reach(layer.weight) * (snn.amplitude if index == 1 else 1) * time_steps
-    worst = max(-int(layer.lowest.min()), int(layer.highest.max()))
-    return by_time if disturbed else min(by_time, worst)
+    """Give what no membrane of a hidden layer exceeds: input counts lie between 0 and their table's end, and
+    move by one a step at most; faults may bring them below 0 and beyond the table."""
+    both, one_sign = _reach(snn.layers[index].weight)
+    amplitude, most = (snn.amplitude, snn.levels) if index == 1 else (1, snn.layers[index - 1].thresholds.shape[1])
+    return both * amplitude * time_steps if disturbed else one_sign * amplitude * min(most, time_steps)
 
 
 @lru_cache(maxsize=64)
@@ -195,20 +209,21 @@ def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(reach), np.array(found).reshape(-1, 3) * pitch
 
 
-def _kept(layer: SpikingLayer, key: tuple, make: Callable[..., np.ndarray]) -> np.ndarray:
-    # Networks that differ in thresholds only, as under a slider, share what depends on the weights.
-    made = _SYNAPSES.setdefault(layer.weight, {})
-    key = (layer.spec, *key)
-    if key not in made:
-        made[key] = make(layer, *key[2:])
-    return made[key]
-
-
 def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.ndarray:
-    ordered = (layer.weight.int() * amplitude).permute(2, 1, 3, 0).flip(2).numpy()
-    padded = np.zeros((*ordered.shape[:3], pitch), dtype)
-    padded[..., : ordered.shape[3]] = ordered
-    return padded.ravel()
+    def rows() -> np.ndarray:
+        ordered = (layer.weight.int() * amplitude).permute(2, 1, 3, 0).flip(2).numpy()
+        padded = np.zeros((*ordered.shape[:3], pitch), dtype)
+        padded[..., : ordered.shape[3]] = ordered
+        return padded.ravel()
+
+    return _kept(layer.weight, ("rows", pitch, amplitude, dtype), rows)
+
+
+def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+    def fans() -> tuple[np.ndarray, np.ndarray]:
+        return _padded(layer.fan_out, pitch), _padded(layer.effective_fan_out, pitch)
+
+    return _kept(layer.weight, ("fans", layer.spec, pitch), fans)
 
 
 def _table(layer: SpikingLayer, pitch: int, dtype: type, least: int = 0) -> np.ndarray:

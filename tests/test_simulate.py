@@ -92,9 +92,6 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     snn = replace(snn, layers=(always, *full))
     images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     largest = 9 * 64 * snn.amplitude * snn.levels
-    bounded = [replace(layer, highest=torch.full_like(layer.highest, largest * 64**index)) for index, layer in
-               enumerate(full)]  # fmt: skip
-    snn = replace(snn, layers=(always, *bounded))
     steps = 5
     assert lay_out(snn, steps).table.dtype == (np.int32 if width == 32 else np.int16)
     one, other = (simulate(snn, images, steps, backend=name, trace=[0]) for name in BACKENDS)
@@ -133,6 +130,17 @@ def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
     assert one.time_steps == other.time_steps > 32
     assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
     assert np.array_equal(one.pending, other.pending)
+
+
+def test_a_network_changed_in_place_runs_as_it_now_is():
+    pytest.importorskip("numba")
+    snn, images = convert(random_ann(8)), random_images(8, (1, 8, 8), samples=4)
+    before = simulate(snn, images, 8)
+    snn.layers[1].weight.neg_()
+    snn.layers[2].thresholds.add_(1)
+    one, other = (simulate(snn, images, 8, backend=name) for name in BACKENDS)
+    assert not torch.equal(one.logits, before.logits)
+    assert torch.equal(one.logits, other.logits) and np.array_equal(one.effective_sops, other.effective_sops)
 
 
 def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
