@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
+
+from tqdm import tqdm
 
 # Threads do not live on in a forked process: torch uses one, and numba, which has its own, is left out.
 sys.modules["numba"] = None
+
+# The lock of the progress bars is one for all forked processes: who is killed holding it stops all others.
+tqdm.set_lock(threading.RLock())
 
 import fault_work  # noqa: E402
 import papermill  # noqa: E402, F401

@@ -50,7 +50,8 @@ def processes():
 def finish(context, target, *arguments) -> None:
     process = context.Process(target=target, args=arguments)
     process.start()
-    process.join(60)
+    # Only a process that hangs takes this long.
+    process.join(900)
     process.kill()
     assert process.exitcode == 0
 
