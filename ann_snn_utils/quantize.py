@@ -37,16 +37,23 @@ def int8(weight: Tensor, per_channel: bool = True) -> Tensor:
     return (weight.detach() / int8_scale(weight, per_channel)).round()
 
 
-def _straight_through(value: Tensor, integer: Tensor) -> Tensor:
-    # Adding an exact zero keeps the integer an integer; value + (integer - value) would round.
-    return integer + (value - value.detach())
+class _StraightThrough(torch.autograd.Function):
+    """The integers; their gradient goes to the values that they were made of."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, integer: Tensor) -> Tensor:
+        return integer
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 class Ternary(nn.Module):
     """Parametrization: the layer computes with ternary weights; the gradient reaches w unchanged."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return _straight_through(weight, ternary(weight.detach()))
+        return _StraightThrough.apply(weight, ternary(weight.detach()))
 
 
 class Int8(nn.Module):
@@ -58,7 +65,7 @@ class Int8(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         scaled = weight / int8_scale(weight, self.per_channel)
-        return _straight_through(scaled, scaled.detach().round())
+        return _StraightThrough.apply(scaled, scaled.detach().round())
 
 
 class _Levels(torch.autograd.Function):

@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 from .artifacts import load_tensors, save_tensors
 from .augment import RECIPES, augment
 from .data import Dataset
-from .models import ANN, in_float64
+from .models import ANN
+from .prediction import evaluate
 from .seeds import checked_seed
 from .seeds import generator as seeded
 
@@ -80,6 +81,7 @@ def train(
     weight_decay: float = 1e-2,
     seed: int = 0,
     augmentation: str = "none",
+    label_smoothing: float = 0.0,
     checkpoint: str | Path | None = None,
     device: str = "auto",
     validation: Dataset | None = None,
@@ -87,7 +89,8 @@ def train(
 ) -> list[dict]:
     """Train `ann` in place and give its history: one row an epoch with loss, accuracies and seconds.
 
-    AdamW with a one-cycle schedule. dataset: uint8 images, kept on the device and augmented there.
+    AdamW with a one-cycle schedule. dataset: uint8 images, kept on the device and augmented there; where they
+    are larger than the network takes, it trains on random crops of them.
     checkpoint: file written after every epoch; where it exists, training goes on from it to exactly the
     state that an uninterrupted run would have reached. validation: evaluated after every epoch.
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
@@ -98,9 +101,13 @@ def train(
     for name, value, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
         if not isinstance(value, Real) or not lowest <= value <= 1e6:
             raise ValueError(f"{name}={value!r:.40}: give a number from {lowest:g} to 1e6")
+    if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing={label_smoothing!r:.40}: give a number from 0 to less than 1")
     if augmentation not in RECIPES:
         raise ValueError(f"augmentation={augmentation!r}: choose one of {', '.join(RECIPES)}")
-    if dataset.in_shape != ann.spec.in_shape or int(dataset.labels.max()) >= ann.spec.classes:
+    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
+    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
+    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
         raise ValueError(
             f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
             f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
@@ -109,13 +116,13 @@ def train(
     ann.to(target, memory_format=torch.channels_last).train()
     images, labels = dataset.images.to(target), dataset.labels.to(target)
     steps = -(-len(dataset) // batch_size)
-    optimizer = torch.optim.AdamW(ann.parameters(), learning_rate, weight_decay=weight_decay)
+    optimizer = optimizer_of(ann, learning_rate, weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * steps, pct_start=0.2)
     generator = seeded(seed)
     settings = {
         "spec": ann.spec.to_dict(), "dataset": dataset.name, "images": len(dataset), "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "seed": seed,
-        "augmentation": augmentation,
+        "augmentation": augmentation, "label_smoothing": label_smoothing,
     }  # fmt: skip
     history: list[dict] = []
     if checkpoint and Path(checkpoint).exists():
@@ -125,8 +132,8 @@ def train(
         correct = torch.zeros((), dtype=torch.int64, device=target)
         order = torch.randperm(len(dataset), generator=generator).to(target).split(batch_size)
         for rows in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
-            batch = augment(images[rows], augmentation, generator)
-            loss, logits = training_step(ann, optimizer, batch, labels[rows])
+            batch = augment(images[rows], augmentation, generator, tuple(size))
+            loss, logits = training_step(ann, optimizer, batch, labels[rows], label_smoothing)
             schedule.step()
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
@@ -149,13 +156,19 @@ def train(
     return history
 
 
+def optimizer_of(ann: ANN, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Give AdamW over the network's weights where they lie, each updated in one pass where the device can."""
+    fused = ann.layers[0].norm.weight.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(ann.parameters(), learning_rate, weight_decay=weight_decay, fused=fused)
+
+
 def training_step(
-    ann: ANN, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor
+    ann: ANN, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor, label_smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Move the weights by one batch of uint8 images and give its loss and its logits [N, classes]."""
     with precision(batch.device):
         logits = ann(batch.to(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -207,10 +220,16 @@ def _restore(tensors, metadata, ann, optimizer, schedule, generator) -> list[dic
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
-    groups = [g | new for g, new in zip(optimizer.state_dict()["param_groups"], metadata["groups"], strict=True)]
+    # How the device steps is its own matter, not the checkpoint's.
+    saved = [{k: v for k, v in g.items() if k not in ("fused", "foreach")} for g in metadata["groups"]]
+    groups = [g | new for g, new in zip(optimizer.state_dict()["param_groups"], saved, strict=True)]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for group in optimizer.param_groups:
         group["betas"] = tuple(group["betas"])
+    for parameter, kept in optimizer.state.items():
+        # Steps in one pass take weights and moments in one order of memory; files have another.
+        for key, value in kept.items():
+            kept[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
     schedule.load_state_dict(metadata["schedule"])
     if (schedule.total_steps, schedule.last_epoch * epochs) != (total, len(found) * total):
         raise ValueError("its schedule is that of another training")
@@ -219,21 +238,3 @@ def _restore(tensors, metadata, ann, optimizer, schedule, generator) -> list[dic
         if any(value.ndim and value.shape != parameter.shape for value in optimizer.state[parameter].values()):
             raise ValueError("the optimizer's state is that of another network")
     return list(found)
-
-
-@torch.no_grad()
-def predict(ann: ANN, images: Tensor, dtype: torch.dtype = torch.float64, batch_size: int = 250) -> Tensor:
-    """Give the class of each uint8 image, int64 [N]; float64 on the CPU, or float32 where the network lies."""
-    if dtype == torch.float64:
-        ann = in_float64(ann)
-    mode, device = ann.training, ann.layers[0].norm.weight.device
-    ann.eval()
-    # NumPy promises the first of equal maxima; torch does not.
-    logits = torch.cat([ann(batch.to(device)).double().cpu() for batch in images.split(batch_size)])
-    ann.train(mode)
-    return torch.from_numpy(logits.numpy().argmax(1))
-
-
-def evaluate(ann: ANN, dataset: Dataset, dtype: torch.dtype = torch.float64) -> int:
-    """Give the number of images of a data set that the network classifies correctly."""
-    return int((predict(ann, dataset.images, dtype) == dataset.labels).sum())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .augment import augment
+from .convolution import convolve
 from .models import ANN, build_ann
 from .notation import LayerSpec
 from .timing import interleaved, ratios, spread
-from .train import pick_device, precision, training_step
+from .train import optimizer_of, pick_device, precision, training_step
 from .workload import textures
 
 
@@ -20,7 +20,8 @@ def training_times(network: str, side: int, batch_size: int, repeats: int) -> di
     """Give seconds per step, quantized, in full precision and of the convolutions alone, and their ratios.
 
     A step is what `train` does with a batch: augmentation, forward, loss, backward, optimizer. The convolutions
-    run forward and backward on tensors that lie ready in the layout and precision of the training.
+    run forward and backward, in the form that training gives them, on tensors that lie ready in its layout and
+    precision.
     """
     device = pick_device("cpu")
     images, labels = textures(batch_size, side), torch.arange(batch_size) % 10
@@ -48,7 +49,7 @@ def training_times(network: str, side: int, batch_size: int, repeats: int) -> di
 
 def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
     ann.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(ann.parameters(), 3e-3, weight_decay=1e-2)
+    optimizer = optimizer_of(ann, 3e-3, 1e-2)
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
@@ -69,7 +70,7 @@ def _convolutions(layers: list[LayerSpec], batch_size: int, dtype: torch.dtype) 
 
     def run() -> None:
         for x, weight, gradient, layer in made:
-            y = F.conv2d(x, weight, None, layer.stride, layer.padding)
+            y = convolve(x, weight, layer)
             torch.autograd.grad(y, [t for t in (x, weight) if t.requires_grad], gradient)
 
     return run

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.artifacts import load_tensors, save_tensors
-from ann_snn_utils.models import ANN, build_ann, codes, copy_weights, load_ann, save_ann
+from ann_snn_utils.models import (
+    ANN,
+    build_ann,
+    codes,
+    copy_weights,
+    in_float64,
+    load_ann,
+    reference_maps,
+    save_ann,
+)
 from ann_snn_utils.notation import parse
 from ann_snn_utils.quantize import QuantReLU, int8, int8_scale, ternary
 
@@ -152,3 +161,19 @@ def test_a_file_with_a_weight_that_is_not_finite_is_refused(tmp_path, value):
     save_ann(ann, tmp_path / "ann.safetensors")
     with pytest.raises(ValueError, match=r"layers.1.norm.weight holds a value that is not finite"):
         load_ann(tmp_path / "ann.safetensors")
+
+
+@pytest.mark.parametrize("form", [{}, {"k": 2, "clip": 3}, {"ternary": False, "k": 1}, {"int8_ends": False}])
+def test_codes_by_sums_in_float32_are_those_of_the_network_in_float64(form):
+    torch.manual_seed(3)
+    ann = build_ann("8C3-P2-16C3-P2-30", (3, 16, 16), 10, padding="same", **form)
+    for layer in ann.layers:
+        layer.norm.running_mean.normal_()
+        layer.norm.running_var.uniform_(0.5, 30)
+    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
+    reference = in_float64(ann)
+    x = reference.scaled(images)
+    with torch.no_grad():
+        for layer, found in zip(reference.layers, reference_maps(reference, images), strict=True):
+            x = layer(x)
+            assert torch.equal(found, x)

@@ -10,7 +10,8 @@ from ann_snn_utils.artifacts import load_tensors, save_tensors
 from ann_snn_utils.augment import augment
 from ann_snn_utils.data import Dataset
 from ann_snn_utils.models import build_ann
-from ann_snn_utils.train import evaluate, pick_device, predict, set_seed
+from ann_snn_utils.prediction import evaluate, predict
+from ann_snn_utils.train import pick_device, set_seed
 
 
 def stripes(samples: int = 96, name: str = "stripes") -> Dataset:
@@ -103,7 +104,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
     [({"epochs": 0}, "epochs=0"), ({"learning_rate": -1}, "learning_rate=-1"),
      ({"learning_rate": float("nan")}, "learning_rate=nan"), ({"batch_size": 2.5}, "batch_size=2.5"),
      ({"weight_decay": float("inf")}, "weight_decay=inf"), ({"seed": 2**64}, "seed=1844"),
-     ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'")],
+     ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'"),
+     ({"label_smoothing": 1}, "label_smoothing=1: give"), ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+     ({"label_smoothing": float("nan")}, "label_smoothing=nan"), ({"label_smoothing": "a"}, "label_smoothing='a'")],
 )  # fmt: skip
 def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -113,6 +116,58 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
 def test_a_network_for_other_images_is_refused():
     with pytest.raises(ValueError, match=r"stripes has images \(1, 8, 8\)"):
         train(build_ann("4C3-6", (3, 8, 8), 2))
+
+
+def larger(height: int = 10, width: int = 10) -> Dataset:
+    """The stripes on a wider dark ground, so that no crop cuts off what tells them apart."""
+    small = stripes()
+    images = torch.zeros(len(small), 1, height, width, dtype=torch.uint8)
+    images[:, :, (height - 8) // 2 :, (width - 8) // 2 :][:, :, :8, :8] = small.images
+    return Dataset("larger", "train", images, small.labels, small.classes)
+
+
+def test_a_network_smaller_than_the_images_learns_from_random_crops_of_them():
+    ann, again, other = network(), network(), network()
+    arguments = {"epochs": 12, "batch_size": 16, "progress": False}
+    history = train_network(ann, larger(), **arguments)
+    train_network(again, larger(), **arguments)
+    train_network(other, larger(), seed=1, **arguments)
+    assert equal(ann, again) and not equal(ann, other)
+    assert history[-1]["loss"] < history[0]["loss"] and evaluate(ann, stripes()) >= 80
+
+
+def test_training_sees_crops_of_the_networks_size_at_many_places(monkeypatch):
+    import sys
+
+    seen = []
+
+    def watched(*arguments):
+        seen.append(augment(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(sys.modules["ann_snn_utils.train"], "augment", watched)
+    train_network(network(), larger(), epochs=1, batch_size=16, progress=False)
+    assert all(batch.shape[1:] == (1, 8, 8) for batch in seen)
+    corners = {tuple((crop[0] > 0).sum(dim).gt(0).int().tolist()) for crop in torch.cat(seen) for dim in (0, 1)}
+    assert len(corners) == 3  # nothing, or a line on either side, is dark
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 12), (12, 7)])
+def test_images_smaller_than_the_network_on_either_side_are_refused(height, width):
+    small = Dataset("narrow", "train", torch.zeros(4, 1, height, width, dtype=torch.uint8), torch.arange(4) % 2,
+                    ("upper", "lower"))  # fmt: skip
+    with pytest.raises(ValueError, match=rf"narrow has images \(1, {height}, {width}\).*build it for this data"):
+        train_network(network(), small, epochs=1)
+
+
+def test_smoothed_labels_raise_the_loss_of_the_same_network_and_belong_to_the_training(tmp_path):
+    plain, smooth = network(), network()
+    path = tmp_path / "c.safetensors"
+    sharp_loss = train(plain, epochs=8)[-1]["loss"]
+    smooth_loss = train(smooth, epochs=8, label_smoothing=0.3, checkpoint=path)[-1]["loss"]
+    assert smooth_loss > sharp_loss and not equal(plain, smooth)
+    with pytest.raises(ValueError, match=r"another training \(label_smoothing: 0.3 there, 0.0 here\)"):
+        train(network(), epochs=8, checkpoint=path)
 
 
 def test_augmentation_moves_pixels_and_keeps_them():
