@@ -11,12 +11,14 @@ from typing import Any
 from .data import Dataset, load_dataset
 from .logs import log_folder, write_logs
 from .models import ANN, build_ann, copy_weights, load_ann, save_ann
+from .prediction import evaluate
 from .record import Record
 from .report import aligned
 from .runs import read_manifest, record_stage, require, run_folder
 from .simulate import simulate
 from .snn import load_snn
-from .train import evaluate, pick_device, recipe, set_seed, train
+from .source import load_splits, source_of
+from .train import pick_device, recipe, set_seed, train
 
 ANN_FILE, QANN_FILE, SNN_FILE = "ann.safetensors", "qann.safetensors", "snn.safetensors"
 
@@ -24,12 +26,11 @@ ANN_FILE, QANN_FILE, SNN_FILE = "ann.safetensors", "qann.safetensors", "snn.safe
 def train_ann(folder: Path, parameters: Mapping[str, Any], device: str = "auto") -> Path:
     """Train the full-precision network into folder/ann.safetensors with the parameters of 01_train_ann."""
     chosen = pick_device(device)
-    name, limit, size = parameters["dataset"], parameters["limit"], parameters["size"]
-    source = {"name": name, "limit": limit or None, "size": size or None}
-    training, test = (load_dataset(split=split, **source) for split in ("train", "test"))
+    source = source_of(parameters)
+    training, test = load_splits(**source)
     set_seed(parameters["seed"])
     ann = build_ann(
-        parameters["network"], training.in_shape, len(training.classes), quantized=False,
+        parameters["network"], test.in_shape, len(test.classes), quantized=False,
         padding=parameters["padding"] or None,
     )  # fmt: skip
     epochs = parameters["ann_epochs"] or recipe(parameters["dataset"]).ann_epochs
@@ -41,7 +42,7 @@ def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto"
     chosen = pick_device(device)
     ann = load_ann(require(folder, ANN_FILE))
     source, spec = ann.metadata["source"], ann.spec
-    training, test = (load_dataset(split=split, **source) for split in ("train", "test"))
+    training, test = load_splits(**source)
     set_seed(parameters["seed"])
     qann = build_ann(
         spec.network, spec.in_shape, spec.classes, k=parameters["k"], ternary=parameters["ternary"],
@@ -63,7 +64,7 @@ def _train(
     history = train(
         ann, training, epochs=epochs, batch_size=parameters["batch_size"], device=str(device),
         learning_rate=parameters["learning_rate"], seed=parameters["seed"],
-        augmentation=recipe(source["name"]).augmentation,
+        augmentation=recipe(source["name"]).augmentation, label_smoothing=parameters["label_smoothing"],
         checkpoint=folder / file.replace(".safetensors", ".checkpoint.safetensors"),
     )  # fmt: skip
     ann.cpu()
@@ -137,5 +138,6 @@ def absolute_dataset(dataset: str) -> str:
     """Give a path that lies in the working directory as an absolute one; notebooks run elsewhere."""
     from .data import NAMES
 
-    path = Path(dataset).expanduser()
-    return os.path.abspath(path) if dataset and dataset not in NAMES and path.exists() else dataset
+    path = os.path.expanduser(dataset)
+    # Unlike a Path, this takes a name that no file system allows for one that is not there.
+    return os.path.abspath(path) if dataset and dataset not in NAMES and os.path.exists(path) else dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,8 @@ def load_dataset(
     root: str | os.PathLike[str] | None = None,
     size: int | tuple[int, int] | None = None,
     limit: int | None = None,
+    crop: int | tuple[int, int] | None = None,
+    held_out: int | None = None,
 ) -> Dataset:
     """Load one split ("train" or "test") of a data set.
 
@@ -109,6 +111,9 @@ def load_dataset(
             written to only when files are fetched.
     size    resize to this side, or (height, width), in pixels, bilinear; default: the set's own size.
     limit   keep at most this many samples, taken in a fixed class-balanced order.
+    crop    keep this side, or (height, width), in pixels, of the centre of each image, after any resizing.
+    held_out  take so many training images, in that order, for the test set, and the others for the training
+            set: choices made on them leave the real test set unseen.
 
     Raises ValueError or FileNotFoundError that names the argument or file at fault and the remedy.
     """
@@ -116,9 +121,12 @@ def load_dataset(
         raise ValueError(f"data set {name!r}: give one of {', '.join(NAMES)}, or the path of an image folder")
     if split not in SPLITS:
         raise ValueError(f"split={split!r:.80}: choose 'train' or 'test'")
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise ValueError(f"limit={limit!r:.80}: give an int of at least 1, or None for all samples")
-    target = image_size(size)
+    for argument, value in (("limit", limit), ("held_out", held_out)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{argument}={value!r:.80}: give an int of at least 1, or None for all samples")
+    if held_out is not None:
+        return _part(load_dataset(name, "train", root, size, crop=crop), split, held_out, limit)
+    target, window = image_size(size), image_size(crop, "crop")
     folder = _data_folder(root)
 
     if name == "digits":
@@ -143,6 +151,8 @@ def load_dataset(
     if target is not None and tuple(images.shape[2:]) != target:
         _check_room(len(images), images.shape[1], target)
         images = F.interpolate(images, size=target, mode="bilinear", antialias=True)
+    if window is not None:
+        images = _centre(images, window)
     dataset = Dataset(label, split, images, labels, classes)
     return dataset if limit is None else dataset.subset(min(limit, len(dataset)))
 
@@ -180,6 +190,25 @@ def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
     grouped = labels[shuffled]
     turn = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
     return torch.from_numpy(shuffled[np.lexsort((grouped, turn))])
+
+
+def _part(training: Dataset, split: str, held_out: int, limit: int | None) -> Dataset:
+    if held_out >= len(training):
+        raise ValueError(
+            f"held_out={held_out}: {training.name!r} has {len(training)} training images; hold out fewer"
+        )
+    order = _balanced_order(training.labels)
+    chosen = training.subset(order[:held_out] if split == "test" else order[held_out:].sort().values)
+    part = replace(chosen, name=f"{chosen.name}, {held_out} held out", split=split)
+    return part if limit is None else part.subset(min(limit, len(part)))
+
+
+def _centre(images: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
+    margins = [whole - side for whole, side in zip(images.shape[2:], window, strict=True)]
+    if min(margins) < 0:
+        raise ValueError(f"crop={window}: images have {tuple(images.shape[2:])} pixels; give a crop within them")
+    top, left = (margin // 2 for margin in margins)
+    return images[:, :, top : top + window[0], left : left + window[1]].contiguous()
 
 
 def _check_room(number: int, channels: int, size: tuple[int, int]) -> None:

@@ -42,14 +42,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ANN_SNN_CACHE") or ROOT / "data" / "raw" / "cache").expanduser().absolute()
 
 
-def image_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[int, int] | None:
     """(height, width) from an int (square) or a pair; None stays None. Raises ValueError outside 1…4096."""
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else size
     valid = isinstance(sides, tuple | list) and len(sides) == 2
     if not valid or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
-        raise ValueError(f"size={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
+        raise ValueError(f"{name}={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
     return tuple(sides)
 
 

@@ -22,10 +22,15 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         return {"run": Path(folder).name, "stages": {}}
     manifest = load_json(path)
-    stages = manifest.get("stages") if isinstance(manifest, dict) else None
-    if not isinstance(stages, dict) or not all(map(_is_stage, stages.values())):
+    if not is_manifest(manifest):
         raise ValueError(f"{path} is not a manifest of stages: delete it and run the study again")
     return manifest
+
+
+def is_manifest(value: Any) -> bool:
+    """Tell whether a JSON value has the form of a manifest."""
+    stages = value.get("stages") if isinstance(value, dict) else None
+    return isinstance(stages, dict) and all(map(_is_stage, stages.values()))
 
 
 def _is_stage(stage: Any) -> bool:

@@ -25,7 +25,8 @@ _SHOWING = {
     "figures", "explore", "provenance", "notebooks", "manifest", "runs", "report", "equations", "export",
     "execute", "batch", "commands", "bundle_command", "cli", "stage", "compare", "locks", "kernels", "unfinished",
     "stage_run", "run_table", "rehearsal", "workers", "sweep", "sweep_cells", "sweep_plan", "sweep_results",
-    "sweep_view", "sweep_command", "sweep_file",
+    "sweep_view", "sweep_command", "sweep_file", "outcome", "collection", "ablation", "published_table",
+    "evaluation", "pareto", "results_command",
 }  # fmt: skip
 
 

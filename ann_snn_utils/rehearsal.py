@@ -14,9 +14,12 @@ from .models import build_ann
 from .notebooks import defaults_of
 from .rescale import scale_thresholds
 from .simulate import MOST_STEPS, simulate
+from .source import source_of
 
-_AT_LEAST = {"ann_epochs": 0, "qann_epochs": 0, "batch_size": 1, "limit": 0, "size": 0, "clip": 0, "samples": 0,
-             "robustness_samples": 1, "published_samples": 1, "time_steps": 1, "max_levels": 1}  # fmt: skip
+_AT_LEAST = {
+    "ann_epochs": 0, "qann_epochs": 0, "batch_size": 1, "limit": 0, "size": 0, "crop": 0, "held_out": 0, "clip": 0,
+    "samples": 0, "robustness_samples": 1, "published_samples": 1, "time_steps": 1, "max_levels": 0,
+}  # fmt: skip
 
 
 def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
@@ -48,10 +51,11 @@ def _try(settings: Mapping[str, Any], data: dict[tuple[Any, ...], Dataset]) -> N
     if settings.get("learning_rate", 1.0) <= 0:
         raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
     if "dataset" in settings:
-        source = settings["dataset"], settings.get("size") or None, settings.get("limit") or None
-        if source not in data:
-            data[source] = load_dataset(source[0], "test", size=source[1], limit=source[2])
-        test = data[source]
+        source = source_of(settings)
+        key = tuple(source.values())
+        if key not in data:
+            data[key] = load_dataset(split="test", **source)
+        test = data[key]
         if settings.get("samples", 0) > len(test):
             raise ValueError(f"samples={settings['samples']}: {test.name} has {len(test)} test images")
         if "network" in settings:

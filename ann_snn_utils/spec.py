@@ -10,6 +10,8 @@ from numbers import Integral
 from .notation import MOST_WEIGHTS, LayerSpec, Shape, checked_shape, parse
 
 LARGEST_K = 8
+# What may narrow the data set that a file names, beside its name: arguments of `load_dataset`.
+SOURCE_OPTIONS = ("limit", "size", "crop", "held_out")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def spec_of(path: object, metadata: Mapping[str, object]) -> NetworkSpec:
     if not isinstance(found, dict) or set(found) != names:
         raise ValueError(f"{path} holds no network: its metadata have no whole 'spec'; make it again")
     source = metadata.get("source", {"name": ""})
-    if not isinstance(source, dict) or not {"name"} <= set(source) <= {"name", "limit", "size"}:
+    if not isinstance(source, dict) or not {"name"} <= set(source) <= {"name", *SOURCE_OPTIONS}:
         raise ValueError(f"{path}: its metadata name no data set; make it again")
     try:
         return checked_spec(**found)

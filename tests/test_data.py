@@ -123,7 +123,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(name):
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("split", "validation"), ("limit", 0), ("limit", 1.5), ("limit", True), ("size", 0), ("size", 5000),
-     ("size", (8, 8, 8)), ("size", "28"), ("size", (8, 1.0)), ("size", True)],
+     ("size", (8, 8, 8)), ("size", "28"), ("size", (8, 1.0)), ("size", True),
+     ("crop", 0), ("crop", (8,)), ("crop", 8.0), ("held_out", 0), ("held_out", -1), ("held_out", 10.0)],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(argument, value):
     with pytest.raises(ValueError, match=re.escape(f"{argument}={value!r}")):
@@ -147,6 +148,49 @@ def test_a_relative_data_root_is_looked_up_in_the_repository_too(tmp_path, monke
     monkeypatch.setenv("ANN_SNN_DATA", "ann_snn_utils")
     with pytest.raises(FileNotFoundError, match=re.escape(str(ROOT / "ann_snn_utils" / "MNIST"))):
         load_dataset("mnist")
+
+
+@pytest.mark.parametrize(("crop", "rows", "columns"), [
+    (20, slice(4, 24), slice(4, 24)), ((28, 7), slice(0, 28), slice(10, 17)), (28, slice(None), slice(None)),
+])  # fmt: skip
+def test_a_crop_keeps_the_centre(crop, rows, columns):
+    whole, cropped = load_dataset("digits", limit=20), load_dataset("digits", limit=20, crop=crop)
+    assert torch.equal(cropped.images, whole.images[:, :, rows, columns])
+    assert torch.equal(cropped.labels, whole.labels)
+
+
+def test_a_crop_is_cut_after_resizing():
+    assert load_dataset("digits", size=12, crop=(10, 11)).in_shape == (1, 10, 11)
+    with pytest.raises(ValueError, match=r"crop=\(20, 20\): images have \(12, 12\) pixels; give a crop within"):
+        load_dataset("digits", size=12, crop=20)
+
+
+def test_held_out_images_and_the_others_are_together_the_training_set_each_once():
+    whole = load_dataset("digits", "train", size=8)
+    parts = [load_dataset("digits", split, size=8, held_out=200) for split in ("train", "test")]
+    assert [(len(part), part.split) for part in parts] == [(1237, "train"), (200, "test")]
+
+    def rows(dataset: Dataset) -> list[tuple[bytes, int]]:
+        return [(bytes(image.numpy()), int(dataset.labels[i])) for i, image in enumerate(dataset.images)]
+
+    assert sorted(rows(parts[0]) + rows(parts[1])) == sorted(rows(whole))
+
+
+def test_held_out_images_are_balanced_and_named_apart_from_the_real_test_set():
+    chosen = load_dataset("digits", "test", held_out=205)
+    assert sorted(chosen.labels.bincount().tolist()) == [20] * 5 + [21] * 5
+    assert chosen.name == "digits, 205 held out" != load_dataset("digits").name
+
+
+def test_a_limit_narrows_what_is_left_of_each_part():
+    training, test = (load_dataset("digits", split, held_out=50, limit=100) for split in ("train", "test"))
+    assert (len(training), len(test)) == (100, 50)
+
+
+@pytest.mark.parametrize("held_out", [1437, 5000])
+def test_some_training_images_must_be_left(held_out):
+    with pytest.raises(ValueError, match=f"held_out={held_out}: 'digits' has 1437 training images; hold out fewer"):
+        load_dataset("digits", "train", held_out=held_out)
 
 
 def real_mnist() -> Path:
