@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral
 
 import torch
@@ -14,24 +15,51 @@ from .thresholds import exact_thresholds, normalization, published_thresholds, r
 
 # Thresholds of one layer, so that a table stays below a GiB.
 MOST_THRESHOLDS = 2**27
+# Entries of an open-ended layer's table.
+SHORTEST, LONGEST = 64, 4096
+
+
+def table_length(largest: int) -> int:
+    """Give a `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
+    length = SHORTEST
+    while 4 * largest >= 3 * length and length < LONGEST:
+        length *= 2
+    return length
 
 
 @torch.no_grad()
-def convert(ann: ANN, thresholds: str = "exact", max_levels: int = 64) -> SNN:
+def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
+    """Give a `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
+
+    Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
+    longer than that. batch_size: images at a time.
+    """
+    # In float32 a count may come out as its neighbour, for which `table_length` leaves room.
+    reference, largest = copy.deepcopy(ann).cpu().float().eval(), 0.0
+    for batch in images.cpu().split(batch_size):
+        x = reference.layers[0](reference.scaled(batch))
+        for layer in reference.layers[1:]:
+            x = layer(x)
+            largest = max(largest, float(x.max()) * 2**ann.spec.k)
+    return table_length(round(min(largest, LONGEST)))
+
+
+@torch.no_grad()
+def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
     """Give the spiking network that settles on exactly the codes of a quantized network.
 
     thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
     of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
-    max_levels: length of the threshold table of a layer without a clip; `simulate` reports a neuron that
-    would need more. Raises ValueError for a network that is not quantized, holds a value that is not finite,
-    or has full-precision hidden weights where thresholds are to be exact.
+    max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
+    `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
+    holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
     """
     if thresholds not in FORMS:
         raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
     if not ann.spec.quantized:
         raise ValueError("convert: this network is full precision; train one built with quantized=True")
-    if not isinstance(max_levels, Integral) or not 1 <= max_levels <= 4096:
-        raise ValueError(f"max_levels={max_levels!r:.40}: give a whole number from 1 to 4096")
+    if not isinstance(max_levels, Integral) or not 1 <= max_levels <= LONGEST:
+        raise ValueError(f"max_levels={max_levels!r:.40}: give a whole number from 1 to {LONGEST}")
     reference, spec = in_float64(ann), ann.spec
     most = max_levels if spec.clip is None else spec.clip * 2**spec.k
     widest = max(layer.out_shape[0] for layer in spec.layers)

@@ -50,11 +50,12 @@ def run_dense(
     time_steps: int | None,
     disturbance: tuple[str, float, int] | None,
     keep: bool = False,
+    negative_spikes: bool = True,
 ) -> Record:
     """Give the record of one batch of uint8 images [N, C, H, W]; with keep=True it carries traces of them all.
 
     samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
-    disturbance: fault, rate and seed of `disturb.faulty`.
+    disturbance: fault, rate and seed of `disturb.faulty`. negative_spikes: see `neuron.fire`.
     """
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
@@ -85,7 +86,7 @@ def run_dense(
                 inputs = arriving[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
                 sums = synaptic_input(layer, inputs, amplitude).flatten(2)
                 sums = (sums * amplitude).to(state.membrane.dtype).contiguous()
-            fired = fire(sums, row, state, table, done + 1, climbing=index == 0, keep=keep)
+            fired = fire(sums, row, state, table, done + 1, index == 0, keep, negative_spikes)
             arriving, events, busy = fired.spikes, fired.events, fired.active
             rows["positive"][:, index] = fired.positive
             rows["negative"][:, index] = events.sum((1, 2)) - fired.positive

@@ -40,8 +40,8 @@ class Equivalence:
     """Comparison of settled spike counts with integer codes, over all neurons of all layers.
 
     neurons, mismatches: values compared and values that differ, for each layer. examples: the first few
-    mismatches of each layer. prediction_mismatches: images whose class differs. settled_at: int64 [N], the
-    step after which each image was silent.
+    mismatches of each layer. prediction_mismatches: images whose class differs. predictions: int64 [N], the
+    quantized network's classes. settled_at: int64 [N], the step after which each image was silent.
     """
 
     samples: int
@@ -50,6 +50,7 @@ class Equivalence:
     mismatches: tuple[int, ...]
     examples: tuple[Mismatch, ...]
     prediction_mismatches: int
+    predictions: Tensor
     settled_at: Tensor
 
     @property
@@ -90,7 +91,8 @@ def check_equivalence(
         starts = tqdm(starts, desc="equivalence", unit="batch")
 
     names = tuple(layer.name for layer in snn.layers)
-    mismatches, predictions, settled = [0] * len(names), 0, []
+    mismatches, predictions, settled = [0] * len(names), [], []
+    wrong = 0
     examples: list[list[Mismatch]] = [[] for _ in names]
     for start in starts:
         batch = images[start : start + batch_size]
@@ -104,8 +106,8 @@ def check_equivalence(
                 sample, *where = place
                 values = int(code[tuple(place)]), int(count[tuple(place)])
                 examples[index].append(Mismatch(index, names[index], start + sample, *where, *values))
-        predicted = torch.from_numpy(np.argmax(logits.numpy(), 1))
-        predictions += int((predicted != record.predictions[-1]).sum())
+        predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
+        wrong += int((predictions[-1] != record.predictions[-1]).sum())
         settled.append(record.settled_at)
     return Equivalence(
         samples=len(images),
@@ -113,6 +115,7 @@ def check_equivalence(
         neurons=tuple(layer.neurons * len(images) for layer in snn.layers),
         mismatches=tuple(mismatches),
         examples=tuple(mismatch for layer in examples for mismatch in layer),
-        prediction_mismatches=predictions,
+        prediction_mismatches=wrong,
+        predictions=torch.cat(predictions),
         settled_at=torch.cat(settled),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import namedtuple
 from dataclasses import fields
 
@@ -12,6 +11,7 @@ from numba import get_num_threads
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .compiled import compiled_loops
 from .disturb import FAULTS
 from .events import EFFECTIVE_SOPS, MINUS, PLUS, SOPS, run
 from .layout import Layout, lay_out
@@ -25,8 +25,6 @@ _GROUPS = 4
 _BATCH = 1000
 # numba takes named tuples, not dataclasses.
 _Net = namedtuple("_Net", [field.name for field in fields(Layout)])
-# One of numba's thread pools ends the program when two threads of it start at once.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def run_events(
@@ -71,7 +69,7 @@ def _record(
     starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)
     for part in (slice(start, start + batch_size) for start in starts):
         pixels = images[part].permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
-        with _ONE_AT_A_TIME:
+        with compiled_loops():
             run(pixels, samples[part].numpy(), net, snn.levels, steps, FAULTS.index(fault), float(rate), seed,
                 counts[part], last_steps[part], totals, pending, scores[part])  # fmt: skip
     last, totals = torch.from_numpy(last_steps).clamp(min=snn.levels), totals.sum(0)

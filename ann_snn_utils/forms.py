@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .certificate import certify
-from .convert import FORMS, convert
+from .convert import FORMS, convert, table_length
 from .data import Dataset
 from .metrics import accuracy
 from .models import ANN, build_ann, codes, copy_weights
@@ -47,10 +47,11 @@ def compare_forms(
     """
     report(0.0)
     expected, logits = codes(ann, samples.images)
+    longest = table_length(max((int(code.max()) for code in expected[1:]), default=0))
     nets, mismatches, accuracies = {}, {}, {}
     for number, form in enumerate(FORMS):
         report((number + 0.5) / (len(FORMS) + 1))
-        nets[form] = convert(ann, form)
+        nets[form] = convert(ann, form, longest)
         record = simulate(nets[form], samples)
         report((number + 1) / (len(FORMS) + 1))
         pairs = zip(record.counts, expected, strict=True)

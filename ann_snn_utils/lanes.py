@@ -6,6 +6,8 @@ straight into its code, 64 bytes at a time; the compiler then makes of them what
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -37,6 +39,18 @@ def _splat(builder, value, vector):
     return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
 
 
+@contextmanager
+def _events(context, builder, kind, rows, base, first, end):
+    """Loop over the events first … end − 1; give each one's number and where its row of weights begins."""
+    data = context.make_array(kind)(context, builder, rows).data
+    with cgutils.for_range_slice(builder, first, end, ir.Constant(first.type, 1), first.type) as (event, _):
+        yield event, builder.add(base, builder.zext(builder.load(builder.gep(data, [event])), first.type))
+
+
+def _widened(builder, values, vector):
+    return values if values.type == vector else builder.sext(values, vector)
+
+
 @intrinsic
 def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
     """into[at : at + size] += Σ signs[e] · weights[base + rows[e] : … + size] over e = first … end − 1.
@@ -47,28 +61,21 @@ def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
 
     def generate(context, builder, signature, arguments):
         into, at, size, weights, base, rows, signs, first, end = arguments
-        types_ = dict(zip(("into", "at", "size", "weights", "base", "rows", "signs"), signature.args, strict=False))
-        index, lanes = at.type, _lanes(types_["into"].dtype)
-        vector = ir.VectorType(context.get_data_type(types_["into"].dtype), lanes)
-        row_data = context.make_array(types_["rows"])(context, builder, rows).data
-        sign_data = context.make_array(types_["signs"])(context, builder, signs).data
+        kind, _, _, weight_kind, _, row_kind, sign_kind = signature.args[:7]
+        index, align, lanes = at.type, kind.dtype.bitwidth // 8, _lanes(kind.dtype)
+        vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
+        sign_data = context.make_array(sign_kind)(context, builder, signs).data
 
-        def block(offset, vectors):
-            places = [builder.add(offset, ir.Constant(index, number * lanes)) for number in range(vectors)]
-            targets = [
-                _pointer(context, builder, types_["into"], into, builder.add(at, place), vector) for place in places
-            ]
-            align = types_["into"].dtype.bitwidth // 8
+        def block(offset, abreast):
+            places = [builder.add(offset, ir.Constant(index, number * lanes)) for number in range(abreast)]
+            targets = [_pointer(context, builder, kind, into, builder.add(at, place), vector) for place in places]
             sums = [cgutils.alloca_once_value(builder, builder.load(target, align=align)) for target in targets]
-            with cgutils.for_range_slice(builder, first, end, ir.Constant(index, 1), index) as (event, _):
-                row = builder.zext(builder.load(builder.gep(row_data, [event])), index)
+            with _events(context, builder, row_kind, rows, base, first, end) as (event, start):
                 sign = _splat(builder, builder.load(builder.gep(sign_data, [event])), vector)
-                start = builder.add(base, row)
                 for place, total in zip(places, sums, strict=True):
-                    weight = _load(context, builder, types_["weights"], weights, builder.add(start, place), lanes)
-                    if weight.type.element.width < vector.element.width:
-                        weight = builder.sext(weight, vector)
-                    builder.store(builder.add(builder.load(total), builder.mul(weight, sign)), total)
+                    weight = _load(context, builder, weight_kind, weights, builder.add(start, place), lanes)
+                    product = builder.mul(_widened(builder, weight, vector), sign)
+                    builder.store(builder.add(builder.load(total), product), total)
             for target, total in zip(targets, sums, strict=True):
                 builder.store(builder.load(total), target, align=align)
 
@@ -89,22 +96,19 @@ def add_ternary_rows(typingctx, into, at, size, weights, base, rows, first, midd
 
     def generate(context, builder, signature, arguments):
         into, at, size, weights, base, rows, first, middle, end = arguments
-        kind, index = signature.args[0], at.type
-        row_data = context.make_array(signature.args[5])(context, builder, rows).data
-        one, align, byte = ir.Constant(index, 1), kind.dtype.bitwidth // 8, signature.args[3].dtype.bitwidth
+        kind, _, _, weight_kind, _, row_kind = signature.args[:6]
+        align = kind.dtype.bitwidth // 8
 
         def block(offset, abreast):
             lanes = _lanes(kind.dtype) * abreast
-            narrow, wide = (ir.VectorType(ir.IntType(bits), lanes) for bits in (byte, kind.dtype.bitwidth))
+            narrow, wide = (ir.VectorType(context.get_data_type(each.dtype), lanes) for each in (weight_kind, kind))
             total = cgutils.alloca_once_value(builder, ir.Constant(narrow, None))
             for start, stop, combine in ((first, middle, builder.add), (middle, end, builder.sub)):
-                with cgutils.for_range_slice(builder, start, stop, one, index) as (event, _):
-                    row = builder.zext(builder.load(builder.gep(row_data, [event])), index)
-                    place = builder.add(builder.add(base, row), offset)
-                    weight = _load(context, builder, signature.args[3], weights, place, lanes)
+                with _events(context, builder, row_kind, rows, base, start, stop) as (_, row):
+                    weight = _load(context, builder, weight_kind, weights, builder.add(row, offset), lanes)
                     builder.store(combine(builder.load(total), weight), total)
             target = _pointer(context, builder, kind, into, builder.add(at, offset), wide)
-            sums = builder.load(total) if narrow == wide else builder.sext(builder.load(total), wide)
+            sums = _widened(builder, builder.load(total), wide)
             builder.store(builder.add(builder.load(target, align=align), sums), target, align=align)
 
         _blocks(builder, size, _lanes(kind.dtype), block)

@@ -63,13 +63,15 @@ def fire(
     first_step: int,
     climbing: bool = False,
     keep: bool = False,
+    negative_spikes: bool = True,
 ) -> Firing:
     """Run the neurons of a layer over T steps; changes `state`.
 
     sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
     that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. table: from
     `threshold_table`. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
-    neuron fired, and which is silent after the last level.
+    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken
+    back: the classical integrate-and-fire neuron that subtracts its threshold at each spike.
     """
     (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
     spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
@@ -79,16 +81,16 @@ def fire(
     membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
     membrane, count = state.membrane, state.count
     flat, width = table.flatten(), table.shape[1]
-    start = (torch.arange(len(table)) * width)[:, None]
+    start, never = (torch.arange(len(table)) * width)[:, None], torch.zeros((), dtype=torch.bool)
     for step in range(steps):
         arrived = row[step] >= 0
         membrane[arrived] += sums[row[step][arrived]]
         if climbing:
             level = min(first_step + step, width - 1)
-            rise, fall = membrane >= table[:, level, None], torch.zeros((), dtype=torch.bool)
+            rise, fall = membrane >= table[:, level, None], never
         else:
             at = count + start
-            rise, fall = membrane >= flat[at + 1], membrane < flat[at]
+            rise, fall = membrane >= flat[at + 1], membrane < flat[at] if negative_spikes else never
         spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
         count += spike
         state.last[spike != 0] = first_step + step

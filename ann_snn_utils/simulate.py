@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .convert import LONGEST
 from .data import Dataset
 from .dense import batch_size as dense_batch
 from .dense import run_dense
@@ -28,7 +29,9 @@ MOST_STEPS = 1_000_000
 _log = logging.getLogger(__name__)
 
 
-def choose_backend(snn: SNN, time_steps: int | None, disturbed: bool = False, name: str | None = None) -> str:
+def choose_backend(
+    snn: SNN, time_steps: int | None, disturbed: bool = False, name: str | None = None, negative_spikes: bool = True
+) -> str:
     """Give the backend called `name`, or, with None, the fastest one that is exact for this run.
 
     Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
@@ -38,6 +41,7 @@ def choose_backend(snn: SNN, time_steps: int | None, disturbed: bool = False, na
     if name == "dense":
         return name
     reason = None if find_spec("numba") else "numba is not installed (pip install numba)"
+    reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
@@ -59,6 +63,7 @@ def simulate(
     batch_size: int | None = None,
     backend: str | None = None,
     progress: bool = False,
+    negative_spikes: bool = True,
 ) -> Record:
     """Give the record of a run of `time_steps` steps, or, with None, until every sample is silent.
 
@@ -68,6 +73,8 @@ def simulate(
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
     where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
+    negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
+    conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
     Source of the neuron: Zou et al. 2024, see `neuron.py`.
     Raises ValueError that names the argument that is wrong, or the layer whose threshold table is too short.
     """
@@ -79,7 +86,7 @@ def simulate(
     chosen = tuple(int(sample) for sample in trace)
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
-    backend = choose_backend(snn, time_steps, disturbance is not None, backend)
+    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
     everything = torch.arange(len(images))
     if backend == "events":
         # Imported here, as it needs numba.
@@ -88,14 +95,16 @@ def simulate(
         merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
     else:
         parts = everything.split(batch_size or dense_batch(snn, time_steps))
-        records = [run_dense(snn, images[samples], samples, time_steps, disturbance)
+        records = [run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
                    for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)]  # fmt: skip
         merged = merge(records, time_steps or max(record.time_steps for record in records))
     merged = replace(merged, labels=labels)
     _check_tables(snn, merged)
     if not chosen:
         return merged
-    kept = run_dense(snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, keep=True)
+    kept = run_dense(
+        snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, True, negative_spikes
+    )
     return replace(merged, traces=replace(kept.traces, samples=chosen))
 
 
@@ -126,7 +135,10 @@ def _check_tables(snn: SNN, record: Record) -> None:
         entries = layer.thresholds.shape[1]
         # A neuron sends at most one spike a step.
         if layer.saturates and record.time_steps >= entries and int(count.max()) >= entries:
+            remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
+            if entries == LONGEST:
+                remedy = "train the network longer, or build it with a clip"
             raise ValueError(
                 f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
-                f"table; convert the network with max_levels={2 * entries} or more"
+                f"table; {remedy}"
             )

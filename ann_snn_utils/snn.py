@@ -61,10 +61,18 @@ class SpikingLayer:
         """Synapses that a spike of each input neuron reaches, int64 [I, H, W]: fewer at the map's border."""
         return self._fan_out(torch.ones_like(self.weight, dtype=torch.float64))
 
-    @cached_property
+    @property
     def effective_fan_out(self) -> Tensor:
         """Synapses with a weight other than zero that a spike of each input neuron reaches, int64 [I, H, W]."""
-        return self._fan_out((self.weight != 0).double())
+        version = self.weight._version
+        if version not in self._effective:
+            self._effective[version] = self._fan_out((self.weight != 0).double())
+        return self._effective[version]
+
+    @cached_property
+    def _effective(self) -> dict[int, Tensor]:
+        # By the version of the weights: a change in place makes another one.
+        return {}
 
     def _fan_out(self, synapses: Tensor) -> Tensor:
         outputs = torch.ones(1, *self.spec.out_shape, dtype=torch.float64)

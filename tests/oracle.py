@@ -107,7 +107,9 @@ def operations(layer: OracleLayer, spikes: np.ndarray, effective: bool) -> int:
     return total
 
 
-def run(ann, images: np.ndarray, time_steps: int, largest_count: int | None = None) -> OracleRun:
+def run(
+    ann, images: np.ndarray, time_steps: int, largest_count: int | None = None, negative_spikes: bool = True
+) -> OracleRun:
     """Simulate uint8 images [N, C, H, W]; a hidden neuron counts at most clip · 2^k (or `largest_count`)."""
     layers, classifier = layers_of(ann)
     spec, samples = ann.spec, len(images)
@@ -141,7 +143,7 @@ def run(ann, images: np.ndarray, time_steps: int, largest_count: int | None = No
                     _, below = threshold(layer, channel, count, n, 1)
                     if sign * u >= above and (limit is None or count < limit):
                         spikes[where] = 1
-                    elif count > 0 and sign * u < below:
+                    elif negative_spikes and count > 0 and sign * u < below:
                         spikes[where] = -1
                 signs[channel] = sign
             counts[index] = counts[index] + spikes

@@ -8,12 +8,14 @@ import oracle
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.artifacts import load_tensors, save_tensors
-from ann_snn_utils.convert import convert
+from ann_snn_utils.convert import LONGEST, SHORTEST, convert, levels_for, table_length
+from ann_snn_utils.equivalence import check_equivalence
 from ann_snn_utils.layer_checks import worst_case
-from ann_snn_utils.models import build_ann, codes
+from ann_snn_utils.models import ANN, build_ann, codes
 from ann_snn_utils.simulate import simulate
 from ann_snn_utils.snn import load_snn, save_snn
 
@@ -173,3 +175,45 @@ def test_scores_of_an_encoder_alone_become_its_logits(k):
     snn, images = convert(ann), random_images(4, (1, 8, 8))
     scores = simulate(snn, images).logits[-1].double() * snn.metadata["logit_scale"]
     assert torch.allclose(scores, codes(ann, images)[1], rtol=1e-6)
+
+
+def hardly_trained(scale: float) -> ANN:
+    """A network whose second layer counts `scale` times as high: its γ is that much larger."""
+    ann = random_ann(1, k=1)
+    ann.layers[1].norm.weight.data.mul_(scale)
+    return ann
+
+
+@pytest.mark.parametrize("scale", [1, 20, 100])
+def test_a_table_is_made_long_enough_for_the_images(scale):
+    ann, images = hardly_trained(scale), random_images(1, (1, 8, 8), samples=12)
+    largest = max(int(code.max()) for code in codes(ann, images)[0][1:])
+    length = levels_for(ann, images, batch_size=5)
+    assert length == table_length(largest) and largest < length
+    if scale > 1:
+        assert largest >= SHORTEST
+        with pytest.raises(ValueError, match="end of its threshold table"):
+            check_equivalence(ann, convert(ann), images)
+    assert check_equivalence(ann, convert(ann, max_levels=length), images).exact
+
+
+@given(st.integers(0, 2**40))
+def test_a_table_has_a_third_more_than_the_images_need_but_is_never_longer_than_memory_allows(largest):
+    length = table_length(largest)
+    assert SHORTEST <= length <= LONGEST and length & (length - 1) == 0
+    assert 4 * largest < 3 * length or length == LONGEST
+    assert length == SHORTEST or 4 * largest >= 3 * (length // 2)
+
+
+def test_looking_for_the_length_of_tables_leaves_the_network_as_it_is():
+    ann = random_ann(2).train()
+    before = {name: value.clone() for name, value in ann.state_dict().items()}
+    levels_for(ann, random_images(2, (1, 8, 8)))
+    assert ann.training and all(torch.equal(value, before[name]) for name, value in ann.state_dict().items())
+
+
+def test_no_longer_table_is_proposed_than_conversion_takes():
+    ann, images = hardly_trained(1e6), random_images(1, (1, 8, 8), samples=2)
+    assert levels_for(ann, images) == LONGEST
+    with pytest.raises(ValueError, match="reached 4096 spikes, the end of .* table; train the network longer, or"):
+        simulate(convert(ann, max_levels=LONGEST), images)

@@ -17,6 +17,7 @@ from ann_snn_utils.convert import convert
 from ann_snn_utils.layout import lay_out
 from ann_snn_utils.models import codes
 from ann_snn_utils.simulate import BACKENDS, choose_backend, simulate
+from ann_snn_utils.snn import SNN
 
 
 @pytest.fixture(params=BACKENDS)
@@ -56,6 +57,74 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
     for layer, spikes in enumerate(expected.spikes):
         assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
         assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
+
+
+@settings(max_examples=40, deadline=None)
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
+    images = random_images(seed, ann.spec.in_shape)
+    expected = oracle.run(ann, images.numpy(), time_steps, negative_spikes=False)
+    record = simulate(convert(ann), images, time_steps, trace=[0, 1], negative_spikes=False)
+    agrees(record, expected)
+    assert not record.negative.any()
+    for layer, spikes in enumerate(expected.spikes):
+        assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
+        assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks(), st.integers(0, 1000))
+def test_without_negative_spikes_a_silent_network_stays_silent(ann, seed):
+    snn, images = convert(ann, max_levels=512), random_images(seed, ann.spec.in_shape, samples=4)
+    record = simulate(snn, images, negative_spikes=False)
+    longer = simulate(snn, images, record.time_steps + 7, negative_spikes=False)
+    assert (record.settled_at > 0).all() and record.time_steps <= snn.sufficient_steps + 1
+    assert torch.equal(longer.settled_at, record.settled_at)
+    assert torch.equal(longer.logits[-1], record.logits[-1])
+    assert longer.abs_spike[record.time_steps - 1 :].sum() == 0
+
+
+def one_neuron_sent_too_much() -> SNN:
+    """Two encoder channels, one firing in step 1 and one in steps 1 to 3, excite by 4 and inhibit by 1.
+
+    So U is 3, 2, 1 and then stays; the hidden neuron's thresholds are 1, 2, 3.
+    """
+    snn = convert(random_ann(0, network="2C1-1", in_shape=(1, 1, 1), classes=2, levels=3))
+    encoder, hidden = snn.layers
+    thresholds = torch.tensor([[5, 99, 99], [5, 5, 5]])
+    encoder = replace(encoder, weight=torch.ones_like(encoder.weight), thresholds=thresholds)
+    hidden = replace(
+        hidden, weight=torch.tensor([4, -1], dtype=torch.int8).reshape(1, 2, 1, 1),
+        thresholds=torch.tensor([[1, 2, 3]]), lowest=torch.tensor([-3]), highest=torch.tensor([12]),
+    )  # fmt: skip
+    classifier = torch.tensor([1, -2], dtype=torch.int8).reshape(2, 1, 1, 1)
+    return replace(snn, layers=(encoder, hidden), classifier=classifier)
+
+
+def test_a_spike_sent_too_early_is_taken_back_only_with_negative_spikes():
+    image = torch.full((1, 1, 1, 1), 10, dtype=torch.uint8)
+    signed, classical = (
+        simulate(one_neuron_sent_too_much(), image, 5, trace=[0], negative_spikes=negative, backend="dense")
+        for negative in (True, False)
+    )
+    for record, spikes, counts in (
+        (signed, [1, 1, -1, 0, 0], [1, 2, 1, 1, 1]), (classical, [1, 1, 0, 0, 0], [1, 2, 2, 2, 2]),
+    ):  # fmt: skip
+        assert record.traces.membranes[1].flatten().tolist() == [3, 2, 1, 1, 1]
+        assert record.traces.spikes[1].flatten().tolist() == spikes
+        assert record.logits[:, 0].tolist() == [[count, -2 * count] for count in counts]
+        assert record.settled_at.tolist() == [3]
+    assert signed.negative[:, 1].tolist() == [0, 0, 1, 0, 0] and not classical.negative.any()
+
+
+def test_the_compiled_simulator_says_that_it_always_takes_spikes_back(caplog):
+    pytest.importorskip("numba")
+    snn = convert(random_ann(2))
+    with caplog.at_level("INFO"):
+        assert choose_backend(snn, 8, negative_spikes=False) == "dense"
+    assert "simulating with dense tensors: compiled neurons always take spikes back" in caplog.text
+    with pytest.raises(ValueError, match="backend='events' cannot run .*take spikes back; use backend='dense'"):
+        simulate(snn, random_images(2, (1, 8, 8)), 8, backend="events", negative_spikes=False)
 
 
 @pytest.mark.parametrize("network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7"])
@@ -137,10 +206,12 @@ def test_a_network_changed_in_place_runs_as_it_now_is():
     snn, images = convert(random_ann(8)), random_images(8, (1, 8, 8), samples=4)
     before = simulate(snn, images, 8)
     snn.layers[1].weight.neg_()
+    snn.layers[1].weight[0].zero_()
     snn.layers[2].thresholds.add_(1)
     one, other = (simulate(snn, images, 8, backend=name) for name in BACKENDS)
     assert not torch.equal(one.logits, before.logits)
     assert torch.equal(one.logits, other.logits) and np.array_equal(one.effective_sops, other.effective_sops)
+    assert one.effective_sops[0, 1] < before.effective_sops[0, 1]
 
 
 def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
