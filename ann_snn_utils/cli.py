@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import bench_command, bundle_command
+from . import bench_command, bundle_command, results_command
 from .notebooks import FOLDER, Parameter, check_parameters, defaults_of, ordered_notebooks, parameters_of
 from .sweep_command import add_parser, add_report, sweep_report
 
@@ -101,6 +101,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=20, metavar="N", help="moves (default: %(default)s)")
     bundle_command.add_parser(commands)
     bench_command.add_parser(commands)
+    results_command.add_parsers(commands)
     return parser
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .artifacts import load_json
 from .runs import MANIFEST, read_manifest, require, run_folder, stale_stages
+from .summary import SILENCE
 from .unfinished import mark_of
 
 
@@ -21,7 +22,7 @@ def results_table(folder: str | os.PathLike[str]) -> str:
     path = require(folder, "results.json")
     results = load_json(path)
     try:
-        rows = _rows(results)
+        rows = list(outcome_rows(results).values())
         title = f"{results['run']}: {results['dataset']}, {results['network']}, k = {results['k']}"
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path} is not complete ({error!r:.200}): run notebook 04_spike_analysis again") from None
@@ -30,28 +31,39 @@ def results_table(folder: str | os.PathLike[str]) -> str:
     return "\n".join([title, *aligned(rows), *notes])
 
 
-def _rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
-    accuracy, correct, samples = results["accuracy"], results["correct"], results["samples"]
+def outcome_rows(results: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Give what results tell as rows of label, value and count or comment, by the names ann, qann, 1 …, sops, macs.
 
-    def scored(label: str, share: float, count: int) -> tuple[str, str, str]:
-        return label, f"{100 * share:.2f} %", f"{count:,} of {samples:,}"
+    Where networks or time steps are left out, or spikes, SOPs, energy or MACs, their rows are; raises
+    LookupError, TypeError or ValueError for the rest.
+    """
+    correct, samples, shares = results["correct"], results["samples"], results.get("accuracy", {})
 
-    steps = [step for step in accuracy["snn"] if step != "silence"]
-    macs, spikes, sops = results["macs_per_sample"], results["spikes_per_sample"], results["sops_per_sample"]
-    return [
-        scored("full-precision ANN", accuracy["ann"], correct["ann"]),
-        scored("quantized ANN", accuracy["qann"], correct["qann"]),
-        *(scored(f"integer SNN, T = {step}", accuracy["snn"][step], correct["snn"][step]) for step in steps),
-        scored(
-            f"integer SNN at silence, T ≤ {results['silence_step']}",
-            accuracy["snn"]["silence"],
-            correct["snn"]["silence"],
-        ),
-        ("code mismatches", f"{results['mismatches']:,}", f"of {results['neurons']:,} codes"),
-        ("spikes per image", f"{spikes:,.0f}", ""),
-        ("SOPs per image", f"{sops:,.0f}", f"{sops / macs:.3f} per MAC of the ANN"),
-        ("MACs per image (ANN)", f"{macs:,}", ""),
-    ]
+    def scored(label: str, right: int, share: float | None) -> tuple[str, str, str]:
+        # The spiking network may have seen fewer images than the networks that it was made from.
+        images = round(right / share) if share else samples
+        share = right / samples if share is None else share
+        return label, f"{100 * share:.2f} %", f"{right:,} of {images:,}"
+
+    networks = {"ann": "full-precision ANN", "qann": "quantized ANN"}
+    there = {name: label for name, label in networks.items() if name in correct}
+    rows = {name: scored(label, correct[name], shares.get(name)) for name, label in there.items()}
+    within = f", T ≤ {results['silence_step']}" if "silence_step" in results else ""
+    for step, right in correct["snn"].items():
+        label = f"integer SNN at silence{within}" if step == SILENCE else f"integer SNN, T = {step}"
+        rows[step] = scored(label, right, shares.get("snn", {}).get(step))
+    rows["mismatches"] = ("code mismatches", f"{results['mismatches']:,}", f"of {results['neurons']:,} codes")
+    macs, spikes, sops = (results.get(f"{name}_per_sample") for name in ("macs", "spikes", "sops"))
+    if spikes is not None:
+        rows["spikes"] = ("spikes per image", f"{spikes:,.0f}", "")
+    if sops is not None:
+        rows["sops"] = ("SOPs per image", f"{sops:,.0f}", f"{sops / macs:.3f} per MAC of the ANN" if macs else "")
+    if energy := results.get("energy_pj"):
+        ours, int8, fp32 = (f"{energy[name] / 1e6:,.3f} µJ" for name in ("snn", "int8", "fp32"))
+        rows["energy"] = ("arithmetic energy per image", ours, f"ANN: int8 {int8}, FP32 {fp32}")
+    if macs is not None:
+        rows["macs"] = ("MACs per image (ANN)", f"{macs:,}", "")
+    return rows
 
 
 def runs_table(runs: Sequence[str]) -> str:

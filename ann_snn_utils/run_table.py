@@ -14,6 +14,7 @@ from typing import Any
 from .artifacts import atomic, load_json
 from .manifest import read_manifest, stale_stages
 from .runs import runs_root
+from .spec import SOURCE_OPTIONS
 from .unfinished import mark_of
 
 # Where these differ, results are not comparable without a word; the others may change the last digits.
@@ -33,34 +34,39 @@ def parameters_of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
-    """Give the row of a run; `stages` are those it should have.
+    """Give the row of a run, as `row_of` does; `stages` are those it should have."""
+    folder = runs_root() / run
+    path = folder / "results.json"
+    results = load_json(path) if path.is_file() else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds no results: delete it and run 04_spike_analysis again")
+    return row_of(run, read_manifest(folder), results, mark_of(folder), stages)
+
+
+def row_of(
+    run: str, manifest: Mapping[str, Any], results: Mapping[str, Any], mark: Mapping[str, Any] | None = None,
+    stages: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Give the row of what a run recorded.
 
     Columns: run, state, error; the parameters; results.json, flattened with dots; of each stage its metrics
     (of a training's history the last epoch), seconds and code digest; versions, commit and machine.
     """
-    folder = runs_root() / run
-    manifest = read_manifest(folder)
-    mark = mark_of(folder)
     row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
     row["error"] = f"{mark['stage']}: {mark.get('error')}" if row["state"] == "failed" and mark else None
     row |= parameters_of_run(manifest)
-    results = folder / "results.json"
-    if results.is_file():
-        content = load_json(results)
-        if not isinstance(content, dict):
-            raise ValueError(f"{results} holds no results: delete it and run 04_spike_analysis again")
-        row |= {name: value for name, value in _flat(content) if name not in row}
+    row |= {name: value for name, value in _flat(results) if name not in row}
     around: dict[str, list[str]] = {}
     for stem, stage in manifest["stages"].items():
-        metrics = _part(stage, "metrics")
+        metrics = part_of(stage, "metrics")
         history = metrics.pop("history", [])
         last = history[-1] if isinstance(history, list) and history else {}
-        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | _part({"last": last}, "last"))}
+        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | part_of({"last": last}, "last"))}
         row[f"{stem}.seconds"] = stage.get("seconds")
-        row[f"{stem}.code"] = _part(stage, "request").get("code")
+        row[f"{stem}.code"] = part_of(stage, "request").get("code")
         row[f"{stem}.shared_from"] = stage.get("shared_from")
-        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **_part(stage, "git")}
-        facts |= dict(_flat({name: _part(stage, name) for name in ("versions", "machine")}))
+        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **part_of(stage, "git")}
+        facts |= dict(_flat({name: part_of(stage, name) for name in ("versions", "machine")}))
         for name, value in facts.items():
             if value is not None:
                 around.setdefault(name, []).append(str(value))
@@ -70,7 +76,8 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     return row
 
 
-def _part(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
+def part_of(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Give a part of a stage's record, such as its metrics; empty where it has none."""
     # A record that another version of the project wrote may lack it.
     value = stage.get(name)
     return dict(value) if isinstance(value, dict) else {}
@@ -127,7 +134,7 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _peers(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     last = name.partition(".")[2]
-    alike = ("dataset", "size", "limit") if last.startswith("data.") else ()
+    alike = ("dataset", *SOURCE_OPTIONS) if last.startswith("data.") else ()
     return (name, *(repr(row.get(setting)) for setting in alike))
 
 

@@ -19,6 +19,7 @@ from ann_snn_utils.export import PLOTLY_JS, PLOTLY_MIME, WIDGET_MIME, export_htm
 from ann_snn_utils.notebooks import check_parameters, ordered_notebooks, parameters_of, select_notebooks
 from ann_snn_utils.runs import read_manifest
 
+pytestmark = pytest.mark.usefixtures("runs")
 MAKE = """
 import os
 from ann_snn_utils.runs import record_stage, run_folder
@@ -34,12 +35,6 @@ text = require(folder, "ann.safetensors").read_text()
 (folder / "qann.safetensors").write_text(f"{text} {k}")
 record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"])
 """
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 @pytest.fixture
@@ -290,3 +285,11 @@ def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path: Path) -> 
     (tmp_path / "results.json").write_text('{"run": "r"}')
     with pytest.raises(ValueError, match="results.json is not complete.*04_spike_analysis"):
         batch.results_table(tmp_path)
+
+
+def test_networks_tested_on_more_images_than_the_spiking_one_keep_their_own_counts(tmp_path: Path) -> None:
+    correct = {"ann": 356, "qann": 353, "snn": {"silence": 49}}
+    fewer = RESULTS | {"samples": 50, "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"silence": 0.98}}}
+    (tmp_path / "results.json").write_text(json.dumps(fewer | {"correct": correct}))
+    text = batch.results_table(tmp_path)
+    assert re.search(r"quantized ANN +98\.00 % +353 of 360\n", text) and re.search(r"98\.00 % +49 of 50\n", text)

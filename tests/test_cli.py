@@ -17,14 +17,9 @@ from ann_snn_utils import convert, load_ann, load_dataset, save_snn
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs import read_manifest, run_folder
 
+pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--dataset", "digits", "--network", "4C3-P2-10", "--limit", "120", "--size", "10", "--ann-epochs", "2"]
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 @pytest.fixture
@@ -205,3 +200,9 @@ def test_train_refuses_to_quantize_a_network_trained_with_other_parameters(
     assert "dataset='mnist': run 't' has an ann.safetensors trained with 'digits'" in said(capsys)
     assert main(["train", "--run", "t", "--device", "tpu", *TINY]) == 2
     assert "device='tpu'" in said(capsys)
+
+
+def test_a_data_set_with_a_name_that_no_file_can_have_is_left_as_it_is():
+    from ann_snn_utils.commands import absolute_dataset
+
+    assert absolute_dataset("1" * 5000) == "1" * 5000 and absolute_dataset("a\0b") == "a\0b"

@@ -3,35 +3,111 @@
 from __future__ import annotations
 
 import pytest
+from outcomes import make_run, outcome, results
 
+from ann_snn_utils.ablation import ablations, neuron_forms
 from ann_snn_utils.artifacts import load_json, save_json
-from ann_snn_utils.compare import all_results, grouped, markdown_table, rows
-from ann_snn_utils.runs import read_manifest
+from ann_snn_utils.collection import collect
+from ann_snn_utils.compare import all_outcomes, compare, grouped, held_out, markdown_table, result_row
+from ann_snn_utils.pareto import cost_points
+from ann_snn_utils.runs import read_manifest, runs_root
 from ann_snn_utils.stage import open_stage
 
 
-def result(seed: int, accuracy: float, k: int = 0) -> dict:
-    return {
-        "dataset": "digits", "network": "8C5-10", "k": k, "seed": seed, "samples": 100, "mismatches": 0,
-        "accuracy": {"ann": 0.98, "qann": accuracy, "snn": {"1": 0.5, "silence": accuracy}},
-        "spikes_per_sample": 12.5, "sops_per_sample": 1234.0,
-    }  # fmt: skip
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
+
+
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_row_holds_percentages_and_only_the_steps_that_were_run():
-    (row,) = rows([result(0, 0.97)])
-    assert (row["ANN"], row["quantized"], row["T = 1"], row["silence"]) == (98.0, 97.0, 50.0, 97.0)
-    assert "T = 8" not in row and row["spikes"] == 12.5
+    row = result_row(results(accuracy=0.97))
+    assert (row["ANN"], row["quantized"], row["T = 1"], row["silence"]) == (99.0, 97.0, 50.0, 97.0)
+    assert "T = 8" not in row and row["spikes"] == 12.5 and row["energy / µJ"] == 4.0
 
 
 def test_seeds_of_one_setting_are_grouped_and_settings_are_not_mixed():
-    table = grouped(rows([result(0, 0.96), result(1, 0.98), result(0, 0.9, k=1)]))
-    assert [(row["k"], row["n"], row["quantized"]) for row in table] == [(0, 2, "97.00 ± 1.41"), (1, 1, "90.00")]
+    runs = [outcome("a", shares(0.96)), outcome("b", shares(0.98), seed=1)]
+    runs.append(outcome("c", shares(0.9), k=1))
+    comparison = compare({run.run: run for run in runs})
+    table = grouped(comparison.rows, comparison.apart)
+    found = [(row["k"], row["n"], plain(row["quantized"])) for row in table]
+    assert found == [(0, 2, "97.00 ± 1.41"), (1, 1, "90.00")]
+
+
+def shares(accuracy: float) -> dict:
+    return {"accuracy": {"ann": 0.98, "qann": accuracy, "snn": {"1": 0.5, "silence": accuracy}}}
+
+
+def test_the_same_run_under_two_names_is_not_counted_as_two_seeds():
+    comparison = compare({name: outcome(name) for name in "ab"})
+    assert grouped(comparison.rows, comparison.apart)[0]["n"] == "2 (1 seeds)"
+
+
+def test_the_seed_of_any_stage_is_no_setting():
+    comparison = compare({"a": outcome("a"), "b": outcome("b", seed=1)})
+    comparison.outcomes["b"].manifest["stages"]["04_spike_analysis"]["parameters"] = {"seed": 0}
+    assert compare(comparison.outcomes).apart == ["dataset", "network", "k"]
+
+
+def test_a_parameter_that_a_notebook_did_not_take_yet_had_its_default():
+    old, new = outcome("a"), outcome("b", seed=1, label_smoothing=0.0, crop=0)
+    assert compare({"a": old, "b": new}).apart == ["dataset", "network", "k"]
+    assert "crop" in compare({"a": old, "b": outcome("b", crop=24)}).apart
 
 
 def test_a_table_separates_thousands_and_marks_what_is_missing():
     lines = markdown_table([{"a": 1234.5, "b": 0.126}, {"a": True}]).split("\n")
     assert lines == ["| a | b |", "|---|---|", "| 1,234 | 0.13 |", "| True | – |"]
+
+
+def test_an_ablation_lets_one_parameter_vary_and_holds_the_others():
+    given = [dict(k=0, clip=0), dict(k=1, clip=0), dict(k=1, clip=0, seed=1), dict(k=1, clip=2), dict(k=2, clip=4)]
+    tables = ablations(compare({str(i): outcome(str(i), **one) for i, one in enumerate(given)}))
+    assert {title: [(row[title.split(",")[0]], row["n"]) for row in table] for title, table in tables.items()} == {
+        "k, with clip = 0": [(0, 1), (1, 2)], "clip, with k = 1": [(0, 2), (2, 1)]
+    }  # fmt: skip
+
+
+def test_an_ablation_tells_where_the_code_differs_too():
+    (table,) = ablations(compare({"a": outcome("a"), "b": outcome("b", k=1, code="c1")})).values()
+    assert [row["k"] for row in table] == [0, 1] and len({row["code"] for row in table}) == 2
+
+
+def test_a_point_of_cost_is_the_mean_of_its_runs_at_each_step_before_silence():
+    cheap = {"energy_over_time": [1e6, 1e6, 2e6], "energy_pj": {"snn": 2e6}, "accuracy_over_time": [0.1, 0.6, 0.9]}
+    points = cost_points(compare({"a": outcome("a"), "b": outcome("b", cheap, seed=1)}))
+    assert [point["name"] for point in points] == ["T = 1", "T = 2", "silence"]
+    assert [point["cost"] for point in points] == [1.5e6, 2e6, 3e6]
+    assert points[0]["accuracy"] == pytest.approx(0.3) and points[2]["runs"] == [(4e6, 0.98), (2e6, 0.9)]
+    assert [point["cost"] for point in cost_points(compare({"a": outcome("a")}), "sops")] == [600.0, 1200.0, 1234.0]
+
+
+def test_without_costs_over_time_there_is_the_point_at_silence():
+    old = outcome("a")
+    del old.results["energy_over_time"]
+    assert [(point["name"], point["cost"]) for point in cost_points(compare({"a": old}))] == [("silence", 4e6)]
+
+
+def test_a_local_run_wins_over_the_collected_one_of_its_name():
+    collect(make_run("a", accuracy=0.4))
+    collect(make_run("b", accuracy=0.5))
+    make_run("a", accuracy=0.6)
+    for name in ("results.json", "manifest.json"):
+        (runs_root() / "b" / name).unlink()
+    found = {name: outcome.results["accuracy"]["qann"] for name, outcome in all_outcomes().items()}
+    assert found == {"a": 0.6, "b": 0.5}
+    assert list(all_outcomes("b")) == ["b"] and list(all_outcomes("b, a")) == ["b", "a"]
+    with pytest.raises(FileNotFoundError, match="no sweep 'c'"):
+        all_outcomes("c, b")
+
+
+def test_runs_on_held_out_images_are_told_from_those_on_the_test_set():
+    assert held_out(outcome("a", held_out=5000)) == 5000 and held_out(outcome("a")) == 0
 
 
 def notebook(text: str, folder, name: str) -> None:
@@ -42,7 +118,6 @@ def notebook(text: str, folder, name: str) -> None:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("ann_snn_utils.stage.FOLDER", tmp_path)
     notebook('run = ""\nseed = 0\n', tmp_path, "01_train_ann")
     notebook('run = ""\nseed = 0\n', tmp_path, "02_quantize")
@@ -51,10 +126,10 @@ def place(tmp_path, monkeypatch):
 
 def test_a_stage_records_its_parameters_and_its_results(place):
     stage = open_stage("01_train_ann", {"run": "r", "seed": 4, "other": object()})
-    stage.finish(results=result(4, 0.9), metrics={"correct": 90})
+    stage.finish(results=results(), metrics={"correct": 90})
     recorded = read_manifest(stage.folder)["stages"]["01_train_ann"]
     assert recorded["parameters"] == {"run": "r", "seed": 4} and recorded["metrics"] == {"correct": 90}
-    assert load_json(stage.folder / "results.json")["run"] == "r" and list(all_results()) == ["r"]
+    assert load_json(stage.folder / "results.json")["run"] == "r" and list(all_outcomes()) == ["r"]
 
 
 def test_an_empty_run_takes_the_latest_one_that_has_the_input(place):
@@ -68,3 +143,15 @@ def test_a_missing_input_names_the_notebook_that_makes_it(place):
     open_stage("01_train_ann", {"run": "r", "seed": 0})
     with pytest.raises(FileNotFoundError, match="01_train_ann makes it"):
         open_stage("02_quantize", {"run": "r", "seed": 0}, ["ann.safetensors"])
+
+
+def test_forms_of_the_neuron_stand_side_by_side_with_n():
+    curves = {"accuracy_by_thresholds": {"exact": [0.5, 0.75], "published": [0.5, 0.5]}}
+    runs = {"a": outcome("a", curves), "b": outcome("b", seed=1), "c": outcome("c", curves | {
+        "accuracy_without_negative_spikes": [0.25, 0.25]}, seed=2)}  # fmt: skip
+    found = [(r["neuron"], r["n"], plain(r["T = 1"]), plain(r["T = 2"])) for r in neuron_forms(compare(runs))]
+    assert found == [
+        ("exact thresholds", 2, "50.00 ± 0.00", "75.00 ± 0.00"),
+        ("published thresholds", 2, "50.00 ± 0.00", "50.00 ± 0.00"),
+        ("without negative spikes", 1, "25.00", "25.00"),
+    ]

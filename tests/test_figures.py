@@ -25,9 +25,9 @@ HISTORY = [
     {"epoch": 2, "loss": 1.0, "train_accuracy": 0.75},
 ]
 POINTS = [
-    {"name": "a", "accuracy": 0.9, "energy": 2000.0},
-    {"name": "b", "accuracy": 0.8, "energy": 3000.0},
-    {"name": "c", "accuracy": 0.95, "energy": 4000.0, "group": "k = 1"},
+    {"name": "T = 1", "accuracy": 0.9, "cost": 2000.0, "group": "k=0", "runs": [(1000.0, 0.88), (3000.0, 0.92)]},
+    {"name": "T = 2", "accuracy": 0.8, "cost": 3000.0, "group": "k=1", "runs": [(3000.0, 0.8)]},
+    {"name": "silence", "accuracy": 1.0, "cost": 4000.0, "group": "k=1", "runs": [(4000.0, 1.0)]},
 ]
 
 
@@ -75,7 +75,9 @@ def everything() -> dict[str, go.Figure]:
         "cost_over_time": figures.cost_over_time([1, 3], [1, 2], [500.0, 900.0], 5, 2000.0, 2),
         "layer_map": figures.layer_map(random_images(0, (1, 8, 8))[0], run.counts[1][0], (2, 1, 0), "P2", 6),
         "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
+        "accuracy_of_settings": figures.accuracy_of_settings({"k=0": [[0.5, 0.9], [0.4, 0.8, 1.0]]}, (2, 0.9)),
         "accuracy_vs_energy": figures.accuracy_vs_energy(POINTS),
+        "accuracy_vs_sops": figures.accuracy_vs_sops(POINTS),
         "seed_spread": figures.seed_spread({"one": [0.5], "three": [0.25, 0.5, 0.75]}, {"three": 0.6}),
         "neuron_trace": figures.neuron_trace([1, 5, 2], [0, 1, -1], [3, 6], 0, 3),
         "spike_maps": figures.spike_maps(trace, names, 2),
@@ -275,11 +277,36 @@ def test_robustness_draws_a_line_for_each_name():
     assert figure.layout.xaxis.title.text == "spikes lost"
 
 
-def test_the_front_leaves_out_points_that_another_beats_in_both():
-    figure = figures.accuracy_vs_energy(POINTS)
-    front = trace_named(figure, "best for its energy")
-    assert list(front.x) == [2, 4] and list(front.y) == [90, 95]
-    assert list(trace_named(figure, "runs").x) == [2, 3] and list(trace_named(figure, "k = 1").y) == [95]
+@pytest.mark.parametrize("name, unit", [("accuracy_vs_energy", 1e-3), ("accuracy_vs_sops", 1)])
+def test_the_front_leaves_out_points_that_another_beats_in_both(name, unit):
+    figure = getattr(figures, name)(POINTS)
+    (front,) = (trace for trace in figure.data if str(trace.name).startswith("no other is better for its"))
+    assert list(front.x) == [2000 * unit, 4000 * unit] and list(front.text) == ["T = 1", "silence"]
+    assert list(trace_named(figure, "k=1").x) == [3000 * unit, 4000 * unit]
+
+
+def test_accuracy_against_cost_shows_every_run_beside_its_mean():
+    figure = figures.accuracy_vs_sops(POINTS)
+    every = trace_named(figure, "every run 0")
+    assert list(every.x) == [1000, 3000] and list(every.y) == pytest.approx([12, 8])
+    assert list(trace_named(figure, "k=0").y) == pytest.approx([10])
+    assert not [trace for trace in figure.data if trace.name == "every run 1"], "one run is its own mean"
+
+
+def test_settings_are_lines_of_means_over_runs_that_keep_what_they_settled_on():
+    figure = figures.accuracy_of_settings({"k=0": [[0.5, 0.9], [0.4, 0.8, 1.0]], "k=1": [[0.7]]}, (2, 0.95))
+    assert list(trace_named(figure, "k=0").customdata) == pytest.approx([45, 85, 95])
+    assert list(trace_named(figure, "k=0").y) == pytest.approx([55, 15, 5])
+    assert list(trace_named(figure, "k=1").customdata) == pytest.approx([70] * 3)
+    assert list(trace_named(figure, "published").x) == [2] and trace_named(figure, "published").customdata[0] == 95
+
+
+def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
+    figure = figures.accuracy_of_settings({"k=0": [[0.5, 1.0]]})
+    axis = figure.layout.yaxis
+    assert axis.type == "log" and axis.range[0] > axis.range[1]
+    assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[0.5] == "99.5 %"
+    assert min(trace_named(figure, "k=0").y) > 0, "no error has its place on the axis too"
 
 
 def test_seed_spread_shows_every_seed_its_mean_and_sample_deviation():

@@ -13,11 +13,13 @@ import nbformat
 import pytest
 import torch
 from bundles import check_in_python
+from outcomes import make_run
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
 from ann_snn_utils.artifacts import ROOT
 from ann_snn_utils.batch import NotebookFailed, execute, study
 from ann_snn_utils.cli import main
+from ann_snn_utils.collection import collect
 from ann_snn_utils.export import PLOTLY_MIME, WIDGET_MIME
 from ann_snn_utils.metrics import correct
 from ann_snn_utils.notebooks import FOLDER
@@ -121,6 +123,32 @@ def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_pa
     assert float(row["accuracy.qann"]) == first["accuracy"]["qann"] and row["mixed"] == ""
     page = (tmp_path / "sweeps" / "tiny" / "html" / "06_compare_runs.html").read_text(encoding="utf-8")
     assert row["run"] in page and "all runs were made with the same code" in page
+
+
+def compared(tmp_path, **parameters) -> str:
+    """Everything that notebook 06 shows, as text."""
+    (tmp_path / "run").mkdir(exist_ok=True)
+    executed = nbformat.read(execute(FOLDER / "06_compare_runs.ipynb", tmp_path / "run", parameters), as_version=4)
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    texts = (output.get("text", "") or output.get("data", {}).get("text/markdown", "") for output in outputs)
+    return "\n".join(texts)
+
+
+def test_the_comparison_reads_collected_results_narrows_them_and_keeps_choices_apart(tmp_path, monkeypatch):
+    for name in ("RUNS", "RESULTS"):
+        monkeypatch.setenv(f"ANN_SNN_{name}", str(tmp_path / name))
+    for seed in range(2):
+        collect(make_run(f"kept{seed}", seed=seed, accuracy=0.9 + seed / 50))
+    shutil.rmtree(tmp_path / "RUNS")
+    make_run("other", dataset="mnist", k=1)
+    make_run("choice", held_out=50, accuracy=0.25)
+    shown = compared(tmp_path)
+    tested, choices = shown.rsplit("| setting | n |", 1)
+    assert "91.00 ±\N{NO-BREAK SPACE}1.41" in tested and "| other |" in tested
+    assert "choice" not in tested and "25.00" not in tested and "| choice | 1 |" in choices
+    narrowed = compared(tmp_path, dataset="mnist")
+    assert "other" in narrowed and "kept" not in narrowed and "choice" not in narrowed
+    assert "| kept1 |" in (named := compared(tmp_path, sweep="kept1")) and "kept0" not in named
 
 
 def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):

@@ -7,35 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from outcomes import make_run
 
 from ann_snn_utils.artifacts import save_json
-from ann_snn_utils.compare import all_results, grouped, groups, mean_curve, mixed, origin, settings
+from ann_snn_utils.compare import all_outcomes, compare, grouped, groups, mean_curve, mixed
 from ann_snn_utils.report import runs_table
 from ann_snn_utils.run_table import run_row, with_differences, write_csv
-from ann_snn_utils.runs import record_request, record_stage, run_folder, sweep_folder
+from ann_snn_utils.runs import sweep_folder
 from ann_snn_utils.sweep_file import chosen_runs
 from ann_snn_utils.unfinished import MARK
 
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-def make_run(name: str, code: str = "c0", data: str = "d0", accuracy: float = 0.5, **parameters) -> str:
-    folder = run_folder(name, create=True)
-    save_json(folder / "results.json", {
-        "run": name, "samples": 10, "accuracy": {"ann": accuracy, "qann": accuracy, "snn": {"silence": accuracy}},
-        "noise": {"0.5": [0.1, 0.2]}, "mismatches": 0, "spikes_per_sample": 3.0, "sops_per_sample": 4.0,
-    })  # fmt: skip
-    parameters = {"dataset": "digits", "network": "8C3-10", "k": 0, "seed": 0, **parameters}
-    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
-    metrics = {"data": {"train": data, "test": "t0"}, "history": history}
-    made = {"parameters": parameters, "artifacts": ["results.json"], "metrics": metrics, "seconds": 2}
-    record_stage(folder, "01_train_ann", **made)
-    record_request(folder, "01_train_ann", {"parameters": parameters, "code": code})
-    return name
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def rows(*names: str) -> list[dict]:
@@ -60,14 +42,15 @@ def test_a_row_tells_the_state_of_its_run(runs: Path, mark: dict | None, state: 
         (runs / "a" / MARK).write_text(json.dumps({"stage": "02_quantize", "said": "", **mark}))
     assert run_row("a", ["01_train_ann"])["state"] == state
     assert run_row("a", ["01_train_ann"])["error"] == ("02_quantize: E" if state == "failed" else None)
-    assert run_row("a", ["01_train_ann", "02_quantize"])["state"] == (state if mark else "unfinished")
+    assert run_row("a", ["01_train_ann", "08_hardware"])["state"] == (state if mark else "unfinished")
     assert run_row("b")["state"] == "unfinished" and not (runs / "b").exists()
 
 
 def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
     make_run("a")
-    (runs / "a" / MARK).write_text(json.dumps({"stage": "02_quantize", "said": "", "state": "running"}))
-    assert runs_table(["a"]).endswith("no results yet; done: 01_train_ann; interrupted in 02_quantize")
+    (runs / "a" / "results.json").unlink()
+    (runs / "a" / MARK).write_text(json.dumps({"stage": "04_spike_analysis", "said": "", "state": "running"}))
+    assert runs_table(["a"]).endswith("03_convert, 04_spike_analysis; interrupted in 04_spike_analysis")
 
 
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
@@ -78,16 +61,17 @@ def test_what_of_a_run_differs_from_most_others_is_said() -> None:
     assert {row["run"]: row["mixed"] for row in rows("a0", "a1", "a2", "code", "data")} == {
         "a0": None, "a1": None, "a2": None, "code": "code of 01_train_ann", "data": "training images"
     }  # fmt: skip
-    assert mixed(["a0", "a1", "data"]) == ["data: other training images than most runs"]
+    assert mixed(all_outcomes("a0,a1,data")) == ["data: other training images than most runs"]
     # Other images are no surprise where another data set was asked for.
-    assert mixed(["a0", "a1", make_run("mnist", data="d2", dataset="mnist")]) == []
+    assert mixed(all_outcomes(f"a0,a1,{make_run('mnist', data='d2', dataset='mnist')}")) == []
 
 
 def test_another_version_or_machine_is_noted_apart(runs: Path) -> None:
     for name in "abc":
         make_run(name)
     manifest = json.loads((runs / "c" / "manifest.json").read_text())
-    manifest["stages"]["01_train_ann"]["versions"]["torch"] = "9.9"
+    for stage in manifest["stages"].values():
+        stage["versions"]["torch"] = "9.9"
     save_json(runs / "c" / "manifest.json", manifest)
     found = rows("a", "b", "c")
     assert [row["mixed"] for row in found] == [None] * 3 and found[0]["around"] is None
@@ -104,25 +88,23 @@ def test_a_table_is_written_with_every_column_of_every_run(tmp_path: Path) -> No
     assert [row["clip"] for row in found] == ["", "4"] and json.loads(found[0]["noise.0.5"]) == [0.1, 0.2]
 
 
-def table(*names: str) -> list[dict]:
-    return [{"run": name, **origin(name), "ANN": 100 * all_results()[name]["accuracy"]["ann"]} for name in names]
-
-
 def test_only_runs_that_agree_in_all_but_the_seed_are_averaged() -> None:
     names = [make_run("a", accuracy=0.4), make_run("b", accuracy=0.6, seed=1), make_run("c", ann_epochs=5)]
     names += [make_run("d", code="c1"), make_run("e", data="d1")]
-    apart = settings(names)
-    assert apart == ["dataset", "network", "k", "ann_epochs", "code", "data"]
-    found = grouped(table(*names), apart)
-    assert [row["n"] for row in found] == [2, 1, 1, 1] and found[0]["ANN"] == "50.00 ± 14.14"
-    assert settings(["a", "b"]) == ["dataset", "network", "k"]
-    assert list(groups(table("a", "b"), ["k"])) == ["all runs"] and list(groups(table("b"), ["k"])) == ["b"]
+    comparison = compare(all_outcomes())
+    assert comparison.apart == ["dataset", "network", "k", "ann_epochs", "code", "data"]
+    found = grouped(comparison.rows, comparison.apart)
+    assert [row["n"] for row in found] == [2, 1, 1, 1]
+    assert found[0]["quantized"].replace("\N{NO-BREAK SPACE}", " ") == "50.00 ± 14.14"
+    assert compare(all_outcomes("a,b")).apart == ["dataset", "network", "k"]
+    rows = comparison.rows
+    assert list(groups(rows[:2], ["k"])) == ["all runs"] and list(groups(rows[1:2], ["k"])) == ["b"]
 
 
 def test_a_group_is_named_after_what_tells_it_apart() -> None:
-    names = [make_run("a"), make_run("b", k=1), make_run("c", k=1, seed=1)]
-    found = groups(table(*names), settings(names))
-    assert {name: len(rows) for name, rows in found.items()} == {"k=0": 1, "k=1": 2}
+    for name, given in (("a", {}), ("b", {"k": 1}), ("c", {"k": 1, "seed": 1})):
+        make_run(name, **given)
+    assert {name: len(rows) for name, rows in compare(all_outcomes()).settings.items()} == {"k=0": 1, "k=1": 2}
 
 
 def test_a_curve_that_has_settled_keeps_its_last_value_in_the_mean() -> None:
@@ -136,7 +118,7 @@ def test_runs_are_chosen_by_sweep_or_by_name() -> None:
     save_json(sweep_folder("levels") / "sweep.json", asked)
     assert chosen_runs("") == ["a", "b"]
     assert chosen_runs("levels") == ["b", "c"] and chosen_runs("b, a") == ["b", "a"]
-    assert list(all_results("levels")) == ["b"]
+    assert list(all_outcomes("levels")) == ["b"]
     with pytest.raises(FileNotFoundError, match=r"no sweep 'level'.*\(levels\)"):
         chosen_runs("level")
     with pytest.raises(FileNotFoundError, match="no run 'x'"):

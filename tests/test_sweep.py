@@ -19,19 +19,9 @@ from ann_snn_utils.run_table import run_row
 from ann_snn_utils.runs import read_manifest
 from ann_snn_utils.unfinished import mark_of
 
+pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "digits-lenet-k{}-ternary-s{}"
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_study(tmp_path / "notebooks")
 
 
 def table(runs: Path, name: str) -> dict[str, dict[str, str]]:

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from toy_study import write_study
 
 from ann_snn_utils.cli import main
 from ann_snn_utils.notebooks import FOLDER
@@ -15,16 +14,7 @@ from ann_snn_utils.sweep_cells import build_sweep, parse_settings
 from ann_snn_utils.sweep_plan import Plan, plan_sweep
 from ann_snn_utils.sweep_yaml import read_sweep
 
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_study(tmp_path / "notebooks")
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def cells(content: dict, folder: Path) -> list[dict]:

@@ -19,8 +19,8 @@ from ..figures import (
 )
 from ..metrics import macs
 from ..models import ANN
+from ..prediction import predict
 from ..snn import SNN
-from ..train import predict
 from ..trial import Setting, Trial, run_trial
 from .page import (
     Explorer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
-from .cost import accuracy_vs_energy, cost_drawing, cost_over_time, energy_bars, operations_bars
+from .cost import cost_drawing, cost_over_time, energy_bars, operations_bars
 from .hardware import break_even, cycles_bars, memory_bars
 from .layer_map import layer_map, layer_map_drawing
 from .mosaic import mosaic, mosaic_cell, mosaic_position
@@ -23,6 +23,7 @@ from .sample import (
     scores_drawing,
     spike_maps,
 )
+from .settings import accuracy_of_settings, accuracy_vs_energy, accuracy_vs_sops
 from .speed import cost_curves, limit_bars, speed_bars
 from .study import robustness, seed_spread
 from .template import PALETTE, TEMPLATE, Drawing, drawing_of, redraw
@@ -33,8 +34,10 @@ __all__ = [
     "PALETTE",
     "TEMPLATE",
     "accuracy_drawing",
+    "accuracy_of_settings",
     "accuracy_over_time",
     "accuracy_vs_energy",
+    "accuracy_vs_sops",
     "activation_staircase",
     "bit_widths",
     "break_even",

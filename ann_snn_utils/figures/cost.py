@@ -12,10 +12,9 @@ from .template import (
     PALETTE,
     SKY,
     Drawing,
+    bar_labels,
     blank,
-    percent_axis,
     redraw,
-    share,
     time_axis,
 )
 
@@ -55,7 +54,7 @@ def energy_bars(
 ) -> go.Figure:
     """Give a stacked horizontal bar for each system: system → component → picojoules per image."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
-    unit, factor = _energy_unit(max(totals.values(), default=0.0))
+    unit, factor = energy_unit(max(totals.values(), default=0.0))
     figure = blank(title, height=150 + 48 * len(energy))
     systems = list(energy)[::-1]
     for index, name in enumerate(dict.fromkeys(name for parts in energy.values() for name in parts)):
@@ -68,16 +67,7 @@ def energy_bars(
             hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}} {unit}<extra></extra>",
         )
     ends = [factor * totals[system] for system in systems]
-    figure.add_scatter(
-        x=ends,
-        y=systems,
-        text=[f" {end:.3g} {unit}" for end in ends],
-        mode="text",
-        textposition="middle right",
-        showlegend=False,
-        hoverinfo="skip",
-        cliponaxis=False,
-    )
+    bar_labels(figure, ends, systems, [f" {end:.3g} {unit}" for end in ends])
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
     return figure
@@ -148,47 +138,9 @@ def cost_drawing(
     )
 
 
-def _energy_unit(picojoules: float) -> tuple[str, float]:
+def energy_unit(picojoules: float) -> tuple[str, float]:
+    """Give the unit in which so much energy is read best, and the factor from picojoules to it."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return unit, 1 / size
     return "pJ", 1.0
-
-
-def accuracy_vs_energy(points: Sequence[Mapping], title: str = "Accuracy against energy") -> go.Figure:
-    """Give one marker for each point and the front of those that no other beats in both.
-
-    points: dicts with name, accuracy (fraction 0 … 1), energy (pJ per image) and perhaps group (colour).
-    """
-    unit, factor = _energy_unit(max((float(point["energy"]) for point in points), default=0.0))
-    figure = blank(title, height=420)
-    ordered = sorted(points, key=lambda point: (float(point["energy"]), -float(point["accuracy"])))
-    front: list[Mapping] = []
-    for point in ordered:
-        if not front or point["accuracy"] > front[-1]["accuracy"]:
-            front.append(point)
-    figure.add_scatter(
-        x=[factor * float(p["energy"]) for p in front],
-        y=share([p["accuracy"] for p in front]),
-        mode="lines",
-        line=dict(color=INK, dash="dot", shape="hv"),
-        name="best for its energy",
-        hoverinfo="skip",
-    )
-    groups = list(dict.fromkeys(str(point.get("group", "")) for point in points))
-    for index, group in enumerate(groups):
-        members = [point for point in points if str(point.get("group", "")) == group]
-        figure.add_scatter(
-            x=[factor * float(p["energy"]) for p in members],
-            y=share([p["accuracy"] for p in members]),
-            mode="markers+text" if len(points) <= 12 else "markers",
-            text=[str(p["name"]) for p in members],
-            textposition="top center",
-            name=group or "runs",
-            cliponaxis=False,
-            marker=dict(size=11, symbol=index, color=PALETTE[index % len(PALETTE)]),
-            hovertemplate="%{text}<br>accuracy %{y:.2f} %<br>energy %{x:.4g} " + f"{unit}<extra>{group}</extra>",
-        )
-    figure.update_xaxes(title_text=f"energy per image ({unit})", rangemode="tozero")
-    figure.update_yaxes(**percent_axis("accuracy", share([point["accuracy"] for point in points])))
-    return figure

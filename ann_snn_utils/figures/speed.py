@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from .template import BLUE, INK, ORANGE, SKY, VERMILION, blank
+from .template import BLUE, INK, ORANGE, SKY, VERMILION, bar_labels, blank
 
 _OURS, _ANN = ("events", "dense", "silence"), ("ann-contiguous", "ann-channels-last")
 
@@ -41,16 +41,8 @@ def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median 
             ),
             hovertemplate="%{y}<br>%{x:,.0f} images/s<extra></extra>",
         )
-        figure.add_scatter(
-            x=[rate["high"] for rate in rates],
-            y=[_name(row) for row in chosen],
-            text=[f"  {rate['median']:,.0f}" for rate in rates],
-            mode="text",
-            textposition="middle right",
-            showlegend=False,
-            hoverinfo="skip",
-            cliponaxis=False,
-        )
+        names, texts = [_name(row) for row in chosen], [f"  {rate['median']:,.0f}" for rate in rates]
+        bar_labels(figure, [rate["high"] for rate in rates], names, texts)
     medians = [row["samples_per_second"]["median"] for row in rows]
     # Bars begin at a power of ten, and there is room for the number at the longest one's end.
     decades = [math.floor(math.log10(min(medians))), math.log10(max(medians)) + 0.25]

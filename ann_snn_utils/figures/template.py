@@ -111,6 +111,20 @@ def blank(
     return figure
 
 
+def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
+    """Write a text to the right of the end of each horizontal bar."""
+    figure.add_scatter(
+        x=ends,
+        y=names,
+        text=texts,
+        mode="text",
+        textposition="middle right",
+        showlegend=False,
+        hoverinfo="skip",
+        cliponaxis=False,
+    )
+
+
 def time_axis(time_steps: int) -> dict:
     """Give the x axis that counts time steps 1 … T, with whole ticks."""
     return dict(title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0)

@@ -1,0 +1,132 @@
+"""Results kept with the project: the same file for the same run, no paths in it, and only of finished runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from networks import random_ann
+from outcomes import make_run, make_stale
+
+from ann_snn_utils.artifacts import load_json, save_json, sha256
+from ann_snn_utils.cli import main
+from ann_snn_utils.collection import collect, keep_network
+from ann_snn_utils.compare import compare, mixed
+from ann_snn_utils.models import save_ann
+from ann_snn_utils.outcome import collected_outcomes, local_outcome, missing_in
+from ann_snn_utils.pretrained import load_pretrained
+from ann_snn_utils.runs import record_stage, run_folder, sweep_folder
+from ann_snn_utils.unfinished import MARK
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def test_a_collected_run_can_be_compared_as_the_local_one_can(kept: Path) -> None:
+    path = collect(make_run("a", k=2, label_smoothing=0.1))
+    assert path == kept / "a.json"
+    local, collected = local_outcome("a"), collected_outcomes()["a"]
+    assert compare({"a": collected}).rows == compare({"a": local}).rows
+    assert collected.parameters["label_smoothing"] == 0.1 and collected.results["seed"] == 0
+    assert mixed({"a": collected, "b": local}) == []
+
+
+def test_a_collected_file_tells_how_the_run_was_made_and_names_no_place(tmp_path: Path) -> None:
+    pictures = str(tmp_path / "pictures")
+    text = collect(make_run("a", dataset=pictures)).read_text(encoding="utf-8")
+    assert str(tmp_path) not in text and json.loads(text)["results"]["dataset"] == "pictures"
+    first = json.loads(text)["manifest"]["stages"]["01_train_ann"]
+    assert first["parameters"]["dataset"] == "pictures" and first["parameters"]["seed"] == 0
+    assert first["versions"]["torch"] and first["seconds"] == 2 and first["request"] == {"code": "c0"}
+    assert first["metrics"]["data"] == {"train": "d0", "test": "t0"} and len(first["metrics"]["history"]) == 2
+    assert "system" not in first["machine"] and first["machine"]["cores"]
+
+
+def test_the_same_run_gives_the_same_file() -> None:
+    path = collect(make_run("a"))
+    before = sha256(path)
+    assert collect("a") == path and sha256(path) == before
+
+
+def test_a_run_without_its_weights_can_be_collected() -> None:
+    (run_folder(make_run("a")) / "qann.safetensors").unlink()
+    assert collect("a").is_file()
+
+
+def refused(run: str, kept: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        collect(run)
+    assert not list(kept.glob("*"))
+    return str(caught.value)
+
+
+def test_an_unfinished_run_is_refused_with_how_to_finish_it(kept: Path) -> None:
+    folder = run_folder("a", create=True)
+    record_stage(folder, "01_train_ann", parameters={"seed": 0}, artifacts=[])
+    assert "unfinished, without 02_quantize, 03_convert" in refused("a", kept)
+    assert "`ann-snn study --run a --notebooks 02-04`, with the run's parameters, makes it" in refused("a", kept)
+    (run_folder(make_run("b")) / MARK).write_text(json.dumps({"stage": "04_x", "said": "", "state": "failed"}))
+    assert "unfinished, failed in 04_x: give its command again" in refused("b", kept)
+
+
+def test_an_outdated_run_is_refused_with_how_to_make_it_anew(kept: Path) -> None:
+    make_stale(run_folder(make_run("a")))
+    assert "outdated, 03_convert read files that have been made anew: `ann-snn study --run a" in refused("a", kept)
+    save_json(run_folder(make_run("b")) / "results.json", load_json(run_folder("b") / "results.json") | {"k": 3})
+    assert "outdated, results.json is not the file that 04_spike_analysis recorded" in refused("b", kept)
+
+
+def test_a_run_that_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="there is no run 'nosuch'"):
+        collect("nosuch")
+
+
+def test_the_command_collects_what_it_can_and_says_what_not(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run("a")
+    make_stale(run_folder(make_run("b")))
+    asked = {"name": "s", "notebooks": [], "varied": [], "runs": {"b": {}, "a": {}}}
+    save_json(sweep_folder("s") / "sweep.json", asked)
+    assert main(["collect", "--sweep", "s"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"wrote {kept / 'a.json'}\n" and captured.err.startswith("ann-snn: run 'b' is outdated")
+    assert main(["collect", "a"]) == 0 and main(["collect"]) == 2
+    assert "no run is named: give runs (a, b), or --sweep NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "no accuracy of 'qann'"),
+     ("samples", "9", "samples"), ("energy_pj", {}, "no energy"),
+     ("sops_over_time", [1.0], "sops_over_time of another length")],
+)  # fmt: skip
+def test_collected_results_that_lack_something_are_named_with_it(kept: Path, name: str, value, said: str) -> None:
+    path = collect(make_run("a"))
+    content = load_json(path)
+    content["results"][name] = value
+    save_json(path, content)
+    assert said in missing_in(content["results"])
+    with pytest.raises(ValueError, match=f"a.json is not complete .*{said}.*collect its run again"):
+        collected_outcomes()
+
+
+def test_a_file_under_another_runs_name_is_refused(kept: Path) -> None:
+    collect(make_run("a")).rename(kept / "b.json")
+    with pytest.raises(ValueError, match="b.json holds the results of run 'a'"):
+        collected_outcomes()
+
+
+def test_a_runs_network_is_kept_with_the_results_to_reproduce(tmp_path: Path) -> None:
+    collect(make_run("b", limit=40))
+    path = run_folder("b") / "qann.safetensors"
+    save_ann(random_ann(1, classes=10), path, source={"name": "digits"}, samples=100, correct=50, seed=0)
+    keep_network("b", "small", tmp_path / "pretrained")
+    metadata = load_pretrained("small", tmp_path / "pretrained").metadata
+    assert metadata["run"] == "b" and metadata["snn_correct"] == {"1": 50, "silence": 50}
+    assert metadata["command"] == "ann-snn study -p network 8C5-10 -p limit 40" and metadata["mismatches"] == 0

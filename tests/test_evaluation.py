@@ -1,0 +1,105 @@
+"""A bundled network is measured anew, and a recorded number that is not reproduced is a failure."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from networks import random_ann
+
+from ann_snn_utils import evaluation as module
+from ann_snn_utils import gallery
+from ann_snn_utils.cli import main
+from ann_snn_utils.convert import convert
+from ann_snn_utils.data import load_dataset
+from ann_snn_utils.metrics import correct
+from ann_snn_utils.prediction import evaluate
+from ann_snn_utils.pretrained import save_pretrained
+from ann_snn_utils.simulate import simulate
+
+SOURCE = {"name": "digits", "size": 8, "limit": 40}
+ANN = random_ann(1, classes=10, clip=2)
+SNN, TEST = convert(ANN), load_dataset(split="test", **SOURCE)
+RECORD = simulate(SNN, TEST)
+
+
+def true_numbers() -> dict:
+    return {
+        "source": SOURCE, "ann_correct": 39, "correct": evaluate(ANN, TEST), "samples": 40, "mismatches": 0,
+        "neurons": 40 * sum(layer.neurons for layer in SNN.layers), "seed": 0,
+        "snn_correct": {"1": int(correct(RECORD)[0]), "silence": int(correct(RECORD)[-1])},
+        "spikes_per_sample": float(RECORD.spike_num[-1]) / 40, "sops_per_sample": float(RECORD.sop_num[-1]) / 40,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    """Bundle the network under the name tiny, with these numbers changed."""
+    for name in ("list_pretrained", "load_pretrained"):
+        original = getattr(gallery, name)
+        monkeypatch.setattr(gallery, name, lambda *a, original=original: original(*a, folder=tmp_path))
+    return lambda **changed: save_pretrained(ANN, "tiny", tmp_path, **true_numbers() | changed)
+
+
+def lines_of(capsys) -> dict[str, list[str]]:
+    out = capsys.readouterr().out
+    rows = (re.split(r"  +", line.strip()) for line in out.splitlines() if line.startswith("  "))
+    return {row[0]: row[1:] for row in rows} | {"all": [out]}
+
+
+def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatch):
+    keep()
+    monkeypatch.setattr(module, "_PART", 7)
+    assert main(["evaluate", "--pretrained", "tiny"]) == 0
+    shown = lines_of(capsys)
+    right = true_numbers()
+    share, count = f"{100 * right['correct'] / 40:.2f} %", f"{right['correct']} of 40"
+    assert shown["quantized ANN"] == [share, count, share, count]
+    assert shown["integer SNN, T = 1"][1::2] == [f"{right['snn_correct']['1']} of 40"] * 2
+    assert shown["full-precision ANN"] == ["–", "97.50 %", "39 of 40"]
+    assert "every recorded number is reproduced" in shown["all"][0]
+    assert {f"integer SNN, T = {step}" for step in (1, 2, 3, 4, 6, 8)} <= set(shown)
+    assert "spikes per image" in shown and "SOPs per image" in shown and "code mismatches" in shown
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"correct": 41}, "quantized ANN: "),
+        ({"snn_correct": {"1": 41}}, "integer SNN, T = 1: "),
+        ({"snn_correct": {"5": 3}}, "integer SNN, T = 5: not measured, recorded 3"),
+        ({"mismatches": 2}, "code mismatches: 0, recorded 2"),
+        ({"neurons": 2}, "codes compared: "),
+        ({"spikes_per_sample": 1e-3}, "spikes per image: "),
+        ({"sops_per_sample": 0.5}, "SOPs per image: "),
+        ({"samples": 41}, "the test set has 40 images, recorded are results on 41"),
+    ],
+)
+def test_a_number_that_is_not_reproduced_is_named_and_fails(keep, capsys, changed, said):
+    keep(**changed)
+    assert main(["evaluate", "--pretrained", "tiny"]) == 1
+    assert f"NOT REPRODUCED  {said}" in capsys.readouterr().out
+
+
+def test_on_a_part_of_the_test_set_nothing_is_claimed(keep, capsys):
+    keep(correct=41)
+    assert main(["evaluate", "--pretrained", "tiny", "--samples", "9"]) == 0
+    out = capsys.readouterr().out
+    assert "9 test images" in out and "those of 40 images: nothing was checked" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [(["none"], "'none'"), (["tiny", "--samples", "0"], "samples=0"), (["tiny", "--samples", "41"], "samples=41")],
+)
+def test_a_mistake_is_one_message(keep, capsys, arguments, said):
+    keep()
+    assert main(["evaluate", "--pretrained", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("ann-snn: ") and error.count("\n") == 1
+
+
+def test_a_network_without_a_record_says_so(keep, capsys):
+    keep(samples=None)
+    assert main(["evaluate", "--pretrained", "tiny"]) == 2
+    assert "the network's metadata record no results" in capsys.readouterr().err

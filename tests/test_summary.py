@@ -1,0 +1,35 @@
+"""What a run reached, in numbers: those of the record itself, at each step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from networks import random_ann, random_images
+
+from ann_snn_utils.convert import convert
+from ann_snn_utils.metrics import accuracy, correct, energy, macs
+from ann_snn_utils.simulate import simulate
+from ann_snn_utils.summary import STEPS, correct_at, reached
+
+SNN = convert(random_ann(3, clip=2))
+RECORD = simulate(SNN, random_images(3, (1, 8, 8), samples=9), labels=torch.arange(9) % 3)
+
+
+def test_after_silence_nothing_changes():
+    right, at = correct(RECORD).tolist(), correct_at(RECORD, also=[5, 99])
+    assert list(at) == ["1", "2", "3", "4", "5", "6", "8", "99", "silence"]
+    assert at["1"] == right[0] and at["99"] == at["silence"] == right[-1]
+    assert [at[str(step)] for step in STEPS] == [right[min(step, len(right)) - 1] for step in STEPS]
+
+
+def test_costs_are_those_of_one_sample_up_to_each_step():
+    found = json.loads(json.dumps(reached(RECORD, SNN)))
+    steps = RECORD.time_steps
+    assert found["samples"] == 9 and found["accuracy_over_time"] == accuracy(RECORD).tolist()
+    assert found["energy_over_time"][0] == energy(RECORD, SNN, time_steps=1).snn.total
+    assert found["energy_over_time"][-1] == found["energy_pj"]["snn"] and len(found["energy_over_time"]) == steps
+    assert found["sops_over_time"][-1] == found["sops_per_sample"] == pytest.approx(RECORD.sop_num[-1] / 9)
+    assert found["macs_per_sample"] == sum(macs(SNN.spec)) and found["silence_step"] == int(RECORD.settled_at.max())
+    assert found["accuracy"]["snn"]["silence"] == found["correct"]["snn"]["silence"] / 9
