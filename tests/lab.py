@@ -218,7 +218,14 @@ def latency(page, number: int, label: str, keys: list[str], figures: list[int]) 
 
 def wait_until_figures_fit(page) -> None:
     """Wait until every figure is as wide as its place, which is within the page."""
-    page.wait_for_function(_FIT)
+    from playwright.sync_api import TimeoutError
+
+    try:
+        page.wait_for_function(_FIT, timeout=45_000)
+    except TimeoutError:
+        # On a machine that is busy elsewhere the page's one event of a new size can come before its figures.
+        page.evaluate("() => window.dispatchEvent(new Event('resize'))")
+        page.wait_for_function(_FIT)
 
 
 def screenshots(page, folder: Path, name: str) -> None:

@@ -26,17 +26,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import HOSTILE, INTEGERS, NUMBERS, changed_bytes, changed_json, changed_tensors
 from networks import random_ann, random_images
+from outcomes import outcome, results
 from PIL import Image
-from test_batch import RESULTS
 from test_train import network, stripes
 from toy_study import write_study
 
-from ann_snn_utils import runs
+from ann_snn_utils import published_table, runs
 from ann_snn_utils import train as train_network
+from ann_snn_utils.ablation import ablations
 from ann_snn_utils.artifacts import load_tensors
 from ann_snn_utils.bundle import READERS, is_bundle
 from ann_snn_utils.certificate import certify
-from ann_snn_utils.compare import all_results, rows
+from ann_snn_utils.compare import all_outcomes, compare, held_out, mixed
 from ann_snn_utils.convert import convert
 from ann_snn_utils.data import Dataset, load_dataset
 from ann_snn_utils.image_folder import unpack
@@ -44,6 +45,7 @@ from ann_snn_utils.interop import import_tensorlayer
 from ann_snn_utils.models import build_ann, codes, load_ann, save_ann
 from ann_snn_utils.notation import parse
 from ann_snn_utils.notebooks import FOLDER
+from ann_snn_utils.pareto import cost_points
 from ann_snn_utils.pretrained import list_pretrained, load_pretrained, save_pretrained
 from ann_snn_utils.rehearsal import rehearse
 from ann_snn_utils.report import results_table, runs_table
@@ -148,6 +150,7 @@ def test_a_training_checkpoint_with_anything_in_it(place, data):
 def test_a_manifest_and_results_with_anything_in_them(place, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANN_SNN_RUNS", str(place / "runs"))
+        patch.setenv("ANN_SNN_RESULTS", str(place / "none"))
         folder = runs.run_folder("one", create=True)
         for name in ("manifest.json", "results.json"):
             (folder / name).unlink(missing_ok=True)
@@ -155,7 +158,7 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
         manifest = json.loads((folder / "manifest.json").read_text())
         changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
-        good = {"manifest.json": manifest, "results.json": RESULTS}
+        good = {"manifest.json": manifest, "results.json": results("one")}
         text = {name: json.dumps(value).encode() for name, value in good.items()}
         if data.draw(st.booleans()):
             text[changed] = json.dumps(data.draw(changed_json(good[changed]))).encode()
@@ -171,7 +174,29 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         survives(lambda: runs.latest_run("ann.safetensors"))
         survives(lambda: results_table(folder), path)
         survives(lambda: runs_table(["one"]), path)
-        survives(lambda: rows(all_results().values()), path)
+        survives(lambda: compare(all_outcomes()), path)
+
+
+@fuzz
+@given(st.data())
+def test_collected_results_with_anything_in_them(place, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANN_SNN_RUNS", str(place / "no-runs"))
+        patch.setenv("ANN_SNN_RESULTS", str(place / "results"))
+        good = outcome("one")
+        document = {"run": "one", "results": good.results, "manifest": good.manifest}
+        path = place / "results" / "one.json"
+        path.parent.mkdir(exist_ok=True)
+        if data.draw(st.booleans()):
+            path.write_text(json.dumps(data.draw(changed_json(document))))
+        else:
+            path.write_bytes(data.draw(changed_bytes(json.dumps(document).encode())))
+        found = survives(all_outcomes, path)
+        if found is not None:
+            survives(lambda: compare(found).by_dataset())
+            survives(lambda: mixed(found))
+            survives(lambda: published_table.results_table(found))
+            survives(lambda: [ablations(compare(found)), cost_points(compare(found)), held_out(found["one"])])
 
 
 @fuzz
@@ -465,8 +490,8 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {
-            "one/manifest.json": json.loads((folder / "manifest.json").read_text()), "one/results.json": RESULTS,
-            "one/unfinished.json": mark, "sweeps/s/sweep.json": asked,
+            "one/manifest.json": json.loads((folder / "manifest.json").read_text()),
+            "one/results.json": results("one"), "one/unfinished.json": mark, "sweeps/s/sweep.json": asked,
         }  # fmt: skip
         changed = data.draw(st.sampled_from([*good]))
         for name, content in good.items():

@@ -42,3 +42,10 @@ def test_published_rounding_makes_mistakes_that_never_heal(bundled):
     ann, test = bundled
     result = check_equivalence(ann, convert(ann, "published"), test.subset(200).images)
     assert sum(result.mismatches) > 0 and not result.mismatches[0]
+
+
+def test_with_counts_of_at_most_two_every_image_is_silent_by_the_third_step(bundled):
+    _, test = bundled
+    record = simulate(convert(load_pretrained("mnist-lenet-k0-clip2")), test, 4)
+    assert correct(record).tolist() == [9531, 9960, 9963, 9963]
+    assert 0 < record.settled_at.min() and record.settled_at.max() == 3

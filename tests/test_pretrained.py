@@ -89,5 +89,6 @@ def test_full_precision_ends_are_not_bundled(tmp_path):
 def test_every_bundled_network_loads_and_is_small(name):
     entry = json.loads((FOLDER / "index.json").read_text())[name]
     ann = load_pretrained(name)
-    assert entry["bytes"] < 1_500_000 and {"command", "seed"} <= set(entry)
+    most = 4_000_000 if entry["source"]["name"].startswith("cifar") else 1_000_000
+    assert entry["bytes"] < most and {"command", "seed"} <= set(entry)
     assert convert(ann).integer
