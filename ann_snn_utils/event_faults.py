@@ -20,18 +20,24 @@ def _uniform(seed, sample, layer, step, neuron):
 
 
 @njit(nogil=True, error_model="numpy")
-def disturb_events(layer, index, step, sample, fault, rate, seed, used, events):
-    """Delete (fault 0) or flip (1) each listed spike with probability `rate`."""
-    rows, signs, neurons, places, starts, falls = events
-    kept = 0
+def disturb_spikes(layer, index, step, sample, fault, rate, seed, used, spikes, into):
+    """Copy listed spikes, each deleted (fault 0) or given the other sign (1) with probability `rate`."""
+    rises, falls, places, risen, fallen = spikes
+    kept_rises, kept_falls, kept_places, kept_risen, kept_fallen = into
+    up, down = 0, 0
     for place in range(used):
-        first, starts[place] = starts[place], kept
-        for event in range(first, starts[place + 1]):
-            channel = neurons[event] - places[place] * layer.pitch
-            neuron = places[place] * layer.channels + channel
-            hit = _uniform(seed, sample, index, step, neuron) < rate
-            if not hit or fault:
-                rows[kept], neurons[kept] = rows[event], neurons[event]
-                signs[kept] = -signs[event] if hit else signs[event]
-                kept += 1
-    starts[used] = kept
+        position = places[place]
+        kept_places[place], kept_risen[place], kept_fallen[place] = position, up, down
+        for sign, listed, starts in ((1, rises, risen), (-1, falls, fallen)):
+            for spike in range(starts[place], starts[place + 1]):
+                channel = listed[spike]
+                hit = _uniform(seed, sample, index, step, position * layer.channels + channel) < rate
+                if hit and not fault:
+                    continue
+                if (sign > 0) != hit:
+                    kept_rises[up] = channel
+                    up += 1
+                else:
+                    kept_falls[down] = channel
+                    down += 1
+    kept_risen[used], kept_fallen[used] = up, down

@@ -1,136 +1,58 @@
-"""Vectors of integers for compiled loops: sums of weight rows, comparisons, and the neurons that they name.
+"""Vectors of integers for compiled loops: comparisons, the neurons that they name, and how those move on.
 
 numba has no vectors of its own. These functions write the few instructions that the simulator lives on
-straight into its code, 64 bytes at a time; the compiler then makes of them what the processor has.
+straight into its code, 64 bytes of membranes at a time; the compiler then makes of them what the processor has.
 """
 
 from __future__ import annotations
-
-from contextlib import contextmanager
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-BYTES = 64
-# Vectors summed side by side: as many as registers hold, then what is left over.
-_ABREAST = (8, 2, 1)
+VECTOR_BYTES = 64
+# So many numbers of listed neurons are written at a time: a list needs that much room beyond its end.
+LISTED = 16
 
 
-def _lanes(dtype: types.Type) -> int:
-    return BYTES * 8 // dtype.bitwidth
+def lanes_of(dtype: types.Type) -> int:
+    """Give how many integers of this type fill a vector."""
+    return VECTOR_BYTES * 8 // dtype.bitwidth
 
 
-def _pointer(context, builder, array_type, array, index, vector):
+def pointer(context, builder, array_type, array, index, vector):
+    """Give the place of array[index] as that of a whole vector."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _load(context, builder, array_type, array, index, lanes):
+def load(context, builder, array_type, array, index, lanes):
+    """Read `lanes` entries from array[index] on."""
     vector = ir.VectorType(context.get_data_type(array_type.dtype), lanes)
     size = array_type.dtype.bitwidth // 8
-    return builder.load(_pointer(context, builder, array_type, array, index, vector), align=size)
+    return builder.load(pointer(context, builder, array_type, array, index, vector), align=size)
 
 
-def _splat(builder, value, vector):
+def store(context, builder, array_type, array, index, value):
+    """Write a vector to array[index] and on."""
+    size = array_type.dtype.bitwidth // 8
+    builder.store(value, pointer(context, builder, array_type, array, index, value.type), align=size)
+
+
+def splat(builder, value, vector):
+    """Give a vector of one value."""
     single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
 
 
-@contextmanager
-def _events(context, builder, kind, rows, base, first, end):
-    """Loop over the events first … end − 1; give each one's number and where its row of weights begins."""
-    data = context.make_array(kind)(context, builder, rows).data
-    with cgutils.for_range_slice(builder, first, end, ir.Constant(first.type, 1), first.type) as (event, _):
-        yield event, builder.add(base, builder.zext(builder.load(builder.gep(data, [event])), first.type))
-
-
-def _widened(builder, values, vector):
-    return values if values.type == vector else builder.sext(values, vector)
-
-
-@intrinsic
-def add_rows(typingctx, into, at, size, weights, base, rows, signs, first, end):
-    """into[at : at + size] += Σ signs[e] · weights[base + rows[e] : … + size] over e = first … end − 1.
-
-    into, signs: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: int8 or int16. rows:
-    uint32. Sums wrap around, so only the final ones need to fit. No index is checked.
-    """
-
-    def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, rows, signs, first, end = arguments
-        kind, _, _, weight_kind, _, row_kind, sign_kind = signature.args[:7]
-        index, align, lanes = at.type, kind.dtype.bitwidth // 8, _lanes(kind.dtype)
-        vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
-        sign_data = context.make_array(sign_kind)(context, builder, signs).data
-
-        def block(offset, abreast):
-            places = [builder.add(offset, ir.Constant(index, number * lanes)) for number in range(abreast)]
-            targets = [_pointer(context, builder, kind, into, builder.add(at, place), vector) for place in places]
-            sums = [cgutils.alloca_once_value(builder, builder.load(target, align=align)) for target in targets]
-            with _events(context, builder, row_kind, rows, base, first, end) as (event, start):
-                sign = _splat(builder, builder.load(builder.gep(sign_data, [event])), vector)
-                for place, total in zip(places, sums, strict=True):
-                    weight = _load(context, builder, weight_kind, weights, builder.add(start, place), lanes)
-                    product = builder.mul(_widened(builder, weight, vector), sign)
-                    builder.store(builder.add(builder.load(total), product), total)
-            for target, total in zip(targets, sums, strict=True):
-                builder.store(builder.load(total), target, align=align)
-
-        _blocks(builder, size, lanes, block)
-        return context.get_dummy_value()
-
-    u64 = types.uint64
-    return types.void(into, u64, u64, weights, u64, rows, signs, u64, u64), generate
-
-
-@intrinsic
-def add_ternary_rows(typingctx, into, at, size, weights, base, rows, first, middle, end):
-    """Add the rows of events first … middle − 1 to into[at : at + size], and subtract those of middle … end − 1.
-
-    As `add_rows`, with a partial sum in the type of a weight, for int8 ones twice as many to a vector: no sum
-    of the events' weights may leave that type.
-    """
-
-    def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, rows, first, middle, end = arguments
-        kind, _, _, weight_kind, _, row_kind = signature.args[:6]
-        align = kind.dtype.bitwidth // 8
-
-        def block(offset, abreast):
-            lanes = _lanes(kind.dtype) * abreast
-            narrow, wide = (ir.VectorType(context.get_data_type(each.dtype), lanes) for each in (weight_kind, kind))
-            total = cgutils.alloca_once_value(builder, ir.Constant(narrow, None))
-            for start, stop, combine in ((first, middle, builder.add), (middle, end, builder.sub)):
-                with _events(context, builder, row_kind, rows, base, start, stop) as (_, row):
-                    weight = _load(context, builder, weight_kind, weights, builder.add(row, offset), lanes)
-                    builder.store(combine(builder.load(total), weight), total)
-            target = _pointer(context, builder, kind, into, builder.add(at, offset), wide)
-            sums = _widened(builder, builder.load(total), wide)
-            builder.store(builder.add(builder.load(target, align=align), sums), target, align=align)
-
-        _blocks(builder, size, _lanes(kind.dtype), block)
-        return context.get_dummy_value()
-
-    u64 = types.uint64
-    return types.void(into, u64, u64, weights, u64, rows, u64, u64, u64), generate
-
-
-def _blocks(builder, size, lanes, block):
-    """Cover `size` entries with blocks of as many vectors as fit, the widest first."""
-    done = ir.Constant(size.type, 0)
-    for abreast in _ABREAST:
-        wide = ir.Constant(size.type, lanes * abreast)
-        whole = builder.mul(builder.udiv(size, wide), wide)
-        with cgutils.for_range_slice(builder, done, whole, wide, size.type) as (offset, _):
-            block(offset, abreast)
-        done = whole
-
-
 def _bits(builder, mask):
     return builder.zext(builder.bitcast(mask, ir.IntType(mask.type.count)), ir.IntType(64))
+
+
+def _mask(builder, bits, lanes):
+    return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
 
 
 @intrinsic
@@ -138,9 +60,9 @@ def below(typingctx, membrane, lower, at):
     """Give a bit for each neuron of one vector from `at` with membrane < lower."""
 
     def generate(context, builder, signature, arguments):
-        lanes = _lanes(signature.args[0].dtype)
+        lanes = lanes_of(signature.args[0].dtype)
         u, low = (
-            _load(context, builder, kind, array, arguments[2], lanes)
+            load(context, builder, kind, array, arguments[2], lanes)
             for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
         )
         return _bits(builder, builder.icmp_signed("<", u, low))
@@ -154,42 +76,125 @@ def reached(typingctx, membrane, at, thresholds, threshold_at):
 
     def generate(context, builder, signature, arguments):
         membrane, at, thresholds, threshold_at = arguments
-        lanes = _lanes(signature.args[0].dtype)
-        u = _load(context, builder, signature.args[0], membrane, at, lanes)
-        threshold = _load(context, builder, signature.args[2], thresholds, threshold_at, lanes)
+        lanes = lanes_of(signature.args[0].dtype)
+        u = load(context, builder, signature.args[0], membrane, at, lanes)
+        threshold = load(context, builder, signature.args[2], thresholds, threshold_at, lanes)
         return _bits(builder, builder.icmp_signed(">=", u, threshold))
 
     return types.uint64(membrane, types.uint64, thresholds, types.uint64), generate
 
 
 @intrinsic
-def list_bits(typingctx, into, at, bits, first, stride):
-    """Write first + stride · b for every set bit b < 32 to into[at …], uint32; give where the list then ends.
+def stamp(typingctx, into, at, bits, value, membrane):
+    """Write `value` to into[at + b] for every set bit b of one vector of membranes."""
 
-    `into` needs room for 16 entries beyond its end.
+    def generate(context, builder, signature, arguments):
+        kind, (into, at, bits, value, _) = signature.args[0], arguments
+        old = load(context, builder, kind, into, at, lanes_of(signature.args[4].dtype))
+        new = splat(builder, builder.trunc(value, old.type.element), old.type)
+        store(context, builder, kind, into, at, builder.select(_mask(builder, bits, old.type.count), new, old))
+        return context.get_dummy_value()
+
+    return types.void(into, types.uint64, types.uint64, types.int64, membrane), generate
+
+
+@intrinsic
+def move(typingctx, counts, last, upper, lower, at, over, under, step):
+    """Count the spikes of one vector of neurons from `at`, note their step, and move one threshold of the two.
+
+    over, under: a bit for each neuron that sends a positive or a negative spike. The threshold just reached
+    from below becomes the lower one, the one just left downwards the upper one; the other of the two is then
+    to be looked up.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, bits, first, stride = arguments
-        i32, lanes = ir.IntType(32), 16
-        vector, mask_type = ir.VectorType(i32, lanes), ir.VectorType(ir.IntType(1), lanes)
-        name = "llvm.experimental.vector.compress.v16i32"
+        count_kind, last_kind, kind = signature.args[:3]
+        counts, last, upper, lower, at, over, under, step = arguments
+        lanes = lanes_of(kind.dtype)
+        up, down = (_mask(builder, bits, lanes) for bits in (over, under))
+        count = load(context, builder, count_kind, counts, at, lanes)
+        # A set bit, extended by its sign, is −1.
+        count = builder.sub(count, builder.sext(up, count.type))
+        count = builder.add(count, builder.sext(down, count.type))
+        store(context, builder, count_kind, counts, at, count)
+        before = load(context, builder, last_kind, last, at, lanes)
+        now = splat(builder, builder.trunc(step, before.type.element), before.type)
+        fired = _mask(builder, builder.or_(over, under), lanes)
+        store(context, builder, last_kind, last, at, builder.select(fired, now, before))
+        high, low = (load(context, builder, kind, array, at, lanes) for array in (upper, lower))
+        store(context, builder, kind, upper, at, builder.select(down, low, high))
+        store(context, builder, kind, lower, at, builder.select(up, high, low))
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    return types.void(counts, last, upper, lower, u64, u64, u64, types.int64), generate
+
+
+@intrinsic
+def tally(typingctx, sums, at, fan, fan_at, bits, membrane):
+    """sums[at + b] += fan[fan_at + b], int32, for every set bit b of one vector of membranes."""
+
+    def generate(context, builder, signature, arguments):
+        kind, _, fan_kind = signature.args[:3]
+        sums, at, fan, fan_at, bits, _ = arguments
+        lanes = lanes_of(signature.args[5].dtype)
+        total, more = (
+            load(context, builder, kind, array, index, lanes)
+            for kind, array, index in ((kind, sums, at), (fan_kind, fan, fan_at))
+        )
+        chosen = builder.select(_mask(builder, bits, total.type.count), more, ir.Constant(more.type, None))
+        store(context, builder, kind, sums, at, builder.add(total, chosen))
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    return types.void(sums, u64, fan, u64, u64, membrane), generate
+
+
+@intrinsic
+def list_bits(typingctx, into, at, bits, first, membrane):
+    """Write first + b for every set bit b < 32 to into[at …], uint32; give where the list then ends.
+
+    `into` needs room for LISTED entries beyond its end.
+    """
+
+    def generate(context, builder, signature, arguments):
+        into, at, bits, first, _ = arguments
+        i32 = ir.IntType(32)
+        vector, mask_type = ir.VectorType(i32, LISTED), ir.VectorType(ir.IntType(1), LISTED)
+        name = f"llvm.experimental.vector.compress.v{LISTED}i32"
         compress = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector, mask_type, vector]), name
         )
-        first, stride = (_splat(builder, builder.trunc(value, i32), vector) for value in (first, stride))
+        first = splat(builder, builder.trunc(first, i32), vector)
         end = cgutils.alloca_once_value(builder, at)
-        for half in range(2):
-            part = builder.trunc(builder.lshr(bits, ir.Constant(bits.type, lanes * half)), ir.IntType(lanes))
-            with builder.if_then(builder.icmp_unsigned("!=", part, ir.Constant(part.type, 0))):
-                numbers = ir.Constant(vector, [lanes * half + lane for lane in range(lanes)])
-                values = builder.add(first, builder.mul(stride, numbers))
-                mask = builder.bitcast(part, mask_type)
-                listed = builder.call(compress, [values, mask, ir.Constant(vector, ir.Undefined)])
-                place = builder.load(end)
-                builder.store(listed, _pointer(context, builder, signature.args[0], into, place, vector), align=4)
-                builder.store(builder.add(place, builder.zext(builder.ctpop(part), place.type)), end)
+        for half in range(lanes_of(signature.args[4].dtype) // LISTED):
+            part = builder.trunc(builder.lshr(bits, ir.Constant(bits.type, LISTED * half)), ir.IntType(LISTED))
+            numbers = ir.Constant(vector, [LISTED * half + lane for lane in range(LISTED)])
+            values, mask = builder.add(first, numbers), builder.bitcast(part, mask_type)
+            listed = builder.call(compress, [values, mask, ir.Constant(vector, ir.Undefined)])
+            place = builder.load(end)
+            store(context, builder, signature.args[0], into, place, listed)
+            builder.store(builder.add(place, builder.zext(builder.ctpop(part), place.type)), end)
         return builder.load(end)
 
     u64 = types.uint64
-    return u64(into, u64, u64, u64, u64), generate
+    return u64(into, u64, u64, u64, membrane), generate
+
+
+@intrinsic
+def number_of(typingctx, values, first, end, wanted):
+    """Give how many of values[first : end], int16, a multiple of 32 of them, are `wanted`."""
+
+    def generate(context, builder, signature, arguments):
+        kind, (values, first, end, wanted) = signature.args[0], arguments
+        lanes = lanes_of(kind.dtype)
+        vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
+        same = splat(builder, builder.trunc(wanted, vector.element), vector)
+        total = cgutils.alloca_once_value(builder, ir.Constant(first.type, 0))
+        with cgutils.for_range_slice(builder, first, end, ir.Constant(first.type, lanes), first.type) as (at, _):
+            bits = _bits(builder, builder.icmp_signed("==", load(context, builder, kind, values, at, lanes), same))
+            builder.store(builder.add(builder.load(total), builder.ctpop(bits)), total)
+        return builder.load(total)
+
+    u64 = types.uint64
+    return u64(values, u64, u64, types.int64), generate
