@@ -7,7 +7,7 @@ import datetime
 from pathlib import Path
 
 # Kept in step with `benchmark.PARTS`, and named here so that --help imports nothing heavy.
-_PARTS = "lenet,vgg,sweeps,whole,training"
+_PARTS = "lenet,few,vgg,sweeps,whole,training"
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

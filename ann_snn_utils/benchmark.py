@@ -19,18 +19,19 @@ from .training_speed import training_times
 from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
-PARTS = ("lenet", "vgg", "sweeps", "whole", "training")
+PARTS = ("lenet", "few", "vgg", "sweeps", "whole", "training")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured. lenet, vgg: name of the workload, batch and steps. sweep: longest run and batches.
+    """How much is measured. lenet, few, vgg: name of the workload, batch and steps. sweep: longest run and batches.
 
     whole: images and steps of the large run. training: network, side of its images, batch.
     """
 
     lenet: tuple[str, int, tuple[int, ...]] = ("lenet", 256, (1, 2, 4, 8))
+    few: tuple[str, int, tuple[int, ...]] = ("lenet-few", 256, (1, 2, 4))
     vgg: tuple[str, int, tuple[int, ...]] = ("vgg", 64, (4, 8))
     steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
@@ -41,8 +42,9 @@ class Settings:
 
 FULL = Settings()
 QUICK = Settings(
-    ("small", 24, (1, 4)), ("small-vgg", 8, (4,)), (1, 2, 4), (1, 8, 24), (48, 4), ("4C3-P2-8", 12, 16), True
-)
+    ("small", 24, (1, 4)), ("small-few", 24, (2,)), ("small-vgg", 8, (4,)), (1, 2, 4), (1, 8, 24), (48, 4),
+    ("4C3-P2-8", 12, 16), True,
+)  # fmt: skip
 
 
 def run_benchmark(
@@ -83,6 +85,7 @@ def run_benchmark(
     result["limits"] = hardware_limits(repeats, settings.quick)
     for part, workload, kept in (
         ("lenet", settings.lenet, names),
+        ("few", settings.few, names),
         ("vgg", settings.vgg, [name for name in names if name not in slow]),
     ):
         if part in parts:

@@ -14,7 +14,7 @@ from .models import ANN, build_ann, copy_weights
 from .pretrained import load_pretrained
 from .snn import SNN
 
-WORKLOADS = ("lenet", "vgg", "small", "small-vgg")
+WORKLOADS = ("lenet", "lenet-few", "vgg", "small", "small-few", "small-vgg")
 # Batches of images from which a network without training takes its batch norms' statistics.
 _CALIBRATION = 12
 # With this shift of every batch norm, the random VGG does as many synaptic operations per multiply–accumulate as
@@ -41,33 +41,48 @@ def load_workload(name: str, samples: int) -> Workload:
     """Give the workload of that name with so many images; a set with fewer is repeated.
 
     "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
-    "vgg": the published CIFAR-10 shape, random ternary weights, calibrated; "small", "small-vgg": a few
-    channels of the same, for tests. Raises ValueError for another name.
+    "lenet-few": the bundled MNIST network of few levels; "vgg": the bundled CIFAR-10 network where its test
+    images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a few channels of the
+    same, for tests. Raises ValueError for another name.
     """
     torch.manual_seed(0)
-    if name == "lenet":
-        try:
-            dataset, network = load_dataset("mnist"), "mnist-lenet-k0"
-        except OSError:
-            dataset, network = load_dataset("digits"), "digits-lenet-k0"
-        qann = load_pretrained(network)
-        images = dataset.images
-        origin = f"trained weights ({network}) on test images of {dataset.name}"
-    elif name == "small":
-        images = load_dataset("digits").images
-        qann = calibrated(build_ann("6C5-P2-8C5-P2-24", (1, 28, 28), 10), images[:120])
-        origin = "random ternary weights, batch norms calibrated on digits"
-    elif name in WORKLOADS:
-        network, side = ("vgg", 24) if name == "vgg" else ("4C3-8C3-P2-8C3-P2-16-16", 12)
-        images = textures(max(samples, 32), side)
-        qann = calibrated(build_ann(network, (3, side, side), 10, padding="same"), images)
-        origin = "random ternary weights, batch norms calibrated on random textures"
-    else:
+    if name not in WORKLOADS:
         raise ValueError(f"workload {name!r}: choose one of {', '.join(WORKLOADS)}")
+    if name == "lenet":
+        qann, images, origin = _trained("mnist-lenet-k0") or _trained("digits-lenet-k0")
+    elif name == "lenet-few":
+        qann, images, origin = _trained("mnist-lenet-k0-clip2") or _random("lenet", levels=2, clip=2)
+    elif name == "vgg":
+        qann, images, origin = _trained("cifar10-jpeg-vgg-k0-clip3") or _random("vgg", 24, max(samples, 32))
+    elif name == "small-vgg":
+        qann, images, origin = _random("4C3-8C3-P2-8C3-P2-16-16", 12, max(samples, 32))
+    else:
+        few = {"levels": 2, "clip": 2} if name == "small-few" else {}
+        qann, images, origin = _random("6C5-P2-8C5-P2-24", **few)
     spec = qann.spec
     ann = build_ann(spec.network, spec.in_shape, spec.classes, quantized=False, padding=spec.padding)
     rows = torch.arange(samples) % len(images)
     return Workload(name, copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
+
+
+def _trained(name: str) -> tuple[ANN, Tensor, str] | None:
+    qann = load_pretrained(name)
+    try:
+        dataset = load_dataset(split="test", **qann.metadata["source"])
+    except OSError:
+        return None
+    images = dataset.subset(len(dataset)).images
+    return qann, images, f"trained weights ({name}) on test images of {dataset.name}"
+
+
+def _random(network: str, side: int = 0, samples: int = 0, **levels: int) -> tuple[ANN, Tensor, str]:
+    if side:
+        images, seen = textures(samples, side), "random textures"
+        qann = build_ann(network, (3, side, side), 10, padding="same")
+    else:
+        images, seen = load_dataset("digits").images, "digits"
+        qann = build_ann(network, (1, 28, 28), 10, **levels)
+    return calibrated(qann, images[:120]), images, f"random ternary weights, batch norms calibrated on {seen}"
 
 
 def textures(samples: int, side: int, seed: int = 0) -> Tensor:

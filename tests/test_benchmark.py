@@ -25,7 +25,7 @@ from ann_snn_utils.timing import interleaved, ratios, spread
 from ann_snn_utils.workload import load_workload, textures
 
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
-TINY = replace(QUICK, lenet=("small", 6, (1, 4)), batches=(1, 6), whole=(12, 3))
+TINY = replace(QUICK, lenet=("small", 6, (1, 4)), few=("small-few", 6, (2,)), batches=(1, 6), whole=(12, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)
