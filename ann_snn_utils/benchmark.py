@@ -31,7 +31,7 @@ class Settings:
     """
 
     lenet: tuple[str, int, tuple[int, ...]] = ("lenet", 256, (1, 2, 4, 8))
-    few: tuple[str, int, tuple[int, ...]] = ("lenet-few", 256, (1, 2, 4))
+    few: tuple[str, int, tuple[int, ...]] = ("lenet-few", 256, (1, 2, 4, 8))
     vgg: tuple[str, int, tuple[int, ...]] = ("vgg", 64, (4, 8))
     steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)

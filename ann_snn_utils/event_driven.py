@@ -61,7 +61,7 @@ def _record(
     net, geometry = _Net(*(getattr(layout, name) for name in _Net._fields)), layout.geometry
     depth, groups = len(geometry), min(len(images), _GROUPS * get_num_threads())
     sizes = (geometry["pitch"] * geometry["positions"]).tolist()
-    counts = np.zeros((len(images), sum(sizes)), np.int16)
+    counts = np.empty((len(images), sum(sizes)), np.int16)
     last_steps = np.empty(len(images), np.int64)
     totals = np.zeros((groups, steps, depth, 4), np.int64)
     pending = np.zeros((groups, depth, steps + 1), np.int64)

@@ -26,6 +26,9 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
     """Run one image and give the step of its last spike."""
     membrane, pixels, upper, lower, last, shown, values, fans, encoded, sent, spare = state
     geometry, depth = net.geometry, len(net.geometry)
+    # Loops, as numba assigns whole arrays more slowly.
+    for neuron in range(u64(len(counts))):
+        counts[neuron] = 0
     for neuron in range(u64(len(pixels))):
         pixels[neuron] = 0
     show(image, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels, shown, values)
@@ -98,10 +101,10 @@ def _room(rises, falls, places):
 def _loop(sources: str):
     """Give the compiled loop over images; what numba keeps of it on the disk holds while `sources` are the same.
 
-    It runs images [N, H · W, C] and fills counts int16 [N, neurons with their padding], zeros before, last_steps
-    int64 [N], totals int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons by the step of their last spike, of
-    those that fire) and scores int64 [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of
-    images, each one thread's.
+    It runs images [N, H · W, C] and fills counts int16 [N, neurons with their padding], last_steps int64 [N],
+    totals int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons by the step of their last spike, of those that
+    fire) and scores int64 [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of images, each
+    one thread's.
     """
 
     @njit(parallel=True, cache=True, nogil=True, error_model="numpy")

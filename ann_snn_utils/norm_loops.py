@@ -83,9 +83,15 @@ def activate(x, scale, shift, n, largest, out) -> None:
                     out[row, c] = _rounded(a, x[row, c])
 
 
+@njit(fastmath=_AS_WRITTEN)
+def _passed(a, clip, gradient):
+    """Give the gradient where 0 < a < clip, else 0."""
+    return gradient if (a > np.float32(0)) & (a < clip) else np.float32(0)
+
+
 @njit(parallel=True, fastmath=_REORDERED, cache=True)
 def gradient_sums(x, gradient, scale, shift, clip, mean) -> np.ndarray:
-    """Give Σ g and Σ g · (x − mean), float32 [parts, 2, channels]; g: the gradient where 0 < a < clip, else 0."""
+    """Give Σ g and Σ g · (x − mean), float32 [parts, 2, channels]; g: as `_passed` gives it."""
     rows, channels = x.shape
     sums = np.empty((_PARTS, 2, channels), np.float32)
     for part in prange(_PARTS):
@@ -93,8 +99,7 @@ def gradient_sums(x, gradient, scale, shift, clip, mean) -> np.ndarray:
         for row in range(part * rows // _PARTS, (part + 1) * rows // _PARTS):
             for c in range(channels):
                 value = _read(x[row, c])
-                a = value * scale[c] + shift[c]
-                g = _read(gradient[row, c]) if (a > np.float32(0)) & (a < clip) else np.float32(0)
+                g = _passed(value * scale[c] + shift[c], clip, _read(gradient[row, c]))
                 total[c] += g
                 product[c] += g * (value - mean[c])
         sums[part, 0], sums[part, 1] = total, product
@@ -109,6 +114,5 @@ def input_gradient(x, gradient, scale, shift, clip, slope, offset, out) -> None:
         for row in range(part * rows // _PARTS, (part + 1) * rows // _PARTS):
             for c in range(channels):
                 value = _read(x[row, c])
-                a = value * scale[c] + shift[c]
-                g = _read(gradient[row, c]) if (a > np.float32(0)) & (a < clip) else np.float32(0)
+                g = _passed(value * scale[c] + shift[c], clip, _read(gradient[row, c]))
                 out[row, c] = _rounded(scale[c] * g + (slope[c] * value + offset[c]), x[row, c])
