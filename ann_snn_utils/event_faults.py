@@ -1,10 +1,13 @@
-"""Faults of listed spikes, compiled: those that `disturb.faulty` draws, one by one."""
+"""Faults of spikes, compiled: those that `disturb.faulty` draws, one by one."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 from numba import uint64 as u64
+
+from .firing import words_of
+from .lanes import first_bit
 
 
 @njit(nogil=True, error_model="numpy")
@@ -21,23 +24,21 @@ def _uniform(seed, sample, layer, step, neuron):
 
 @njit(nogil=True, error_model="numpy")
 def disturb_spikes(layer, index, step, sample, fault, rate, seed, used, spikes, into):
-    """Copy listed spikes, each deleted (fault 0) or given the other sign (1) with probability `rate`."""
-    rises, falls, places, risen, fallen = spikes
-    kept_rises, kept_falls, kept_places, kept_risen, kept_fallen = into
-    up, down = 0, 0
-    for place in range(used):
-        position = places[place]
-        kept_places[place], kept_risen[place], kept_fallen[place] = position, up, down
-        for sign, listed, starts in ((1, rises, risen), (-1, falls, fallen)):
-            for spike in range(starts[place], starts[place + 1]):
-                channel = listed[spike]
-                hit = _uniform(seed, sample, index, step, position * layer.channels + channel) < rate
-                if hit and not fault:
-                    continue
-                if (sign > 0) != hit:
-                    kept_rises[up] = channel
-                    up += 1
-                else:
-                    kept_falls[down] = channel
-                    down += 1
-    kept_risen[used], kept_fallen[used] = up, down
+    """Copy spikes, each deleted (fault 0) or given the other sign (1) with probability `rate`."""
+    rises, falls, places = spikes
+    kept_rises, kept_falls, kept_places = into
+    words = words_of(layer)
+    for place in range(u64(used)):
+        kept_places[place] = places[place]
+        for word in range(words):
+            at, hits = place * words + word, u64(0)
+            bits = rises[at] | falls[at]
+            while bits:
+                channel = word * u64(64) + first_bit(bits)
+                neuron = places[place] * layer.channels + np.int64(channel)
+                if _uniform(seed, sample, index, step, neuron) < rate:
+                    hits |= bits & (~bits + u64(1))
+                bits &= bits - u64(1)
+            flipped = hits if fault else u64(0)
+            kept_rises[at] = (rises[at] & ~hits) | (falls[at] & flipped)
+            kept_falls[at] = (falls[at] & ~hits) | (rises[at] & flipped)

@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit, prange
 from numba import uint64 as u64
 
-from .delivery import deliver, score, show, synapses, taken, tally_listed
+from .delivery import deliver, score, show, synapses, taken, tally_again
 from .event_faults import disturb_spikes
 from .firing import encode, fire
-from .lanes import LISTED, VECTOR_BYTES, number_of
+from .lanes import VECTOR_BYTES, number_of
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 
@@ -24,14 +24,14 @@ PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 @njit(nogil=True, error_model="numpy")
 def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, counts, totals, pending, scores):
     """Run one image and give the step of its last spike."""
-    membrane, pixels, upper, lower, last, shown, values, fans, encoded, sent, spare = state
+    membrane, pixels, upper, lower, last, fans, encoded, sent, spare = state
     geometry, depth = net.geometry, len(net.geometry)
     # Loops, as numba assigns whole arrays more slowly.
     for neuron in range(u64(len(counts))):
         counts[neuron] = 0
     for neuron in range(u64(len(pixels))):
         pixels[neuron] = 0
-    show(image, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels, shown, values)
+    show(image, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels)
     for neuron in range(u64(len(membrane))):
         membrane[neuron], upper[neuron], lower[neuron], last[neuron] = 0, net.upper[neuron], net.lower[neuron], 0
     hidden = counts[geometry[0].pitch * geometry[0].positions :]
@@ -63,13 +63,13 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
                 disturb_spikes(layer, index, step, sample, fault, rate, seed, used, spikes, spare)
                 spikes = spare
                 if index + 1 < depth:
-                    tally_listed(used, spikes, layer, to, net.effective_fan, fans)
+                    tally_again(used, spikes, layer, to, net.effective_fan, fans)
             if index + 1 == depth:
                 score(used, spikes, layer, net.scores, scores[step - 1])
                 continue
             totals[step - 1, index + 1, SOPS] += synapses(used, spikes, layer, to, net.fan)
             totals[step - 1, index + 1, EFFECTIVE_SOPS] += taken(fans[: layer.pitch])
-            deliver(used, spikes, to, net.reach, net.stretches, net.weights, membrane)
+            deliver(used, spikes, layer, to, net.reach, net.stretches, net.weights, membrane)
         if not silent:
             last_step = step
         elif step > levels:
@@ -91,11 +91,9 @@ def _aligned(size, integer):
 
 
 @njit(nogil=True, error_model="numpy")
-def _room(rises, falls, places):
-    """Give empty lists: the channels of positive and of negative spikes, the places that send them, and where in
-    both lists those of each place begin."""
-    return (np.empty(rises + LISTED, np.uint32), np.empty(falls + LISTED, np.uint32), np.empty(places, np.int64),
-            np.zeros(places + 1, np.int64), np.zeros(places + 1, np.int64))  # fmt: skip
+def _room(words, places):
+    """Give room for spikes, as `firing` has them."""
+    return np.zeros(words, np.uint64), np.zeros(words, np.uint64), np.empty(places, np.int64)
 
 
 def _loop(sources: str):
@@ -115,18 +113,15 @@ def _loop(sources: str):
         geometry, integer = net.geometry, net.table.dtype
         size = (len(images) + len(totals) - 1) // len(totals)
         for group in prange(len(totals)):
-            widest, most, deepest = 0, 0, 0
+            words, most, deepest = 0, 0, 0
             for layer in geometry:
-                widest, most = max(widest, layer.pitch * layer.positions), max(most, layer.positions)
-                deepest = max(deepest, layer.pitch)
+                words = max(words, (layer.pitch + 63) // 64 * layer.positions)
+                most, deepest = max(most, layer.positions), max(deepest, layer.pitch)
             hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
-            disturbed = widest if rate > 0 else 0
             state = (
                 _aligned(hidden, integer), _aligned(pixels, np.int32), _aligned(hidden, integer),
-                _aligned(hidden, integer), np.empty(hidden, np.int16), np.empty(images.shape[2], np.uint32),
-                np.empty(images.shape[2], np.int16), np.zeros(deepest, np.int32),
-                _room(pixels, 0, geometry[0].positions),
-                _room(widest, widest, most), _room(disturbed, disturbed, most),
+                _aligned(hidden, integer), np.empty(hidden, np.int16), np.zeros(deepest, np.int32),
+                _room(words, geometry[0].positions), _room(words, most), _room(words, most),
             )  # fmt: skip
             for index in range(group * size, min(len(images), (group + 1) * size)):
                 last_steps[index] = _run(

@@ -1,4 +1,4 @@
-"""Vectors of integers for compiled loops: comparisons, the neurons that they name, and how those move on.
+"""Vectors of integers for compiled loops: comparisons, and how the neurons that they name move on.
 
 numba has no vectors of its own. These functions write the few instructions that the simulator lives on
 straight into its code, 64 bytes of membranes at a time; the compiler then makes of them what the processor has.
@@ -12,8 +12,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 VECTOR_BYTES = 64
-# So many numbers of listed neurons are written at a time: a list needs that much room beyond its end.
-LISTED = 16
 
 
 def lanes_of(dtype: types.Type) -> int:
@@ -151,34 +149,23 @@ def tally(typingctx, sums, at, fan, fan_at, bits, membrane):
 
 
 @intrinsic
-def list_bits(typingctx, into, at, bits, first, membrane):
-    """Write first + b for every set bit b < 32 to into[at …], uint32; give where the list then ends.
-
-    `into` needs room for LISTED entries beyond its end.
-    """
+def first_bit(typingctx, bits):
+    """Give the number of the lowest set bit, of which there is one."""
 
     def generate(context, builder, signature, arguments):
-        into, at, bits, first, _ = arguments
-        i32 = ir.IntType(32)
-        vector, mask_type = ir.VectorType(i32, LISTED), ir.VectorType(ir.IntType(1), LISTED)
-        name = f"llvm.experimental.vector.compress.v{LISTED}i32"
-        compress = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector, mask_type, vector]), name
-        )
-        first = splat(builder, builder.trunc(first, i32), vector)
-        end = cgutils.alloca_once_value(builder, at)
-        for half in range(lanes_of(signature.args[4].dtype) // LISTED):
-            part = builder.trunc(builder.lshr(bits, ir.Constant(bits.type, LISTED * half)), ir.IntType(LISTED))
-            numbers = ir.Constant(vector, [LISTED * half + lane for lane in range(LISTED)])
-            values, mask = builder.add(first, numbers), builder.bitcast(part, mask_type)
-            listed = builder.call(compress, [values, mask, ir.Constant(vector, ir.Undefined)])
-            place = builder.load(end)
-            store(context, builder, signature.args[0], into, place, listed)
-            builder.store(builder.add(place, builder.zext(builder.ctpop(part), place.type)), end)
-        return builder.load(end)
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
-    u64 = types.uint64
-    return u64(into, u64, u64, u64, membrane), generate
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def ones(typingctx, bits):
+    """Give the number of set bits."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Sums of rows of weights, added to the membranes that a list of spikes reaches: compiled, in whole vectors."""
+"""Sums of rows of weights, added to the membranes that spikes reach: compiled, in whole vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .lanes import lanes_of, load, pointer, splat
+from .lanes import lanes_of, load, pointer, splat, store
 
 # Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
 _ABREAST = (32, 16, 8, 4, 2, 1)
@@ -17,12 +17,24 @@ _REGISTERS = 16
 
 
 @contextmanager
-def _rows(context, builder, kind, channels, line, base, first, end):
-    """Loop over the spikes first … end − 1; give each one's number and where its row of weights begins."""
-    data = context.make_array(kind)(context, builder, channels).data
-    with cgutils.for_range_slice(builder, first, end, ir.Constant(first.type, 1), first.type) as (spike, _):
-        channel = builder.zext(builder.load(builder.gep(data, [spike])), first.type)
-        yield spike, builder.add(base, builder.mul(channel, line))
+def _spikes(builder, words, first, end):
+    """Loop over the set bits of the words first … end − 1; give each one's channel, counted from word `first`."""
+    one = ir.Constant(first.type, 1)
+    with cgutils.for_range_slice(builder, first, end, one, first.type) as (word, _):
+        channel = builder.mul(builder.sub(word, first), ir.Constant(first.type, 64))
+        before, head = builder.block, builder.append_basic_block("spike.head")
+        body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
+        all_bits = builder.load(builder.gep(words, [word]))
+        builder.branch(head)
+        builder.position_at_end(head)
+        bits = builder.phi(first.type)
+        bits.add_incoming(all_bits, before)
+        builder.cbranch(builder.icmp_unsigned("!=", bits, ir.Constant(first.type, 0)), body, after)
+        builder.position_at_end(body)
+        yield builder.add(channel, builder.cttz(bits, ir.Constant(ir.IntType(1), 1)))
+        bits.add_incoming(builder.and_(bits, builder.sub(bits, one)), builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
 
 
 def _blocks(builder, size, lanes, most, block):
@@ -63,69 +75,62 @@ def _add(context, builder, kind, into, at, sums):
 
 
 @intrinsic
-def add_pixel_rows(typingctx, into, at, size, weights, base, channels, line, values, first, end):
-    """into[at : at + size] += Σ values[e] · weights[base + channels[e] · line : … + size] over e = first … end − 1.
+def add_pixel_row(typingctx, into, at, size, weights, weight_at, value):
+    """into[at : at + size] += value · weights[weight_at : weight_at + size], in whole vectors.
 
-    into: int32; size: a multiple of the lanes that fill 64 bytes. weights: int8. channels: uint32. values: int16.
-    No index is checked.
+    into: int32; size: a multiple of the lanes that fill 64 bytes. weights: int8. value: int16. No index is checked.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, channels, line, values, first, end = arguments
-        kind, weight_kind, channel_kind, value_kind = (signature.args[place] for place in (0, 3, 5, 7))
+        into, at, size, weights, weight_at, value = arguments
+        kind, weight_kind = signature.args[0], signature.args[3]
         lanes = lanes_of(kind.dtype)
         vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
-        value_data = context.make_array(value_kind)(context, builder, values).data
-
-        def block(offset, abreast):
-            sums = _zeros(builder, [vector] * abreast)
-            with _rows(context, builder, channel_kind, channels, line, base, first, end) as (pixel, row):
-                # Extended from two bytes, so that the compiler may take the faster of two multiplications.
-                value = builder.sext(builder.load(builder.gep(value_data, [pixel])), vector.element)
-                value = splat(builder, value, vector)
-                for number, total in enumerate(sums):
-                    place = builder.add(builder.add(row, offset), ir.Constant(row.type, number * lanes))
-                    weight = _widened(builder, load(context, builder, weight_kind, weights, place, lanes), vector)
-                    builder.store(builder.add(builder.load(total), builder.mul(weight, value)), total)
-            _add(context, builder, kind, into, builder.add(at, offset), sums)
-
-        _blocks(builder, size, lanes, _REGISTERS, block)
+        # Extended from two bytes, so that the compiler may take the faster of two multiplications.
+        value = splat(builder, builder.sext(value, vector.element), vector)
+        zero, one = ir.Constant(size.type, 0), ir.Constant(size.type, lanes)
+        with cgutils.for_range_slice(builder, zero, size, one, size.type) as (offset, _):
+            weight = load(context, builder, weight_kind, weights, builder.add(weight_at, offset), lanes)
+            place = builder.add(at, offset)
+            total = load(context, builder, kind, into, place, lanes)
+            total = builder.add(total, builder.mul(_widened(builder, weight, vector), value))
+            store(context, builder, kind, into, place, total)
         return context.get_dummy_value()
 
     u64 = types.uint64
-    return types.void(into, u64, u64, weights, u64, channels, u64, values, u64, u64), generate
+    return types.void(into, u64, u64, weights, u64, types.int16), generate
 
 
 @intrinsic
-def add_rows(
-    typingctx, into, at, size, weights, base, line, rises, rise, rises_end, falls, fall, falls_end, narrow
-):  # fmt: skip
-    """Add the rows of weights of listed spikes to membranes, and subtract those of negative spikes.
+def add_rows(typingctx, into, at, size, weights, base, line, rises, falls, first, end, narrow):
+    """Add the rows of weights of positive spikes to membranes, and subtract those of negative ones.
 
-    into[at : at + size] += Σ weights[base + rises[e] · line : … + size] over e = rise … rises_end − 1
-                          − Σ weights[base + falls[e] · line : … + size] over e = fall … falls_end − 1
+    into[at : at + size] += Σ weights[base + c · line : … + size] over the set bits c of rises[first : end]
+                          − Σ weights[base + c · line : … + size] over the set bits c of falls[first : end]
 
     into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: int8 or int16. rises, falls:
-    uint32, channels. narrow: a literal, 1 where no sum of the rows leaves the type of a weight, so that sums are
-    formed in it, else 0. Sums wrap around, so only the final ones need to fit. No index is checked.
+    uint64, 64 channels a word. narrow: a literal, 1 where no sum of the rows leaves the type of a weight, so that
+    sums are formed in it, else 0. Sums wrap around, so only the final ones need to fit. No index is checked.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, line, rises, rise, rises_end, falls, fall, falls_end, _ = arguments
-        kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 6, 9))
-        dtype = weight_kind.dtype if signature.args[12].literal_value else kind.dtype
+        into, at, size, weights, base, line, rises, falls, first, end, _ = arguments
+        kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 6, 7))
+        dtype = weight_kind.dtype if signature.args[10].literal_value else kind.dtype
         # A sum in bytes holds several vectors of membranes in one register.
         lanes, full, number = lanes_of(kind.dtype), lanes_of(dtype), context.get_data_type(dtype)
+        signs = (
+            (context.make_array(rise_kind)(context, builder, rises).data, builder.add),
+            (context.make_array(fall_kind)(context, builder, falls).data, builder.sub),
+        )
 
         def block(offset, abreast):
             whole, rest = divmod(abreast * lanes, full)
             vectors = [ir.VectorType(number, width) for width in [full] * whole + [rest] * bool(rest)]
             sums = _zeros(builder, vectors)
-            for listed_kind, listed, first, end, combine in (
-                (rise_kind, rises, rise, rises_end, builder.add), (fall_kind, falls, fall, falls_end, builder.sub)
-            ):  # fmt: skip
-                with _rows(context, builder, listed_kind, listed, line, base, first, end) as (_, row):
-                    place = builder.add(row, offset)
+            for words, combine in signs:
+                with _spikes(builder, words, first, end) as channel:
+                    place = builder.add(builder.add(base, offset), builder.mul(channel, line))
                     for total, vector in zip(sums, vectors, strict=True):
                         weight = load(context, builder, weight_kind, weights, place, vector.count)
                         builder.store(combine(builder.load(total), _widened(builder, weight, vector)), total)
@@ -137,4 +142,4 @@ def add_rows(
 
     u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
-        return types.void(into, u64, u64, weights, u64, u64, rises, u64, u64, falls, u64, u64, narrow), generate
+        return types.void(into, u64, u64, weights, u64, u64, rises, falls, u64, u64, narrow), generate
