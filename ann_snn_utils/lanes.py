@@ -170,11 +170,12 @@ def ones(typingctx, bits):
 
 @intrinsic
 def number_of(typingctx, values, first, end, wanted):
-    """Give how many of values[first : end], int16, a multiple of 32 of them, are `wanted`."""
+    """Give how many of values[first : end], int16, are `wanted`; a whole number of vectors of membranes."""
 
     def generate(context, builder, signature, arguments):
         kind, (values, first, end, wanted) = signature.args[0], arguments
-        lanes = lanes_of(kind.dtype)
+        # The widest membranes have the fewest neurons in a vector: one more would be another layer's.
+        lanes = lanes_of(types.int32)
         vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
         same = splat(builder, builder.trunc(wanted, vector.element), vector)
         total = cgutils.alloca_once_value(builder, ir.Constant(first.type, 0))

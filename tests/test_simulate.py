@@ -169,6 +169,13 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
 
 
+def test_wide_membranes_in_an_odd_number_of_vectors_are_counted_each_to_their_own_layer(backend):
+    ann = random_ann(5, network="16C3-16C3-16C3-5", in_shape=(1, 9, 9), k=1, ternary=False)
+    assert lay_out(convert(ann), 9).table.dtype == np.int32
+    images = random_images(5, (1, 9, 9), samples=3)
+    agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
+
+
 def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
     pytest.importorskip("numba")
     snn = convert(random_ann(2))
