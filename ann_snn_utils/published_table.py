@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any
 
 from .compare import Comparison, compare, held_out, markdown_table, spread
@@ -38,7 +37,7 @@ COLUMNS = ("data set", "network", "setting", "n", "epochs", "full-precision ANN"
 _TRAINING = ("01_train_ann", "02_quantize")
 # They are columns of their own, or say which run it is.
 _TOLD = {"run", "dataset", "network", "k", "ternary", "seed", "ann_epochs", "qann_epochs"}
-# They change only what else is recorded. A row tells them where nothing else tells two rows apart.
+# They change only what else is recorded.
 _ASIDE = {"max_levels", "published_samples", "robustness_samples", "time_steps"}
 
 
@@ -68,39 +67,49 @@ def on_test_set(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
 
 
 def results_table(outcomes: Mapping[str, Outcome]) -> str:
-    """Give the settings of these runs on the test set as a Markdown table; accuracies in percent."""
+    """Give the settings of these runs on the test set as a Markdown table; accuracies in percent.
+
+    Seeds of one setting make one row, which says where they were run with several versions of the code.
+    """
     comparison = compare(on_test_set(outcomes))
     if not comparison.rows:
         return "no results on a test set yet: `ann-snn collect` keeps those of a run"
-    rows = sorted((_row(members, comparison) for members in comparison.settings.values()), key=itemgetter("order"))
-    alike = Counter(row["order"] for row in rows)
-    for row in rows:
+    found: dict[tuple, list[dict[str, Any]]] = {}
+    for row in comparison.rows:
+        found.setdefault(_order(row, comparison), []).append(row)
+    rows = [_row(found[order], comparison) for order in sorted(found)]
+    alike = Counter(order[:-1] for order in found)
+    for order, row in zip(sorted(found), rows, strict=True):
         # Told only where nothing else tells two rows apart.
-        if alike[row["order"]] > 1:
-            row["setting"] += f"{row['aside']}, code {row['code']}, images {row['data']}"
+        if alike[order[:-1]] > 1:
+            row["setting"] += f", images {order[-1]}"
     return markdown_table(rows, COLUMNS)
+
+
+def _order(row: Mapping[str, Any], comparison: Comparison) -> tuple:
+    """Give what runs of one row have in common, in the order of the table: what was published stands first."""
+    dataset, network = row["dataset"], row["network"]
+    place = NAMES.index(dataset) if dataset in NAMES else len(NAMES)
+    epochs = _epochs(comparison.outcomes[row["run"]])
+    return (published(dataset, network) is None, place, dataset, network, _setting(row, comparison), epochs,
+            str(row["data"]))  # fmt: skip
 
 
 def _row(members: list[dict[str, Any]], comparison: Comparison) -> dict[str, Any]:
     first, values = members[0], spread(members)
-    dataset, network, setting = first["dataset"], first["network"], _setting(first, comparison)
-    epochs = _epochs([comparison.outcomes[member["run"]] for member in members])
+    dataset, network, codes = first["dataset"], first["network"], {str(member["code"]) for member in members}
     neurons = [member["neurons"] for member in members if isinstance(member["neurons"], int)]
     of = f" of {sum(neurons):,}" if len(neurons) == len(members) else ""
-    place = NAMES.index(dataset) if dataset in NAMES else len(NAMES)
+    versions = f" ({len(codes)} versions of the code)" if len(codes) > 1 else ""
     return {shown: values.get(name) for name, shown in _SHOWN_AT.items()} | _beside(first) | {
         "data set": LABELS.get(dataset, dataset),
         "network": next((name for name, (notation, _) in NETWORKS.items() if notation == network), network),
-        "setting": setting,
-        "n": values["n"],
-        "epochs": epochs,
+        "setting": _setting(first, comparison),
+        "n": f"{values['n']}{versions}",
+        "epochs": _epochs(comparison.outcomes[first["run"]]),
         "full-precision ANN": values["ANN"],
         "quantized ANN": values["quantized"],
         "mismatches": f"{values['mismatches']:,}{of}",
-        "aside": "".join(f", {name} = {first.get(name)}" for name in sorted(_ASIDE) if name in comparison.apart),
-        "code": first["code"],
-        "data": first["data"],
-        "order": (place, dataset, network, setting, epochs),
     }  # fmt: skip
 
 
@@ -116,12 +125,9 @@ def _setting(row: Mapping[str, Any], comparison: Comparison) -> str:
     return ", ".join(parts)
 
 
-def _epochs(outcomes: list[Outcome]) -> str:
-    found = set()
-    for outcome in outcomes:
-        histories = [part_of(outcome.stages.get(stem, {}), "metrics").get("history") for stem in _TRAINING]
-        found.add(" + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories))
-    return ", ".join(sorted(found))
+def _epochs(outcome: Outcome) -> str:
+    histories = [part_of(outcome.stages.get(stem, {}), "metrics").get("history") for stem in _TRAINING]
+    return " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
 
 
 def _beside(row: Mapping[str, Any]) -> dict[str, str]:

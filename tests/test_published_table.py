@@ -43,9 +43,22 @@ def test_a_setting_is_all_that_is_not_usual() -> None:
     assert [row["published"] for row in rows][2] == "–"
 
 
-def test_other_code_is_told_where_nothing_else_tells_two_rows_apart() -> None:
-    rows = table(reached("a"), reached("b", code="c1"), reached("c", k=1))
-    assert ["code" in row["setting"] for row in rows] == [True, True, False]
+def test_seeds_of_one_setting_make_one_row_that_tells_how_many_versions_of_the_code_ran() -> None:
+    same, other = table(reached("a"), reached("b", seed=1, code="c1"), reached("c", k=1), reached("d", k=1, seed=1))
+    assert (same["setting"], same["n"]) == ("k = 0, ternary", "2 (2 versions of the code)")
+    assert (other["setting"], other["n"]) == ("k = 1, ternary", "2")
+
+
+def test_results_on_other_images_are_rows_of_their_own() -> None:
+    changed = reached("b")
+    for stage in changed.stages.values():
+        stage["metrics"]["data"] = {"test": "another"}
+    rows = table(reached("a"), changed)
+    assert [row["n"] for row in rows] == ["1", "1"] and all(", images " in row["setting"] for row in rows)
+
+
+def test_what_was_published_stands_first() -> None:
+    assert [row["data set"] for row in table(reached("a", dataset="digits"), reached("b"))] == ["MNIST", "digits"]
 
 
 def test_choices_and_disturbed_runs_are_no_results() -> None:
