@@ -52,19 +52,21 @@ def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto"
     copy_weights(ann, qann)
     epochs = parameters["qann_epochs"] or recipe(source["name"]).qann_epochs
     kept = {"ann_correct": ann.metadata["correct"]}
-    splits = training, test
-    return _train(folder, QANN_FILE, "02_quantize", qann, splits, epochs, parameters, chosen, source, kept)
+    splits, teacher = (training, test), ann if parameters["distillation"] else None
+    return _train(folder, QANN_FILE, "02_quantize", qann, splits, epochs, parameters, chosen, source, kept, teacher)
 
 
 def _train(
     folder: Path, file: str, stage: str, ann: ANN, splits: tuple[Dataset, Dataset], epochs: int,
     parameters: Mapping[str, Any], device: Any, source: dict[str, Any], kept: dict[str, Any],
+    teacher: ANN | None = None,
 ) -> Path:  # fmt: skip
     started, (training, test) = time.monotonic(), splits
     history = train(
         ann, training, epochs=epochs, batch_size=parameters["batch_size"], device=str(device),
         learning_rate=parameters["learning_rate"], seed=parameters["seed"],
         augmentation=recipe(source["name"]).augmentation, label_smoothing=parameters["label_smoothing"],
+        optimizer=parameters["optimizer"], teacher=teacher, distillation=parameters.get("distillation", 0.0),
         checkpoint=folder / file.replace(".safetensors", ".checkpoint.safetensors"),
     )  # fmt: skip
     ann.cpu()

@@ -11,8 +11,9 @@ from .augment import augment
 from .convolution import convolve
 from .models import ANN, build_ann
 from .notation import LayerSpec
+from .optimizers import Optimizer
 from .timing import interleaved, ratios, spread
-from .train import optimizer_of, pick_device, precision, training_step
+from .train import pick_device, precision, training_step
 from .workload import textures
 
 
@@ -49,7 +50,7 @@ def training_times(network: str, side: int, batch_size: int, repeats: int) -> di
 
 def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
     ann.to(memory_format=torch.channels_last).train()
-    optimizer = optimizer_of(ann, 3e-3, 1e-2)
+    optimizer = Optimizer(ann, "adamw", 3e-3, 1e-2, steps=10**6)
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:

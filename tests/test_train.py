@@ -9,7 +9,8 @@ from ann_snn_utils import train as train_network
 from ann_snn_utils.artifacts import load_tensors, save_tensors
 from ann_snn_utils.augment import augment
 from ann_snn_utils.data import Dataset
-from ann_snn_utils.models import build_ann
+from ann_snn_utils.models import build_ann, raw_weight
+from ann_snn_utils.optimizers import OPTIMIZERS, Optimizer
 from ann_snn_utils.prediction import evaluate, predict
 from ann_snn_utils.train import pick_device, set_seed
 
@@ -37,10 +38,11 @@ def equal(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("quantized", [False, True])
-def test_both_kinds_of_network_learn_with_the_same_loop(quantized):
+def test_both_kinds_of_network_learn_with_the_same_loop(quantized, optimizer):
     ann = network(quantized)
-    history = train(ann, epochs=8)
+    history = train(ann, epochs=8, optimizer=optimizer)
     assert history[-1]["loss"] < history[0]["loss"] and evaluate(ann, stripes()) >= 90
     assert [row["epoch"] for row in history] == list(range(1, 9))
 
@@ -56,10 +58,11 @@ class Stopped(Exception):
     """Stands for a kill in the middle of an epoch."""
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path, monkeypatch, epoch):
+@pytest.mark.parametrize(("epoch", "optimizer"), [(1, "adamw"), (2, "muon"), (3, "adamw")])
+def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path, monkeypatch, epoch, optimizer):
     whole, parts = network(), network()
-    expected = train(whole, augmentation="shift-flip", checkpoint=tmp_path / "whole.safetensors")
+    how = {"augmentation": "shift-flip", "optimizer": optimizer}
+    expected = train(whole, **how, checkpoint=tmp_path / "whole.safetensors")
 
     calls = 0
 
@@ -75,9 +78,9 @@ def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path,
 
         patch.setattr(sys.modules["ann_snn_utils.train"], "augment", stop)
         with pytest.raises(Stopped):
-            train(parts, augmentation="shift-flip", checkpoint=tmp_path / "parts.safetensors")
+            train(parts, **how, checkpoint=tmp_path / "parts.safetensors")
     resumed = network()
-    history = train(resumed, augmentation="shift-flip", checkpoint=tmp_path / "parts.safetensors")
+    history = train(resumed, **how, checkpoint=tmp_path / "parts.safetensors")
     assert equal(resumed, whole)
     assert [(row["epoch"], row["loss"]) for row in history] == [(row["epoch"], row["loss"]) for row in expected]
     assert not list(tmp_path.glob("*.tmp"))
@@ -106,6 +109,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
      ({"weight_decay": float("inf")}, "weight_decay=inf"), ({"seed": 2**64}, "seed=1844"),
      ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'"),
      ({"label_smoothing": 1}, "label_smoothing=1: give"), ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+     ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
+     ({"distillation": 0.5}, "distillation=0.5: give it and a teacher"),
+     ({"distillation": 2}, "distillation=2: give a number from 0 to 1"),
      ({"label_smoothing": float("nan")}, "label_smoothing=nan"), ({"label_smoothing": "a"}, "label_smoothing='a'")],
 )  # fmt: skip
 def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
@@ -170,6 +176,34 @@ def test_smoothed_labels_raise_the_loss_of_the_same_network_and_belong_to_the_tr
         train(network(), epochs=8, checkpoint=path)
 
 
+def test_muon_moves_layers_in_orthogonal_steps_relative_to_weights_of_unit_norm():
+    ann = network()
+    moved = [raw_weight(layer.conv) for layer in ann.layers]
+    optimizer = Optimizer(ann, "muon", 3e-3, 0.0, steps=10)
+    for _ in range(2):
+        before = [weight.detach().clone() for weight in moved]
+        ann(stripes(16).images).square().sum().backward()
+        optimizer.step()
+    for weight, old in zip(moved, before, strict=True):
+        assert weight.grad is None and float(weight.detach().norm()) == pytest.approx(len(weight) ** 0.5, rel=1e-5)
+        step = torch.linalg.svdvals((weight - old).detach().flatten(1))
+        assert step.max() < 3 * step.median() and not torch.equal(weight, old)
+
+
+def test_a_network_takes_on_the_answers_of_its_teacher_instead_of_the_labels(tmp_path):
+    teacher, pupil = network(quantized=False), network()
+    train(teacher, epochs=8)
+    swapped = stripes()
+    wrong = Dataset("wrong", "train", swapped.images, 1 - swapped.labels, swapped.classes)
+    path, kept = tmp_path / "c.safetensors", [tensor.clone() for tensor in teacher.state_dict().values()]
+    train_network(pupil, wrong, epochs=8, batch_size=16, teacher=teacher, distillation=1.0, progress=False,
+                  checkpoint=path)  # fmt: skip
+    assert evaluate(pupil, swapped) >= 90
+    assert all(torch.equal(a, b) for a, b in zip(kept, teacher.state_dict().values(), strict=True))
+    with pytest.raises(ValueError, match=r"another training \(distillation: 1.0 there, 0.0 here\)"):
+        train_network(network(), wrong, epochs=8, batch_size=16, checkpoint=path)
+
+
 def test_augmentation_moves_pixels_and_keeps_them():
     images = torch.zeros(50, 1, 9, 9, dtype=torch.uint8)
     images[:, 0, 4, 4] = 200
@@ -195,7 +229,7 @@ def test_the_device_is_chosen_automatically():
     "change",
     [lambda t, m: t.pop("generator"), lambda t, m: t["ann.layers.0.norm.weight"].fill_(torch.nan),
      lambda t, m: m.update(history=[]) or m["history"].append({}), lambda t, m: m.pop("groups"),
-     lambda t, m: t.update({"optimizer.0.exp_avg": torch.zeros(3)})],
+     lambda t, m: t.update({"optimizer.0.0.exp_avg": torch.zeros(3)})],
 )  # fmt: skip
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, change):
     path = tmp_path / "c.safetensors"
