@@ -29,58 +29,44 @@ def show(image, to, reach, stretches, weights, membrane):
 
 
 @njit(nogil=True, error_model="numpy")
-def deliver(used, spikes, layer, to, reach, stretches, weights, membrane):
-    """Add the spikes of `layer` to the membranes of layer `to` that they reach."""
+def deliver(used, spikes, layer, to, reach, stretches, weights, membrane, fan):
+    """Add the spikes of `layer` to the membranes of layer `to` that they reach, and give how many synapses they
+    reach there. fan: those of a spike from each place."""
     rises, falls, places = spikes
-    words, line, crowd = words_of(layer), u64(to.line), u64(to.crowd)
-    first_reach, first_stretch, first_state, first_weight = (
-        u64(to.reach), u64(to.stretches), u64(to.states), u64(to.weights)
+    words, line, crowd, synapses = words_of(layer), u64(to.line), u64(to.crowd), u64(0)
+    first_reach, first_stretch, first_state, first_weight, first_fan = (
+        u64(to.reach), u64(to.stretches), u64(to.states), u64(to.weights), u64(to.fan)
     )  # fmt: skip
     for place in range(u64(used)):
-        position, first, end = first_reach + u64(places[place]), place * words, (place + u64(1)) * words
-        few = _sent(rises, falls, first, end) <= crowd
-        for at in range(first_stretch + u64(reach[position]), first_stretch + u64(reach[position + u64(1)])):
+        position, first, end = u64(places[place]), place * words, (place + u64(1)) * words
+        sent = u64(0)
+        for word in range(first, end):
+            sent += ones(rises[word]) + ones(falls[word])
+        synapses += sent * u64(fan[first_fan + position])
+        here = first_reach + position
+        for at in range(first_stretch + u64(reach[here]), first_stretch + u64(reach[here + u64(1)])):
             state, size = first_state + u64(stretches[at, u64(0)]), u64(stretches[at, u64(1)])
             weight = first_weight + u64(stretches[at, u64(2)])
-            if few:
+            if sent <= crowd:
                 add_rows(membrane, state, size, weights, weight, line, rises, falls, first, end, 1)
             else:
                 add_rows(membrane, state, size, weights, weight, line, rises, falls, first, end, 0)
+    return np.int64(synapses)
 
 
 @njit(nogil=True, error_model="numpy")
-def _sent(rises, falls, first, end):
-    """Give the number of spikes in the words first … end − 1."""
-    sent = u64(0)
-    for word in range(first, end):
-        sent += ones(rises[word]) + ones(falls[word])
-    return sent
-
-
-@njit(nogil=True, error_model="numpy")
-def synapses(used, spikes, layer, to, fan):
-    """Give how many synapses of layer `to` the spikes of `layer` reach."""
-    rises, falls, places = spikes
-    words, total = words_of(layer), u64(0)
-    for place in range(u64(used)):
-        # All channels of a place reach equally many.
-        each = u64(fan[u64(to.fan) + u64(places[place]) * u64(layer.pitch)])
-        total += each * _sent(rises, falls, place * words, (place + u64(1)) * words)
-    return np.int64(total)
-
-
-@njit(nogil=True, error_model="numpy")
-def tally_again(used, spikes, layer, to, effective_fan, fans):
+def tally_again(used, spikes, layer, to, kinds, effective_fan, fans):
     """Set fans [channels] to the synapses other than 0 that the spikes of each channel reach."""
     rises, falls, places = spikes
     words = words_of(layer)
     fans[:] = 0
     for place in range(u64(used)):
+        fan = u64(kinds[u64(to.fan) + u64(places[place])])
         for word in range(words):
             bits = rises[place * words + word] | falls[place * words + word]
             while bits:
                 channel = word * u64(64) + first_bit(bits)
-                fans[channel] += effective_fan[u64(to.fan) + u64(places[place]) * u64(layer.pitch) + channel]
+                fans[channel] += effective_fan[fan + channel]
                 bits &= bits - u64(1)
 
 
@@ -96,16 +82,10 @@ def taken(fans):
 
 @njit(nogil=True, error_model="numpy")
 def score(used, spikes, layer, weights, scores):
-    """Add the class weights [neurons, classes] of the last layer's spikes to the scores of a step."""
+    """Add the class weights of the last layer's spikes, a row of classes for each neuron, to a step's scores."""
     rises, falls, places = spikes
-    words = words_of(layer)
+    words, classes = words_of(layer), u64(len(scores))
     for place in range(u64(used)):
-        for word in range(words):
-            up, down = rises[place * words + word], falls[place * words + word]
-            while up | down:
-                channel = first_bit(up | down)
-                sign = np.int64((up >> channel) & u64(1)) - np.int64((down >> channel) & u64(1))
-                neuron = u64(places[place]) * u64(layer.pitch) + word * u64(64) + channel
-                for label in range(u64(len(scores))):
-                    scores[label] += sign * weights[neuron, label]
-                up, down = up & ~(u64(1) << channel), down & ~(u64(1) << channel)
+        base = u64(places[place]) * u64(layer.pitch) * classes
+        first, end = place * words, (place + u64(1)) * words
+        add_rows(scores, u64(0), classes, weights, base, classes, rises, falls, first, end, 0)

@@ -36,7 +36,7 @@ def run_events(
     batch_size: int | None = None,
     progress: bool = False,
 ) -> Record:
-    """Give the record of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
+    """Give the record of uint8 images [N, C, H, W], of a network that meets no `bounds.obstacle`.
 
     samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
     disturbance: fault, rate and seed of `disturb.faulty`. batch_size: images between two looks at the
@@ -61,11 +61,13 @@ def _record(
     net, geometry = _Net(*(getattr(layout, name) for name in _Net._fields)), layout.geometry
     depth, groups = len(geometry), min(len(images), _GROUPS * get_num_threads())
     sizes = (geometry["pitch"] * geometry["positions"]).tolist()
-    counts = np.empty((len(images), sum(sizes)), np.int16)
+    # A neuron sends at most one spike a step.
+    counts = np.empty((len(images), sum(sizes)), np.int8 if steps <= np.iinfo(np.int8).max else np.int16)
     last_steps = np.empty(len(images), np.int64)
     totals = np.zeros((groups, steps, depth, 4), np.int64)
     pending = np.zeros((groups, depth, steps + 1), np.int64)
-    scores = np.zeros((len(images), steps, snn.spec.classes), np.int64)
+    classes = snn.spec.classes
+    scores = np.zeros((len(images), steps, -(-classes // 16) * 16), np.int32)
     starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)
     for part in (slice(start, start + batch_size) for start in starts):
         pixels = images[part].permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
@@ -75,7 +77,7 @@ def _record(
     last, totals = torch.from_numpy(last_steps).clamp(min=snn.levels), totals.sum(0)
     at = pending.sum(0)[:, 1:]
     return Record(
-        logits=torch.from_numpy(scores.cumsum(1)).transpose(0, 1).contiguous(),
+        logits=torch.from_numpy(scores[..., :classes].cumsum(1, np.int64)).transpose(0, 1).contiguous(),
         labels=None,
         counts=[_map(part, layer.spec.out_shape) for part, layer in zip(
             torch.from_numpy(counts).split(sizes, 1), snn.layers, strict=True)],

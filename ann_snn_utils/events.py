@@ -13,10 +13,11 @@ import numpy as np
 from numba import njit, prange
 from numba import uint64 as u64
 
-from .delivery import deliver, score, show, synapses, taken, tally_again
+from .delivery import deliver, score, show, taken, tally_again
 from .event_faults import disturb_spikes
 from .firing import encode, fire
 from .lanes import VECTOR_BYTES, number_of
+from .presentation import arrive, present
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 
@@ -24,7 +25,7 @@ PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 @njit(nogil=True, error_model="numpy")
 def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, counts, totals, pending, scores):
     """Run one image and give the step of its last spike."""
-    membrane, pixels, upper, lower, last, fans, encoded, sent, spare = state
+    membrane, pixels, upper, lower, last, fans, encoded, sent, spare, masks, sums, arrivals = state
     geometry, depth = net.geometry, len(net.geometry)
     # Loops, as numba assigns whole arrays more slowly.
     for neuron in range(u64(len(counts))):
@@ -35,21 +36,35 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
     for neuron in range(u64(len(membrane))):
         membrane[neuron], upper[neuron], lower[neuron], last[neuron] = 0, net.upper[neuron], net.lower[neuron], 0
     hidden = counts[geometry[0].pitch * geometry[0].positions :]
-    candidates, last_step = geometry[0].positions, 0
+    candidates, last_step, levels = geometry[0].positions, 0, min(levels, time_steps)
+    # Faults strike each step's spikes anew.
+    at_once = rate == 0
+    if at_once:
+        present(geometry[0], geometry[1], levels, net.pixel_thresholds, pixels, counts, net, masks, fans, sums,
+                arrivals[0], arrivals[1], arrivals[2])  # fmt: skip
+        for level in range(levels):
+            totals[level, 0, PLUS] += arrivals[0, level]
+            totals[level, 1, SOPS] += arrivals[1, level]
+            totals[level, 1, EFFECTIVE_SOPS] += arrivals[2, level]
+            # A neuron that fires now has fired in every step before.
+            pending[0, level] -= arrivals[0, level]
+            pending[0, level + 1] += arrivals[0, level]
     encoded[2][:] = np.arange(candidates)
     for step in range(1, time_steps + 1):
         silent = True
-        for index in range(depth):
+        if at_once and step <= levels and arrivals[0, step - 1]:
+            silent = False
+            arrive(geometry[1], step - 1, sums, membrane)
+        for index in range(at_once, depth):
             layer, to = geometry[index], geometry[min(index + 1, depth - 1)]
             spikes, first_fan = encoded if index == 0 else sent, to.fan if index + 1 < depth else -1
             if index:
                 used, up, down = fire(layer, step, net.table, membrane, upper, lower, hidden, last, spikes,
-                                       first_fan, net.effective_fan, fans)  # fmt: skip
+                                       first_fan, net.kinds, net.effective_fan, fans)  # fmt: skip
             elif step <= levels:
                 used, up = encode(layer, step, net.pixel_thresholds, pixels, counts, candidates, spikes,
-                                   first_fan, net.effective_fan, fans)  # fmt: skip
+                                   first_fan, net.kinds, net.effective_fan, fans)  # fmt: skip
                 candidates, down = used, 0
-                # A neuron that fires now has fired in every step before.
                 pending[0, step - 1] -= up
                 pending[0, step] += up
             else:
@@ -59,17 +74,18 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
             silent = False
             totals[step - 1, index, PLUS] += up
             totals[step - 1, index, MINUS] += down
-            if rate > 0:
+            if not at_once:
                 disturb_spikes(layer, index, step, sample, fault, rate, seed, used, spikes, spare)
                 spikes = spare
                 if index + 1 < depth:
-                    tally_again(used, spikes, layer, to, net.effective_fan, fans)
+                    tally_again(used, spikes, layer, to, net.kinds, net.effective_fan, fans)
             if index + 1 == depth:
                 score(used, spikes, layer, net.scores, scores[step - 1])
                 continue
-            totals[step - 1, index + 1, SOPS] += synapses(used, spikes, layer, to, net.fan)
             totals[step - 1, index + 1, EFFECTIVE_SOPS] += taken(fans[: layer.pitch])
-            deliver(used, spikes, layer, to, net.reach, net.stretches, net.weights, membrane)
+            totals[step - 1, index + 1, SOPS] += deliver(
+                used, spikes, layer, to, net.reach, net.stretches, net.weights, membrane, net.fan
+            )  # fmt: skip
         if not silent:
             last_step = step
         elif step > levels:
@@ -91,6 +107,13 @@ def _aligned(size, integer):
 
 
 @njit(nogil=True, error_model="numpy")
+def _cleared(size, integer):
+    values = _aligned(size, integer)
+    values[:] = 0
+    return values
+
+
+@njit(nogil=True, error_model="numpy")
 def _room(words, places):
     """Give room for spikes, as `firing` has them."""
     return np.zeros(words, np.uint64), np.zeros(words, np.uint64), np.empty(places, np.int64)
@@ -99,9 +122,10 @@ def _room(words, places):
 def _loop(sources: str):
     """Give the compiled loop over images; what numba keeps of it on the disk holds while `sources` are the same.
 
-    It runs images [N, H · W, C] and fills counts int16 [N, neurons with their padding], last_steps int64 [N],
-    totals int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons by the step of their last spike, of those that
-    fire) and scores int64 [N, T, classes], each step's own. fault: 0 deletes, 1 flips. G: groups of images, each
+    It runs images [N, H · W, C] and fills counts [N, neurons with their padding] (int8 where no count and no step
+    is larger, else int16), last_steps int64 [N], totals int64 [G, T, L, 4], pending int64 [G, L, T + 1] (neurons
+    by the step of their last spike, of those that fire) and scores int32 [N, T, classes with their padding], each
+    step's own. fault: 0 deletes, 1 flips. G: groups of images, each
     one thread's.
     """
 
@@ -118,10 +142,14 @@ def _loop(sources: str):
                 words = max(words, (layer.pitch + 63) // 64 * layer.positions)
                 most, deepest = max(most, layer.positions), max(deepest, layer.pitch)
             hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
+            first, shown = geometry[1].pitch * geometry[1].positions, min(levels, time_steps)
+            deepest = max(deepest, shown * geometry[0].pitch)
             state = (
                 _aligned(hidden, integer), _aligned(pixels, np.int32), _aligned(hidden, integer),
-                _aligned(hidden, integer), np.empty(hidden, np.int16), np.zeros(deepest, np.int32),
+                _aligned(hidden, integer), np.empty(hidden, counts.dtype), np.zeros(deepest, np.int32),
                 _room(words, geometry[0].positions), _room(words, most), _room(words, most),
+                np.zeros((geometry[0].pitch + 63) // 64 * shown, np.uint64), _cleared(shown * first, integer),
+                np.zeros((3, shown), np.int64),
             )  # fmt: skip
             for index in range(group * size, min(len(images), (group + 1) * size)):
                 last_steps[index] = _run(
@@ -133,5 +161,5 @@ def _loop(sources: str):
 
 
 # numba itself looks at this file only, not at those whose functions are compiled into the loop.
-_SOURCES = ("delivery", "event_faults", "events", "firing", "lanes", "row_sums")
+_SOURCES = ("delivery", "event_faults", "events", "firing", "lanes", "layout", "presentation", "row_sums")
 run = _loop(sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)).hexdigest())

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numba import uint64 as u64
 
-from .lanes import VECTOR_BYTES, below, first_bit, move, ones, reached, stamp, tally
+from .lanes import alike, below, first_bit, move, ones, reached, replace, stamp, tally, width_of
 
 
 @njit(nogil=True, error_model="numpy")
@@ -20,65 +20,76 @@ def words_of(layer):
 
 
 @njit(nogil=True, error_model="numpy")
-def encode(layer, step, thresholds, pixels, counts, candidates, spikes, first_fan, effective_fan, fans):
+def encode(layer, step, thresholds, pixels, counts, candidates, spikes, first_fan, kinds, effective_fan, fans):
     """Find the encoder's spikes: those neurons whose membrane reaches the threshold of this step.
 
     Thresholds ascend, so only the first `candidates` places, those of the step before, can fire, and a neuron's
-    count is the last step at which it does. fans: where the fan-out of spikes is added up, from
-    effective_fan[first_fan …]. Give the number of places that fire, and that of spikes.
+    count is the last step at which it does. fans: where the fan-out of spikes is added up; that of a place is
+    effective_fan[kinds[first_fan + place] …]. Give the number of places that fire, and that of spikes.
     """
     rises, falls, places = spikes
-    pitch, lanes, words = u64(layer.pitch), u64(VECTOR_BYTES // pixels.itemsize), words_of(layer)
+    pitch, lanes, words = u64(layer.pitch), width_of(pixels), words_of(layer)
     level, used, sent = u64(step - 1) * pitch, u64(0), u64(0)
     for place in range(u64(candidates)):
-        at, first, before = u64(places[place]) * pitch, used * words, sent
+        position, first, before = u64(places[place]), used * words, sent
+        at, fan = position * pitch, u64(kinds[u64(first_fan) + position])
         for word in range(words):
-            rises[first + word] = u64(0)
-        for vector in range(u64(0), pitch, lanes):
-            over = reached(pixels, at + vector, thresholds, level + vector)
-            if over:
-                rises[first + (vector >> u64(6))] |= over << (vector & u64(63))
-                sent += ones(over)
+            start, bits = word * u64(64), u64(0)
+            # Every vector takes the same way: where they do not fire, guessing wrong would cost more.
+            vector, end = start, min(pitch, start + u64(64))
+            while vector < end:
+                over = reached(pixels, at + vector, thresholds, level + vector)
+                bits |= over << (vector - start)
                 stamp(counts, at + vector, over, step, pixels)
-                tally(fans, vector, effective_fan, u64(first_fan) + at + vector, over, pixels)
-        if sent > before:
-            places[used] = places[place]
-            used += u64(1)
+                tally(fans, vector, effective_fan, fan + vector, over, pixels)
+                vector += lanes
+            rises[first + word] = bits
+            sent += ones(bits)
+        places[used] = places[place]
+        used += u64(sent > before)
     return np.int64(used), np.int64(sent)
 
 
 @njit(nogil=True, error_model="numpy")
-def fire(layer, step, table, membrane, upper, lower, counts, last, spikes, first_fan, effective_fan, fans):
+def fire(layer, step, table, membrane, upper, lower, counts, last, spikes, first_fan, kinds, effective_fan, fans):
     """Find a hidden layer's spikes and move their thresholds. fans: as in `encode`; first_fan: −1 behind the
     last layer. Give the number of places that fire, and those of positive and of negative spikes."""
     rises, falls, places = spikes
-    pitch, lanes, words = u64(layer.pitch), u64(VECTOR_BYTES // membrane.itemsize), words_of(layer)
+    pitch, lanes, words = u64(layer.pitch), width_of(membrane), words_of(layer)
     states, thresholds = u64(layer.states), u64(layer.table)
     used, up, down = u64(0), u64(0), u64(0)
     for position in range(u64(layer.positions)):
         at, first, before = states + position * pitch, used * words, up + down
         for word in range(words):
-            rises[first + word], falls[first + word] = u64(0), u64(0)
-        for vector in range(u64(0), pitch, lanes):
-            over = reached(membrane, at + vector, upper, at + vector)
-            under = below(membrane, lower, at + vector)
-            both, word, shift = over | under, first + (vector >> u64(6)), vector & u64(63)
-            if not both:
-                continue
-            rises[word] |= over << shift
-            falls[word] |= under << shift
-            up, down = up + ones(over), down + ones(under)
-            move(counts, last, upper, lower, at + vector, over, under, step)
-            if first_fan >= 0:
-                tally(fans, vector, effective_fan, u64(first_fan) + position * pitch + vector, both, membrane)
-            while over:
-                channel = vector + first_bit(over)
-                upper[at + channel] = table[thresholds + (u64(counts[at + channel]) + u64(1)) * pitch + channel]
-                over &= over - u64(1)
-            while under:
-                channel = vector + first_bit(under)
-                lower[at + channel] = table[thresholds + u64(counts[at + channel]) * pitch + channel]
-                under &= under - u64(1)
+            start, rise, fall = word * u64(64), u64(0), u64(0)
+            vector, end = start, min(pitch, start + u64(64))
+            while vector < end:
+                first_of, here, shift = vector, at + vector, vector - start
+                vector += lanes
+                over = reached(membrane, here, upper, here)
+                under = below(membrane, lower, here)
+                both = over | under
+                if not both:
+                    continue
+                rise |= over << shift
+                fall |= under << shift
+                move(counts, last, upper, lower, here, over, under, step)
+                if first_fan >= 0:
+                    fan = u64(kinds[u64(first_fan) + position])
+                    tally(fans, first_of, effective_fan, fan + first_of, both, membrane)
+                # Neurons of one count find their next threshold in the same row.
+                while over:
+                    count = counts[here + first_bit(over)]
+                    same = alike(counts, here, count, membrane) & over
+                    replace(upper, here, same, table, thresholds + (u64(count) + u64(1)) * pitch + first_of)
+                    over ^= same
+                while under:
+                    count = counts[here + first_bit(under)]
+                    same = alike(counts, here, count, membrane) & under
+                    replace(lower, here, same, table, thresholds + u64(count) * pitch + first_of)
+                    under ^= same
+            rises[first + word], falls[first + word] = rise, fall
+            up, down = up + ones(rise), down + ones(fall)
         if up + down > before:
             places[used] = position
             used += u64(1)

@@ -54,6 +54,16 @@ def _mask(builder, bits, lanes):
 
 
 @intrinsic
+def width_of(typingctx, membrane):
+    """Give how many neurons one vector of membranes holds: a constant, which the array's item size is not."""
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(64), lanes_of(signature.args[0].dtype))
+
+    return types.uint64(membrane), generate
+
+
+@intrinsic
 def below(typingctx, membrane, lower, at):
     """Give a bit for each neuron of one vector from `at` with membrane < lower."""
 
@@ -129,6 +139,55 @@ def move(typingctx, counts, last, upper, lower, at, over, under, step):
 
 
 @intrinsic
+def alike(typingctx, counts, at, count, membrane):
+    """Give a bit for each neuron of one vector of membranes from `at` with this count."""
+
+    def generate(context, builder, signature, arguments):
+        kind, (counts, at, count, _) = signature.args[0], arguments
+        found = load(context, builder, kind, counts, at, lanes_of(signature.args[3].dtype))
+        return _bits(builder, builder.icmp_signed("==", found, splat(builder, count, found.type)))
+
+    return types.uint64(counts, types.uint64, counts.dtype, membrane), generate
+
+
+@intrinsic
+def replace(typingctx, into, at, bits, source, source_at):
+    """into[at + b] = source[source_at + b], of one type, for every set bit b of one vector."""
+
+    def generate(context, builder, signature, arguments):
+        kind, source_kind, (into, at, bits, source, source_at) = signature.args[0], signature.args[3], arguments
+        lanes = lanes_of(kind.dtype)
+        old, new = (
+            load(context, builder, each, array, index, lanes)
+            for each, array, index in ((kind, into, at), (source_kind, source, source_at))
+        )
+        store(context, builder, kind, into, at, builder.select(_mask(builder, bits, lanes), new, old))
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    return types.void(into, u64, u64, source, u64), generate
+
+
+@intrinsic
+def add(typingctx, into, at, values, values_at):
+    """into[at …] += values[values_at …] for one vector, of one type, and set those values to 0."""
+
+    def generate(context, builder, signature, arguments):
+        kind, values_kind, (into, at, values, values_at) = signature.args[0], signature.args[2], arguments
+        lanes = lanes_of(kind.dtype)
+        total, more = (
+            load(context, builder, each, array, index, lanes)
+            for each, array, index in ((kind, into, at), (values_kind, values, values_at))
+        )
+        store(context, builder, kind, into, at, builder.add(total, more))
+        store(context, builder, values_kind, values, values_at, ir.Constant(more.type, None))
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    return types.void(into, u64, values, u64), generate
+
+
+@intrinsic
 def tally(typingctx, sums, at, fan, fan_at, bits, membrane):
     """sums[at + b] += fan[fan_at + b], int32, for every set bit b of one vector of membranes."""
 
@@ -170,7 +229,7 @@ def ones(typingctx, bits):
 
 @intrinsic
 def number_of(typingctx, values, first, end, wanted):
-    """Give how many of values[first : end], int16, are `wanted`; a whole number of vectors of membranes."""
+    """Give how many of values[first : end], a whole number of vectors of membranes, are `wanted`."""
 
     def generate(context, builder, signature, arguments):
         kind, (values, first, end, wanted) = signature.args[0], arguments

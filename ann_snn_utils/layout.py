@@ -7,25 +7,21 @@ so that a spike adds one unbroken row of weights to one unbroken row of membrane
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from .models import LARGEST_PIXEL
+from .bounds import kept, largest_of, membrane_bound
 from .notation import LayerSpec
 from .snn import SNN, SpikingLayer
 
 VECTOR_BYTES = 64
-# One number is kept free above every membrane: the threshold that is never reached.
-_LARGEST = 2**31 - 1
-_MOST_STEPS = 2**15 - 2
+# Behind all weights lie so many zeros, as wide as the widest block of sums: the row of a spike that is not there.
+ZEROS = 1024
 # Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors;
 # `crowd` the number of events that add up within a byte.
 GEOMETRY = np.dtype([(name, np.int64) for name in (
@@ -33,7 +29,6 @@ GEOMETRY = np.dtype([(name, np.int64) for name in (
     "crowd",
 )])  # fmt: skip
 
-_SYNAPSES: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -44,8 +39,10 @@ class Layout:
 
     pixel_weights int8, pixel_thresholds int32 [levels, pitch]: of the encoder, whose membranes are int32.
     weights: int8 or int16, of the hidden layers; table: int16 or int32, the type of their membranes, θ_n in
-    row n of each layer's [J + 2, pitch]. upper, lower: θ_1 and θ_0 of every hidden neuron. fan, effective_fan:
-    int32, the synapses that a spike of each input neuron reaches. scores: int32 [neurons, classes].
+    row n of each layer's [J + 2, pitch]. upper, lower: θ_1 and θ_0 of every hidden neuron. fan: int32, the
+    synapses that a spike from each input place reaches. effective_fan: int32, those of them other than 0, for
+    each channel; kinds: int64, where the channels of each input place begin there, as many places are alike.
+    scores: int8 or int32, a row of class weights for each neuron of the last layer.
     """
 
     geometry: np.ndarray
@@ -58,42 +55,18 @@ class Layout:
     upper: np.ndarray
     lower: np.ndarray
     fan: np.ndarray
+    kinds: np.ndarray
     effective_fan: np.ndarray
     scores: np.ndarray
 
 
-def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
-    """Give why the compiled simulator cannot take this network over `time_steps`, or None where it is exact."""
-    if not all(_whole(layer.weight) for layer in snn.layers) or not _whole(snn.classifier):
-        return "it has real-valued weights"
-    if len(snn.layers) < 2:
-        return "it has no hidden layer"
-    encoder, *hidden = snn.layers
-    if time_steps > _MOST_STEPS:
-        return f"{time_steps} steps are more than {_MOST_STEPS}"
-    if (encoder.thresholds.diff(dim=1) < 0).any():
-        return f"thresholds of {encoder.name} do not ascend"
-    if LARGEST_PIXEL * _reach(encoder.weight)[1] >= _LARGEST:
-        return f"membranes of {encoder.name} may need more than 32 bits"
-    for index, layer in enumerate(hidden, 1):
-        if _bound(snn, index, time_steps, disturbed) >= _LARGEST:
-            return f"membranes of layer {index} ({layer.name}) may need more than 32 bits"
-        if layer.thresholds.shape[1] > _MOST_STEPS:
-            return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
-        if _largest(layer.weight) * (snn.amplitude if index == 1 else 1) >= 2**15:
-            return f"weights of layer {index} ({layer.name}) need more than 16 bits"
-    if time_steps * _reach(snn.classifier)[0] >= _LARGEST:
-        return "class scores may need more than 32 bits"
-    return None
-
-
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
-    """Give the arrays of a network that meets no `obstacle`, with the narrowest membranes that are exact.
+    """Give the arrays of a network that meets no `bounds.obstacle`, with the narrowest membranes that are exact.
 
     Membranes are int16 where the worst case stays within: over all inputs, and over `time_steps` steps in
     which a neuron sends at most one spike each; with faults only the latter holds.
     """
-    bounds = [_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
+    bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
     membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
     tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, layer.thresholds)))
     made, key = _LAYOUTS.setdefault(snn, {}), (membrane, *(tensor._version for tensor in tensors))
@@ -103,11 +76,11 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
 
 
 def _flat(snn: SNN, membrane: type) -> Layout:
-    largest = max(_largest(layer.weight) for layer in snn.layers[1:])
-    weight = np.int8 if max(largest, _largest(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
+    largest = max(largest_of(layer.weight) for layer in snn.layers[1:])
+    weight = np.int8 if max(largest, largest_of(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
     geometry = np.zeros(len(snn.layers), GEOMETRY)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (
-        "weights", "table", "states", "lower", "fan", "effective", "reach", "stretches"
+        "weights", "table", "states", "lower", "fan", "kinds", "effective", "reach", "stretches"
     )}  # fmt: skip
     for index, layer in enumerate(snn.layers):
         row, lanes = geometry[index], VECTOR_BYTES // np.dtype(membrane if index else np.int32).itemsize
@@ -124,64 +97,37 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             thresholds = _table(layer, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
             continue
         for name in ("weights", "table", "states", "fan"):
-            row[name] = sum(part.size for part in parts[name])
+            row[name] = sum(map(len, parts[name]))
         table = _table(layer, pitch, membrane)
         amplitude = snn.amplitude if index == 1 else 1
         # So many rows of weights add up within a byte.
-        row["crowd"] = 127 // max(1, _largest(layer.weight) * amplitude) if weight is np.int8 else 0
+        row["crowd"] = 127 // max(1, largest_of(layer.weight) * amplitude) if weight is np.int8 else 0
         parts["weights"].append(_rows(layer, pitch, amplitude, weight))
         parts["table"].append(table.ravel())
         parts["states"].append(np.tile(table[1], height * width))
         parts["lower"].append(np.tile(table[0], height * width))
-        feeding = int(geometry[index - 1]["pitch"])
-        fan, effective = _fans(layer, feeding)
+        fan, kinds, effective = _fans(layer, int(geometry[index - 1]["pitch"]))
         parts["fan"].append(fan)
+        parts["kinds"].append(kinds + sum(part.size for part in parts["effective"]))
         parts["effective"].append(effective)
+    parts["weights"].append(np.zeros(ZEROS, weight))
     flat = {name: _aligned(np.concatenate(part)) for name, part in parts.items()}
-    by_class = [_padded(weights, pitch) for weights in snn.classifier]
     return Layout(
         geometry, flat["reach"], flat["stretches"], _aligned(pixel_weights), _aligned(thresholds),
         flat["weights"], flat["table"],
-        flat["states"], flat["lower"], flat["fan"], flat["effective"],
-        np.stack(by_class, 1),
+        flat["states"], flat["lower"], flat["fan"], flat["kinds"], flat["effective"],
+        _aligned(_scores(snn.classifier, int(geometry[-1]["pitch"]))),
     )  # fmt: skip
 
 
-def _whole(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point()
-
-
-def _kept(weight: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
-    # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
-    # that was changed in place has another version.
-    made = _SYNAPSES.setdefault(weight, {})
-    key = (weight._version, *key)
-    if key not in made:
-        made[key] = make()
-    return made[key]
-
-
-def _reach(weight: torch.Tensor) -> tuple[int, int]:
-    """Give the largest Σ|w| of a channel, and the largest Σw over its weights of one sign."""
-
-    def sums() -> tuple[int, int]:
-        flat = weight.long().flatten(1)
-        up, down = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
-        return int((up + down).max()), int(torch.maximum(up, down).max())
-
-    return _kept(weight, ("reach",), sums)
-
-
-def _largest(weight: torch.Tensor) -> int:
-    return _kept(weight, ("largest",), lambda: int(weight.long().abs().max()))
-
-
-def _bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> int:
-    """Give what no membrane of a hidden layer exceeds: input counts lie between 0 and their table's end, and
-    move by one a step at most; faults may bring them below 0 and beyond the table."""
-    both, one_sign = _reach(snn.layers[index].weight)
-    amplitude, most = (snn.amplitude, snn.levels) if index == 1 else (1, snn.layers[index - 1].thresholds.shape[1])
-    return both * amplitude * time_steps if disturbed else one_sign * amplitude * min(most, time_steps)
+def _scores(classifier: torch.Tensor, pitch: int) -> np.ndarray:
+    """Give the class weights [classes, C, H, W], a row of classes for each neuron, and zeros behind them."""
+    lanes = VECTOR_BYTES // np.dtype(np.int32).itemsize
+    classes, channels, height, width = classifier.shape
+    dtype = np.int8 if largest_of(classifier) < 128 else np.int32
+    rows = np.zeros((height, width, pitch, -(-classes // lanes) * lanes), dtype)
+    rows[:, :, :channels, :classes] = classifier.permute(2, 3, 1, 0).numpy()
+    return np.concatenate([rows.ravel(), np.zeros(ZEROS, dtype)])
 
 
 @lru_cache(maxsize=64)
@@ -216,14 +162,21 @@ def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.nd
         padded[..., : ordered.shape[3]] = ordered
         return padded.ravel()
 
-    return _kept(layer.weight, ("rows", pitch, amplitude, dtype), rows)
+    return kept(layer.weight, ("rows", pitch, amplitude, dtype), rows)
 
 
-def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    def fans() -> tuple[np.ndarray, np.ndarray]:
-        return _padded(layer.fan_out, pitch), _padded(layer.effective_fan_out, pitch)
+def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give the layer's part of `fan`, `kinds` and `effective_fan`."""
 
-    return _kept(layer.weight, ("fans", layer.spec, pitch), fans)
+    def fans() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        channels, height, width = layer.effective_fan_out.shape
+        rows = np.zeros((height * width, pitch), np.int32)
+        rows[:, :channels] = layer.effective_fan_out.flatten(1).T.numpy()
+        alike, kinds = np.unique(rows, axis=0, return_inverse=True)
+        # All channels of a place reach equally many.
+        return layer.fan_out[0].flatten().numpy().astype(np.int32), kinds.ravel() * pitch, alike.ravel()
+
+    return kept(layer.weight, ("fans", layer.spec, pitch), fans)
 
 
 def _table(layer: SpikingLayer, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
@@ -243,11 +196,3 @@ def _aligned(values: np.ndarray) -> np.ndarray:
     copy = room[skipped : skipped + values.nbytes].view(values.dtype).reshape(values.shape)
     copy[...] = values
     return copy
-
-
-def _padded(per_neuron: torch.Tensor, pitch: int) -> np.ndarray:
-    """Give int32 [H · W · pitch], channels last, for [C, H, W]."""
-    channels, height, width = per_neuron.shape
-    padded = np.zeros((height, width, pitch), np.int32)
-    padded[..., :channels] = per_neuron.permute(1, 2, 0).numpy()
-    return padded.ravel()

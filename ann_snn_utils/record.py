@@ -23,7 +23,7 @@ class Record:
     """A run of T steps over N samples and L layers (encoder first).
 
     logits: class scores after each step [T, N, classes], int64 (float64 with a full-precision classifier).
-    labels: int64 [N] or None. counts: net spike counts at the end, one int16 [N, C, H, W] per layer.
+    labels: int64 [N] or None. counts: net spike counts at the end, one int8 or int16 [N, C, H, W] per layer.
     settled_at: int64 [N], the step after which the sample was silent, 0 where it was not yet. A sample is
     silent once the encoder is done and a whole step passes in which no neuron fires.
     positive, negative: +1 and −1 spikes of each layer at each step, int64 [T, L].

@@ -10,30 +10,41 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .lanes import lanes_of, load, pointer, splat, store
+from .layout import ZEROS
 
 # Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
-_ABREAST = (32, 16, 8, 4, 2, 1)
+_ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
 _REGISTERS = 16
+# Spikes to add in one turn of the loop. A processor guesses how often a loop turns: most places then need one turn.
+SPIKES = 4
 
 
 @contextmanager
-def _spikes(builder, words, first, end):
-    """Loop over the set bits of the words first … end − 1; give each one's channel, counted from word `first`."""
-    one = ir.Constant(first.type, 1)
+def _spikes(builder, words, first, end, at_least_once=False):
+    """Loop over the set bits of the words first … end − 1, `SPIKES` at a time: give, for each of these, whether
+    there is one, and its channel counted from word `first`."""
+    one, width = ir.Constant(first.type, 1), ir.Constant(first.type, 64)
+    nothing, boolean = ir.Constant(first.type, 0), ir.IntType(1)
     with cgutils.for_range_slice(builder, first, end, one, first.type) as (word, _):
-        channel = builder.mul(builder.sub(word, first), ir.Constant(first.type, 64))
-        before, head = builder.block, builder.append_basic_block("spike.head")
-        body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
+        start = builder.mul(builder.sub(word, first), width)
         all_bits = builder.load(builder.gep(words, [word]))
-        builder.branch(head)
-        builder.position_at_end(head)
+        before = builder.block
+        body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
+        if at_least_once:
+            builder.branch(body)
+        else:
+            builder.cbranch(builder.icmp_unsigned("!=", all_bits, nothing), body, after)
+        builder.position_at_end(body)
         bits = builder.phi(first.type)
         bits.add_incoming(all_bits, before)
-        builder.cbranch(builder.icmp_unsigned("!=", bits, ir.Constant(first.type, 0)), body, after)
-        builder.position_at_end(body)
-        yield builder.add(channel, builder.cttz(bits, ir.Constant(ir.IntType(1), 1)))
-        bits.add_incoming(builder.and_(bits, builder.sub(bits, one)), builder.block)
-        builder.branch(head)
+        found, rest = [], bits
+        for _ in range(SPIKES):
+            there = builder.icmp_unsigned("!=", rest, nothing)
+            found.append((there, builder.add(start, builder.cttz(rest, ir.Constant(boolean, 0)))))
+            rest = builder.and_(rest, builder.sub(rest, one))
+        yield found
+        bits.add_incoming(rest, builder.block)
+        builder.cbranch(builder.icmp_unsigned("!=", rest, nothing), body, after)
         builder.position_at_end(after)
 
 
@@ -101,6 +112,54 @@ def add_pixel_row(typingctx, into, at, size, weights, weight_at, value):
     return types.void(into, u64, u64, weights, u64, types.int16), generate
 
 
+class _Rows:
+    """Rows of weights, and vectors of their sums: what `add_rows` and `add_nested_rows` have in common."""
+
+    def __init__(self, context, builder, kind, weight_kind, weights, base, line, narrow) -> None:
+        self.context, self.builder, self.kind, self.weight_kind = context, builder, kind, weight_kind
+        self.weights, self.base, self.line = weights, base, line
+        dtype = weight_kind.dtype if narrow else kind.dtype
+        # A sum in bytes holds several vectors of membranes in one register.
+        self.lanes, self.full = lanes_of(kind.dtype), lanes_of(dtype)
+        self.number = context.get_data_type(dtype)
+        entries = builder.extract_value(context.make_array(weight_kind)(context, builder, weights).shape, 0)
+        self.zeros = builder.sub(entries, ir.Constant(entries.type, ZEROS))
+
+    @property
+    def most(self) -> int:
+        """Vectors of membranes that fit a block."""
+        return _REGISTERS * self.full // self.lanes
+
+    def sums(self, abreast):
+        """Give places for the sums of a block, set to 0."""
+        whole, rest = divmod(abreast * self.lanes, self.full)
+        widths = [self.full] * whole + [rest] * bool(rest)
+        return _zeros(self.builder, [ir.VectorType(self.number, width) for width in widths])
+
+    def combine(self, sums, offset, found, operation):
+        """Combine the rows of some spikes, from `offset` on, with the sums."""
+        builder, start = self.builder, self.builder.add(self.base, offset)
+        places = [builder.select(there, builder.add(start, builder.mul(channel, self.line)), self.zeros)
+                  for there, channel in found]  # fmt: skip
+        for total in sums:
+            vector = total.type.pointee
+            rows = [load(self.context, builder, self.weight_kind, self.weights, place, vector.count)
+                    for place in places]  # fmt: skip
+            row = _sum(builder, [_widened(builder, row, vector) for row in rows])
+            builder.store(operation(builder.load(total), row), total)
+            places = [builder.add(place, ir.Constant(place.type, vector.count)) for place in places]
+
+
+def _sum(builder, values):
+    while len(values) > 1:
+        values = [builder.add(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def _data(context, builder, kind, array):
+    return context.make_array(kind)(context, builder, array).data
+
+
 @intrinsic
 def add_rows(typingctx, into, at, size, weights, base, line, rises, falls, first, end, narrow):
     """Add the rows of weights of positive spikes to membranes, and subtract those of negative ones.
@@ -108,38 +167,64 @@ def add_rows(typingctx, into, at, size, weights, base, line, rises, falls, first
     into[at : at + size] += Σ weights[base + c · line : … + size] over the set bits c of rises[first : end]
                           − Σ weights[base + c · line : … + size] over the set bits c of falls[first : end]
 
-    into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: int8 or int16. rises, falls:
-    uint64, 64 channels a word. narrow: a literal, 1 where no sum of the rows leaves the type of a weight, so that
-    sums are formed in it, else 0. Sums wrap around, so only the final ones need to fit. No index is checked.
+    into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: integers, `ZEROS` zeros last.
+    rises, falls: uint64, 64 channels a word. narrow: a literal, 1 where no sum of the rows leaves the type of a
+    weight, so that sums are formed in it, else 0. Sums wrap around, so only the final ones need to fit. No index
+    is checked.
     """
 
     def generate(context, builder, signature, arguments):
         into, at, size, weights, base, line, rises, falls, first, end, _ = arguments
         kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 6, 7))
-        dtype = weight_kind.dtype if signature.args[10].literal_value else kind.dtype
-        # A sum in bytes holds several vectors of membranes in one register.
-        lanes, full, number = lanes_of(kind.dtype), lanes_of(dtype), context.get_data_type(dtype)
-        signs = (
-            (context.make_array(rise_kind)(context, builder, rises).data, builder.add),
-            (context.make_array(fall_kind)(context, builder, falls).data, builder.sub),
-        )
+        narrow = signature.args[10].literal_value
+        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, narrow)
+        signs = ((_data(context, builder, rise_kind, rises), builder.add),
+                 (_data(context, builder, fall_kind, falls), builder.sub))  # fmt: skip
 
         def block(offset, abreast):
-            whole, rest = divmod(abreast * lanes, full)
-            vectors = [ir.VectorType(number, width) for width in [full] * whole + [rest] * bool(rest)]
-            sums = _zeros(builder, vectors)
-            for words, combine in signs:
-                with _spikes(builder, words, first, end) as channel:
-                    place = builder.add(builder.add(base, offset), builder.mul(channel, line))
-                    for total, vector in zip(sums, vectors, strict=True):
-                        weight = load(context, builder, weight_kind, weights, place, vector.count)
-                        builder.store(combine(builder.load(total), _widened(builder, weight, vector)), total)
-                        place = builder.add(place, ir.Constant(place.type, vector.count))
+            sums = rows.sums(abreast)
+            for words, operation in signs:
+                with _spikes(builder, words, first, end) as found:
+                    rows.combine(sums, offset, found, operation)
             _add(context, builder, kind, into, builder.add(at, offset), sums)
 
-        _blocks(builder, size, lanes, _REGISTERS * full // lanes, block)
+        _blocks(builder, size, rows.lanes, rows.most, block)
         return context.get_dummy_value()
 
     u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
         return types.void(into, u64, u64, weights, u64, u64, rises, falls, u64, u64, narrow), generate
+
+
+@intrinsic
+def add_nested_rows(typingctx, into, at, size, stride, weights, base, line, masks, words, levels, narrow):
+    """Add the rows of weights of `levels` sets of spikes, each of which holds the next, to membranes of each.
+
+    For every level l: into[l · stride + at : … + size] += Σ weights[base + c · line : … + size] over the set bits
+    c of masks[l · words :], those of the higher levels among them, which are set there and nowhere else. The
+    rest is as in `add_rows`.
+    """
+
+    def generate(context, builder, signature, arguments):
+        into, at, size, stride, weights, base, line, masks, words, levels, _ = arguments
+        kind, weight_kind, mask_kind = (signature.args[place] for place in (0, 4, 7))
+        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, signature.args[10].literal_value)
+        data, one = _data(context, builder, mask_kind, masks), ir.Constant(levels.type, 1)
+
+        def block(offset, abreast):
+            sums = rows.sums(abreast)
+            start, zero = builder.add(at, offset), ir.Constant(levels.type, 0)
+            with cgutils.for_range_slice(builder, zero, levels, one, levels.type) as (done, _):
+                level = builder.sub(builder.sub(levels, one), done)
+                first = builder.mul(level, words)
+                # Most levels have a few spikes of their own: none is no case to tell apart.
+                with _spikes(builder, data, first, builder.add(first, words), at_least_once=True) as found:
+                    rows.combine(sums, offset, found, builder.add)
+                _add(context, builder, kind, into, builder.add(builder.mul(level, stride), start), sums)
+
+        _blocks(builder, size, rows.lanes, rows.most, block)
+        return context.get_dummy_value()
+
+    u64 = types.uint64
+    if isinstance(narrow, types.IntegerLiteral):
+        return types.void(into, u64, u64, u64, weights, u64, u64, masks, u64, u64, narrow), generate

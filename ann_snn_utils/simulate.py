@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .bounds import obstacle
 from .convert import LONGEST
 from .data import Dataset
 from .dense import batch_size as dense_batch
 from .dense import run_dense
 from .disturb import FAULTS, noisy
-from .layout import obstacle
 from .record import Record, merge
 from .snn import SNN
 

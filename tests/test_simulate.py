@@ -127,7 +127,7 @@ def test_the_compiled_simulator_says_that_it_always_takes_spikes_back(caplog):
         simulate(snn, random_images(2, (1, 8, 8)), 8, backend="events", negative_spikes=False)
 
 
-@pytest.mark.parametrize("network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7"])
+@pytest.mark.parametrize("network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7", "150C3-65C3-4"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backend, network, padding):
     ann = random_ann(11, network=network, in_shape=(3, 10, 12), k=1, padding=padding)
@@ -174,6 +174,23 @@ def test_wide_membranes_in_an_odd_number_of_vectors_are_counted_each_to_their_ow
     assert lay_out(convert(ann), 9).table.dtype == np.int32
     images = random_images(5, (1, 9, 9), samples=3)
     agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
+
+
+@pytest.mark.parametrize(("levels", "time_steps"), [(1, 6), (9, 3), (9, 14)])
+def test_an_encoder_of_many_levels_or_one_speaks_for_as_long_as_the_run_lasts(backend, levels, time_steps):
+    ann = random_ann(6, levels=levels, in_shape=(3, 8, 8))
+    images = random_images(6, (3, 8, 8), samples=3)
+    agrees(simulate(convert(ann), images, time_steps, backend=backend), oracle.run(ann, images.numpy(), time_steps))
+
+
+def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
+    pytest.importorskip("numba")
+    snn, images = convert(random_ann(1, k=6), max_levels=4096), random_images(1, (1, 8, 8), samples=6)
+    snn = replace(snn, classifier=snn.classifier.int() * 1000)
+    one, other = (simulate(snn, images, 400, backend=name) for name in BACKENDS)
+    assert max(int(count.max()) for count in one.counts) > 127 and int(one.logits.abs().max()) > 2**15
+    assert torch.equal(one.logits, other.logits) and np.array_equal(one.pending, other.pending)
+    assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
 
 
 def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
