@@ -23,6 +23,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     bench.add_argument("--parts", default=_PARTS, metavar="LIST", help="default: %(default)s")
     bench.add_argument("--repeats", type=int, default=7, metavar="N", help="rounds (default: %(default)s)")
     bench.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
+    bench.add_argument("--show", action="store_true", help="measure nothing: print the newest result in Markdown")
     bench.add_argument("--output", type=Path, metavar="FILE", help="default: data/benchmark/<date>.json")
 
 
@@ -31,6 +32,8 @@ def _bench(options: argparse.Namespace, folder: Path) -> int:
     from .benchmark import FOLDER, FULL, QUICK, run_benchmark
     from .contenders import LABELS
 
+    if options.show:
+        return _show()
     now = datetime.datetime.now(datetime.UTC)
     target = options.output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
     if target.suffix != ".json" or target.is_dir():
@@ -41,6 +44,16 @@ def _bench(options: argparse.Namespace, folder: Path) -> int:
     )
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))
+    return 0
+
+
+def _show() -> int:
+    from .artifacts import ROOT
+    from .benchmark import newest_file
+    from .speed_table import speed_table
+
+    file, result = newest_file()
+    print(speed_table(result, f"[data/benchmark]({file.relative_to(ROOT).as_posix()})"))
     return 0
 
 

@@ -225,12 +225,12 @@ def whole(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
     }
 
 
-def newest_result(folder: Path = FOLDER) -> dict:
-    """Give the newest result that `ann-snn bench` wrote there. FileNotFoundError where there is none."""
+def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
+    """Give the newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
     found = sorted(Path(folder).glob("*.json"))
     if not found:
         raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
-    return load_json(found[-1])
+    return found[-1], load_json(found[-1])
 
 
 def load() -> list[float] | None:

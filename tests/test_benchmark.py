@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import nbformat
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 from networks import networks, random_images
 
 from ann_snn_utils import codes, contenders, convert, figures, peers, simulate
+from ann_snn_utils.artifacts import ROOT
 from ann_snn_utils.baseline import simulate_numpy
 from ann_snn_utils.bench_command import tables
-from ann_snn_utils.benchmark import PARTS, QUICK, newest_result, run_benchmark
+from ann_snn_utils.benchmark import PARTS, QUICK, newest_file, run_benchmark
 from ann_snn_utils.cli import main
 from ann_snn_utils.execute import execute
 from ann_snn_utils.notebooks import FOLDER
 from ann_snn_utils.peak_memory import peak_memory
+from ann_snn_utils.speed_table import speed_table
 from ann_snn_utils.timing import interleaved, ratios, spread
 from ann_snn_utils.workload import load_workload, textures
 
@@ -158,10 +161,24 @@ def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):
     arguments = ["bench", "--quick", "--repeats", "1", "--no-memory", "--parts", "lenet", "--output", str(target)]
     assert main([*arguments, "--contenders", "events,ann-contiguous"]) == 0
     printed = capsys.readouterr().out
-    written = newest_result(target.parent)
+    _, written = newest_file(target.parent)
     assert printed.count("images/s") == 1 and str(target) in printed
     assert {row["contender"] for row in written["rows"]} == {"events", "ann-contiguous"}
     assert written["machine"]["torch_threads"] >= 1 and written["versions"]["torch"] and written["date"]
+
+
+def test_the_readme_holds_the_newest_result_as_the_command_shows_it(capsys):
+    assert main(["bench", "--show"]) == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- ann-snn bench --show -->\n(.*?)<!-- end of bench -->", readme, re.DOTALL)
+    assert shown == capsys.readouterr().out, "put what `ann-snn bench --show` prints between its marks in README.md"
+
+
+def test_what_was_not_measured_is_not_shown(result):
+    text = speed_table({"rows": result["rows"]} | {name: result[name] for name in (
+        "machine", "repeats", "load_before", "load_after")}, "here")  # fmt: skip
+    assert text.count("\n| ") == len(result["rows"]) + 1 and "All numbers: here." in text and "**" not in text
+    assert "| small, few levels | this project, events, T = 2 |" in text
 
 
 @pytest.mark.parametrize(

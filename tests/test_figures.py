@@ -14,7 +14,7 @@ from networks import random_ann, random_images
 from PIL import Image
 
 from ann_snn_utils import figures
-from ann_snn_utils.benchmark import newest_result
+from ann_snn_utils.benchmark import newest_file
 from ann_snn_utils.convert import convert
 from ann_snn_utils.cost import cost_report
 from ann_snn_utils.hardware import hardware
@@ -49,7 +49,7 @@ def everything() -> dict[str, go.Figure]:
     layer, names = snn().layers[2], run.layer_names
     mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
     trace = run.traces
-    speed = newest_result()
+    _, speed = newest_file()
     return {
         "speed_bars": figures.speed_bars(speed["rows"][:6]),
         "cost_curves": figures.cost_curves(speed["sweeps"], 0.02),

@@ -31,8 +31,8 @@ ORDER = """
     sweep_file summary outcome collection compare ablation pareto published_table cost cost_table bundle stage
     gallery forms trial timing baseline peers workload contenders peak_memory limits training_speed benchmark
     figures explore latency report evaluation equations export kernels execute stage_run batch commands
-    bench_command bundle_command results_command rehearsal sweep_yaml sweep_cells sweep_plan sweep_results
-    sweep_view workers sweep sweep_command cli __main__ readers
+    speed_table bench_command bundle_command results_command rehearsal sweep_yaml sweep_cells sweep_plan
+    sweep_results sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
