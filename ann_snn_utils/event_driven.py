@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .compiled import compiled_loops
 from .disturb import FAULTS
 from .events import EFFECTIVE_SOPS, MINUS, PLUS, SOPS, run
-from .layout import Layout, lay_out
+from .layout import Layout, class_pitch, lay_out
 from .record import Record
 from .snn import SNN
 
@@ -67,7 +67,7 @@ def _record(
     totals = np.zeros((groups, steps, depth, 4), np.int64)
     pending = np.zeros((groups, depth, steps + 1), np.int64)
     classes = snn.spec.classes
-    scores = np.zeros((len(images), steps, -(-classes // 16) * 16), np.int32)
+    scores = np.zeros((len(images), steps, class_pitch(classes)), np.int32)
     starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)
     for part in (slice(start, start + batch_size) for start in starts):
         pixels = images[part].permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()

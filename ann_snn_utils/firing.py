@@ -20,6 +20,29 @@ def words_of(layer):
 
 
 @njit(nogil=True, error_model="numpy")
+def encode_place(layer, position, step, thresholds, pixels, counts, spikes, first, kind, effective_fan, fans, bank):
+    """Write the encoder's spikes from one place at a step to spikes[first …], and give their number.
+
+    Their fan-out, from effective_fan[kind …], is added to fans[bank …]. Every vector takes the same way: where
+    none of it fires, guessing wrong would cost more.
+    """
+    pitch, lanes, sent = u64(layer.pitch), width_of(pixels), u64(0)
+    at, level = position * pitch, u64(step - 1) * pitch
+    for word in range(words_of(layer)):
+        start, bits = word * u64(64), u64(0)
+        vector, end = start, min(pitch, start + u64(64))
+        while vector < end:
+            over = reached(pixels, at + vector, thresholds, level + vector)
+            bits |= over << (vector - start)
+            stamp(counts, at + vector, over, step, pixels)
+            tally(fans, bank + vector, effective_fan, kind + vector, over, pixels)
+            vector += lanes
+        spikes[first + word] = bits
+        sent += ones(bits)
+    return sent
+
+
+@njit(nogil=True, error_model="numpy")
 def encode(layer, step, thresholds, pixels, counts, candidates, spikes, first_fan, kinds, effective_fan, fans):
     """Find the encoder's spikes: those neurons whose membrane reaches the threshold of this step.
 
@@ -28,26 +51,16 @@ def encode(layer, step, thresholds, pixels, counts, candidates, spikes, first_fa
     effective_fan[kinds[first_fan + place] …]. Give the number of places that fire, and that of spikes.
     """
     rises, falls, places = spikes
-    pitch, lanes, words = u64(layer.pitch), width_of(pixels), words_of(layer)
-    level, used, sent = u64(step - 1) * pitch, u64(0), u64(0)
+    words, used, total = words_of(layer), u64(0), u64(0)
     for place in range(u64(candidates)):
-        position, first, before = u64(places[place]), used * words, sent
-        at, fan = position * pitch, u64(kinds[u64(first_fan) + position])
-        for word in range(words):
-            start, bits = word * u64(64), u64(0)
-            # Every vector takes the same way: where they do not fire, guessing wrong would cost more.
-            vector, end = start, min(pitch, start + u64(64))
-            while vector < end:
-                over = reached(pixels, at + vector, thresholds, level + vector)
-                bits |= over << (vector - start)
-                stamp(counts, at + vector, over, step, pixels)
-                tally(fans, vector, effective_fan, fan + vector, over, pixels)
-                vector += lanes
-            rises[first + word] = bits
-            sent += ones(bits)
+        position = u64(places[place])
+        kind = u64(kinds[u64(first_fan) + position])
+        sent = encode_place(layer, position, step, thresholds, pixels, counts, rises, used * words, kind,
+                            effective_fan, fans, u64(0))  # fmt: skip
+        total += sent
         places[used] = places[place]
-        used += u64(sent > before)
-    return np.int64(used), np.int64(sent)
+        used += u64(sent > 0)
+    return np.int64(used), np.int64(total)
 
 
 @njit(nogil=True, error_model="numpy")

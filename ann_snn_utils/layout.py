@@ -120,12 +120,17 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     )  # fmt: skip
 
 
+def class_pitch(classes: int) -> int:
+    """Give the number of class scores, int32, rounded up to whole vectors."""
+    lanes = VECTOR_BYTES // np.dtype(np.int32).itemsize
+    return -(-classes // lanes) * lanes
+
+
 def _scores(classifier: torch.Tensor, pitch: int) -> np.ndarray:
     """Give the class weights [classes, C, H, W], a row of classes for each neuron, and zeros behind them."""
-    lanes = VECTOR_BYTES // np.dtype(np.int32).itemsize
     classes, channels, height, width = classifier.shape
     dtype = np.int8 if largest_of(classifier) < 128 else np.int32
-    rows = np.zeros((height, width, pitch, -(-classes // lanes) * lanes), dtype)
+    rows = np.zeros((height, width, pitch, class_pitch(classes)), dtype)
     rows[:, :, :channels, :classes] = classifier.permute(2, 3, 1, 0).numpy()
     return np.concatenate([rows.ravel(), np.zeros(ZEROS, dtype)])
 

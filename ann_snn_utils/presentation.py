@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 from numba import uint64 as u64
 
-from .firing import words_of
-from .lanes import add, ones, reached, stamp, tally, width_of
+from .firing import encode_place, words_of
+from .lanes import add, width_of
 from .row_sums import add_nested_rows
 
 
@@ -23,26 +23,17 @@ def present(layer, to, levels, thresholds, pixels, counts, net, masks, fans, sum
     levels · channels. spikes, synapses, effective: int64 [levels], set to the spikes of each step, and to the
     synapses that they reach, all of them and those other than 0.
     """
-    pitch, lanes, words = u64(layer.pitch), width_of(pixels), words_of(layer)
+    pitch, words = u64(layer.pitch), words_of(layer)
     line, crowd, stride = u64(to.line), u64(to.crowd), u64(to.pitch * to.positions)
     first_reach, first_stretch, first_weight = u64(to.reach), u64(to.stretches), u64(to.weights)
     spikes[:], synapses[:], effective[:] = 0, 0, 0
     for position in range(u64(layer.positions)):
-        at, fan = position * pitch, u64(net.fan[u64(to.fan) + position])
+        fan = u64(net.fan[u64(to.fan) + position])
         kind, top, most = u64(net.kinds[u64(to.fan) + position]), u64(0), u64(0)
         for level in range(u64(levels)):
-            mask, bank, sent = level * words, level * pitch, u64(0)
-            for word in range(words):
-                start, bits = word * u64(64), u64(0)
-                vector, end = start, min(pitch, start + u64(64))
-                while vector < end:
-                    over = reached(pixels, at + vector, thresholds, bank + vector)
-                    bits |= over << (vector - start)
-                    stamp(counts, at + vector, over, np.int64(level) + 1, pixels)
-                    tally(fans, bank + vector, net.effective_fan, kind + vector, over, pixels)
-                    vector += lanes
-                masks[mask + word] = bits
-                sent += ones(bits)
+            mask = level * words
+            sent = encode_place(layer, position, np.int64(level) + 1, thresholds, pixels, counts, masks, mask, kind,
+                                net.effective_fan, fans, level * pitch)  # fmt: skip
             if sent == 0:
                 break
             spikes[level] += sent
