@@ -62,11 +62,13 @@ def _train(
     teacher: ANN | None = None,
 ) -> Path:  # fmt: skip
     started, (training, test) = time.monotonic(), splits
+    rate = parameters.get("qann_learning_rate") or parameters["learning_rate"]
+    optimizer = parameters.get("qann_optimizer") or parameters["optimizer"]
     history = train(
         ann, training, epochs=epochs, batch_size=parameters["batch_size"], device=str(device),
-        learning_rate=parameters["learning_rate"], seed=parameters["seed"],
+        learning_rate=rate, optimizer=optimizer, seed=parameters["seed"],
         augmentation=recipe(source["name"]).augmentation, label_smoothing=parameters["label_smoothing"],
-        optimizer=parameters["optimizer"], teacher=teacher, distillation=parameters.get("distillation", 0.0),
+        teacher=teacher, distillation=parameters.get("distillation", 0.0),
         checkpoint=folder / file.replace(".safetensors", ".checkpoint.safetensors"),
     )  # fmt: skip
     ann.cpu()

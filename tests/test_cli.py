@@ -192,6 +192,24 @@ def test_train_and_simulate_make_what_the_notebooks_make(capsys: pytest.CaptureF
     assert load_dataset("digits", limit=120, size=10).subset(50).in_shape == qann.spec.in_shape
 
 
+def test_the_quantized_training_may_take_an_optimizer_and_a_learning_rate_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    from ann_snn_utils import commands
+
+    taken = []
+
+    def spied(*arguments, **how):
+        taken.append((how["optimizer"], how["learning_rate"]))
+        return train(*arguments, **how)
+
+    train = commands.train
+    monkeypatch.setattr(commands, "train", spied)
+    own = ["--optimizer", "muon", "--qann-optimizer", "adamw", "--qann-learning-rate", "0.001"]
+    assert main(["train", "--run", "t", "--quantized", "--qann-epochs", "1", *own, *TINY]) == 0
+    assert taken == [("muon", 0.003), ("adamw", 0.001)]
+
+
 def test_train_refuses_to_quantize_a_network_trained_with_other_parameters(
     capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
