@@ -18,9 +18,10 @@ def speed_table(result: Mapping[str, Any], source: str) -> str:
     """Give a result of `run_benchmark` as Markdown, as far as it was measured; source: the link to its file."""
     machine = result["machine"]
     parts = [
-        f"n = {result['repeats']} rounds in one process, contender after contender: medians, with quartiles in "
-        f"brackets. {machine['cores']} cores ({machine['processor']}: {', '.join(machine['cpu_flags'])}), load "
-        f"{_load(result['load_before'])} before and {_load(result['load_after'])} after. All numbers: {source}."
+        f"n = {result['repeats']} rounds in one process, contender after contender, each once to warm up and once "
+        f"timed: medians, with quartiles in brackets. {machine['cores']} cores ({machine['processor']}: "
+        f"{', '.join(machine['cpu_flags'])}), load {_load(result['load_before'])} before and "
+        f"{_load(result['load_after'])} after. All numbers: {source}."
     ]
     if result["rows"]:
         parts.append(markdown_table([_row(row) for row in result["rows"]], _COLUMNS))

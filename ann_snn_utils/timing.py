@@ -9,17 +9,18 @@ import numpy as np
 
 
 def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Give the seconds of every job in each of `repeats` rounds, in which every job runs once, in their order.
+    """Give the seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
 
-    One round before them, which compiles and warms up, is not timed. Raises ValueError for repeats below 1.
+    At its turn a job runs twice, and the second run is timed: the first finds in the caches what the job before
+    left there, and the threads of that job's library still waiting for more. Raises ValueError for repeats
+    below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
-    for job in jobs.values():
-        job()
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
+            job()
             started = time.perf_counter()
             job()
             seconds[name].append(time.perf_counter() - started)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_images
 
-from ann_snn_utils import codes, contenders, convert, figures, peers, simulate
+from ann_snn_utils import codes, contenders, convert, figures, peers, simulate, timing
 from ann_snn_utils.artifacts import ROOT
 from ann_snn_utils.baseline import simulate_numpy
 from ann_snn_utils.bench_command import tables
@@ -51,10 +51,12 @@ def test_the_numpy_baseline_gives_the_scores_of_the_simulator_at_every_step(ann,
     assert np.array_equal(simulate_numpy(snn, images.numpy(), 7), simulate(snn, images, 7).logits.numpy())
 
 
-def test_rounds_let_every_job_run_once_before_any_runs_again():
-    ran = []
+def test_jobs_take_turns_and_run_at_each_once_before_they_are_timed(monkeypatch):
+    ran, at = [], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: at.append(len(ran)) or 0.0)
     seconds = interleaved({name: lambda name=name: ran.append(name) for name in "abc"}, 3)
-    assert "".join(ran) == "abc" * 4
+    assert "".join(ran) == "aabbcc" * 3
+    assert at == [place for run in range(1, 18, 2) for place in (run, run + 1)]
     assert [len(seconds[name]) for name in "abc"] == [3, 3, 3]
     with pytest.raises(ValueError, match="repeats=0"):
         interleaved({}, 0)
