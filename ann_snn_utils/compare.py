@@ -18,6 +18,8 @@ from .sweep_file import chosen_runs, list_sweeps
 
 READ_AT = tuple(f"T = {step}" for step in STEPS) + (SILENCE,)
 ACCURACIES = ("ANN", "quantized", *READ_AT)
+# Settings that can all be named in full before figures and tables are full of names.
+MANY = 6
 # A narrow column may break before the sign, and not behind it.
 _SPACE = "\N{NO-BREAK SPACE}"
 # What tells runs apart without being a setting of theirs, whichever stage was given it.
@@ -143,7 +145,8 @@ def result_row(result: Mapping[str, Any]) -> dict[str, Any]:
 def groups(table: list[dict], by: Iterable[str]) -> dict[str, list[dict]]:
     """Give the rows that agree in all of `by`, under a name made of those that differ, such as k=0.
 
-    Where none differs the name is "all runs", or that of the only run.
+    Where none differs the name is "all runs", or that of the only run. Of more than `MANY` settings, the one
+    that has most in common with the others is named in full, and these by what they have other than it.
     """
     by = list(by)
     told = [name for name in by if len({repr(row.get(name)) for row in table}) > 1]
@@ -152,7 +155,14 @@ def groups(table: list[dict], by: Iterable[str]) -> dict[str, list[dict]]:
         found.setdefault(repr([row.get(name) for name in by]), []).append(row)
     if not told:
         return {table[0].get("run", "all runs") if len(table) == 1 else "all runs": table} if table else {}
-    return {" ".join(f"{name}={rows[0].get(name)}" for name in told): rows for rows in found.values()}
+    settings = [{name: rows[0].get(name) for name in told} for rows in found.values()]
+    base = max(settings, key=lambda one: sum(repr(one[n]) == repr(other[n]) for other in settings for n in told))
+    few = len(settings) <= MANY
+    names = [[n for n in told if few or one is base or repr(one[n]) != repr(base[n])] for one in settings]
+    return {
+        " ".join(f"{name}={one[name]}" for name in shown): rows
+        for one, shown, rows in zip(settings, names, found.values(), strict=True)
+    }
 
 
 def mean_curve(curves: list[list[float]]) -> list[float]:

@@ -8,7 +8,7 @@ from outcomes import make_run, outcome, results
 from ann_snn_utils.ablation import ablations, neuron_forms
 from ann_snn_utils.artifacts import load_json, save_json
 from ann_snn_utils.collection import collect
-from ann_snn_utils.compare import all_outcomes, compare, grouped, held_out, markdown_table, result_row
+from ann_snn_utils.compare import all_outcomes, compare, grouped, groups, held_out, markdown_table, result_row
 from ann_snn_utils.pareto import cost_points
 from ann_snn_utils.runs import read_manifest, runs_root
 from ann_snn_utils.stage import open_stage
@@ -22,6 +22,16 @@ def folders(tmp_path, monkeypatch):
 
 def plain(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_many_settings_are_named_by_what_they_have_other_than_the_most_usual_one():
+    clips = [{"k": 0, "levels": 4, "clip": clip} for clip in (0, 1, 2, 3)]
+    others = [{"k": 1, "levels": 4, "clip": 0}, {"k": 2, "levels": 4, "clip": 0}, {"k": 1, "levels": 2, "clip": 0}]
+    table = [{"run": str(at), **row} for at, row in enumerate(clips + others)]
+    assert list(groups(table, ["k", "levels", "clip"])) == [
+        "k=0 levels=4 clip=0", "clip=1", "clip=2", "clip=3", "k=1", "k=2", "k=1 levels=2",
+    ]  # fmt: skip
+    assert list(groups(table[:3], ["k", "levels", "clip"])) == ["clip=0", "clip=1", "clip=2"]
 
 
 def test_a_row_holds_percentages_and_only_the_steps_that_were_run():

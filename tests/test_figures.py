@@ -309,6 +309,14 @@ def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
     assert min(trace_named(figure, "k=0").y) > 0, "no error has its place on the axis too"
 
 
+def test_long_names_of_settings_take_lines_rather_than_the_width_of_the_figure():
+    name = "k=0 label_smoothing=0.1 ternary=True levels=4 clip=0"
+    lines = "k=0 label_smoothing=0.1 ternary=True<br>levels=4 clip=0"
+    beside = figures.seed_spread({name: [0.5], "k=1": [0.5]}).layout.yaxis
+    assert dict(zip(beside.tickvals, beside.ticktext, strict=True)) == {name: lines, "k=1": "k=1"}
+    assert [trace.name for trace in figures.accuracy_of_settings({name: [[0.5]]}).data] == [lines]
+
+
 def test_seed_spread_shows_every_seed_its_mean_and_sample_deviation():
     figure = figures.seed_spread({"three": [0.25, 0.5, 0.75], "one": [0.5]}, {"three": 0.6, "other": 0.1})
     assert sorted(trace_named(figure, "one seed").x) == [25, 50, 50, 75]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import DASHES, INK, ORANGE, PALETTE, blank, share, time_axis
+from .template import DASHES, INK, ORANGE, PALETTE, blank, in_lines, share, time_axis
 
 # Percent of errors that can be told from none; and where the axis has ticks.
 _LEAST = 0.01
@@ -36,7 +36,7 @@ def accuracy_of_settings(
         values += [value for curve in full for value in curve]
         _add_runs(figure, index, steps * len(full), [value for curve in full for value in curve], len(full))
         figure.add_scatter(
-            x=steps, y=_errors(average), name=name, **_style(index), customdata=average,
+            x=steps, y=_errors(average), name=in_lines(name), **_style(index), customdata=average,
             hovertemplate=f"{name}<br>step %{{x}}<br>accuracy %{{customdata:.2f}} %<extra>n = {len(full)}</extra>",
         )  # fmt: skip
     if published is not None:
@@ -86,7 +86,8 @@ def _accuracy_vs_cost(
         _add_runs(figure, index, [factor * cost for cost, _ in pairs], share(right for _, right in pairs), seeds)
         accuracy = share(point["accuracy"] for point in members)
         figure.add_scatter(
-            x=[factor * point["cost"] for point in members], y=_errors(accuracy), name=name, **_style(index),
+            x=[factor * point["cost"] for point in members], y=_errors(accuracy),
+            name=in_lines(name), **_style(index),
             customdata=[[point["name"], value] for point, value in zip(members, accuracy, strict=True)],
             hovertemplate=f"{name}<br>%{{customdata[0]}}<br>accuracy %{{customdata[1]:.2f}} %<br>"
             f"%{{x:.4g}} {unit}<extra>n = {seeds}</extra>",

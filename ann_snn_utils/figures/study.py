@@ -13,6 +13,7 @@ from .template import (
     PALETTE,
     SKY,
     blank,
+    in_lines,
     percent_axis,
     share,
 )
@@ -90,5 +91,6 @@ def seed_spread(
             hovertemplate="%{y}<br>published %{x:.2f} %<extra></extra>",
         )
     figure.update_xaxes(title_text="accuracy", ticksuffix=" %")
-    figure.update_yaxes(type="category", range=[-0.6, len(names) - 0.3])
+    wrapped = [in_lines(name) for name in names]
+    figure.update_yaxes(type="category", range=[-0.6, len(names) - 0.3], tickvals=names, ticktext=wrapped)
     return figure

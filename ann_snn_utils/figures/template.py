@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -149,3 +150,8 @@ def share(values: Sequence[float]) -> list[float]:
 def whole_number(value: float) -> str:
     """Give a number with thousands in groups: 1234567 → '1,234,567'."""
     return f"{value:,.0f}"
+
+
+def in_lines(name: str, letters: int = 40) -> str:
+    """Give a long name broken into lines of so many letters: beside a figure it takes its width from it."""
+    return "<br>".join(wrap(name, letters))
