@@ -309,6 +309,11 @@ def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
     assert min(trace_named(figure, "k=0").y) > 0, "no error has its place on the axis too"
 
 
+def test_the_axis_reaches_to_the_published_step_and_settled_runs_with_it():
+    figure = figures.accuracy_of_settings({"k=0": [[0.5, 0.9]]}, (4, 0.9))
+    assert list(figure.data[0].x) == [1, 2, 3, 4] and figure.layout.xaxis.range[1] > 4
+
+
 def test_long_names_of_settings_take_lines_rather_than_the_width_of_the_figure():
     name = "k=0 label_smoothing=0.1 ternary=True levels=4 clip=0"
     lines = "k=0 label_smoothing=0.1 ternary=True<br>levels=4 clip=0"

@@ -27,7 +27,7 @@ def accuracy_of_settings(
     its last value. published: step and accuracy of another system. The axis spreads errors, not right answers.
     """
     figure = blank(title, height=_height(curves))
-    longest = max(len(curve) for runs in curves.values() for curve in runs)
+    longest = max(*(len(curve) for runs in curves.values() for curve in runs), published[0] if published else 1)
     steps = list(range(1, longest + 1))
     values = []
     for index, (name, runs) in enumerate(curves.items()):
