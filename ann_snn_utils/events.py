@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit, prange
 from numba import uint64 as u64
 
-from .delivery import deliver, score, show, taken, tally_again
+from .delivery import deliver, effective_synapses, score, show
 from .event_faults import disturb_spikes
 from .firing import encode, fire
-from .lanes import VECTOR_BYTES, number_of
+from .lanes import VECTOR_BYTES, bits, filled, ones, read, width_of
 from .presentation import arrive, present
 
 PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
@@ -25,7 +25,7 @@ PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
 @njit(nogil=True, error_model="numpy")
 def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, counts, totals, pending, scores):
     """Run one image and give the step of its last spike."""
-    membrane, pixels, upper, lower, last, fans, encoded, sent, spare, masks, sums, arrivals = state
+    membrane, pixels, thresholds, last, fans, encoded, sent, spare, masks, sums, arrivals = state
     geometry, depth = net.geometry, len(net.geometry)
     # Loops, as numba assigns whole arrays more slowly.
     for neuron in range(u64(len(counts))):
@@ -34,14 +34,14 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
         pixels[neuron] = 0
     show(image, geometry[0], net.reach, net.stretches, net.pixel_weights, pixels)
     for neuron in range(u64(len(membrane))):
-        membrane[neuron], upper[neuron], lower[neuron], last[neuron] = 0, net.upper[neuron], net.lower[neuron], 0
+        membrane[neuron], last[neuron] = 0, 0
     hidden = counts[geometry[0].pitch * geometry[0].positions :]
     candidates, last_step, levels = geometry[0].positions, 0, min(levels, time_steps)
     # Faults strike each step's spikes anew.
     at_once = rate == 0
     if at_once:
-        present(geometry[0], geometry[1], levels, net.pixel_thresholds, pixels, counts, net, masks, fans, sums,
-                arrivals[0], arrivals[1], arrivals[2])  # fmt: skip
+        present(geometry[0], geometry[1], levels, net.pixel_thresholds, pixels, counts, net, membrane, masks, fans,
+                sums, arrivals[0], arrivals[1], arrivals[2])  # fmt: skip
         for level in range(levels):
             totals[level, 0, PLUS] += arrivals[0, level]
             totals[level, 1, SOPS] += arrivals[1, level]
@@ -59,11 +59,12 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
             layer, to = geometry[index], geometry[min(index + 1, depth - 1)]
             spikes, first_fan = encoded if index == 0 else sent, to.fan if index + 1 < depth else -1
             if index:
-                used, up, down = fire(layer, step, net.table, membrane, upper, lower, hidden, last, spikes,
-                                       first_fan, net.kinds, net.effective_fan, fans)  # fmt: skip
+                used, up, down, effective = fire(layer, step, net.table, membrane, thresholds, hidden, last, spikes,
+                                                  first_fan, net.kinds, net.effective_fan)  # fmt: skip
             elif step <= levels:
-                used, up = encode(layer, step, net.pixel_thresholds, pixels, counts, candidates, spikes,
-                                   first_fan, net.kinds, net.effective_fan, fans)  # fmt: skip
+                used, up, effective = encode(layer, step, net.pixel_thresholds, pixels, counts, membrane,
+                                              candidates, spikes, first_fan, net.kinds,
+                                              net.effective_fan)  # fmt: skip
                 candidates, down = used, 0
                 pending[0, step - 1] -= up
                 pending[0, step] += up
@@ -78,11 +79,11 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
                 disturb_spikes(layer, index, step, sample, fault, rate, seed, used, spikes, spare)
                 spikes = spare
                 if index + 1 < depth:
-                    tally_again(used, spikes, layer, to, net.kinds, net.effective_fan, fans)
+                    effective = effective_synapses(used, spikes, layer, to, net.kinds, net.effective_fan)
             if index + 1 == depth:
                 score(used, spikes, layer, net.scores, scores[step - 1])
                 continue
-            totals[step - 1, index + 1, EFFECTIVE_SOPS] += taken(fans[: layer.pitch])
+            totals[step - 1, index + 1, EFFECTIVE_SOPS] += effective
             totals[step - 1, index + 1, SOPS] += deliver(
                 used, spikes, layer, to, net.reach, net.stretches, net.weights, membrane, net.fan
             )  # fmt: skip
@@ -91,11 +92,18 @@ def _run(image, sample, net, levels, time_steps, fault, rate, seed, state, count
         elif step > levels:
             break
     for index in range(1, depth):
-        first = u64(geometry[index].states)
-        end = first + u64(geometry[index].pitch * geometry[index].positions)
         for step in range(1, last_step + 1):
-            pending[index, step] += number_of(last, first, end, step)
+            pending[index, step] += _number_of(last, geometry[index], step, membrane)
     return last_step
+
+
+@njit(nogil=True, error_model="numpy")
+def _number_of(last, layer, step, membrane):
+    """Give how many of the layer's neurons fired at `step` for the last time."""
+    first, number, wanted = u64(layer.states), u64(0), filled(step, last, membrane)
+    for vector in range(first, first + u64(layer.pitch * layer.positions), width_of(membrane)):
+        number += ones(bits(read(last, vector, membrane) == wanted))
+    return number
 
 
 @njit(nogil=True, error_model="numpy")
@@ -137,16 +145,16 @@ def _loop(sources: str):
         geometry, integer = net.geometry, net.table.dtype
         size = (len(images) + len(totals) - 1) // len(totals)
         for group in prange(len(totals)):
-            words, most, deepest = 0, 0, 0
+            words, most, hidden = 0, 0, 0
             for layer in geometry:
                 words = max(words, (layer.pitch + 63) // 64 * layer.positions)
-                most, deepest = max(most, layer.positions), max(deepest, layer.pitch)
-            hidden, pixels = len(net.upper), geometry[0].pitch * geometry[0].positions
+                most, hidden = max(most, layer.positions), layer.states + layer.pitch * layer.positions
+            pixels = geometry[0].pitch * geometry[0].positions
             first, shown = geometry[1].pitch * geometry[1].positions, min(levels, time_steps)
-            deepest = max(deepest, shown * geometry[0].pitch)
             state = (
-                _aligned(hidden, integer), _aligned(pixels, np.int32), _aligned(hidden, integer),
-                _aligned(hidden, integer), np.empty(hidden, counts.dtype), np.zeros(deepest, np.int32),
+                _aligned(hidden, integer), _aligned(pixels, np.int32),
+                (_aligned(hidden, integer), _aligned(hidden, integer)),
+                _aligned(hidden, counts.dtype), _cleared(shown * geometry[0].pitch, np.int32),
                 _room(words, geometry[0].positions), _room(words, most), _room(words, most),
                 np.zeros((geometry[0].pitch + 63) // 64 * shown, np.uint64), _cleared(shown * first, integer),
                 np.zeros((3, shown), np.int64),

@@ -1,4 +1,4 @@
-"""Which neurons of a layer fire at a step: a bit for each, their thresholds moved, their fan-out added up.
+"""Which neurons of a layer fire at a step: a bit for each, their counts moved, their fan-out added up.
 
 Spikes are three arrays: words of 64 channels with a bit for each positive spike, the same for the negative ones,
 and the places whose words these are. Places that send none have no words.
@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numba import uint64 as u64
 
-from .lanes import alike, below, first_bit, move, ones, reached, replace, stamp, tally, width_of
+from .lanes import bits, filled, first_bit, ones, read, total, where, width_of, write
 
 
 @njit(nogil=True, error_model="numpy")
@@ -20,90 +20,138 @@ def words_of(layer):
 
 
 @njit(nogil=True, error_model="numpy")
-def encode_place(layer, position, step, thresholds, pixels, counts, spikes, first, kind, effective_fan, fans, bank):
-    """Write the encoder's spikes from one place at a step to spikes[first …], and give their number.
-
-    Their fan-out, from effective_fan[kind …], is added to fans[bank …]. Every vector takes the same way: where
-    none of it fires, guessing wrong would cost more.
-    """
-    pitch, lanes, sent = u64(layer.pitch), width_of(pixels), u64(0)
-    at, level = position * pitch, u64(step - 1) * pitch
-    for word in range(words_of(layer)):
-        start, bits = word * u64(64), u64(0)
-        vector, end = start, min(pitch, start + u64(64))
-        while vector < end:
-            over = reached(pixels, at + vector, thresholds, level + vector)
-            bits |= over << (vector - start)
-            stamp(counts, at + vector, over, step, pixels)
-            tally(fans, bank + vector, effective_fan, kind + vector, over, pixels)
-            vector += lanes
-        spikes[first + word] = bits
-        sent += ones(bits)
-    return sent
-
-
-@njit(nogil=True, error_model="numpy")
-def encode(layer, step, thresholds, pixels, counts, candidates, spikes, first_fan, kinds, effective_fan, fans):
+def encode(layer, step, thresholds, pixels, counts, membrane, candidates, spikes, first_fan, kinds, effective_fan):
     """Find the encoder's spikes: those neurons whose membrane reaches the threshold of this step.
 
     Thresholds ascend, so only the first `candidates` places, those of the step before, can fire, and a neuron's
-    count is the last step at which it does. fans: where the fan-out of spikes is added up; that of a place is
-    effective_fan[kinds[first_fan + place] …]. Give the number of places that fire, and that of spikes.
+    count is the last step at which it does. Fan-outs of a place are effective_fan[kinds[first_fan + place] …].
+    Give the number of places that fire, that of spikes, and the sum of their fan-outs.
     """
     rises, falls, places = spikes
-    words, used, total = words_of(layer), u64(0), u64(0)
+    pitch, lanes, words = u64(layer.pitch), width_of(membrane), words_of(layer)
+    used, up, level, no_fans = u64(0), u64(0), u64(step - 1) * pitch, filled(0, effective_fan, membrane)
+    fans = no_fans
     for place in range(u64(candidates)):
         position = u64(places[place])
-        kind = u64(kinds[u64(first_fan) + position])
-        sent = encode_place(layer, position, step, thresholds, pixels, counts, rises, used * words, kind,
-                            effective_fan, fans, u64(0))  # fmt: skip
-        total += sent
-        places[used] = places[place]
-        used += u64(sent > 0)
-    return np.int64(used), np.int64(total)
+        at, fan, first, before = position * pitch, u64(kinds[u64(first_fan) + position]), used * words, up
+        for word in range(words):
+            start, rise = word * u64(64), u64(0)
+            vector, end = start, min(pitch, start + u64(64))
+            while vector < end:
+                over = read(pixels, at + vector, membrane) >= read(thresholds, level + vector, membrane)
+                write(counts, at + vector, read(counts, at + vector, membrane) + over)
+                fans += where(over, read(effective_fan, fan + vector, membrane), no_fans)
+                rise |= bits(over) << (vector - start)
+                vector += lanes
+            rises[first + word] = rise
+            up += ones(rise)
+        places[used] = position
+        used += u64(up > before)
+    return np.int64(used), np.int64(up), total(fans)
 
 
 @njit(nogil=True, error_model="numpy")
-def fire(layer, step, table, membrane, upper, lower, counts, last, spikes, first_fan, kinds, effective_fan, fans):
-    """Find a hidden layer's spikes and move their thresholds. fans: as in `encode`; first_fan: −1 behind the
-    last layer. Give the number of places that fire, and those of positive and of negative spikes."""
+def fire(layer, step, table, membrane, thresholds, counts, last, spikes, first_fan, kinds, effective_fan):
+    """Find a hidden layer's spikes and count them.
+
+    thresholds: room for the upper and the lower ones, which steps after `layer.compared` use. first_fan: −1 behind
+    the last layer, else as in `encode`.
+
+    Give the number of places that fire, those of positive and of negative spikes, and the sum of their fan-outs.
+    """
+    if step <= layer.compared:
+        return _fire_towards_code(layer, step, table, membrane, counts, last, spikes, first_fan, kinds,
+                                  effective_fan)  # fmt: skip
+    upper, lower = thresholds
+    if step == layer.compared + 1:
+        _look_up(layer, table, counts, upper, lower)
+    return _fire_across(layer, step, table, membrane, upper, lower, counts, last, spikes, first_fan, kinds,
+                        effective_fan)  # fmt: skip
+
+
+@njit(nogil=True, error_model="numpy")
+def _fire_towards_code(layer, step, table, membrane, counts, last, spikes, first_fan, kinds, effective_fan):
+    """Move each count by one towards the number of thresholds that the membrane reaches.
+
+    Thresholds ascend, so U ≥ θ_{n+1} where that number is above n, and U < θ_n where it is below. A count is at
+    most the number of steps so far, so the first `step` thresholds decide. Every vector takes the same way:
+    where none of it fires, guessing wrong would cost more.
+    """
     rises, falls, places = spikes
     pitch, lanes, words = u64(layer.pitch), width_of(membrane), words_of(layer)
-    states, thresholds = u64(layer.states), u64(layer.table)
-    used, up, down = u64(0), u64(0), u64(0)
+    states, rows, first_row = u64(layer.states), u64(min(step, layer.rows)), u64(layer.table) + u64(layer.pitch)
+    now, none = filled(step, last, membrane), filled(0, counts, membrane)
+    no_fans = filled(0, effective_fan, membrane)
+    used, up, down, fans = u64(0), u64(0), u64(0), no_fans
     for position in range(u64(layer.positions)):
         at, first, before = states + position * pitch, used * words, up + down
+        fan = u64(kinds[u64(first_fan) + position]) if first_fan >= 0 else u64(0)
         for word in range(words):
             start, rise, fall = word * u64(64), u64(0), u64(0)
             vector, end = start, min(pitch, start + u64(64))
             while vector < end:
-                first_of, here, shift = vector, at + vector, vector - start
-                vector += lanes
-                over = reached(membrane, here, upper, here)
-                under = below(membrane, lower, here)
-                both = over | under
-                if not both:
-                    continue
-                rise |= over << shift
-                fall |= under << shift
-                move(counts, last, upper, lower, here, over, under, step)
+                here, shift, row = at + vector, vector - start, first_row + vector
+                u, code = read(membrane, here, membrane), none
+                for _ in range(rows):
+                    code += u >= read(table, row, membrane)
+                    row += pitch
+                count = read(counts, here, membrane)
+                over, under = code > count, code < count
+                fired = over | under
+                write(counts, here, count + over - under)
+                write(last, here, where(fired, now, read(last, here, membrane)))
                 if first_fan >= 0:
-                    fan = u64(kinds[u64(first_fan) + position])
-                    tally(fans, first_of, effective_fan, fan + first_of, both, membrane)
-                # Neurons of one count find their next threshold in the same row.
-                while over:
-                    count = counts[here + first_bit(over)]
-                    same = alike(counts, here, count, membrane) & over
-                    replace(upper, here, same, table, thresholds + (u64(count) + u64(1)) * pitch + first_of)
-                    over ^= same
-                while under:
-                    count = counts[here + first_bit(under)]
-                    same = alike(counts, here, count, membrane) & under
-                    replace(lower, here, same, table, thresholds + u64(count) * pitch + first_of)
-                    under ^= same
+                    fans += where(fired, read(effective_fan, fan + vector, membrane), no_fans)
+                rise |= bits(over) << shift
+                fall |= bits(under) << shift
+                vector += lanes
             rises[first + word], falls[first + word] = rise, fall
             up, down = up + ones(rise), down + ones(fall)
-        if up + down > before:
-            places[used] = position
-            used += u64(1)
-    return np.int64(used), np.int64(up), np.int64(down)
+        places[used] = position
+        used += u64(up + down > before)
+    return np.int64(used), np.int64(up), np.int64(down), total(fans)
+
+
+@njit(nogil=True, error_model="numpy")
+def _look_up(layer, table, counts, upper, lower):
+    """Set both thresholds of each neuron to those of its count."""
+    pitch, states = u64(layer.pitch), u64(layer.states)
+    for position in range(u64(layer.positions)):
+        for channel in range(pitch):
+            neuron = states + position * pitch + channel
+            row = u64(layer.table) + u64(counts[neuron]) * pitch + channel
+            lower[neuron], upper[neuron] = table[row], table[row + pitch]
+
+
+@njit(nogil=True, error_model="numpy")
+def _fire_across(layer, step, table, membrane, upper, lower, counts, last, spikes, first_fan, kinds, effective_fan):
+    """Compare each membrane with its two thresholds, and look up those of the neurons that fire, one by one."""
+    rises, falls, places = spikes
+    pitch, lanes, words = u64(layer.pitch), width_of(membrane), words_of(layer)
+    states, used, up, down, fans = u64(layer.states), u64(0), u64(0), u64(0), 0
+    for position in range(u64(layer.positions)):
+        at, first, before = states + position * pitch, used * words, up + down
+        fan = u64(kinds[u64(first_fan) + position]) if first_fan >= 0 else u64(0)
+        for word in range(words):
+            start, rise, fall = word * u64(64), u64(0), u64(0)
+            vector, end = start, min(pitch, start + u64(64))
+            while vector < end:
+                u, shift = read(membrane, at + vector, membrane), vector - start
+                rise |= bits(u >= read(upper, at + vector, membrane)) << shift
+                fall |= bits(u < read(lower, at + vector, membrane)) << shift
+                vector += lanes
+            both = rise | fall
+            while both:
+                channel = start + first_bit(both)
+                neuron, rising = at + channel, (rise >> (channel - start)) & u64(1)
+                counts[neuron] += 1 if rising else -1
+                last[neuron] = step
+                row = u64(layer.table) + u64(counts[neuron]) * pitch + channel
+                lower[neuron], upper[neuron] = table[row], table[row + pitch]
+                fans += effective_fan[fan + channel] if first_fan >= 0 else 0
+                both &= both - u64(1)
+            rises[first + word], falls[first + word] = rise, fall
+            up, down = up + ones(rise), down + ones(fall)
+        places[used] = position
+        used += u64(up + down > before)
+    return np.int64(used), np.int64(up), np.int64(down), np.int64(fans)

@@ -1,17 +1,39 @@
-"""Vectors of integers for compiled loops: comparisons, and how the neurons that they name move on.
+"""Vectors of integers as values of compiled loops: read from arrays, compared, added, chosen from, written back.
 
-numba has no vectors of its own. These functions write the few instructions that the simulator lives on
-straight into its code, 64 bytes of membranes at a time; the compiler then makes of them what the processor has.
+numba has no vectors. Here they are a type of their own: as many integers as 64 bytes of membranes hold, or as many
+yes-or-no answers about them. They stay in registers, and the compiler makes of each operation what the processor
+has. No index is checked.
 """
 
 from __future__ import annotations
 
+import operator
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, overload, register_model
 
 VECTOR_BYTES = 64
+
+
+class Lanes(types.Type):
+    """A vector of `count` integers of one type, or of booleans."""
+
+    def __init__(self, dtype: types.Type, count: int) -> None:
+        self.dtype, self.count = dtype, count
+        super().__init__(f"Lanes({dtype}, {count})")
+
+    @property
+    def vector(self) -> ir.VectorType:
+        """Its type for the compiler."""
+        return ir.VectorType(ir.IntType(1 if self.dtype is types.boolean else self.dtype.bitwidth), self.count)
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager, lanes: Lanes) -> None:
+        super().__init__(manager, lanes, lanes.vector)
 
 
 def lanes_of(dtype: types.Type) -> int:
@@ -45,14 +67,6 @@ def splat(builder, value, vector):
     return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
 
 
-def _bits(builder, mask):
-    return builder.zext(builder.bitcast(mask, ir.IntType(mask.type.count)), ir.IntType(64))
-
-
-def _mask(builder, bits, lanes):
-    return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
-
-
 @intrinsic
 def width_of(typingctx, membrane):
     """Give how many neurons one vector of membranes holds: a constant, which the array's item size is not."""
@@ -64,155 +78,118 @@ def width_of(typingctx, membrane):
 
 
 @intrinsic
-def below(typingctx, membrane, lower, at):
-    """Give a bit for each neuron of one vector from `at` with membrane < lower."""
+def read(typingctx, array, at, membrane):
+    """Give array[at …] for as many neurons as a vector of membranes holds."""
+    lanes = Lanes(array.dtype, lanes_of(membrane.dtype))
 
     def generate(context, builder, signature, arguments):
-        lanes = lanes_of(signature.args[0].dtype)
-        u, low = (
-            load(context, builder, kind, array, arguments[2], lanes)
-            for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
-        )
-        return _bits(builder, builder.icmp_signed("<", u, low))
+        return load(context, builder, signature.args[0], arguments[0], arguments[1], lanes.count)
 
-    return types.uint64(membrane, lower, types.uint64), generate
+    return lanes(array, types.uint64, membrane), generate
 
 
 @intrinsic
-def reached(typingctx, membrane, at, thresholds, threshold_at):
-    """Give a bit for each neuron of one vector from `at` with membrane ≥ its threshold."""
+def write(typingctx, array, at, values):
+    """Set array[at …] to a vector of the array's type."""
 
     def generate(context, builder, signature, arguments):
-        membrane, at, thresholds, threshold_at = arguments
-        lanes = lanes_of(signature.args[0].dtype)
-        u = load(context, builder, signature.args[0], membrane, at, lanes)
-        threshold = load(context, builder, signature.args[2], thresholds, threshold_at, lanes)
-        return _bits(builder, builder.icmp_signed(">=", u, threshold))
-
-    return types.uint64(membrane, types.uint64, thresholds, types.uint64), generate
-
-
-@intrinsic
-def stamp(typingctx, into, at, bits, value, membrane):
-    """Write `value` to into[at + b] for every set bit b of one vector of membranes."""
-
-    def generate(context, builder, signature, arguments):
-        kind, (into, at, bits, value, _) = signature.args[0], arguments
-        old = load(context, builder, kind, into, at, lanes_of(signature.args[4].dtype))
-        new = splat(builder, builder.trunc(value, old.type.element), old.type)
-        store(context, builder, kind, into, at, builder.select(_mask(builder, bits, old.type.count), new, old))
+        store(context, builder, signature.args[0], *arguments)
         return context.get_dummy_value()
 
-    return types.void(into, types.uint64, types.uint64, types.int64, membrane), generate
+    return types.void(array, types.uint64, values), generate
 
 
 @intrinsic
-def move(typingctx, counts, last, upper, lower, at, over, under, step):
-    """Count the spikes of one vector of neurons from `at`, note their step, and move one threshold of the two.
-
-    over, under: a bit for each neuron that sends a positive or a negative spike. The threshold just reached
-    from below becomes the lower one, the one just left downwards the upper one; the other of the two is then
-    to be looked up.
-    """
+def filled(typingctx, value, array, membrane):
+    """Give a vector of one value, of the array's type, as wide as one of membranes."""
+    lanes = Lanes(array.dtype, lanes_of(membrane.dtype))
 
     def generate(context, builder, signature, arguments):
-        count_kind, last_kind, kind = signature.args[:3]
-        counts, last, upper, lower, at, over, under, step = arguments
-        lanes = lanes_of(kind.dtype)
-        up, down = (_mask(builder, bits, lanes) for bits in (over, under))
-        count = load(context, builder, count_kind, counts, at, lanes)
-        # A set bit, extended by its sign, is −1.
-        count = builder.sub(count, builder.sext(up, count.type))
-        count = builder.add(count, builder.sext(down, count.type))
-        store(context, builder, count_kind, counts, at, count)
-        before = load(context, builder, last_kind, last, at, lanes)
-        now = splat(builder, builder.trunc(step, before.type.element), before.type)
-        fired = _mask(builder, builder.or_(over, under), lanes)
-        store(context, builder, last_kind, last, at, builder.select(fired, now, before))
-        high, low = (load(context, builder, kind, array, at, lanes) for array in (upper, lower))
-        store(context, builder, kind, upper, at, builder.select(down, low, high))
-        store(context, builder, kind, lower, at, builder.select(up, high, low))
-        return context.get_dummy_value()
+        return splat(builder, builder.trunc(arguments[0], lanes.vector.element)
+                     if lanes.dtype.bitwidth < 64 else arguments[0], lanes.vector)  # fmt: skip
 
-    u64 = types.uint64
-    return types.void(counts, last, upper, lower, u64, u64, u64, types.int64), generate
+    return lanes(types.int64, array, membrane), generate
 
 
 @intrinsic
-def alike(typingctx, counts, at, count, membrane):
-    """Give a bit for each neuron of one vector of membranes from `at` with this count."""
+def where(typingctx, mask, values, others):
+    """Give values where the mask is set, and others elsewhere."""
 
     def generate(context, builder, signature, arguments):
-        kind, (counts, at, count, _) = signature.args[0], arguments
-        found = load(context, builder, kind, counts, at, lanes_of(signature.args[3].dtype))
-        return _bits(builder, builder.icmp_signed("==", found, splat(builder, count, found.type)))
+        return builder.select(*arguments)
 
-    return types.uint64(counts, types.uint64, counts.dtype, membrane), generate
+    return values(mask, values, others), generate
 
 
 @intrinsic
-def replace(typingctx, into, at, bits, source, source_at):
-    """into[at + b] = source[source_at + b], of one type, for every set bit b of one vector."""
+def bits(typingctx, mask):
+    """Give a mask as a number, the first neuron's bit the lowest."""
 
     def generate(context, builder, signature, arguments):
-        kind, source_kind, (into, at, bits, source, source_at) = signature.args[0], signature.args[3], arguments
-        lanes = lanes_of(kind.dtype)
-        old, new = (
-            load(context, builder, each, array, index, lanes)
-            for each, array, index in ((kind, into, at), (source_kind, source, source_at))
-        )
-        store(context, builder, kind, into, at, builder.select(_mask(builder, bits, lanes), new, old))
-        return context.get_dummy_value()
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(mask.count)), ir.IntType(64))
 
-    u64 = types.uint64
-    return types.void(into, u64, u64, source, u64), generate
+    return types.uint64(mask), generate
 
 
 @intrinsic
-def add(typingctx, into, at, values, values_at):
-    """into[at …] += values[values_at …] for one vector, of one type, and set those values to 0."""
+def total(typingctx, values):
+    """Give the sum of a vector of int32, which it must not leave."""
 
     def generate(context, builder, signature, arguments):
-        kind, values_kind, (into, at, values, values_at) = signature.args[0], signature.args[2], arguments
-        lanes = lanes_of(kind.dtype)
-        total, more = (
-            load(context, builder, each, array, index, lanes)
-            for each, array, index in ((kind, into, at), (values_kind, values, values_at))
-        )
-        store(context, builder, kind, into, at, builder.add(total, more))
-        store(context, builder, values_kind, values, values_at, ir.Constant(more.type, None))
-        return context.get_dummy_value()
+        kind = ir.FunctionType(values.vector.element, [values.vector])
+        name = f"llvm.vector.reduce.add.v{values.count}i{values.dtype.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.sext(builder.call(function, arguments), ir.IntType(64))
 
-    u64 = types.uint64
-    return types.void(into, u64, values, u64), generate
+    return types.int64(values), generate
 
 
-@intrinsic
-def tally(typingctx, sums, at, fan, fan_at, bits, membrane):
-    """sums[at + b] += fan[fan_at + b], int32, for every set bit b of one vector of membranes."""
+def _operation(function, result, make) -> None:
+    """Let `function`, of the module operator, take two vectors."""
 
-    def generate(context, builder, signature, arguments):
-        kind, _, fan_kind = signature.args[:3]
-        sums, at, fan, fan_at, bits, _ = arguments
-        lanes = lanes_of(signature.args[5].dtype)
-        total, more = (
-            load(context, builder, kind, array, index, lanes)
-            for kind, array, index in ((kind, sums, at), (fan_kind, fan, fan_at))
-        )
-        chosen = builder.select(_mask(builder, bits, total.type.count), more, ir.Constant(more.type, None))
-        store(context, builder, kind, sums, at, builder.add(total, chosen))
-        return context.get_dummy_value()
+    @intrinsic
+    def apply(typingctx, one, other):
+        def generate(context, builder, signature, arguments):
+            return make(builder, *arguments)
 
-    u64 = types.uint64
-    return types.void(sums, u64, fan, u64, u64, membrane), generate
+        return result(one)(one, other), generate
+
+    def implementation(one, other):
+        if isinstance(one, Lanes) and isinstance(other, Lanes) and one.count == other.count:
+            return lambda one, other: apply(one, other)
+        return None
+
+    overload(function)(implementation)
+
+
+def _answers(lanes: Lanes) -> Lanes:
+    return Lanes(types.boolean, lanes.count)
+
+
+def _added(operation):
+    def make(builder, values, other):
+        if other.type == values.type:
+            return getattr(builder, operation)(values, other)
+        # A set answer counts one; the choice between two sums becomes one masked addition.
+        one = ir.Constant(values.type, [1] * values.type.count)
+        return builder.select(other, getattr(builder, operation)(values, one), values)
+
+    return make
+
+
+for _function, _sign in ((operator.ge, ">="), (operator.gt, ">"), (operator.lt, "<"), (operator.eq, "==")):
+    _operation(_function, _answers, lambda builder, one, other, sign=_sign: builder.icmp_signed(sign, one, other))
+_operation(operator.or_, lambda lanes: lanes, lambda builder, one, other: builder.or_(one, other))
+for _function, _name in ((operator.add, "add"), (operator.iadd, "add"), (operator.sub, "sub")):
+    _operation(_function, lambda lanes: lanes, _added(_name))
 
 
 @intrinsic
 def first_bit(typingctx, bits):
-    """Give the number of the lowest set bit, of which there is one."""
+    """Give the number of the lowest set bit, 64 where there is none."""
 
     def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
 
@@ -225,23 +202,3 @@ def ones(typingctx, bits):
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate
-
-
-@intrinsic
-def number_of(typingctx, values, first, end, wanted):
-    """Give how many of values[first : end], a whole number of vectors of membranes, are `wanted`."""
-
-    def generate(context, builder, signature, arguments):
-        kind, (values, first, end, wanted) = signature.args[0], arguments
-        # The widest membranes have the fewest neurons in a vector: one more would be another layer's.
-        lanes = lanes_of(types.int32)
-        vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
-        same = splat(builder, builder.trunc(wanted, vector.element), vector)
-        total = cgutils.alloca_once_value(builder, ir.Constant(first.type, 0))
-        with cgutils.for_range_slice(builder, first, end, ir.Constant(first.type, lanes), first.type) as (at, _):
-            bits = _bits(builder, builder.icmp_signed("==", load(context, builder, kind, values, at, lanes), same))
-            builder.store(builder.add(builder.load(total), builder.ctpop(bits)), total)
-        return builder.load(total)
-
-    u64 = types.uint64
-    return u64(values, u64, u64, types.int64), generate

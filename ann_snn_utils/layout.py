@@ -2,7 +2,8 @@
 
 A spike of channel i at (y, x) reaches, for each kernel row, a stretch of neighbouring positions with all their
 output channels. Weights lie in that order, [kernel row, input channel, mirrored kernel column, output channel],
-so that a spike adds one unbroken row of weights to one unbroken row of membranes.
+so that a spike adds one unbroken row of weights to one unbroken row of membranes. Behind the last input channel
+lies one of zeros, that of a spike that is not there.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from .notation import LayerSpec
 from .snn import SNN, SpikingLayer
 
 VECTOR_BYTES = 64
-# Behind all weights lie so many zeros, as wide as the widest block of sums: the row of a spike that is not there.
-ZEROS = 1024
 # Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors;
-# `crowd` the number of events that add up within a byte.
+# `crowd` the number of events that add up within a byte; `rows` the number of thresholds of a channel; `compared`
+# the last step at which the membrane is compared with as many of them as the count can have reached.
 GEOMETRY = np.dtype([(name, np.int64) for name in (
     "channels", "pitch", "positions", "line", "weights", "table", "states", "fan", "reach", "stretches",
-    "crowd",
+    "crowd", "rows", "compared",
 )])  # fmt: skip
+
+# Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
+_COMPARED = 24
 
 _LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -39,7 +42,7 @@ class Layout:
 
     pixel_weights int8, pixel_thresholds int32 [levels, pitch]: of the encoder, whose membranes are int32.
     weights: int8 or int16, of the hidden layers; table: int16 or int32, the type of their membranes, θ_n in
-    row n of each layer's [J + 2, pitch]. upper, lower: θ_1 and θ_0 of every hidden neuron. fan: int32, the
+    row n of each layer's [J + 2, pitch]. fan: int32, the
     synapses that a spike from each input place reaches. effective_fan: int32, those of them other than 0, for
     each channel; kinds: int64, where the channels of each input place begin there, as many places are alike.
     scores: int8 or int32, a row of class weights for each neuron of the last layer.
@@ -52,8 +55,6 @@ class Layout:
     pixel_thresholds: np.ndarray
     weights: np.ndarray
     table: np.ndarray
-    upper: np.ndarray
-    lower: np.ndarray
     fan: np.ndarray
     kinds: np.ndarray
     effective_fan: np.ndarray
@@ -80,10 +81,12 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     weight = np.int8 if max(largest, largest_of(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
     geometry = np.zeros(len(snn.layers), GEOMETRY)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (
-        "weights", "table", "states", "lower", "fan", "kinds", "effective", "reach", "stretches"
+        "weights", "table", "fan", "kinds", "effective", "reach", "stretches"
     )}  # fmt: skip
+    states = 0
+    lanes = VECTOR_BYTES // np.dtype(membrane).itemsize
     for index, layer in enumerate(snn.layers):
-        row, lanes = geometry[index], VECTOR_BYTES // np.dtype(membrane if index else np.int32).itemsize
+        row = geometry[index]
         channels, height, width = layer.spec.out_shape
         pitch = -(-channels // lanes) * lanes
         row["channels"], row["pitch"], row["positions"] = channels, pitch, height * width
@@ -96,27 +99,26 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             pixel_weights = _rows(layer, pitch, 1, np.int8)
             thresholds = _table(layer, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
             continue
-        for name in ("weights", "table", "states", "fan"):
+        for name in ("weights", "table", "fan"):
             row[name] = sum(map(len, parts[name]))
+        row["states"], states = states, states + pitch * height * width
+        row["rows"], row["compared"] = layer.thresholds.shape[1], _compared(layer)
         table = _table(layer, pitch, membrane)
         amplitude = snn.amplitude if index == 1 else 1
         # So many rows of weights add up within a byte.
         row["crowd"] = 127 // max(1, largest_of(layer.weight) * amplitude) if weight is np.int8 else 0
         parts["weights"].append(_rows(layer, pitch, amplitude, weight))
         parts["table"].append(table.ravel())
-        parts["states"].append(np.tile(table[1], height * width))
-        parts["lower"].append(np.tile(table[0], height * width))
         fan, kinds, effective = _fans(layer, int(geometry[index - 1]["pitch"]))
         parts["fan"].append(fan)
         parts["kinds"].append(kinds + sum(part.size for part in parts["effective"]))
         parts["effective"].append(effective)
-    parts["weights"].append(np.zeros(ZEROS, weight))
     flat = {name: _aligned(np.concatenate(part)) for name, part in parts.items()}
     return Layout(
         geometry, flat["reach"], flat["stretches"], _aligned(pixel_weights), _aligned(thresholds),
         flat["weights"], flat["table"],
-        flat["states"], flat["lower"], flat["fan"], flat["kinds"], flat["effective"],
-        _aligned(_scores(snn.classifier, int(geometry[-1]["pitch"]))),
+        flat["fan"], flat["kinds"], flat["effective"],
+        _aligned(_scores(snn.classifier)),
     )  # fmt: skip
 
 
@@ -126,19 +128,25 @@ def class_pitch(classes: int) -> int:
     return -(-classes // lanes) * lanes
 
 
-def _scores(classifier: torch.Tensor, pitch: int) -> np.ndarray:
-    """Give the class weights [classes, C, H, W], a row of classes for each neuron, and zeros behind them."""
+def _scores(classifier: torch.Tensor) -> np.ndarray:
+    """Give the class weights [classes, C, H, W]: a row of classes for each neuron, one of zeros for each place."""
     classes, channels, height, width = classifier.shape
     dtype = np.int8 if largest_of(classifier) < 128 else np.int32
-    rows = np.zeros((height, width, pitch, class_pitch(classes)), dtype)
+    rows = np.zeros((height, width, channels + 1, class_pitch(classes)), dtype)
     rows[:, :, :channels, :classes] = classifier.permute(2, 3, 1, 0).numpy()
-    return np.concatenate([rows.ravel(), np.zeros(ZEROS, dtype)])
+    return rows.ravel()
+
+
+def _compared(layer: SpikingLayer) -> int:
+    if (layer.thresholds.diff(dim=1) < 0).any():
+        return 0
+    return _COMPARED if layer.thresholds.shape[1] > _COMPARED else np.iinfo(np.int64).max
 
 
 @lru_cache(maxsize=64)
 def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each input position, where its stretches begin [H · W + 1], and each stretch's first membrane,
-    its length, and the weight that belongs to the first membrane [K, 3]."""
+    """Give, for each input position, where its stretches begin [H · W + 1], and of each stretch three numbers: its
+    first membrane, its length, and the weight that belongs to the first membrane."""
     (_, height, width), (_, out_height, out_width) = spec.in_shape, spec.out_shape
     kernel_height, kernel_width = spec.kernel
     found, reach = [], [0]
@@ -147,7 +155,7 @@ def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
             out_row, remainder = divmod(y + spec.padding - row, spec.stride)
             if remainder or not 0 <= out_row < out_height:
                 continue
-            first = row * spec.in_shape[0] * kernel_width
+            first = row * (spec.in_shape[0] + 1) * kernel_width
             # Output column q meets kernel column x − q · stride, which lies mirrored in memory.
             columns = [(x + spec.padding - column) // spec.stride for column in range(kernel_width)
                        if (x + spec.padding - column) % spec.stride == 0]  # fmt: skip
@@ -157,14 +165,15 @@ def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
                 mirrored = kernel_width - 1 - (x + spec.padding - column * spec.stride)
                 found.append((out_row * out_width + column, length, first + mirrored))
         reach.append(len(found))
-    return np.array(reach), np.array(found).reshape(-1, 3) * pitch
+    return 3 * np.array(reach), pitch * np.array(found, np.int64).ravel()
 
 
 def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.ndarray:
     def rows() -> np.ndarray:
         ordered = (layer.weight.int() * amplitude).permute(2, 1, 3, 0).flip(2).numpy()
-        padded = np.zeros((*ordered.shape[:3], pitch), dtype)
-        padded[..., : ordered.shape[3]] = ordered
+        height, inputs, width, outputs = ordered.shape
+        padded = np.zeros((height, inputs + 1, width, pitch), dtype)
+        padded[:, :inputs, :, :outputs] = ordered
         return padded.ravel()
 
     return kept(layer.weight, ("rows", pitch, amplitude, dtype), rows)

@@ -10,7 +10,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .lanes import lanes_of, load, pointer, splat, store
-from .layout import ZEROS
 
 # Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
 _ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
@@ -20,32 +19,27 @@ SPIKES = 4
 
 
 @contextmanager
-def _spikes(builder, words, first, end, at_least_once=False):
-    """Loop over the set bits of the words first … end − 1, `SPIKES` at a time: give, for each of these, whether
-    there is one, and its channel counted from word `first`."""
-    one, width = ir.Constant(first.type, 1), ir.Constant(first.type, 64)
-    nothing, boolean = ir.Constant(first.type, 0), ir.IntType(1)
-    with cgutils.for_range_slice(builder, first, end, one, first.type) as (word, _):
-        start = builder.mul(builder.sub(word, first), width)
-        all_bits = builder.load(builder.gep(words, [word]))
-        before = builder.block
-        body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
-        if at_least_once:
-            builder.branch(body)
-        else:
-            builder.cbranch(builder.icmp_unsigned("!=", all_bits, nothing), body, after)
-        builder.position_at_end(body)
-        bits = builder.phi(first.type)
-        bits.add_incoming(all_bits, before)
-        found, rest = [], bits
-        for _ in range(SPIKES):
-            there = builder.icmp_unsigned("!=", rest, nothing)
-            found.append((there, builder.add(start, builder.cttz(rest, ir.Constant(boolean, 0)))))
-            rest = builder.and_(rest, builder.sub(rest, one))
-        yield found
-        bits.add_incoming(rest, builder.block)
-        builder.cbranch(builder.icmp_unsigned("!=", rest, nothing), body, after)
-        builder.position_at_end(after)
+def _turns(builder, bits, always):
+    """Loop over the set bits of a word, `SPIKES` at a time: give, for each of these, whether there is one, and its
+    number. always: the loop turns at least once."""
+    one, nothing, boolean = ir.Constant(bits.type, 1), ir.Constant(bits.type, 0), ir.IntType(1)
+    before = builder.block
+    body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
+    if always:
+        builder.branch(body)
+    else:
+        builder.cbranch(builder.icmp_unsigned("!=", bits, nothing), body, after)
+    builder.position_at_end(body)
+    left = builder.phi(bits.type)
+    left.add_incoming(bits, before)
+    found, rest = [], left
+    for _ in range(SPIKES):
+        found.append((builder.icmp_unsigned("!=", rest, nothing), builder.cttz(rest, ir.Constant(boolean, 0))))
+        rest = builder.and_(rest, builder.sub(rest, one))
+    yield found
+    left.add_incoming(rest, builder.block)
+    builder.cbranch(builder.icmp_unsigned("!=", rest, nothing), body, after)
+    builder.position_at_end(after)
 
 
 def _blocks(builder, size, lanes, most, block):
@@ -115,15 +109,13 @@ def add_pixel_row(typingctx, into, at, size, weights, weight_at, value):
 class _Rows:
     """Rows of weights, and vectors of their sums: what `add_rows` and `add_nested_rows` have in common."""
 
-    def __init__(self, context, builder, kind, weight_kind, weights, base, line, narrow) -> None:
-        self.context, self.builder, self.kind, self.weight_kind = context, builder, kind, weight_kind
-        self.weights, self.base, self.line = weights, base, line
+    def __init__(self, context, builder, kind, weight_kind, weights, base, line, nothing, narrow) -> None:
+        self.context, self.builder, self.weight_kind, self.weights = context, builder, weight_kind, weights
+        self.base, self.line, self.nothing = base, line, nothing
         dtype = weight_kind.dtype if narrow else kind.dtype
         # A sum in bytes holds several vectors of membranes in one register.
         self.lanes, self.full = lanes_of(kind.dtype), lanes_of(dtype)
         self.number = context.get_data_type(dtype)
-        entries = builder.extract_value(context.make_array(weight_kind)(context, builder, weights).shape, 0)
-        self.zeros = builder.sub(entries, ir.Constant(entries.type, ZEROS))
 
     @property
     def most(self) -> int:
@@ -136,11 +128,17 @@ class _Rows:
         widths = [self.full] * whole + [rest] * bool(rest)
         return _zeros(self.builder, [ir.VectorType(self.number, width) for width in widths])
 
-    def combine(self, sums, offset, found, operation):
-        """Combine the rows of some spikes, from `offset` on, with the sums."""
+    def combine(self, sums, offset, word, bits, operation, always=False):
+        """Combine the rows of the spikes of a word, the number of which is given, with the sums."""
         builder, start = self.builder, self.builder.add(self.base, offset)
-        places = [builder.select(there, builder.add(start, builder.mul(channel, self.line)), self.zeros)
-                  for there, channel in found]  # fmt: skip
+        before = builder.mul(builder.mul(word, ir.Constant(word.type, 64)), self.line)
+        with _turns(builder, bits, always) as found:
+            rows = [builder.select(there, builder.add(before, builder.mul(channel, self.line)), self.nothing)
+                    for there, channel in found]  # fmt: skip
+            self._add(sums, [builder.add(start, row) for row in rows], operation)
+
+    def _add(self, sums, places, operation):
+        builder = self.builder
         for total in sums:
             vector = total.type.pointee
             rows = [load(self.context, builder, self.weight_kind, self.weights, place, vector.count)
@@ -161,31 +159,34 @@ def _data(context, builder, kind, array):
 
 
 @intrinsic
-def add_rows(typingctx, into, at, size, weights, base, line, rises, falls, first, end, narrow):
+def add_rows(typingctx, into, at, size, weights, base, line, nothing, rise, fall, rises, falls, first, end, narrow):
     """Add the rows of weights of positive spikes to membranes, and subtract those of negative ones.
 
-    into[at : at + size] += Σ weights[base + c · line : … + size] over the set bits c of rises[first : end]
-                          − Σ weights[base + c · line : … + size] over the set bits c of falls[first : end]
+    into[at : at + size] += Σ weights[base + c · line : … + size] over the set bits c of rise, rises[first : end]
+                          − Σ weights[base + c · line : … + size] over the set bits c of fall, falls[first : end]
 
-    into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: integers, `ZEROS` zeros last.
-    rises, falls: uint64, 64 channels a word. narrow: a literal, 1 where no sum of the rows leaves the type of a
-    weight, so that sums are formed in it, else 0. Sums wrap around, so only the final ones need to fit. No index
-    is checked.
+    into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: integers, with zeros from
+    base + nothing on. rise, fall: the first word of 64 channels; rises, falls: the further ones. narrow: a
+    literal, 1 where no sum of the rows leaves the type of a weight, so that sums are formed in it, else 0. Sums
+    wrap around, so only the final ones need to fit. No index is checked.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, line, rises, falls, first, end, _ = arguments
-        kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 6, 7))
-        narrow = signature.args[10].literal_value
-        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, narrow)
-        signs = ((_data(context, builder, rise_kind, rises), builder.add),
-                 (_data(context, builder, fall_kind, falls), builder.sub))  # fmt: skip
+        into, at, size, weights, base, line, nothing, rise, fall, rises, falls, first, end, _ = arguments
+        kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 9, 10))
+        narrow = signature.args[13].literal_value
+        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, nothing, narrow)
+        signs = ((rise, _data(context, builder, rise_kind, rises), builder.add),
+                 (fall, _data(context, builder, fall_kind, falls), builder.sub))  # fmt: skip
+        zero, one = ir.Constant(first.type, 0), ir.Constant(first.type, 1)
 
         def block(offset, abreast):
             sums = rows.sums(abreast)
-            for words, operation in signs:
-                with _spikes(builder, words, first, end) as found:
-                    rows.combine(sums, offset, found, operation)
+            for bits, words, operation in signs:
+                rows.combine(sums, offset, zero, bits, operation)
+                with cgutils.for_range_slice(builder, first, end, one, first.type) as (word, _):
+                    number = builder.add(builder.sub(word, first), one)
+                    rows.combine(sums, offset, number, builder.load(builder.gep(words, [word])), operation)
             _add(context, builder, kind, into, builder.add(at, offset), sums)
 
         _blocks(builder, size, rows.lanes, rows.most, block)
@@ -193,11 +194,14 @@ def add_rows(typingctx, into, at, size, weights, base, line, rises, falls, first
 
     u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
-        return types.void(into, u64, u64, weights, u64, u64, rises, falls, u64, u64, narrow), generate
+        signature = (into, u64, u64, weights, u64, u64, u64, u64, u64, rises, falls, u64, u64, narrow)
+        return types.void(*signature), generate
 
 
 @intrinsic
-def add_nested_rows(typingctx, into, at, size, stride, weights, base, line, masks, words, levels, narrow):
+def add_nested_rows(
+    typingctx, into, at, size, stride, weights, base, line, nothing, masks, words, levels, narrow
+):  # fmt: skip
     """Add the rows of weights of `levels` sets of spikes, each of which holds the next, to membranes of each.
 
     For every level l: into[l · stride + at : … + size] += Σ weights[base + c · line : … + size] over the set bits
@@ -206,20 +210,23 @@ def add_nested_rows(typingctx, into, at, size, stride, weights, base, line, mask
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, stride, weights, base, line, masks, words, levels, _ = arguments
-        kind, weight_kind, mask_kind = (signature.args[place] for place in (0, 4, 7))
-        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, signature.args[10].literal_value)
-        data, one = _data(context, builder, mask_kind, masks), ir.Constant(levels.type, 1)
+        into, at, size, stride, weights, base, line, nothing, masks, words, levels, _ = arguments
+        kind, weight_kind, mask_kind = (signature.args[place] for place in (0, 4, 8))
+        narrow = signature.args[11].literal_value
+        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, nothing, narrow)
+        data = _data(context, builder, mask_kind, masks)
+        zero, one = (ir.Constant(words.type, number) for number in (0, 1))
 
         def block(offset, abreast):
             sums = rows.sums(abreast)
-            start, zero = builder.add(at, offset), ir.Constant(levels.type, 0)
+            start = builder.add(at, offset)
             with cgutils.for_range_slice(builder, zero, levels, one, levels.type) as (done, _):
                 level = builder.sub(builder.sub(levels, one), done)
                 first = builder.mul(level, words)
-                # Most levels have a few spikes of their own: none is no case to tell apart.
-                with _spikes(builder, data, first, builder.add(first, words), at_least_once=True) as found:
-                    rows.combine(sums, offset, found, builder.add)
+                with cgutils.for_range_slice(builder, zero, words, one, words.type) as (word, _):
+                    bits = builder.load(builder.gep(data, [builder.add(first, word)]))
+                    # Most levels have a few spikes of their own: none is no case to tell apart.
+                    rows.combine(sums, offset, word, bits, builder.add, always=True)
                 _add(context, builder, kind, into, builder.add(builder.mul(level, stride), start), sums)
 
         _blocks(builder, size, rows.lanes, rows.most, block)
@@ -227,4 +234,4 @@ def add_nested_rows(typingctx, into, at, size, stride, weights, base, line, mask
 
     u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
-        return types.void(into, u64, u64, u64, weights, u64, u64, masks, u64, u64, narrow), generate
+        return types.void(into, u64, u64, u64, weights, u64, u64, u64, masks, u64, u64, narrow), generate
