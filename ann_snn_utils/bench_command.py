@@ -80,8 +80,8 @@ def tables(result: dict) -> list[str]:
         far, limits = result["distance"], result["limits"]
         lines.append(
             f"additions: {far['synaptic_operations_per_second']['median'] / 1e9:.2f} billion/s, "
-            f"{100 * far['share_of_additions']:.0f} % of the int16 additions that the cores can do "
-            f"({limits['int16_additions']['median'] / 1e9:.1f} billion/s)"
+            f"{100 * far['share_of_additions']:.0f} % of the int8 additions that the cores can do "
+            f"({limits['int8_additions']['median'] / 1e9:.1f} billion/s)"
         )
         lines.append(
             f"int8 matrix product: {limits['int8_operations']['median'] / 1e9:.0f} billion operations/s; at that "

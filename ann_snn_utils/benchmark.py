@@ -183,7 +183,7 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
         for name, count in operations.items()
     }
     dense = sum(macs(work.snn.spec)[1:-1])
-    additions, peak = rates["synaptic_operations_per_second"]["median"], limits["int16_additions"]
+    additions, peak = rates["synaptic_operations_per_second"]["median"], limits["int8_additions"]
     return {
         **operations,
         **rates,

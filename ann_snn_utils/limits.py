@@ -1,4 +1,4 @@
-"""What this machine can do at best: int8 multiplications in a large matrix product, int16 additions, memory."""
+"""What this machine can do at best: int8 multiplications in a large matrix product, int8 additions, memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from .record import Record
 from .timing import interleaved, spread
 
 _PRODUCT = 2048
-# int16 elements that stay in one core's cache, and so many that they come from memory.
+# Elements that stay in one core's cache, and so many that they come from memory.
 _CACHED, _STREAMED = 2**15, 2**26
 
 
 def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, float]]:
     """Give the spread of what the machine does at best in a second.
 
-    int8_operations: of a large matrix product, a multiply–add counted as two. int16_additions: in the cache,
+    int8_operations: of a large matrix product, a multiply–add counted as two. int8_additions: in the cache,
     by one core, times the threads in use. memory_bytes: of additions in memory, two read and one written.
     """
     smaller = 8 if quick else 1
     side, cached, streamed = _PRODUCT // smaller, _CACHED, _STREAMED // smaller**2
     a, b = (torch.randint(-2, 3, (side, side), dtype=torch.int8) for _ in range(2))
-    x, y = (np.ones(cached, dtype=np.int16) for _ in range(2))
+    x, y = (np.ones(cached, dtype=np.int8) for _ in range(2))
     p, q = (torch.ones(streamed, dtype=torch.int16) for _ in range(2))
     times = streamed // cached
 
@@ -35,7 +35,7 @@ def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, fl
     seconds = interleaved(jobs, repeats)
     return {
         "int8_operations": spread([2 * side**3 / s for s in seconds["product"]]),
-        "int16_additions": spread([torch.get_num_threads() * times * cached / s for s in seconds["cached"]]),
+        "int8_additions": spread([torch.get_num_threads() * times * cached / s for s in seconds["cached"]]),
         "memory_bytes": spread([3 * 2 * streamed / s for s in seconds["streamed"]]),
     }
 

@@ -92,10 +92,10 @@ def _whole(result: Mapping[str, Any]) -> list[str]:
 
 def _distance(result: Mapping[str, Any]) -> list[str]:
     done, limits = result["distance"]["synaptic_operations_per_second"], result["limits"]
-    additions, products = (limits[name]["median"] / 1e9 for name in ("int16_additions", "int8_operations"))
+    additions, products = (limits[name]["median"] / 1e9 for name in ("int8_additions", "int8_operations"))
     return [
         f"**Limit**: {done['median'] / 1e9:.0f} billion synaptic operations a second, where NumPy adds "
-        f"{additions:.0f} billion int16 numbers with all operands in cache, and an int8 matrix product makes "
+        f"{additions:.0f} billion int8 numbers with all operands in cache, and an int8 matrix product makes "
         f"{products:.0f} billion operations."
     ]
 

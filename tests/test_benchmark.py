@@ -102,7 +102,7 @@ def test_figures_show_the_medians(result):
     curves = figures.cost_curves(result["sweeps"], 0.5)
     assert list(curves.data[0].y) == [1e3 * row["seconds"]["median"] for row in result["sweeps"]["steps"]]
     limit = figures.limit_bars(result["distance"], result["limits"])
-    assert limit.data[0].x[0] == result["limits"]["int16_additions"]["median"] / 1e9
+    assert limit.data[0].x[0] == result["limits"]["int8_additions"]["median"] / 1e9
 
 
 @pytest.mark.parametrize("package", ["spikingjelly", "snntorch"])

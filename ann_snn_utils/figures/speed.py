@@ -113,14 +113,14 @@ def _scaled(row: Mapping, factor: float) -> tuple[float, float, float]:
 def limit_bars(
     distance: Mapping, limits: Mapping, title: str = "Additions per second, and what the cores can do"
 ) -> go.Figure:
-    """Give the simulator's additions/s beside the int16 additions/s of cores that do nothing else."""
+    """Give the simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
     figure = blank(title, height=250)
     bars = (
-        ("the cores' int16 additions, in cache", limits["int16_additions"], INK),
+        ("the cores' int8 additions, in cache", limits["int8_additions"], INK),
         ("synaptic operations", distance["synaptic_operations_per_second"], BLUE),
         ("… with a weight other than 0", distance["effective_synaptic_operations_per_second"], SKY),
     )
-    peak = limits["int16_additions"]["median"]
+    peak = limits["int8_additions"]["median"]
     figure.add_bar(
         x=[rate["median"] / 1e9 for _, rate, _ in bars],
         y=[name for name, _, _ in bars],
