@@ -15,7 +15,7 @@ from .snn import SNN
 _LARGEST = 2**31 - 1
 _MOST_STEPS = 2**15 - 2
 
-_SYNAPSES: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
@@ -27,8 +27,9 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     encoder, *hidden = snn.layers
     if time_steps > _MOST_STEPS:
         return f"{time_steps} steps are more than {_MOST_STEPS}"
-    if (encoder.thresholds.diff(dim=1) < 0).any():
-        return f"thresholds of {encoder.name} do not ascend"
+    for layer in snn.layers:
+        if not _ascend(layer.thresholds):
+            return f"thresholds of {layer.name} do not ascend"
     if LARGEST_PIXEL * _reach(encoder.weight)[1] >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
     for index, layer in enumerate(hidden, 1):
@@ -45,6 +46,10 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
 
 def _whole(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point()
+
+
+def _ascend(thresholds: torch.Tensor) -> bool:
+    return kept(thresholds, ("ascend",), lambda: bool((thresholds.diff(dim=1) >= 0).all()))
 
 
 def membrane_bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> int:
@@ -71,12 +76,12 @@ def largest_of(weight: torch.Tensor) -> int:
     return kept(weight, ("largest",), lambda: int(weight.long().abs().max()))
 
 
-def kept(weight: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
-    """Give what `make` makes of a weight, made once for a key and as long as the weight stays as it is."""
+def kept(tensor: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
+    """Give what `make` makes of a tensor, made once for a key and as long as the tensor stays as it is."""
     # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
     # that was changed in place has another version.
-    made = _SYNAPSES.setdefault(weight, {})
-    key = (weight._version, *key)
+    made = _MADE.setdefault(tensor, {})
+    key = (tensor._version, *key)
     if key not in made:
         made[key] = make()
     return made[key]

@@ -102,7 +102,8 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         for name in ("weights", "table", "fan"):
             row[name] = sum(map(len, parts[name]))
         row["states"], states = states, states + pitch * height * width
-        row["rows"], row["compared"] = layer.thresholds.shape[1], _compared(layer)
+        row["rows"] = layer.thresholds.shape[1]
+        row["compared"] = _COMPARED if row["rows"] > _COMPARED else np.iinfo(np.int64).max
         table = _table(layer, pitch, membrane)
         amplitude = snn.amplitude if index == 1 else 1
         # So many rows of weights add up within a byte.
@@ -135,12 +136,6 @@ def _scores(classifier: torch.Tensor) -> np.ndarray:
     rows = np.zeros((height, width, channels + 1, class_pitch(classes)), dtype)
     rows[:, :, :channels, :classes] = classifier.permute(2, 3, 1, 0).numpy()
     return rows.ravel()
-
-
-def _compared(layer: SpikingLayer) -> int:
-    if (layer.thresholds.diff(dim=1) < 0).any():
-        return 0
-    return _COMPARED if layer.thresholds.shape[1] > _COMPARED else np.iinfo(np.int64).max
 
 
 @lru_cache(maxsize=64)

@@ -193,6 +193,31 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
     assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
 
 
+@pytest.mark.parametrize("compared", [0, 2])
+@settings(deadline=None)
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_thresholds_that_are_looked_up_make_the_same_spikes_as_those_compared(compared, ann, time_steps, seed):
+    pytest.importorskip("numba")
+    assume(len(ann.layers) > 1)
+    images = random_images(seed, ann.spec.in_shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ann_snn_utils.layout._COMPARED", compared)
+        record = simulate(convert(ann), images, time_steps, backend="events")
+    agrees(record, oracle.run(ann, images.numpy(), time_steps))
+
+
+def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):
+    pytest.importorskip("numba")
+    snn = convert(random_ann(8, k=1))
+    assert choose_backend(snn, 8) == "events"
+    for index in range(len(snn.layers)):
+        layers = list(snn.layers)
+        layers[index] = replace(layers[index], thresholds=layers[index].thresholds.flip(1))
+        with caplog.at_level("INFO"):
+            assert choose_backend(replace(snn, layers=tuple(layers)), 8) == "dense"
+        assert f"thresholds of {layers[index].name} do not ascend" in caplog.text
+
+
 def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
     pytest.importorskip("numba")
     snn = convert(random_ann(2))
