@@ -133,13 +133,13 @@ def bits(typingctx, mask):
 
 @intrinsic
 def total(typingctx, values):
-    """Give the sum of a vector of int32, which it must not leave."""
+    """Give the sum of a vector, as int64."""
 
     def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(values.vector.element, [values.vector])
-        name = f"llvm.vector.reduce.add.v{values.count}i{values.dtype.bitwidth}"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.sext(builder.call(function, arguments), ir.IntType(64))
+        wide = ir.VectorType(ir.IntType(64), values.count)
+        kind = ir.FunctionType(wide.element, [wide])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.add.v{wide.count}i64")
+        return builder.call(function, [builder.sext(arguments[0], wide)])
 
     return types.int64(values), generate
 
