@@ -11,15 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ann_snn_utils.artifacts import (
-    ROOT,
-    atomic,
-    load_json,
-    load_tensors,
-    save_json,
-    save_tensors,
-    sha256,
-)
+from ann_snn_utils.files import ROOT, atomic, load_json, load_tensors, save_json, save_tensors, sha256
 
 
 def test_root_is_the_folder_that_holds_the_package():
@@ -61,16 +53,20 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_full_disk_is_named_in_the_error(tmp_path):
-    with pytest.raises(OSError, match=r"cannot write .*result\.txt.*free some space"), \
-            atomic(tmp_path / "result.txt") as temporary:
+    with (
+        pytest.raises(OSError, match=r"cannot write .*result\.txt.*free some space"),
+        atomic(tmp_path / "result.txt") as temporary,
+    ):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_read_only_folder_is_named_in_the_error(tmp_path):
-    with pytest.raises(PermissionError, match=r"cannot write .*result\.txt.*choose another"), \
-            atomic(tmp_path / "result.txt"):
+    with (
+        pytest.raises(PermissionError, match=r"cannot write .*result\.txt.*choose another"),
+        atomic(tmp_path / "result.txt"),
+    ):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 

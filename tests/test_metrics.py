@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 from records import hand_made
 
-from ann_snn_utils import metrics
-from ann_snn_utils.convert import convert
-from ann_snn_utils.metrics import accuracy, cancelled, correct, firing_rates, settling, sparsity
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils import measure as metrics
+from ann_snn_utils.measure.activity import accuracy, cancelled, correct, firing_rates, settling, sparsity
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 
 def test_accuracy_counts_the_right_predictions_after_each_step_and_ties_take_the_first_class():
