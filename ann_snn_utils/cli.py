@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .runs.parameters import FOLDER, Parameter, check_parameters, defaults_of, ordered_notebooks, parameters_of
+from .runs.parameters import FOLDER, Parameter, ordered_notebooks, parameters_of
 
 # Kept in step with `benchmark.PARTS`, and named here so that --help imports nothing heavy.
 _PARTS = "lenet,few,vgg,sweeps,whole,training"
@@ -109,8 +109,7 @@ def _bundle(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _from_run(run: str) -> tuple[Any, dict[str, Any]]:
-    from .batch.without_notebooks import SNN_FILE
-    from .runs.folder import require, run_folder
+    from .runs.folder import SNN_FILE, require, run_folder
     from .snn.store import load_snn
 
     path = require(run_folder(run), SNN_FILE)
@@ -170,38 +169,22 @@ def _add_sweep(commands: Any) -> None:
 
 def sweep(options: argparse.Namespace, folder: Path) -> int:
     """Run the command; give 0 where every run is complete, 1 where one failed."""
-    for name in ("jobs", "threads"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name}={getattr(options, name)}: give at least 1")
-    from .batch.sweep_report import _make, _summary, plan_text
+    from .batch.sweep import make_sweep, plan_summary, plan_text, run_sweep
 
-    asked = _asked(options, folder)
-    from .batch.sweep_grid import rehearse
-    from .batch.sweep_plan import plan_sweep
-
-    rehearse(asked.runs, asked.notebooks)
-    plan = plan_sweep(asked)
-    print(plan_text(plan) if options.dry_run else _summary(plan), flush=True)
+    plan = make_sweep(
+        options.file,
+        options.settings,
+        options.zipped,
+        notebooks=options.notebooks,
+        name=options.name,
+        folder=folder,
+    )
+    print(plan_text(plan) if options.dry_run else plan_summary(plan), flush=True)
     if options.dry_run:
         return 0
-    return _make(plan, options, folder)
-
-
-def _asked(options: argparse.Namespace, folder: Path) -> Any:
-    from .batch.sweep_grid import build_sweep, parse_settings, read_sweep
-
-    content: dict[str, Any] = read_sweep(options.file) if options.file else {}
-    filed = {**content.get("set", {}), **content.get("zip", {})}
-    for key, given in (("set", options.settings), ("zip", options.zipped)):
-        extra = parse_settings(given, f"--{key}")
-        twice = [name for name in extra if name in filed]
-        if twice:
-            raise ValueError(f"{twice[0]} is given in {options.file} and by --{key}: give it once")
-        content[key] = {**content.get(key, {}), **extra}
-    if not content["set"] and not content["zip"]:
-        raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
-    name = options.name or content.get("name") or (Path(options.file).stem if options.file else None)
-    return build_sweep(content, folder, options.notebooks, name)
+    return run_sweep(
+        plan, jobs=options.jobs, threads=options.threads, dask=options.dask, pages=options.pages, folder=folder
+    )
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -269,18 +252,6 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="*", metavar="RUN", help="a run's name (default: one line for each run)")
     _add_report(report)
 
-    train = commands.add_parser(
-        "train",
-        help="train the networks of a run without notebooks",
-        allow_abbrev=False,
-        description="Train the full-precision network of a run and, with --quantized, the quantized one from it.",
-    )
-    train.set_defaults(command=_train)
-    train.add_argument("--run", metavar="NAME", help="name of the run (default: named after the parameters)")
-    train.add_argument("--quantized", action="store_true", help="train the quantized network as well")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    _add_parameters(train, _training(notebooks))
-
     _add_sweep(commands)
     simulate = commands.add_parser(
         "simulate",
@@ -302,10 +273,6 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_results(commands)
     return parser
-
-
-def _training(notebooks: list[Path]) -> list[Path]:
-    return [path for path in notebooks if path.stem in ("01_train_ann", "02_quantize")]
 
 
 def _add_parameters(parser: argparse.ArgumentParser, notebooks: list[Path]) -> None:
@@ -361,7 +328,7 @@ def _report(options: argparse.Namespace, folder: Path) -> int:
     from .runs.report import results_table, runs_table
 
     if options.sweep:
-        from .batch.sweep_report import sweep_report
+        from .batch.sweep import sweep_report
 
         print(sweep_report(options.sweep))
     elif options.runs:
@@ -372,31 +339,8 @@ def _report(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace, folder: Path) -> int:
-    from .batch.without_notebooks import ANN_FILE, check_same_ann, train_ann, train_qann
-    from .runs.folder import default_run_name, run_folder
-    from .runs.manifest import working_in
-
-    notebooks = _training(ordered_notebooks(folder))
-    given = check_parameters(_given(options), notebooks)
-    target = run_folder(options.run or default_run_name(given, ordered_notebooks(folder)), create=True)
-    settings = [
-        {n: v for n, v in (defaults_of([path]) | given).items() if n in parameters_of(path) and n != "run"}
-        for path in notebooks
-    ]
-    with working_in(target):
-        if options.quantized and (target / ANN_FILE).is_file():
-            check_same_ann(target, {name: value for name, value in given.items() if name in settings[0]})
-            print(f"quantizing {target / ANN_FILE}")
-        else:
-            print(f"wrote {train_ann(target, settings[0], options.device)}")
-        if options.quantized:
-            print(f"wrote {train_qann(target, settings[1], options.device)}")
-    return 0
-
-
 def _simulate(options: argparse.Namespace, folder: Path) -> int:
-    from .batch.without_notebooks import simulate_run
+    from .runs.simulation import simulate_run
 
     for name in ("time_steps", "samples"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
@@ -465,7 +409,7 @@ def _collect(options: argparse.Namespace, folder: Path) -> int:
     from .runs.folder import list_runs, runs_root
     from .runs.outcome import collect, keep_network, read_sweep_file
 
-    runs = [*options.runs, *(read_sweep_file(options.sweep)["runs"] if options.sweep else ())]
+    runs = [*options.runs, *(read_sweep_file(options.sweep).runs if options.sweep else ())]
     if not runs:
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")

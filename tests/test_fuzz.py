@@ -20,6 +20,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ann_snn_utils.batch.sweep_grid import Sweep, build_sweep, parse_settings, read_sweep, rehearse
+from ann_snn_utils.batch.sweep_plan import plan_sweep
+from ann_snn_utils.batch.sweep_report import plan_text, sweep_report
 from bundles import check_in_c, small_bundle
 from checkpoints import float_ends_ann, parameters
 from hypothesis import HealthCheck, given, settings
@@ -39,9 +42,6 @@ from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, 
 from ann_snn_utils.ann.tensorlayer import import_tensorlayer
 from ann_snn_utils.ann.train import set_seed
 from ann_snn_utils.batch.sweep import write_results
-from ann_snn_utils.batch.sweep_grid import Sweep, build_sweep, parse_settings, read_sweep, rehearse
-from ann_snn_utils.batch.sweep_plan import plan_sweep
-from ann_snn_utils.batch.sweep_report import plan_text, sweep_report
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors

@@ -24,7 +24,6 @@ from .outcome import (
     collected_outcomes,
     list_sweeps,
     local_outcome,
-    part_of,
     row_of,
     with_differences,
 )
@@ -71,8 +70,8 @@ def described(outcome: Outcome) -> dict[str, Any]:
     A digest is None where the run does not tell it.
     """
     stages = outcome.stages.values()
-    codes = [part_of(stage, "request").get("code") for stage in stages]
-    data = [digests for stage in stages if (digests := part_of(stage, "metrics").get("data"))]
+    codes = [(stage.request or {}).get("code") for stage in stages]
+    data = [digests for stage in stages if (digests := stage.metrics.get("data"))]
     named = {name: outcome.results[name] for name in ("dataset", "network")}
     return (
         outcome.parameters

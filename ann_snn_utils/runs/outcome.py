@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import load_ann, save_pretrained
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import ROOT, atomic, load_json, save_json, sha256
 from .folder import ARTIFACTS, SWEEPS, check_run_name, list_runs, require, run_folder, runs_root, sweep_folder
-from .manifest import MANIFEST, is_manifest, mark_of, read_manifest, stale_stages
+from .manifest import MANIFEST, Manifest, Mark, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of, parameters_of
 
 # Where these differ, results are not comparable without a word; the others may change the last digits.
@@ -36,11 +38,11 @@ _AROUND = ("versions.", "machine.", "commit", "device")
 _COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
 
 
-def parameters_of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every parameter of a run's stages; one that stages disagree on has a column of each such stage."""
+def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Every parameter of a run's stages; one that stages disagree on has a column of each such stage."""
     found: dict[str, Any] = {}
-    for stem, stage in manifest["stages"].items():
-        for name, value in stage["parameters"].items():
+    for stem, own in parameters.items():
+        for name, value in own.items():
             if name != "run" and found.setdefault(name, value) != value:
                 found[f"{stem}.{name}"] = value
     return found
@@ -58,9 +60,9 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
 
 def row_of(
     run: str,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     results: Mapping[str, Any],
-    mark: Mapping[str, Any] | None = None,
+    mark: Mark | None = None,
     stages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Give the row of what a run recorded.
@@ -69,20 +71,22 @@ def row_of(
     (of a training's history the last epoch), seconds and code digest; versions, commit and machine.
     """
     row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
-    row["error"] = f"{mark['stage']}: {mark.get('error')}" if row["state"] == "failed" and mark else None
-    row |= parameters_of_run(manifest)
+    row["error"] = f"{mark.stage}: {mark.error}" if row["state"] == "failed" and mark else None
+    row |= parameters_of_run({stem: stage.parameters for stem, stage in manifest.stages.items()})
     row |= {name: value for name, value in _flat(results) if name not in row}
     around: dict[str, list[str]] = {}
-    for stem, stage in manifest["stages"].items():
-        metrics = part_of(stage, "metrics")
+    for stem, stage in manifest.stages.items():
+        metrics = dict(stage.metrics)
         history = metrics.pop("history", [])
         last = history[-1] if isinstance(history, list) and history else {}
-        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | part_of({"last": last}, "last"))}
-        row[f"{stem}.seconds"] = stage.get("seconds")
-        row[f"{stem}.code"] = part_of(stage, "request").get("code")
-        row[f"{stem}.shared_from"] = stage.get("shared_from")
-        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **part_of(stage, "git")}
-        facts |= dict(_flat({name: part_of(stage, name) for name in ("versions", "machine")}))
+        row |= {
+            f"{stem}.{name}": value for name, value in _flat(metrics | (last if isinstance(last, dict) else {}))
+        }
+        row[f"{stem}.seconds"] = stage.seconds
+        row[f"{stem}.code"] = (stage.request or {}).get("code")
+        row[f"{stem}.shared_from"] = stage.shared_from
+        facts = {"recorded": stage.recorded, "device": stage.device, **stage.git}
+        facts |= dict(_flat({"versions": stage.versions, "machine": stage.machine}))
         for name, value in facts.items():
             if value is not None:
                 around.setdefault(name, []).append(str(value))
@@ -94,19 +98,12 @@ def row_of(
     return row
 
 
-def part_of(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Give a part of a stage's record, such as its metrics; empty where it has none."""
-    # A record that another version of the project wrote may lack it.
-    value = stage.get(name)
-    return dict(value) if isinstance(value, dict) else {}
-
-
-def _state(manifest: Mapping[str, Any], mark: Mapping[str, Any] | None, stages: Sequence[str]) -> str:
+def _state(manifest: Manifest, mark: Mark | None, stages: Sequence[str]) -> str:
     if mark is not None:
-        return str(mark["state"])
-    if set(stages) - set(manifest["stages"]) or not manifest["stages"]:
+        return mark.state
+    if set(stages) - set(manifest.stages) or not manifest.stages:
         return "unfinished"
-    return "outdated" if stale_stages(manifest) else "done"
+    return "outdated" if manifest.stale_stages() else "done"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -179,7 +176,7 @@ class Outcome:
 
     run: str
     results: dict[str, Any]
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -187,19 +184,12 @@ class Outcome:
 
         One that a notebook did not take yet when the run was made has its default, which changes nothing.
         """
-        return parameters_of_run(
-            {
-                "stages": {
-                    stem: {"parameters": _defaults(stem) | stage["parameters"]}
-                    for stem, stage in self.stages.items()
-                }
-            }
-        )
+        return parameters_of_run({stem: _defaults(stem) | stage.parameters for stem, stage in self.stages.items()})
 
     @property
-    def stages(self) -> dict[str, Any]:
+    def stages(self) -> dict[str, StageRecord]:
         """The records of the stages that made the results, by notebook."""
-        found = self.manifest["stages"]
+        found = self.manifest.stages
         return {stem: found[stem] for stem in ARTIFACTS.values() if stem in found}
 
 
@@ -237,13 +227,15 @@ def read_collected(path: Path) -> Outcome:
     """Give the outcome that `collect` wrote into a file. Raises ValueError that names a damaged one."""
     content = load_json(path)
     remedy = "collect its run again, or restore it from git"
-    if not isinstance(content, dict) or not is_manifest(content.get("manifest")):
-        raise ValueError(f"{path} holds no collected results: {remedy}")
+    try:
+        manifest = msgspec.convert(content["manifest"], Manifest)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} holds no collected results ({error!s:.200}): {remedy}") from None
     if missing := missing_in(content.get("results")):
         raise ValueError(f"{path} is not complete ({missing}): {remedy}")
     if content["results"].get("run") != path.stem:
         raise ValueError(f"{path} holds the results of run {content['results'].get('run')!r:.100}: {remedy}")
-    return Outcome(check_run_name(path.stem), content["results"], content["manifest"])
+    return Outcome(check_run_name(path.stem), content["results"], manifest)
 
 
 def missing_in(results: Any) -> str:
@@ -322,7 +314,7 @@ def collect(run: str) -> Path:
     results = load_json(folder / "results.json")
     if missing := missing_in(results):
         raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
-    stages = {stem: _essentials(manifest["stages"][stem]) for stem in ARTIFACTS.values()}
+    stages = {stem: _essentials(manifest.stages[stem]) for stem in ARTIFACTS.values()}
     path = results_root() / f"{folder.name}.json"
     save_json(
         path,
@@ -367,22 +359,20 @@ def _command(parameters: Mapping[str, Any]) -> str:
     return " ".join(["ann-snn study", *given])
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _finished(folder: Path) -> Manifest:
     run, mark, manifest = folder.name, mark_of(folder), read_manifest(folder)
     if mark is not None:
-        said = f"{mark['state']} in {mark['stage'] or 'a stage'}"
-        remedy = "wait for it" if mark["state"] == "running" else "give its command again, which goes on"
+        said = f"{mark.state} in {mark.stage or 'a stage'}"
+        remedy = "wait for it" if mark.state == "running" else "give its command again, which goes on"
         raise ValueError(f"run {run!r} is unfinished, {said}: {remedy}")
-    stages = manifest["stages"]
+    stages = manifest.stages
     missing = [stem for stem in ARTIFACTS.values() if stem not in stages]
     if missing:
         raise ValueError(f"run {run!r} is unfinished, without {', '.join(missing)}: {_again(run, missing[0])}")
-    made = {
-        name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem]["artifacts"].items()
-    }
+    made = {name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem].artifacts.items()}
     if "results.json" not in made or not (folder / "results.json").is_file():
         raise ValueError(f"run {run!r} is unfinished, without results.json: run 04_spike_analysis again")
-    if stale := [stem for stem in stale_stages(manifest) if stem in ARTIFACTS.values()]:
+    if stale := [stem for stem in manifest.stale_stages() if stem in ARTIFACTS.values()]:
         raise ValueError(
             f"run {run!r} is outdated, {stale[0]} read files that have been made anew: {_again(run, stale[0])}"
         )
@@ -400,11 +390,11 @@ def _again(run: str, stem: str) -> str:
     return f"`ann-snn study --run {run} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
 
 
-def _essentials(stage: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: stage.get(name) for name in _KEPT}
-    kept["parameters"] = {n: _without_folder(v) for n, v in stage["parameters"].items() if n != "run"}
-    machine, request = (part_of(stage, name) for name in ("machine", "request"))
-    kept["machine"] = {name: machine[name] for name in _MACHINE if name in machine}
+def _essentials(stage: StageRecord) -> dict[str, Any]:
+    kept: dict[str, Any] = {name: getattr(stage, name) for name in _KEPT}
+    kept["parameters"] = {n: _without_folder(v) for n, v in stage.parameters.items() if n != "run"}
+    request = stage.request or {}
+    kept["machine"] = {name: stage.machine[name] for name in _MACHINE if name in stage.machine}
     # A stage that a command made without its notebook has no digest of code.
     kept["request"] = {"code": request["code"]} if "code" in request else {}
     return kept
@@ -419,13 +409,26 @@ def _without_folder(value: Any) -> Any:
 SWEEP_FILE = "sweep.json"
 
 
+class SweepFile(msgspec.Struct, kw_only=True):
+    """What a sweep asked for: its name, notebooks, the parameters that vary, and the parameters of each run."""
+
+    name: str = ""
+    notebooks: list[str]
+    varied: list[str]
+    runs: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        for run in self.runs:
+            check_run_name(run)
+
+
 def list_sweeps() -> list[str]:
     """Give the names of all sweeps, in alphabetical order."""
     return sorted(path.parent.name for path in (runs_root() / SWEEPS).glob(f"*/{SWEEP_FILE}"))
 
 
-def read_sweep_file(name: str) -> dict[str, Any]:
-    """Give what a sweep asked for: name, notebooks, varied, and the parameters of each run.
+def read_sweep_file(name: str) -> SweepFile:
+    """What the sweep of this name asked for.
 
     Raises FileNotFoundError, with the nearest names, where there is none of this name; ValueError for a damaged
     file.
@@ -435,26 +438,12 @@ def read_sweep_file(name: str) -> dict[str, Any]:
         sweeps = list_sweeps()
         near = ", ".join(difflib.get_close_matches(name, sweeps, cutoff=0.3) or sweeps[:5]) or "none yet"
         raise FileNotFoundError(f"there is no sweep {name!r} in {runs_root()}: choose one that is there ({near})")
-    asked = load_json(path)
-    if not _is_sweep(asked):
-        raise ValueError(f"{path} is not the file of a sweep: give the sweep's command again, which writes it anew")
+    content = load_json(path)
     try:
-        for run in asked["runs"]:
-            check_run_name(run)
+        return msgspec.convert(content, SweepFile)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return asked
-
-
-def _is_sweep(asked: Any) -> bool:
-    if not isinstance(asked, dict):
-        return False
-    runs, *lists = (asked.get(name) for name in ("runs", "notebooks", "varied"))
-    return (
-        isinstance(runs, dict)
-        and all(isinstance(parameters, dict) for parameters in runs.values())
-        and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
-    )
+        remedy = "give the sweep's command again, which writes it anew"
+        raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
 
 
 def chosen_runs(selection: str) -> list[str]:
@@ -465,7 +454,7 @@ def chosen_runs(selection: str) -> list[str]:
     if not selection:
         return list_runs()
     if selection in list_sweeps():
-        return list(read_sweep_file(selection)["runs"])
+        return list(read_sweep_file(selection).runs)
     names = [name.strip() for name in selection.split(",") if name.strip()]
     if len(names) == 1 and names[0] not in list_runs():
         read_sweep_file(names[0])

@@ -12,7 +12,7 @@ from ..measure.activity import SILENCE
 from ..tables import markdown_table
 from .compare import Comparison, compare, held_out, spread
 from .folder import ARTIFACTS
-from .outcome import Outcome, part_of
+from .outcome import Outcome
 from .parameters import FOLDER, defaults_of
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
@@ -159,7 +159,8 @@ def _setting(row: Mapping[str, Any], comparison: Comparison) -> str:
 
 
 def _epochs(outcome: Outcome) -> str:
-    histories = [part_of(outcome.stages.get(stem, {}), "metrics").get("history") for stem in _TRAINING]
+    stages = (outcome.stages.get(stem) for stem in _TRAINING)
+    histories = [stage.metrics.get("history") if stage else None for stage in stages]
     return " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
 
 

@@ -21,7 +21,7 @@ from ..snn.network import SNN
 from ..tables import aligned
 from .folder import require, run_folder
 from .gallery import BUNDLED, Network, open_network
-from .manifest import MANIFEST, mark_of, read_manifest, stale_stages
+from .manifest import MANIFEST, mark_of, read_manifest
 
 
 def results_table(folder: str | os.PathLike[str]) -> str:
@@ -39,7 +39,7 @@ def results_table(folder: str | os.PathLike[str]) -> str:
         raise ValueError(f"{path} is not complete ({error!r:.200}): run notebook 04_spike_analysis again") from None
     notes = [
         f"outdated: {name} read files that have been made anew; run the study again"
-        for name in stale_stages(read_manifest(folder))
+        for name in read_manifest(folder).stale_stages()
     ]
     return "\n".join([title, *aligned(rows), *notes])
 
@@ -99,11 +99,11 @@ def runs_table(runs: Sequence[str]) -> str:
             )
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             try:
-                done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
+                done = ", ".join(read_manifest(path.parent).stages) or "nothing"
             except ValueError:
                 done = f"unknown, its {MANIFEST} is damaged"
             mark = mark_of(path.parent)
-            now = f"; {mark['state']} in {mark['stage']}" if mark else ""
+            now = f"; {mark.state} in {mark.stage}" if mark else ""
             rows.append((run, f"no results yet; done: {done}{now}"))
     return "\n".join(aligned(rows))
 
