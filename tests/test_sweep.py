@@ -123,7 +123,7 @@ def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_
     arguments = ["--zip", f"wait=,{gate},{gate}", "--zip", "seed=5,6,7", "--name", "x", "--jobs", "3"]
     for how in (signal.SIGINT, signal.SIGKILL):
         process = started(folder, *arguments)
-        wait_for(lambda: len(kernels_of(runs)) == 2 and first.exists(), process)
+        wait_for(lambda: len(kernels_of(runs)) == 2 == len(list_marked(runs)) and first.exists(), process)
         pids = kernels_of(runs)
         process.send_signal(how)
         said = process.communicate()[0]

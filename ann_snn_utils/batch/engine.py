@@ -252,7 +252,7 @@ def _on_cluster(address: str, jobs: int) -> Iterator[Client]:
         client = Client(address, timeout="15s")
     except (OSError, ValueError, TimeoutError) as error:
         raise ValueError(
-            f"no Dask scheduler answers at {address!r} ({error}): give its address, such as tcp://host:8786, or local"
+            f"no Dask scheduler answers at {address!r} ({error}): give one such as tcp://host:8786, or local"
         ) from None
     with client:
         yield client
