@@ -45,6 +45,8 @@ def resume(
     saved = metadata.get("settings")
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
+    # Checkpoints of before there were these settings tell nothing of them.
+    saved = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False} | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
         pairs = ((name, saved.get(name), settings[name]) for name in differing)
@@ -71,7 +73,7 @@ def _restore(
     generator.set_state(tensors["generator"])
     parts = zip(optimizer.each, optimizer.schedules, metadata["groups"], metadata["schedules"], strict=True)
     for which, (each, schedule, group, cycle) in enumerate(parts):
-        prefix, total = f"optimizer.{which}.", schedule.total_steps
+        prefix = f"optimizer.{which}."
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith(prefix):
@@ -79,7 +81,8 @@ def _restore(
                 state.setdefault(int(index), {})[key] = tensor
         _restore_optimizer(each, state, group)
         schedule.load_state_dict(cycle)
-        if (schedule.total_steps, schedule.last_epoch * epochs) != (total, len(found) * total):
+        total = getattr(schedule, "total_steps", optimizer.steps)
+        if total != optimizer.steps or schedule.last_epoch * epochs != len(found) * total:
             raise ValueError("its schedule is that of another training")
     return list(found)
 

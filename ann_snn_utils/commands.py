@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from .data import Dataset, load_dataset
+from .initialise import initialise
 from .logs import log_folder, write_logs
 from .models import ANN, build_ann, copy_weights, load_ann, save_ann
 from .prediction import evaluate
+from .recipes import Recipe, recipe
 from .record import Record
 from .report import aligned
 from .runs import read_manifest, record_stage, require, run_folder
 from .simulate import simulate
 from .snn import load_snn
 from .source import load_splits, source_of
-from .train import pick_device, recipe, set_seed, train
+from .train import pick_device, set_seed, train
 
 ANN_FILE, QANN_FILE, SNN_FILE = "ann.safetensors", "qann.safetensors", "snn.safetensors"
 
@@ -33,8 +35,9 @@ def train_ann(folder: Path, parameters: Mapping[str, Any], device: str = "auto")
         parameters["network"], test.in_shape, len(test.classes), quantized=False,
         padding=parameters["padding"] or None,
     )  # fmt: skip
-    epochs = parameters["ann_epochs"] or recipe(parameters["dataset"]).ann_epochs
-    return _train(folder, ANN_FILE, "01_train_ann", ann, (training, test), epochs, parameters, chosen, source, {})
+    plan = recipe(parameters["dataset"], parameters)
+    initialise(ann, plan.initialisation, training.images)
+    return _train(folder, ANN_FILE, "01_train_ann", ann, (training, test), plan, parameters, chosen, source, {})
 
 
 def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto") -> Path:
@@ -50,24 +53,21 @@ def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto"
         int8_ends=parameters["int8_ends"],
     )  # fmt: skip
     copy_weights(ann, qann)
-    epochs = parameters["qann_epochs"] or recipe(source["name"]).qann_epochs
+    plan = recipe(source["name"], parameters)
     kept = {"ann_correct": ann.metadata["correct"]}
     splits, teacher = (training, test), ann if parameters["distillation"] else None
-    return _train(folder, QANN_FILE, "02_quantize", qann, splits, epochs, parameters, chosen, source, kept, teacher)
+    return _train(folder, QANN_FILE, "02_quantize", qann, splits, plan, parameters, chosen, source, kept, teacher)
 
 
 def _train(
-    folder: Path, file: str, stage: str, ann: ANN, splits: tuple[Dataset, Dataset], epochs: int,
+    folder: Path, file: str, stage: str, ann: ANN, splits: tuple[Dataset, Dataset], plan: Recipe,
     parameters: Mapping[str, Any], device: Any, source: dict[str, Any], kept: dict[str, Any],
     teacher: ANN | None = None,
 ) -> Path:  # fmt: skip
     started, (training, test) = time.monotonic(), splits
-    rate = parameters.get("qann_learning_rate") or parameters["learning_rate"]
-    optimizer = parameters.get("qann_optimizer") or parameters["optimizer"]
     history = train(
-        ann, training, epochs=epochs, batch_size=parameters["batch_size"], device=str(device),
-        learning_rate=rate, optimizer=optimizer, seed=parameters["seed"],
-        augmentation=recipe(source["name"]).augmentation, label_smoothing=parameters["label_smoothing"],
+        ann, training, **plan.training(quantized=file == QANN_FILE), batch_size=parameters["batch_size"],
+        device=str(device), seed=parameters["seed"],
         teacher=teacher, distillation=parameters.get("distillation", 0.0),
         checkpoint=folder / file.replace(".safetensors", ".checkpoint.safetensors"),
     )  # fmt: skip
@@ -75,7 +75,8 @@ def _train(
     correct, samples = evaluate(ann, test), len(test)
     save_ann(ann, folder / file, source=source, samples=samples, correct=correct, seed=parameters["seed"], **kept)
     record_stage(
-        folder, stage, parameters=parameters, inputs=[ANN_FILE] if file != ANN_FILE else [], artifacts=[file],
+        folder, stage, parameters={**parameters, **plan.resolved(parameters)},
+        inputs=[ANN_FILE] if file != ANN_FILE else [], artifacts=[file],
         seconds=round(time.monotonic() - started, 1), device=str(device),
         metrics={"accuracy": correct / samples, "correct": correct, "samples": samples, "history": history,
                  "data": {split.split: split.sha256 for split in splits}},

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from .augment import AUGMENTATIONS
 from .convert import convert
 from .data import Dataset, load_dataset
+from .initialise import INITIALISATIONS
 from .models import build_ann
 from .notebooks import defaults_of
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, SCHEDULES
 from .rescale import scale_thresholds
 from .simulate import MOST_STEPS, simulate
 from .source import source_of
@@ -20,7 +22,12 @@ from .source import source_of
 _AT_LEAST = {
     "ann_epochs": 0, "qann_epochs": 0, "batch_size": 1, "limit": 0, "size": 0, "crop": 0, "held_out": 0, "clip": 0,
     "samples": 0, "robustness_samples": 1, "published_samples": 1, "time_steps": 1, "max_levels": 0,
-    "qann_learning_rate": 0, "label_smoothing": 0, "distillation": 0,
+    "learning_rate": 0, "qann_learning_rate": 0, "momentum": 0, "label_smoothing": -1, "distillation": 0,
+}  # fmt: skip
+
+_CHOICES = {
+    "optimizer": OPTIMIZERS, "qann_optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augmentation": AUGMENTATIONS,
+    "initialisation": INITIALISATIONS,
 }  # fmt: skip
 
 
@@ -50,14 +57,12 @@ def _try(settings: Mapping[str, Any], data: dict[tuple[Any, ...], Dataset]) -> N
             raise ValueError(f"{name}={settings[name]!r}: give at least {least}")
     if settings.get("time_steps", 1) > MOST_STEPS:
         raise ValueError(f"time_steps={settings['time_steps']!r}: give at most {MOST_STEPS:,}")
-    if settings.get("learning_rate", 1.0) <= 0:
-        raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
-    for name in ("label_smoothing", "distillation"):
+    for name in ("label_smoothing", "distillation", "momentum"):
         if settings.get(name, 0.0) > 1:
             raise ValueError(f"{name}={settings[name]!r}: give at most 1")
-    for name, known in (("optimizer", OPTIMIZERS), ("qann_optimizer", ("", *OPTIMIZERS))):
-        if settings.get(name, known[0]) not in known:
-            raise ValueError(f"{name}={settings[name]!r}: choose one of {', '.join(OPTIMIZERS)}")
+    for name, known in _CHOICES.items():
+        if settings.get(name, "") not in ("", *known):
+            raise ValueError(f"{name}={settings[name]!r}: choose one of {', '.join(known)}")
     if "dataset" in settings:
         source = source_of(settings)
         key = tuple(source.values())

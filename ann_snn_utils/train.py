@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -14,36 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .augment import RECIPES, augment
+from .augment import AUGMENTATIONS, augment
 from .checkpoint import resume, save_checkpoint
 from .data import Dataset
-from .models import ANN
-from .optimizers import OPTIMIZERS, Optimizer
+from .models import ANN, raw_weight
+from .optimizers import OPTIMIZERS, SCHEDULES, Optimizer
 from .prediction import evaluate
 from .seeds import checked_seed
 from .seeds import generator as seeded
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Epochs of the full-precision and the quantized training of a data set, and its augmentation."""
-
-    ann_epochs: int
-    qann_epochs: int
-    augmentation: str
-
-
-DEFAULTS = {
-    "digits": Recipe(15, 25, "shift"),
-    "mnist": Recipe(6, 14, "shift"),
-    "fashion_mnist": Recipe(8, 16, "shift"),
-    "cifar10": Recipe(30, 30, "shift-flip"),
-}
-
-
-def recipe(dataset: str) -> Recipe:
-    """Give the default recipe of a data set by name; image folders and unknown names train like CIFAR-10."""
-    return DEFAULTS.get(dataset, DEFAULTS["cifar10"])
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -85,6 +62,9 @@ def train(
     augmentation: str = "none",
     label_smoothing: float = 0.0,
     optimizer: str = "adamw",
+    schedule: str = "one-cycle",
+    momentum: float | None = None,
+    freeze_encoder: bool = False,
     teacher: ANN | None = None,
     distillation: float = 0.0,
     checkpoint: str | Path | None = None,
@@ -94,12 +74,17 @@ def train(
 ) -> list[dict]:
     """Train `ann` in place and give its history: one row an epoch with loss, accuracies and seconds.
 
-    One-cycle schedule up to `learning_rate`. dataset: uint8 images, kept on the device and augmented there;
-    where they are larger than the network takes, it trains on random crops of them. optimizer: "adamw" or
-    "muon", see `Optimizer`. distillation: share of the loss, 0 … 1, that takes the class probabilities of
-    `teacher`, a trained network for the same images, for labels.
-    checkpoint: file written after every epoch; where it exists, training goes on from it to exactly the
-    state that an uninterrupted run would have reached. validation: evaluated after every epoch.
+    dataset         uint8 images, kept on the device and augmented there; where they are larger than the
+                    network takes, it trains on random crops of them
+    augmentation    one of `AUGMENTATIONS`
+    optimizer, schedule, momentum   as `Optimizer` says; `learning_rate` is the largest
+    freeze_encoder  leave the first layer's filters as they are
+    distillation    share of the loss, 0 … 1, that takes the class probabilities of `teacher`, a trained
+                    network for the same images, for labels
+    checkpoint      file written after every epoch; where it exists, training goes on from it to exactly the
+                    state that an uninterrupted run would have reached
+    validation      evaluated after every epoch
+
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -108,9 +93,15 @@ def train(
     for name, value, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
         if not isinstance(value, Real) or not lowest <= value <= 1e6:
             raise ValueError(f"{name}={value!r:.40}: give a number from {lowest:g} to 1e6")
-    for name, value, known in (("augmentation", augmentation, RECIPES), ("optimizer", optimizer, OPTIMIZERS)):
+    for name, value, known in (
+        ("augmentation", augmentation, AUGMENTATIONS),
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("schedule", schedule, SCHEDULES),
+    ):
         if value not in known:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
+    if momentum is not None and (not isinstance(momentum, Real) or not 0 < momentum < 1):
+        raise ValueError(f"momentum={momentum!r:.40}: give a number between 0 and 1, or None for the schedule's")
     if not isinstance(distillation, Real) or not 0 <= distillation <= 1:
         raise ValueError(f"distillation={distillation!r:.40}: give a number from 0 to 1")
     if (teacher is None) != (distillation == 0):
@@ -128,7 +119,8 @@ def train(
     ann.to(target, memory_format=torch.channels_last).train()
     images, labels = dataset.images.to(target), dataset.labels.to(target)
     steps = -(-len(dataset) // batch_size)
-    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * steps)
+    encoder = raw_weight(ann.layers[0].conv).requires_grad_(not freeze_encoder)
+    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * steps, schedule, momentum)
     if teacher is not None:
         teacher = copy.deepcopy(teacher).to(target, memory_format=torch.channels_last).eval()
     generator = seeded(seed)
@@ -136,17 +128,22 @@ def train(
         "spec": ann.spec.to_dict(), "dataset": dataset.name, "images": len(dataset), "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "seed": seed,
         "augmentation": augmentation, "label_smoothing": label_smoothing, "optimizer": optimizer,
-        "distillation": distillation,
+        "schedule": schedule, "momentum": momentum, "freeze_encoder": freeze_encoder, "distillation": distillation,
     }  # fmt: skip
+    # Drawn before a checkpoint sets the generator, so that it is the same half again.
+    alternating = AUGMENTATIONS[augmentation].flip == "alternating"
+    half = torch.rand(len(dataset), generator=generator) < 0.5 if alternating else None
     history: list[dict] = []
     if checkpoint and Path(checkpoint).exists():
         history = resume(checkpoint, settings, ann, mover, generator)
     for epoch in range(len(history) + 1, epochs + 1):
         started, loss_sum = time.perf_counter(), torch.zeros((), device=target)
         correct = torch.zeros((), dtype=torch.int64, device=target)
-        order = torch.randperm(len(dataset), generator=generator).to(target).split(batch_size)
-        for rows in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
-            batch = augment(images[rows], augmentation, generator, tuple(size))
+        order = torch.randperm(len(dataset), generator=generator).split(batch_size)
+        for chosen in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
+            rows = chosen.to(target)
+            mirrored = None if half is None else half[chosen] ^ (epoch % 2 == 0)
+            batch = augment(images[rows], augmentation, generator, tuple(size), mirrored)
             loss, logits = training_step(ann, mover, batch, labels[rows], label_smoothing, teacher, distillation)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
@@ -165,6 +162,7 @@ def train(
             save_checkpoint(checkpoint, settings, ann, mover, generator, history)
         if progress:
             tqdm.write(" ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in row.items()))
+    encoder.requires_grad_(True)
     ann.eval()
     return history
 

@@ -23,16 +23,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # Data flows one way: a module imports from those before it. A package in the list counts as one module.
 ORDER = """
-    artifacts image_file image_folder torchvision_sets data seeds augment notation spec source quantize
-    convolution compiled norm_loops norm_act models prediction optimizers checkpoint train layer_checks thresholds
-    snn convert rescale certificate hardware pretrained neuron synapse disturb record bounds layout lanes row_sums
-    firing presentation delivery event_faults events event_driven dense simulate golden memory_files activity
-    energy equivalence logs metrics npz interop notebooks provenance locks manifest runs unfinished run_table
-    sweep_file summary outcome collection compare ablation pareto published_table cost cost_table bundle stage
-    gallery forms trial timing baseline peers workload contenders peak_memory limits training_speed benchmark
-    figures explore latency report evaluation equations export kernels execute stage_run batch commands
-    speed_table bench_command bundle_command results_command rehearsal sweep_yaml sweep_cells sweep_plan
-    sweep_results sweep_view workers sweep sweep_command cli __main__ readers
+    artifacts image_file image_folder torchvision_sets data seeds augment notation spec source recipes quantize
+    convolution compiled norm_loops norm_act models initialise prediction optimizers checkpoint train
+    layer_checks thresholds snn convert rescale certificate hardware pretrained neuron synapse disturb record
+    bounds layout lanes row_sums firing presentation delivery event_faults events event_driven dense simulate
+    golden memory_files activity energy equivalence logs metrics npz interop notebooks provenance locks manifest
+    runs unfinished run_table sweep_file summary outcome collection compare ablation pareto published_table cost
+    cost_table bundle stage gallery forms trial timing baseline peers workload contenders peak_memory limits
+    training_speed benchmark figures explore latency report evaluation equations export kernels execute
+    stage_run batch commands speed_table bench_command bundle_command results_command rehearsal sweep_yaml
+    sweep_cells sweep_plan sweep_results sweep_view workers sweep sweep_command cli __main__ readers
 """.split()
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
