@@ -9,8 +9,7 @@ from typing import Any
 from .artifacts import load_json, save_json, sha256
 from .manifest import MANIFEST, read_manifest, stale_stages
 from .models import load_ann
-from .notebooks import FOLDER, defaults_of
-from .outcome import missing_in, read_collected, results_root
+from .outcome import Outcome, missing_in, read_collected, results_root
 from .pretrained import FOLDER as PRETRAINED
 from .pretrained import save_pretrained
 from .run_table import part_of
@@ -57,18 +56,16 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
         raise ValueError(f"run {run!r} was disturbed, or not tested on its whole test set: keep another's network")
     return save_pretrained(
-        ann, check_run_name(name, "network"), folder, run=run, command=_command(parameters),
+        ann, check_run_name(name, "network"), folder, run=run, command=_command(outcome),
         mismatches=results["mismatches"], neurons=results["neurons"], snn_correct=results["correct"]["snn"],
         spikes_per_sample=results["spikes_per_sample"], sops_per_sample=results["sops_per_sample"],
     )  # fmt: skip
 
 
-def _command(parameters: Mapping[str, Any]) -> str:
-    if any("." in name for name in parameters):
+def _command(outcome: Outcome) -> str:
+    if any("." in name for name in outcome.parameters):
         return "the notebooks 01 to 04, each with its own parameters"
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
-    given = [f"-p {name} {value}" for name, value in parameters.items() if value != defaults.get(name)]
-    return " ".join(["ann-snn study", *given])
+    return " ".join(["ann-snn study", *(f"-p {name} {value}" for name, value in outcome.unusual.items())])
 
 
 def _finished(folder: Path) -> dict[str, Any]:

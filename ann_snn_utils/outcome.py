@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .artifacts import ROOT, load_json
 from .manifest import is_manifest, read_manifest
 from .notebooks import FOLDER, parameters_of
+from .recipes import before, recipe
 from .run_table import parameters_of_run
 from .runs import ARTIFACTS, check_run_name, runs_root
 
@@ -30,11 +31,27 @@ class Outcome:
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the stages that made the results.
 
-        One that a notebook did not take yet when the run was made has its default, which changes nothing.
+        One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
         return parameters_of_run({"stages": {
-            stem: {"parameters": _defaults(stem) | stage["parameters"]} for stem, stage in self.stages.items()
+            stem: {"parameters": self._implied(stem) | stage["parameters"]} for stem, stage in self.stages.items()
         }})  # fmt: skip
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """The parameters that are neither the notebooks' defaults nor those of the data set's recipe.
+
+        Where the stages of a run were given different values of one, so are all of these.
+        """
+        own = asdict(recipe(str(self.parameters.get("dataset"))))
+        usual = {name: (value, own.get(name, value)) for stem in ARTIFACTS.values()
+                 for name, value in _defaults(stem).items()}  # fmt: skip
+        return {name: value for name, value in self.parameters.items() if value not in usual.get(name, ())}
+
+    def _implied(self, stem: str) -> dict[str, Any]:
+        defaults = _defaults(stem)
+        dataset = self.stages.get("01_train_ann", {"parameters": {}})["parameters"].get("dataset", "")
+        return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
 
     @property
     def stages(self) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from typing import Any
 from .compare import Comparison, compare, held_out, markdown_table, spread
 from .data import NAMES
 from .notation import NETWORKS
-from .notebooks import FOLDER, defaults_of
 from .outcome import Outcome
 from .run_table import part_of
-from .runs import ARTIFACTS
 from .summary import SILENCE
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
@@ -114,13 +112,9 @@ def _row(members: list[dict[str, Any]], comparison: Comparison) -> dict[str, Any
 
 
 def _setting(row: Mapping[str, Any], comparison: Comparison) -> str:
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
     parts = [f"k = {row.get('k')}", "ternary" if row.get("ternary") else "int8"]
-    for name, value in comparison.outcomes[row["run"]].parameters.items():
-        # A dot: the stages of a run were given different values.
-        unusual = "." in name or value != defaults.get(name)
-        told = name in _TOLD or name.endswith(".seed")
-        if unusual and not told and name not in _ASIDE:
+    for name, value in comparison.outcomes[row["run"]].unusual.items():
+        if name not in _TOLD and not name.endswith(".seed") and name not in _ASIDE:
             parts.append(f"{name} = {value}")
     return ", ".join(parts)
 

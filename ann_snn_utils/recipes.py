@@ -41,8 +41,9 @@ class Recipe:
         }
 
     def resolved(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters, with what they left to the data set's recipe filled in: what a run records."""
-        return {name: value for name, value in asdict(self).items() if name in parameters}
+        """What a run records in place of parameters that it left open; epochs are told by its history."""
+        kept = asdict(self).items()
+        return {name: value for name, value in kept if name in parameters and not name.endswith("_epochs")}
 
 
 # Mirror images are safe for photographs only, so unknown image folders are shifted and no more.
@@ -64,8 +65,12 @@ RECIPES = {
 }
 FOLDER = Recipe(30, 30)
 
-# What runs were made with that do not record these parameters, as there were none yet.
-BEFORE = {"schedule": "one-cycle", "momentum": 0.0, "initialisation": "random"}
+
+def before(dataset: str) -> dict[str, Any]:
+    """What runs were trained with that record nothing of it, as these were no parameters yet."""
+    flip = dataset not in ("digits", "mnist", "fashion_mnist")
+    augmentation = "shift-flip" if flip else "shift"
+    return {"schedule": "one-cycle", "momentum": 0.0, "initialisation": "random", "augmentation": augmentation}
 
 
 def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
