@@ -1,32 +1,33 @@
 """All-integer spiking neural networks, converted from quantized networks, with dynamic thresholds.
 
-Names are imported when they are first used, so that `import ann_snn_utils` costs nothing.
+The rooms, from the ground up: `data` → `ann` → `snn` → `simulator` → `measure` → `figures` → `explore`, with `runs`
+and `batch` beside them. The names below are imported when they are first used, so that the import costs nothing.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
-from types import ModuleType
 
 _MODULES = {
-    "data": ("Dataset", "load_dataset"),
-    "notation": ("NETWORKS", "parse"),
-    "models": ("ANN", "build_ann", "codes", "copy_weights", "load_ann", "save_ann"),
-    "prediction": ("evaluate", "predict"),
-    "train": ("pick_device", "set_seed", "train"),
-    "convert": ("convert",),
-    "snn": ("SNN", "load_snn", "save_snn"),
-    "certificate": ("certify",),
-    "record": ("Record",),
-    "simulate": ("simulate",),
-    "metrics": ("accuracy", "energy", "macs"),
-    "equivalence": ("Equivalence", "check_equivalence"),
-    "logs": ("write_logs",),
-    "bundle": ("write_bundle",),
-    "interop": ("import_tensorlayer", "quantize_ends"),
-    "pretrained": ("load_pretrained",),
+    "data.dataset": ("Dataset", "load_dataset"),
+    "ann.notation": ("NETWORKS", "parse"),
+    "ann.network": ("ANN", "build_ann", "copy_weights"),
+    "ann.reference": ("codes", "evaluate", "predict"),
+    "ann.train": ("pick_device", "set_seed", "train"),
+    "ann.store": ("load_ann", "load_pretrained", "save_ann"),
+    "ann.tensorlayer": ("import_tensorlayer", "quantize_ends"),
+    "snn.network": ("SNN",),
+    "snn.conversion": ("convert",),
+    "snn.certificate": ("certify",),
+    "snn.store": ("load_snn", "save_snn"),
+    "simulator.record": ("Record",),
+    "simulator.run": ("simulate",),
+    "measure.activity": ("accuracy",),
+    "measure.energy": ("energy", "macs"),
+    "measure.equivalence": ("Equivalence", "check_equivalence"),
+    "measure.logs": ("write_logs",),
+    "hardware.bundle": ("write_bundle",),
 }
 # Read by torch before its first tensor: large maps in large pages, on Linux, make training steps a tenth shorter.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -45,15 +46,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    """Keeps names such as `convert` functions: importing the module of that name would hide them."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -13,9 +13,9 @@ import pytest
 import torch
 from networks import random_ann, random_images
 
-from ann_snn_utils.bundle import READERS, write_bundle
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset
+from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.hardware.bundle import READERS, write_bundle
+from ann_snn_utils.snn.conversion import convert
 
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover"]
 # Removed when the tests end.

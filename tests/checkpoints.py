@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from networks import random_ann
 
-from ann_snn_utils.models import ANN, build_ann, copy_weights, raw_weight
+from ann_snn_utils.ann.network import ANN, build_ann, copy_weights, raw_weight
 
 HEADER = b"{'descr': '|O', 'fortran_order': False, 'shape': (3,), }"
 

@@ -17,7 +17,7 @@ tqdm.set_lock(threading.RLock())
 import fault_work  # noqa: E402
 import papermill  # noqa: E402, F401
 
-import ann_snn_utils.sweep  # noqa: E402, F401
+import ann_snn_utils.batch.sweep  # noqa: E402, F401
 
 fault_work.slowly()
 with tempfile.TemporaryDirectory() as place:

@@ -12,14 +12,16 @@ from bundles import dataset
 from networks import random_ann, random_images
 from test_train import network, stripes
 
-from ann_snn_utils import artifacts, manifest, runs
-from ann_snn_utils.bundle import write_bundle
+from ann_snn_utils import files as artifacts
+from ann_snn_utils.ann.store import load_ann, save_ann
+from ann_snn_utils.ann.train import train
 from ann_snn_utils.cli import main
-from ann_snn_utils.convert import convert
-from ann_snn_utils.locks import working_in
-from ann_snn_utils.models import load_ann, save_ann
-from ann_snn_utils.snn import save_snn
-from ann_snn_utils.train import train
+from ann_snn_utils.hardware.bundle import write_bundle
+from ann_snn_utils.runs import folder as runs
+from ann_snn_utils.runs import manifest
+from ann_snn_utils.runs.manifest import working_in
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.store import save_snn
 
 SLOW = 0.004
 
@@ -44,8 +46,15 @@ def train_and_convert(runs_root: str) -> None:
     folder = runs.run_folder("run", create=True)
     with working_in(folder):
         ann = network()
-        train(ann, stripes(16), epochs=4, batch_size=16, checkpoint=folder / "c.checkpoint.safetensors",
-              augmentation="shift", progress=False)  # fmt: skip
+        train(
+            ann,
+            stripes(16),
+            epochs=4,
+            batch_size=16,
+            checkpoint=folder / "c.checkpoint.safetensors",
+            augmentation="shift",
+            progress=False,
+        )
         save_ann(ann, folder / "qann.safetensors")
         record(folder, "02_quantize", [], ["qann.safetensors"])
         save_snn(convert(load_ann(folder / "qann.safetensors")), folder / "snn.safetensors")

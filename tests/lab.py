@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ann_snn_utils.artifacts import ROOT
-from ann_snn_utils.figures import Drawing
+from ann_snn_utils.figures.template import Drawing
+from ann_snn_utils.files import ROOT
 
 # Seconds to wait for what must come; none of them says how fast it has to be.
 PATIENCE = 180.0
@@ -79,11 +79,19 @@ def jupyterlab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     environment.pop("PLOTLY_RENDERER", None)
     port, log = free_port(), folder / "jupyterlab.log"
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True",
         "--LabApp.extension_manager=readonly",
-    ]  # fmt: skip
+    ]
     with log.open("wb") as output:
         server = subprocess.Popen(
             command, env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -12,15 +12,51 @@ from hypothesis import strategies as st
 # What a field of a JSON document may become.
 HOSTILE = st.one_of(
     st.sampled_from(
-        [None, True, False, 0, -1, 1, 3, 255, 10**6, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e308,
-         float("nan"), float("inf"), "", "x", "0", "../../etc/passwd", "/etc/passwd", "\0", "1" * 5000,
-         "9" * 30 + "C3", "-".join(["1"] * 3000), [], {}, [[]], [None], [0, 0, 0], [-1, 8, 8], [2**40] * 3,
-         {"x": {}}, [1e9, 1, 1], "__class__", "__import__('os').system('true')"]
+        [
+            None,
+            True,
+            False,
+            0,
+            -1,
+            1,
+            3,
+            255,
+            10**6,
+            2**31,
+            2**63,
+            -(2**63),
+            10**30,
+            0.5,
+            -0.0,
+            1e308,
+            float("nan"),
+            float("inf"),
+            "",
+            "x",
+            "0",
+            "../../etc/passwd",
+            "/etc/passwd",
+            "\0",
+            "1" * 5000,
+            "9" * 30 + "C3",
+            "-".join(["1"] * 3000),
+            [],
+            {},
+            [[]],
+            [None],
+            [0, 0, 0],
+            [-1, 8, 8],
+            [2**40] * 3,
+            {"x": {}},
+            [1e9, 1, 1],
+            "__class__",
+            "__import__('os').system('true')",
+        ]
     ),
     st.integers(),
     st.text(max_size=8),
     st.lists(st.integers(-5, 300), max_size=5),
-).map(copy.deepcopy)  # fmt: skip
+).map(copy.deepcopy)
 
 INTEGERS = st.one_of(st.sampled_from([-1, 0, 1, 2, 9, 255, 2**15, 2**31, 2**63, -(2**64), 10**30]), st.integers())
 NUMBERS = st.one_of(INTEGERS, st.floats())

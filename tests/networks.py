@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from ann_snn_utils.models import ANN, build_ann
+from ann_snn_utils.ann.network import ANN, build_ann
 
 
 def random_ann(seed: int = 0, **arguments) -> ANN:

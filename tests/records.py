@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ann_snn_utils.record import Record
+from ann_snn_utils.simulator.record import Record
 
 
 def hand_made(**changes) -> Record:

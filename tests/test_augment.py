@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ann_snn_utils.augment import AUGMENTATIONS, augment
+from ann_snn_utils.data.augment import AUGMENTATIONS, augment
 
 # A cut-out's mean colour would hide where a pixel came from.
 UNCUT = [name for name, one in AUGMENTATIONS.items() if not one.cutout]
@@ -32,10 +32,12 @@ def shifted_whole(images: Tensor, shift: int, flip: bool, generator: torch.Gener
     if shift:
         offsets = torch.randint(0, 2 * shift + 1, (2, len(images)), generator=generator)
         padded = F.pad(images, (shift, shift, shift, shift))
-        images = torch.stack([
-            image[:, top : top + height, left : left + width]
-            for image, top, left in zip(padded, *offsets.tolist(), strict=True)
-        ])  # fmt: skip
+        images = torch.stack(
+            [
+                image[:, top : top + height, left : left + width]
+                for image, top, left in zip(padded, *offsets.tolist(), strict=True)
+            ]
+        )
     if flip:
         mirrored = torch.rand(len(images), generator=generator) < 0.5
         images = torch.stack([image.flip(2) if m else image for image, m in zip(images, mirrored, strict=True)])

@@ -12,12 +12,20 @@ import nbformat
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils import batch
-from ann_snn_utils.equations import mathml, readable
-from ann_snn_utils.execute import NotebookFailed, execute
-from ann_snn_utils.export import PLOTLY_JS, PLOTLY_MIME, WIDGET_MIME, export_html, figure_html, with_plain_outputs
-from ann_snn_utils.notebooks import check_parameters, ordered_notebooks, parameters_of, select_notebooks
-from ann_snn_utils.runs import read_manifest
+from ann_snn_utils.batch import study as batch
+from ann_snn_utils.batch.execute import NotebookFailed, execute
+from ann_snn_utils.batch.pages import (
+    PLOTLY_JS,
+    PLOTLY_MIME,
+    WIDGET_MIME,
+    export_html,
+    figure_html,
+    mathml,
+    readable,
+    with_plain_outputs,
+)
+from ann_snn_utils.runs.manifest import read_manifest
+from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
 
 pytestmark = pytest.mark.usefixtures("runs")
 MAKE = """
@@ -69,8 +77,12 @@ def test_a_selection_that_names_no_notebook_is_refused_with_those_there_are(fold
 def test_parameters_are_read_with_their_defaults_and_comments(folder: Path) -> None:
     parameters = parameters_of(folder / "01_train_ann.ipynb")
     assert {name: p.default for name, p in parameters.items()} == {
-        "run": "", "dataset": "digits", "epochs": 2, "rate": 0.5, "quick": False
-    }  # fmt: skip
+        "run": "",
+        "dataset": "digits",
+        "epochs": 2,
+        "rate": 0.5,
+        "quick": False,
+    }
     assert parameters["dataset"].help == "a name"
 
 
@@ -96,10 +108,17 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_names_and_their_notebo
 @pytest.mark.parametrize(
     "name, given, wanted",
     [
-        ("k", "2", 2), ("k", "-1", -1), ("rate", "1", 1.0), ("rate", 2, 2.0), ("ternary", "false", False),
-        ("ternary", "Yes", True), ("dataset", "7", "7"), ("rate", "1e-3", 0.001), ("quick", True, True),
+        ("k", "2", 2),
+        ("k", "-1", -1),
+        ("rate", "1", 1.0),
+        ("rate", 2, 2.0),
+        ("ternary", "false", False),
+        ("ternary", "Yes", True),
+        ("dataset", "7", "7"),
+        ("rate", "1e-3", 0.001),
+        ("quick", True, True),
     ],
-)  # fmt: skip
+)
 def test_values_take_the_type_of_the_default(folder: Path, name: str, given: object, wanted: object) -> None:
     value = check_parameters({name: given}, ordered_notebooks(folder))[name]
     assert value == wanted and type(value) is type(wanted)
@@ -107,9 +126,20 @@ def test_values_take_the_type_of_the_default(folder: Path, name: str, given: obj
 
 @pytest.mark.parametrize(
     "name, value",
-    [("k", "two"), ("k", 1.5), ("k", True), ("k", "1.0"), ("rate", "fast"), ("rate", "nan"), ("rate", True),
-     ("ternary", "maybe"), ("ternary", 1), ("dataset", 3), ("dataset", None)],
-)  # fmt: skip
+    [
+        ("k", "two"),
+        ("k", 1.5),
+        ("k", True),
+        ("k", "1.0"),
+        ("rate", "fast"),
+        ("rate", "nan"),
+        ("rate", True),
+        ("ternary", "maybe"),
+        ("ternary", 1),
+        ("dataset", 3),
+        ("dataset", None),
+    ],
+)
 def test_a_value_of_another_type_is_refused_with_the_notebook_that_takes_it(
     folder: Path, name: str, value: object
 ) -> None:
@@ -139,8 +169,11 @@ def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
     assert any(re.match(r"\[1/3\] 01_train_ann +\d+\.\d s  epoch 3/3$", line) for line in lines), lines
     assert target.parent == runs and (target / "qann.safetensors").read_text() == "digits 3 0"
     assert sorted(path.name for path in (target / "html").iterdir()) == [
-        "01_train_ann.html", "02_quantize.html", "06_compare_runs.html", PLOTLY_JS
-    ]  # fmt: skip
+        "01_train_ann.html",
+        "02_quantize.html",
+        "06_compare_runs.html",
+        PLOTLY_JS,
+    ]
     executed = nbformat.read(target / "notebooks" / "06_compare_runs.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].data["text/plain"] == repr(target.name)
     assert str(target) not in json.dumps(executed.metadata)
@@ -209,10 +242,12 @@ def executed_notebook(path: Path, text: str, *outputs: dict) -> Path:
 def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(tmp_path: Path) -> None:
     figure = {"data": [{"y": [1, 2], "name": "</script>"}], "layout": {"height": 321}}
     notebook = executed_notebook(
-        tmp_path / "03_x.ipynb", "With $U \\ge \\theta_j$ and\n\n$$\\frac{\\sigma}{\\gamma}$$\n\n`a $b$`",
-        {PLOTLY_MIME: figure, "text/plain": "Figure()"}, {"text/latex": "$$x^2$$", "text/plain": "x"},
+        tmp_path / "03_x.ipynb",
+        "With $U \\ge \\theta_j$ and\n\n$$\\frac{\\sigma}{\\gamma}$$\n\n`a $b$`",
+        {PLOTLY_MIME: figure, "text/plain": "Figure()"},
+        {"text/latex": "$$x^2$$", "text/plain": "x"},
         {WIDGET_MIME: {"model_id": "1"}, "text/plain": "0%|  | 0/3"},
-    )  # fmt: skip
+    )
     page = export_html(notebook, tmp_path / "html" / "03_x.html")
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?:https?:)?//", text)
@@ -244,9 +279,13 @@ def test_figures_of_one_page_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     "latex",
-    [r"\begin{aligned} a &= b \\ c &= d\end{aligned}", r"\begin{cases} 1 & x>0\\[2pt] 0 & x\le0 \end{cases}",
-     r"\hat y = \arg\max_c x_c", r"\lceil\theta_j\rceil"],
-)  # fmt: skip
+    [
+        r"\begin{aligned} a &= b \\ c &= d\end{aligned}",
+        r"\begin{cases} 1 & x>0\\[2pt] 0 & x\le0 \end{cases}",
+        r"\hat y = \arg\max_c x_c",
+        r"\lceil\theta_j\rceil",
+    ],
+)
 def test_equations_become_mathml(latex: str) -> None:
     element = mathml(latex)
     assert element.startswith("<math") and "\\" not in element and "2pt" not in element
@@ -260,12 +299,20 @@ def test_an_equation_that_cannot_be_converted_is_quoted_and_shown_as_its_source(
 
 
 RESULTS = {
-    "run": "r", "dataset": "digits", "network": "8C3-10", "k": 0, "samples": 360, "mismatches": 0,
+    "run": "r",
+    "dataset": "digits",
+    "network": "8C3-10",
+    "k": 0,
+    "samples": 360,
+    "mismatches": 0,
     "neurons": 720_000,
     "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"1": 0.5, "2": 0.975, "silence": 0.98}},
     "correct": {"ann": 356, "qann": 353, "snn": {"1": 180, "2": 351, "silence": 353}},
-    "silence_step": 7, "spikes_per_sample": 1234.5, "sops_per_sample": 100000.0, "macs_per_sample": 200000,
-}  # fmt: skip
+    "silence_step": 7,
+    "spikes_per_sample": 1234.5,
+    "sops_per_sample": 100000.0,
+    "macs_per_sample": 200000,
+}
 
 
 def test_the_results_are_one_aligned_table(tmp_path: Path) -> None:

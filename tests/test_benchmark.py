@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_images
 
-from ann_snn_utils import codes, contenders, convert, figures, peers, simulate, timing
-from ann_snn_utils.artifacts import ROOT
-from ann_snn_utils.baseline import simulate_numpy
-from ann_snn_utils.bench_command import tables
-from ann_snn_utils.benchmark import PARTS, QUICK, newest_file, run_benchmark
+from ann_snn_utils import codes, convert, figures, simulate
+from ann_snn_utils.batch.execute import execute
+from ann_snn_utils.bench import contenders, timing
+from ann_snn_utils.bench import contenders as peers
+from ann_snn_utils.bench.benchmark import PARTS, QUICK, newest_file, run_benchmark
+from ann_snn_utils.bench.contenders import simulate_numpy
+from ann_snn_utils.bench.tables import speed_table, tables
+from ann_snn_utils.bench.timing import interleaved, peak_memory, ratios, spread
+from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
-from ann_snn_utils.execute import execute
-from ann_snn_utils.notebooks import FOLDER
-from ann_snn_utils.peak_memory import peak_memory
-from ann_snn_utils.speed_table import speed_table
-from ann_snn_utils.timing import interleaved, ratios, spread
-from ann_snn_utils.workload import load_workload, textures
+from ann_snn_utils.files import ROOT
+from ann_snn_utils.runs.parameters import FOLDER
 
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
 TINY = replace(QUICK, lenet=("small", 6, (1, 4)), few=("small-few", 6, (2,)), batches=(1, 6), whole=(12, 3))
@@ -71,7 +71,10 @@ def test_every_contender_that_was_asked_for_has_its_rows_and_all_agree(result):
     small = [row for row in result["rows"] if row["workload"] == "small"]
     assert {row["contender"] for row in small} == set(OWN)
     assert [(row["contender"], row["time_steps"]) for row in small if row["contender"] in ("events", "dense")] == [
-        ("events", 1), ("events", 4), ("dense", 4)]  # fmt: skip
+        ("events", 1),
+        ("events", 4),
+        ("dense", 4),
+    ]
     for row in result["rows"]:
         own = not row["contender"].startswith("ann")
         assert row["exact"] is (True if own else None) and row["same_class"] == (1.0 if own else None)
@@ -177,8 +180,11 @@ def test_the_readme_holds_the_newest_result_as_the_command_shows_it(capsys):
 
 
 def test_what_was_not_measured_is_not_shown(result):
-    text = speed_table({"rows": result["rows"]} | {name: result[name] for name in (
-        "machine", "repeats", "load_before", "load_after")}, "here")  # fmt: skip
+    text = speed_table(
+        {"rows": result["rows"]}
+        | {name: result[name] for name in ("machine", "repeats", "load_before", "load_after")},
+        "here",
+    )
     assert text.count("\n| ") == len(result["rows"]) + 1 and "All numbers: here." in text and "**" not in text
     assert "| small, few levels | this project, events, T = 2 |" in text
 

@@ -15,14 +15,16 @@ import statistics
 import lab
 import pytest
 
-from ann_snn_utils.artifacts import ROOT
 from ann_snn_utils.explore import plots
 from ann_snn_utils.explore.microscope import Sample
-from ann_snn_utils.figures import layer_map_drawing, maps_drawing, neuron_drawing, raster_drawing, scores_drawing
-from ann_snn_utils.forms import compare_forms, requantize
-from ann_snn_utils.gallery import open_network
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.trial import Setting, run_trial
+from ann_snn_utils.figures.map import layer_map_drawing
+from ann_snn_utils.figures.neuron import neuron_drawing
+from ann_snn_utils.figures.sample import maps_drawing, raster_drawing, scores_drawing
+from ann_snn_utils.files import ROOT
+from ann_snn_utils.measure.equivalence import compare_forms, requantize
+from ann_snn_utils.measure.trial import Setting, run_trial
+from ann_snn_utils.runs.gallery import open_network
+from ann_snn_utils.simulator.run import simulate
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need `pip install playwright`")
 if lab.find_browser() is None:
@@ -169,10 +171,19 @@ def test_jupyterlab_takes_no_key_from_a_control(page):
 SLIDERS = {
     MICROSCOPE: {"sample", "channel", "row", "column", "time step"},
     OVER_TIME: {"sample", "time steps T"},
-    LAB: {"time steps T", "threshold scale", "noise ratio", "fault rate",
-          "0 · 32C5", "1 · P2", "2 · 64C5", "3 · P2", "4 · 1000"},
+    LAB: {
+        "time steps T",
+        "threshold scale",
+        "noise ratio",
+        "fault rate",
+        "0 · 32C5",
+        "1 · P2",
+        "2 · 64C5",
+        "3 · P2",
+        "4 · 1000",
+    },
     BENCH: {"k", "levels"},
-}  # fmt: skip
+}
 
 
 def test_there_is_no_slider_but_those_that_are_moved_here(page):
@@ -182,8 +193,13 @@ def test_there_is_no_slider_but_those_that_are_moved_here(page):
 
 
 def test_the_microscope_follows_every_slider(page, network):
-    moves = {"sample": "ArrowRight", "channel": "ArrowRight", "row": "ArrowDown", "column": "ArrowUp",
-             "time step": "ArrowLeft"}  # fmt: skip
+    moves = {
+        "sample": "ArrowRight",
+        "channel": "ArrowRight",
+        "row": "ArrowDown",
+        "column": "ArrowUp",
+        "time step": "ArrowLeft",
+    }
     assert set(moves) == SLIDERS[MICROSCOPE]
     for label, key in moves.items():
         before = lab.value(page, MICROSCOPE, label)
@@ -298,9 +314,7 @@ def test_the_time_from_a_key_to_its_redrawn_figures_is_written_down(page):
         "neuron microscope, T": lab.latency(page, MICROSCOPE, "time step", there_and_back, [0, 1]),
         "network over time, T": lab.latency(page, OVER_TIME, "time steps T", there_and_back, [0, 1, 2]),
         "accuracy lab, T": lab.latency(page, LAB, "time steps T", there_and_back, [0, 2]),
-        f"threshold scale, {SIZE} images": lab.latency(
-            page, LAB, "threshold scale", there_and_back[:6], [0, 1, 2]
-        ),
+        f"threshold scale, {SIZE} images": lab.latency(page, LAB, "threshold scale", there_and_back[:6], [0, 1, 2]),
     }
     found = {
         name: {"median_ms": statistics.median(times), "quartiles_ms": statistics.quantiles(times), "n": len(times)}

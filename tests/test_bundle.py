@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils import load_pretrained
-from ann_snn_utils.bundle import READERS, layout_text, write_bundle
+from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.cli import main
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import load_dataset
-from ann_snn_utils.hardware import hardware
-from ann_snn_utils.memory_files import pack_pairs
-from ann_snn_utils.models import build_ann
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.hardware.bundle import READERS, layout_text, pack_pairs, write_bundle
+from ann_snn_utils.hardware.circuit import hardware
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 reader = runpy.run_path(str(READERS / "run_bundle.py"))
 
@@ -75,8 +74,15 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
     path.write_bytes(data)
 
 
-GOLDEN = ("layer0_spikes", "layer1_spikes", "layer2_spikes", "layer0_membranes", "layer2_membranes", "scores",
-          "predictions")  # fmt: skip
+GOLDEN = (
+    "layer0_spikes",
+    "layer1_spikes",
+    "layer2_spikes",
+    "layer0_membranes",
+    "layer2_membranes",
+    "scores",
+    "predictions",
+)
 NAMED = r"DIFFERENT: sample \d.*recomputed.*golden file"
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann
 
-from ann_snn_utils.certificate import certify, one_adder, signed_bits
-from ann_snn_utils.convert import convert
-from ann_snn_utils.notation import parse
-from ann_snn_utils.snn import SpikingLayer
+from ann_snn_utils.ann.notation import parse
+from ann_snn_utils.snn.certificate import certify, one_adder, signed_bits
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import SpikingLayer
 
 
 def layer_of(thresholds, lowest, highest) -> SpikingLayer:

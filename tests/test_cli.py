@@ -15,7 +15,8 @@ from toy_notebooks import write_notebook
 
 from ann_snn_utils import convert, load_ann, load_dataset, save_snn
 from ann_snn_utils.cli import main
-from ann_snn_utils.runs import read_manifest, run_folder
+from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,10 +124,13 @@ def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path)
     )
     command = [sys.executable, "-c", code, str(folder), "study", "--run", "x", "-p", "wait", "true"]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
         # A suite that runs in the background ignores the signal, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -195,7 +199,7 @@ def test_train_and_simulate_make_what_the_notebooks_make(capsys: pytest.CaptureF
 def test_the_quantized_training_may_take_an_optimizer_and_a_learning_rate_of_its_own(
     monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    from ann_snn_utils import commands
+    from ann_snn_utils.batch import without_notebooks as commands
 
     taken = []
 
@@ -221,6 +225,6 @@ def test_train_refuses_to_quantize_a_network_trained_with_other_parameters(
 
 
 def test_a_data_set_with_a_name_that_no_file_can_have_is_left_as_it_is():
-    from ann_snn_utils.commands import absolute_dataset
+    from ann_snn_utils.data.dataset import absolute_dataset
 
     assert absolute_dataset("1" * 5000) == "1" * 5000 and absolute_dataset("a\0b") == "a\0b"

@@ -9,15 +9,13 @@ import pytest
 from networks import random_ann
 from outcomes import make_run, make_stale
 
-from ann_snn_utils.artifacts import load_json, save_json, sha256
+from ann_snn_utils.ann.store import load_pretrained, save_ann
 from ann_snn_utils.cli import main
-from ann_snn_utils.collection import collect, keep_network
-from ann_snn_utils.compare import compare, mixed
-from ann_snn_utils.models import save_ann
-from ann_snn_utils.outcome import collected_outcomes, local_outcome, missing_in
-from ann_snn_utils.pretrained import load_pretrained
-from ann_snn_utils.runs import record_stage, run_folder, sweep_folder
-from ann_snn_utils.unfinished import MARK
+from ann_snn_utils.files import load_json, save_json, sha256
+from ann_snn_utils.runs.compare import compare, mixed
+from ann_snn_utils.runs.folder import run_folder, sweep_folder
+from ann_snn_utils.runs.manifest import MARK, record_stage
+from ann_snn_utils.runs.outcome import collect, collected_outcomes, keep_network, local_outcome, missing_in
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +84,7 @@ def test_a_run_that_is_not_there_is_named() -> None:
         collect("nosuch")
 
 
-def test_the_command_collects_what_it_can_and_says_what_not(
-    kept: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_collects_what_it_can_and_says_what_not(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run("a")
     make_stale(run_folder(make_run("b")))
     asked = {"name": "s", "notebooks": [], "varied": [], "runs": {"b": {}, "a": {}}}
@@ -102,10 +98,13 @@ def test_the_command_collects_what_it_can_and_says_what_not(
 
 @pytest.mark.parametrize(
     "name, value, said",
-    [("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "no accuracy of 'qann'"),
-     ("samples", "9", "samples"), ("energy_pj", {}, "no energy"),
-     ("sops_over_time", [1.0], "sops_over_time of another length")],
-)  # fmt: skip
+    [
+        ("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "no accuracy of 'qann'"),
+        ("samples", "9", "samples"),
+        ("energy_pj", {}, "no energy"),
+        ("sops_over_time", [1.0], "sops_over_time of another length"),
+    ],
+)
 def test_collected_results_that_lack_something_are_named_with_it(kept: Path, name: str, value, said: str) -> None:
     path = collect(make_run("a"))
     content = load_json(path)

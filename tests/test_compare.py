@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 from outcomes import make_run, outcome, results
 
-from ann_snn_utils.ablation import ablations, neuron_forms
-from ann_snn_utils.artifacts import load_json, save_json
-from ann_snn_utils.collection import collect
-from ann_snn_utils.compare import all_outcomes, compare, grouped, groups, held_out, markdown_table, result_row
-from ann_snn_utils.pareto import cost_points
-from ann_snn_utils.runs import read_manifest, runs_root
-from ann_snn_utils.stage import open_stage
+from ann_snn_utils.files import load_json, save_json
+from ann_snn_utils.runs.compare import (
+    ablations,
+    all_outcomes,
+    compare,
+    cost_points,
+    grouped,
+    groups,
+    held_out,
+    neuron_forms,
+    result_row,
+)
+from ann_snn_utils.runs.folder import open_stage, runs_root
+from ann_snn_utils.runs.manifest import read_manifest
+from ann_snn_utils.runs.outcome import collect
+from ann_snn_utils.tables import markdown_table
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +38,14 @@ def test_many_settings_are_named_by_what_they_have_other_than_the_most_usual_one
     others = [{"k": 1, "levels": 4, "clip": 0}, {"k": 2, "levels": 4, "clip": 0}, {"k": 1, "levels": 2, "clip": 0}]
     table = [{"run": str(at), **row} for at, row in enumerate(clips + others)]
     assert list(groups(table, ["k", "levels", "clip"])) == [
-        "k=0 levels=4 clip=0", "clip=1", "clip=2", "clip=3", "k=1", "k=2", "k=1 levels=2",
-    ]  # fmt: skip
+        "k=0 levels=4 clip=0",
+        "clip=1",
+        "clip=2",
+        "clip=3",
+        "k=1",
+        "k=2",
+        "k=1 levels=2",
+    ]
     assert list(groups(table[:3], ["k", "levels", "clip"])) == ["clip=0", "clip=1", "clip=2"]
 
 
@@ -79,8 +94,9 @@ def test_an_ablation_lets_one_parameter_vary_and_holds_the_others():
     given = [dict(k=0, clip=0), dict(k=1, clip=0), dict(k=1, clip=0, seed=1), dict(k=1, clip=2), dict(k=2, clip=4)]
     tables = ablations(compare({str(i): outcome(str(i), **one) for i, one in enumerate(given)}))
     assert {title: [(row[title.split(",")[0]], row["n"]) for row in table] for title, table in tables.items()} == {
-        "k, with clip = 0": [(0, 1), (1, 2)], "clip, with k = 1": [(0, 2), (2, 1)]
-    }  # fmt: skip
+        "k, with clip = 0": [(0, 1), (1, 2)],
+        "clip, with k = 1": [(0, 2), (2, 1)],
+    }
 
 
 def test_an_ablation_tells_where_the_code_differs_too():
@@ -121,14 +137,29 @@ def test_runs_on_held_out_images_are_told_from_those_on_the_test_set():
 
 
 def notebook(text: str, folder, name: str) -> None:
-    save_json(folder / f"{name}.ipynb", {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
-        {"id": "a", "cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": text, "outputs": [],
-         "execution_count": None}]})  # fmt: skip
+    save_json(
+        folder / f"{name}.ipynb",
+        {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {},
+            "cells": [
+                {
+                    "id": "a",
+                    "cell_type": "code",
+                    "metadata": {"tags": ["parameters"]},
+                    "source": text,
+                    "outputs": [],
+                    "execution_count": None,
+                }
+            ],
+        },
+    )
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr("ann_snn_utils.stage.FOLDER", tmp_path)
+    monkeypatch.setattr("ann_snn_utils.runs.folder.FOLDER", tmp_path)
     notebook('run = ""\nseed = 0\n', tmp_path, "01_train_ann")
     notebook('run = ""\nseed = 0\n', tmp_path, "02_quantize")
     return tmp_path
@@ -157,8 +188,11 @@ def test_a_missing_input_names_the_notebook_that_makes_it(place):
 
 def test_forms_of_the_neuron_stand_side_by_side_with_n():
     curves = {"accuracy_by_thresholds": {"exact": [0.5, 0.75], "published": [0.5, 0.5]}}
-    runs = {"a": outcome("a", curves), "b": outcome("b", seed=1), "c": outcome("c", curves | {
-        "accuracy_without_negative_spikes": [0.25, 0.25]}, seed=2)}  # fmt: skip
+    runs = {
+        "a": outcome("a", curves),
+        "b": outcome("b", seed=1),
+        "c": outcome("c", curves | {"accuracy_without_negative_spikes": [0.25, 0.25]}, seed=2),
+    }
     found = [(r["neuron"], r["n"], plain(r["T = 1"]), plain(r["T = 2"])) for r in neuron_forms(compare(runs))]
     assert found == [
         ("exact thresholds", 2, "50.00 ± 0.00", "75.00 ± 0.00"),

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.artifacts import load_tensors, save_tensors
-from ann_snn_utils.convert import LONGEST, SHORTEST, convert, levels_for, table_length
-from ann_snn_utils.equivalence import check_equivalence
-from ann_snn_utils.layer_checks import worst_case
-from ann_snn_utils.models import ANN, build_ann, codes
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.snn import load_snn, save_snn
+from ann_snn_utils.ann.network import ANN, build_ann
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.files import load_tensors, save_tensors
+from ann_snn_utils.measure.equivalence import check_equivalence
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import LONGEST, SHORTEST, convert, levels_for, table_length
+from ann_snn_utils.snn.network import worst_case
+from ann_snn_utils.snn.store import load_snn, save_snn
 
 
 @settings(max_examples=40, deadline=None)
@@ -41,8 +42,11 @@ def one_neuron(gamma, beta, mean, variance, weight=1.0, k=0):
     with torch.no_grad():
         ann.layers[0].conv.parametrizations.weight.original.fill_(1.0)  # the encoder reaches all its levels
         ann.layers[1].conv.parametrizations.weight.original.fill_(weight)
-        for parameter, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var),
-                                    (gamma, beta, mean, variance), strict=True):  # fmt: skip
+        for parameter, value in zip(
+            (norm.weight, norm.bias, norm.running_mean, norm.running_var),
+            (gamma, beta, mean, variance),
+            strict=True,
+        ):
             parameter.fill_(value)
     return ann.eval()
 

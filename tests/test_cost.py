@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.cost import cost_report
-from ann_snn_utils.cost_table import cost_table
-from ann_snn_utils.energy import ENERGY_45NM, energy, macs
-from ann_snn_utils.hardware import hardware
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.hardware.circuit import hardware
+from ann_snn_utils.hardware.cost import cost_report, cost_table
+from ann_snn_utils.measure.energy import ENERGY_45NM, energy, macs
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 
 def report_of(ann, seed=1, samples=3, **arguments):

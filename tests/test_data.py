@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ann_snn_utils.artifacts import ROOT
-from ann_snn_utils.data import Dataset, load_dataset
+from ann_snn_utils.data.dataset import Dataset, load_dataset
+from ann_snn_utils.files import ROOT
 
 
 def small(count: int = 20, classes: int = 3) -> Dataset:
@@ -70,8 +70,13 @@ def test_a_limit_beyond_the_set_keeps_every_sample_once():
 
 
 def test_a_subset_of_a_set_with_unequal_classes_takes_what_there_is():
-    dataset = Dataset("x", "test", torch.zeros(7, 1, 1, 1, dtype=torch.uint8),
-                      torch.tensor([0, 0, 0, 0, 1, 2, 2]), ("a", "b", "c"))
+    dataset = Dataset(
+        "x",
+        "test",
+        torch.zeros(7, 1, 1, 1, dtype=torch.uint8),
+        torch.tensor([0, 0, 0, 0, 1, 2, 2]),
+        ("a", "b", "c"),
+    )
     assert dataset.subset(5).labels.tolist() == [0, 1, 2, 0, 2]
     assert dataset.subset(7).labels.bincount().tolist() == [4, 1, 2]
 
@@ -101,14 +106,19 @@ def test_a_subset_that_does_not_exist_is_refused(samples):
         ({"labels": torch.tensor([0, 1, 2, 0])}, "label 2 of sample 2 is not one of 0…1"),
         ({"labels": torch.tensor([0, 1, 0, -1])}, "label -1 of sample 3"),
         ({"classes": ("a",), "labels": torch.zeros(4, dtype=torch.int64)}, "1 class"),
-        ({"images": torch.zeros(0, 1, 2, 2, dtype=torch.uint8), "labels": torch.zeros(0, dtype=torch.int64)},
-         "empty"),
+        (
+            {"images": torch.zeros(0, 1, 2, 2, dtype=torch.uint8), "labels": torch.zeros(0, dtype=torch.int64)},
+            "empty",
+        ),
         ({"images": torch.zeros(4, 1, 0, 2, dtype=torch.uint8)}, "empty"),
     ],
 )
 def test_images_and_labels_that_do_not_agree_are_refused(change, message):
-    good = {"images": torch.zeros(4, 1, 2, 2, dtype=torch.uint8), "labels": torch.tensor([0, 1, 0, 1]),
-            "classes": ("a", "b")}
+    good = {
+        "images": torch.zeros(4, 1, 2, 2, dtype=torch.uint8),
+        "labels": torch.tensor([0, 1, 0, 1]),
+        "classes": ("a", "b"),
+    }
     Dataset("x", "test", **good)
     with pytest.raises(ValueError, match=message):
         Dataset("x", "test", **(good | change))
@@ -122,9 +132,24 @@ def test_an_unknown_name_is_answered_with_the_known_ones(name):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("split", "validation"), ("limit", 0), ("limit", 1.5), ("limit", True), ("size", 0), ("size", 5000),
-     ("size", (8, 8, 8)), ("size", "28"), ("size", (8, 1.0)), ("size", True),
-     ("crop", 0), ("crop", (8,)), ("crop", 8.0), ("held_out", 0), ("held_out", -1), ("held_out", 10.0)],
+    [
+        ("split", "validation"),
+        ("limit", 0),
+        ("limit", 1.5),
+        ("limit", True),
+        ("size", 0),
+        ("size", 5000),
+        ("size", (8, 8, 8)),
+        ("size", "28"),
+        ("size", (8, 1.0)),
+        ("size", True),
+        ("crop", 0),
+        ("crop", (8,)),
+        ("crop", 8.0),
+        ("held_out", 0),
+        ("held_out", -1),
+        ("held_out", 10.0),
+    ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(argument, value):
     with pytest.raises(ValueError, match=re.escape(f"{argument}={value!r}")):
@@ -150,9 +175,14 @@ def test_a_relative_data_root_is_looked_up_in_the_repository_too(tmp_path, monke
         load_dataset("mnist")
 
 
-@pytest.mark.parametrize(("crop", "rows", "columns"), [
-    (20, slice(4, 24), slice(4, 24)), ((28, 7), slice(0, 28), slice(10, 17)), (28, slice(None), slice(None)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("crop", "rows", "columns"),
+    [
+        (20, slice(4, 24), slice(4, 24)),
+        ((28, 7), slice(0, 28), slice(10, 17)),
+        (28, slice(None), slice(None)),
+    ],
+)
 def test_a_crop_keeps_the_centre(crop, rows, columns):
     whole, cropped = load_dataset("digits", limit=20), load_dataset("digits", limit=20, crop=crop)
     assert torch.equal(cropped.images, whole.images[:, :, rows, columns])

@@ -10,12 +10,12 @@ import torch
 from networks import random_ann, random_images
 from records import hand_made
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.metrics import ENERGY_45NM, EnergyConstants, energy, macs
-from ann_snn_utils.models import build_ann
-from ann_snn_utils.notation import NETWORKS
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.snn import SNN, SpikingLayer
+from ann_snn_utils.ann.network import build_ann
+from ann_snn_utils.ann.notation import NETWORKS
+from ann_snn_utils.measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import SNN, SpikingLayer
 
 
 def narrow_snn() -> SNN:
@@ -50,8 +50,13 @@ def test_macs_are_those_of_a_dense_implementation():
 def test_macs_of_the_published_lenet():
     notation, padding = NETWORKS["lenet"]
     assert macs(build_ann(notation, (1, 28, 28), 10, padding=padding).spec) == [
-        460_800, 589_824, 3_276_800, 262_144, 1_024_000, 10_000
-    ]  # fmt: skip
+        460_800,
+        589_824,
+        3_276_800,
+        262_144,
+        1_024_000,
+        10_000,
+    ]
 
 
 def test_each_part_of_the_energy_by_hand():

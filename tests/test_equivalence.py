@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset
-from ann_snn_utils.metrics import check_equivalence
-from ann_snn_utils.models import codes
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.snn import SNN
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.measure.equivalence import check_equivalence
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import SNN
 
 
 def tampered(snn: SNN, layer: int, channel: int) -> SNN:

@@ -7,15 +7,15 @@ import re
 import pytest
 from networks import random_ann
 
-from ann_snn_utils import evaluation as module
-from ann_snn_utils import gallery
+from ann_snn_utils.ann.reference import evaluate
+from ann_snn_utils.ann.store import save_pretrained
 from ann_snn_utils.cli import main
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import load_dataset
-from ann_snn_utils.metrics import correct
-from ann_snn_utils.prediction import evaluate
-from ann_snn_utils.pretrained import save_pretrained
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.measure.activity import correct
+from ann_snn_utils.runs import gallery
+from ann_snn_utils.runs import report as module
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 SOURCE = {"name": "digits", "size": 8, "limit": 40}
 ANN = random_ann(1, classes=10, clip=2)
@@ -25,11 +25,17 @@ RECORD = simulate(SNN, TEST)
 
 def true_numbers() -> dict:
     return {
-        "source": SOURCE, "ann_correct": 39, "correct": evaluate(ANN, TEST), "samples": 40, "mismatches": 0,
-        "neurons": 40 * sum(layer.neurons for layer in SNN.layers), "seed": 0,
+        "source": SOURCE,
+        "ann_correct": 39,
+        "correct": evaluate(ANN, TEST),
+        "samples": 40,
+        "mismatches": 0,
+        "neurons": 40 * sum(layer.neurons for layer in SNN.layers),
+        "seed": 0,
         "snn_correct": {"1": int(correct(RECORD)[0]), "silence": int(correct(RECORD)[-1])},
-        "spikes_per_sample": float(RECORD.spike_num[-1]) / 40, "sops_per_sample": float(RECORD.sop_num[-1]) / 40,
-    }  # fmt: skip
+        "spikes_per_sample": float(RECORD.spike_num[-1]) / 40,
+        "sops_per_sample": float(RECORD.sop_num[-1]) / 40,
+    }
 
 
 @pytest.fixture

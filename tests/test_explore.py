@@ -12,14 +12,14 @@ import torch
 from networks import random_ann, random_images
 
 from ann_snn_utils import explore, figures
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.explore import chooser
-from ann_snn_utils.forms import compare_forms, requantize
-from ann_snn_utils.gallery import Network
-from ann_snn_utils.models import codes
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.trial import Setting, run_trial
+from ann_snn_utils.measure.equivalence import compare_forms, requantize
+from ann_snn_utils.measure.trial import Setting, run_trial
+from ann_snn_utils.runs.gallery import Network
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 STEPS = 6
 

@@ -20,10 +20,10 @@ import torch
 from bundles import check_in_python
 from toy_study import write_study
 
-from ann_snn_utils.artifacts import load_json, load_tensors, save_tensors, sha256
-from ann_snn_utils.locks import working_in
-from ann_snn_utils.runs import read_manifest, run_folder
-from ann_snn_utils.snn import load_snn
+from ann_snn_utils.files import load_json, load_tensors, save_tensors, sha256
+from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.manifest import read_manifest, working_in
+from ann_snn_utils.snn.store import load_snn
 
 if sys.platform == "win32":
     pytest.skip("processes are forked here, which this system cannot", allow_module_level=True)
@@ -73,9 +73,13 @@ def whole(folder: Path) -> None:
 
 
 def killed_at_random(
-    context, work: str, place: Path, seconds: float, check: Callable[[], None],
+    context,
+    work: str,
+    place: Path,
+    seconds: float,
+    check: Callable[[], None],
     whole: Callable[[Path], None] = whole,
-) -> None:  # fmt: skip
+) -> None:
     """Start the work again and again, kill it, and check what it made whenever it came through."""
     chance, killed = random.Random(work), 0
     while killed < KILLS[work]:
@@ -138,8 +142,10 @@ def test_a_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(processes, tm
     def table(runs: Path) -> list[dict[str, str]]:
         with (runs / "sweeps" / "x" / "results.csv").open(encoding="utf-8", newline="") as file:
             # When a stage was made, and which of its equals was made, is all that may differ.
-            return [{name: value for name, value in row.items() if not name.endswith(("recorded", "shared_from"))}
-                    for row in csv.DictReader(file)]  # fmt: skip
+            return [
+                {name: value for name, value in row.items() if not name.endswith(("recorded", "shared_from"))}
+                for row in csv.DictReader(file)
+            ]
 
     def whole_runs(runs: Path) -> None:
         for path in runs.rglob("*.json"):

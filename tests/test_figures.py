@@ -14,11 +14,11 @@ from networks import random_ann, random_images
 from PIL import Image
 
 from ann_snn_utils import figures
-from ann_snn_utils.benchmark import newest_file
-from ann_snn_utils.convert import convert
-from ann_snn_utils.cost import cost_report
-from ann_snn_utils.hardware import hardware
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.bench.benchmark import newest_file
+from ann_snn_utils.hardware.circuit import hardware
+from ann_snn_utils.hardware.cost import cost_report
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 HISTORY = [
     {"epoch": 1, "loss": 2.5, "train_accuracy": 0.25, "accuracy": 0.5},
@@ -180,8 +180,10 @@ def test_mismatch_bars_are_percent_of_the_codes_and_the_table_adds_them_up():
     assert list(bars.x) == ["0 · 3C3", "1 · 3C3"] and list(bars.y) == [0.0, 12.5]
     cells = figures.mismatch_table(wrong, names, neurons).data[0].cells.values
     assert [list(column) for column in cells] == [
-        ["0 · 3C3", "1 · 3C3", "total"], ["10", "40", "50"], ["0", "5", "5"]
-    ]  # fmt: skip
+        ["0 · 3C3", "1 · 3C3", "total"],
+        ["10", "40", "50"],
+        ["0", "5", "5"],
+    ]
 
 
 def test_bit_widths_are_the_bits():

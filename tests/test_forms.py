@@ -6,13 +6,12 @@ import pytest
 import torch
 from networks import random_ann, random_images
 
-from ann_snn_utils.certificate import certify
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset
-from ann_snn_utils.equivalence import check_equivalence
-from ann_snn_utils.forms import compare_forms, requantize
-from ann_snn_utils.metrics import accuracy
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.measure.activity import accuracy
+from ann_snn_utils.measure.equivalence import check_equivalence, compare_forms, requantize
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.certificate import certify
+from ann_snn_utils.snn.conversion import convert
 
 SAMPLES = Dataset("random", "test", random_images(3, (1, 8, 8), 6), torch.arange(6) % 3, ("a", "b", "c"))
 

@@ -31,33 +31,33 @@ from PIL import Image
 from test_train import network, stripes
 from toy_study import write_study
 
-from ann_snn_utils import published_table, runs
 from ann_snn_utils import train as train_network
-from ann_snn_utils.ablation import ablations
-from ann_snn_utils.artifacts import load_tensors
-from ann_snn_utils.bundle import READERS, is_bundle
-from ann_snn_utils.certificate import certify
-from ann_snn_utils.compare import all_outcomes, compare, held_out, mixed
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset, load_dataset
-from ann_snn_utils.image_folder import unpack
-from ann_snn_utils.interop import import_tensorlayer
-from ann_snn_utils.models import build_ann, codes, load_ann, save_ann
-from ann_snn_utils.notation import parse
-from ann_snn_utils.notebooks import FOLDER
-from ann_snn_utils.pareto import cost_points
-from ann_snn_utils.pretrained import list_pretrained, load_pretrained, save_pretrained
-from ann_snn_utils.rehearsal import rehearse
-from ann_snn_utils.report import results_table, runs_table
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.snn import FORMS, load_snn, save_snn
-from ann_snn_utils.sweep_cells import Sweep, build_sweep, parse_settings
-from ann_snn_utils.sweep_command import plan_text, sweep_report
-from ann_snn_utils.sweep_file import chosen_runs
-from ann_snn_utils.sweep_plan import plan_sweep
-from ann_snn_utils.sweep_results import write_results
-from ann_snn_utils.sweep_yaml import read_sweep
-from ann_snn_utils.train import set_seed
+from ann_snn_utils.ann.network import build_ann
+from ann_snn_utils.ann.notation import parse
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, save_ann, save_pretrained
+from ann_snn_utils.ann.tensorlayer import import_tensorlayer
+from ann_snn_utils.ann.train import set_seed
+from ann_snn_utils.batch.sweep import write_results
+from ann_snn_utils.batch.sweep_grid import Sweep, build_sweep, parse_settings, read_sweep, rehearse
+from ann_snn_utils.batch.sweep_plan import plan_sweep
+from ann_snn_utils.batch.sweep_report import plan_text, sweep_report
+from ann_snn_utils.data.dataset import Dataset, load_dataset
+from ann_snn_utils.data.folder import unpack
+from ann_snn_utils.files import load_tensors
+from ann_snn_utils.hardware.bundle import READERS, is_bundle
+from ann_snn_utils.runs import folder as runs
+from ann_snn_utils.runs import manifest as manifests
+from ann_snn_utils.runs import published as published_table
+from ann_snn_utils.runs.compare import ablations, all_outcomes, compare, cost_points, held_out, mixed
+from ann_snn_utils.runs.outcome import chosen_runs
+from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.report import results_table, runs_table
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.certificate import certify
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import FORMS
+from ann_snn_utils.snn.store import load_snn, save_snn
 
 EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 25)
 fuzz = settings(
@@ -155,7 +155,7 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name in ("manifest.json", "results.json"):
             (folder / name).unlink(missing_ok=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
+        manifests.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
         manifest = json.loads((folder / "manifest.json").read_text())
         changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
         good = {"manifest.json": manifest, "results.json": results("one")}
@@ -167,10 +167,12 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name, content in text.items():
             (folder / name).write_bytes(content)
         path = folder / changed
-        survives(lambda: runs.stale_stages(runs.read_manifest(folder)), path)
-        survives(lambda: runs.is_current(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_request(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path)
+        survives(lambda: manifests.stale_stages(manifests.read_manifest(folder)), path)
+        survives(lambda: manifests.is_current(folder, "01_train_ann", {"code": "x"}), path)
+        survives(lambda: manifests.record_request(folder, "01_train_ann", {"code": "x"}), path)
+        survives(
+            lambda: manifests.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path
+        )
         survives(lambda: runs.latest_run("ann.safetensors"))
         survives(lambda: results_table(folder), path)
         survives(lambda: runs_table(["one"]), path)
@@ -244,9 +246,32 @@ def test_a_bundle_with_anything_in_it(bundle, data):
 
 
 TOKENS = st.sampled_from(
-    ["1", "5", "1C1", "2C3", "P2", "P3", "P", "C", "0", "-", "", "1000000000", "99999999C9", "3C", "C3", "²C3", "१",
-     "1C99999999999", " 5", "5 ", "1e3", "+1", "9" * 5000]
-)  # fmt: skip
+    [
+        "1",
+        "5",
+        "1C1",
+        "2C3",
+        "P2",
+        "P3",
+        "P",
+        "C",
+        "0",
+        "-",
+        "",
+        "1000000000",
+        "99999999C9",
+        "3C",
+        "C3",
+        "²C3",
+        "१",
+        "1C99999999999",
+        " 5",
+        "5 ",
+        "1e3",
+        "+1",
+        "9" * 5000,
+    ]
+)
 
 
 @fuzz
@@ -376,8 +401,12 @@ def planned(content: dict, folder: Path, place: Path, name: str | None = None) -
             assert not (place / "no runs").exists() and not (place / "executed").exists()
 
 
-GRID = {"name": "levels", "notebooks": "01-04", "set": {"k": [0, 1], "seed": "0..1"},
-        "zip": {"time_steps": [4, 8], "bad": [5, 6]}}  # fmt: skip
+GRID = {
+    "name": "levels",
+    "notebooks": "01-04",
+    "set": {"k": [0, 1], "seed": "0..1"},
+    "zip": {"time_steps": [4, 8], "bad": [5, 6]},
+}
 
 
 @fuzz
@@ -393,13 +422,50 @@ def test_a_sweep_file_with_any_bytes(place, study, data):
 PLAIN = HOSTILE.map(lambda value: json.loads(json.dumps(value)))
 NAMES = st.sampled_from(["set", "zip", "name", "notebooks", "k", "seed", "run", "wait", "bad", "<<", "K"])
 NOTED = st.sampled_from(
-    ["0..1000000000000", "-9..9", "1..0", "0..9999", "9" * 5000, f"0..{'9' * 5000}", "0x" + "f" * 5000, "1:59:59",
-     "1:" * 400 + "0.5", "2026-02-30", "2026-01-01", ".nan", ".inf", "1e999", "~", "yes", "=", "? [a]", "- - a",
-     "!!python/object/apply:os.system ['touch executed']", "!!python/name:os.system", "!!bool maybe", "!!int ''",
-     "!!timestamp x", "!!binary x", "! x", "!<tag:x> y", "&a [*a]", "*a", "&a {<<: *a}", '"\\ud800"', '"\\0"',
-     "[" * 3000, "{a: " * 3000, "{k: 0, k: 1}", "{<<: {k: 0}, <<: {k: 1}}", "../../x", "/etc/passwd", "|\n  x",
-     "%YAML 9.9", "\t"]
-)  # fmt: skip
+    [
+        "0..1000000000000",
+        "-9..9",
+        "1..0",
+        "0..9999",
+        "9" * 5000,
+        f"0..{'9' * 5000}",
+        "0x" + "f" * 5000,
+        "1:59:59",
+        "1:" * 400 + "0.5",
+        "2026-02-30",
+        "2026-01-01",
+        ".nan",
+        ".inf",
+        "1e999",
+        "~",
+        "yes",
+        "=",
+        "? [a]",
+        "- - a",
+        "!!python/object/apply:os.system ['touch executed']",
+        "!!python/name:os.system",
+        "!!bool maybe",
+        "!!int ''",
+        "!!timestamp x",
+        "!!binary x",
+        "! x",
+        "!<tag:x> y",
+        "&a [*a]",
+        "*a",
+        "&a {<<: *a}",
+        '"\\ud800"',
+        '"\\0"',
+        "[" * 3000,
+        "{a: " * 3000,
+        "{k: 0, k: 1}",
+        "{<<: {k: 0}, <<: {k: 1}}",
+        "../../x",
+        "/etc/passwd",
+        "|\n  x",
+        "%YAML 9.9",
+        "\t",
+    ]
+)
 
 
 @fuzz
@@ -442,8 +508,12 @@ def test_aliases_that_would_grow_without_end_are_not_followed(place, first, more
 
 def test_a_sweep_file_that_is_no_ordinary_or_small_file_is_not_read(place):
     big = written(place, "big.yaml", b"set:\n" + b"  k: 0\n" * 100_000)
-    refused = {place: "not a text file", Path(os.devnull): "not a text file", big: "over 250,000 bytes",
-               Path("a\0b"): "there is no file"}  # fmt: skip
+    refused = {
+        place: "not a text file",
+        Path(os.devnull): "not a text file",
+        big: "over 250,000 bytes",
+        Path("a\0b"): "there is no file",
+    }
     for path, said in refused.items():
         with pytest.raises(ValueError, match=said):
             read_sweep(path)
@@ -465,9 +535,11 @@ def test_a_sweep_with_any_settings_and_any_name(place, study, given, name):
     survives(lambda: planned({"set": parse_settings(given, "--set")}, study, place, name))
 
 
-TAKEN = ("dataset network padding ann_epochs batch_size learning_rate seed limit size k ternary levels clip "
-         "int8_ends qann_epochs max_levels published_samples time_steps noise_ratio fault fault_rate "
-         "threshold_scale samples robustness_samples").split()  # fmt: skip
+TAKEN = (
+    "dataset network padding ann_epochs batch_size learning_rate seed limit size k ternary levels clip "
+    "int8_ends qann_epochs max_levels published_samples time_steps noise_ratio fault fault_rate "
+    "threshold_scale samples robustness_samples"
+).split()
 
 
 @fuzz
@@ -484,15 +556,22 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         shutil.rmtree(place / "swept", ignore_errors=True)
         folder = runs.run_folder("one", create=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"],
-                          metrics={"history": [{"loss": 1.0}]})  # fmt: skip
-        runs.record_request(folder, "01_train_ann", {"code": "x"})
+        manifests.record_stage(
+            folder,
+            "01_train_ann",
+            parameters={"seed": 3},
+            artifacts=["ann.safetensors"],
+            metrics={"history": [{"loss": 1.0}]},
+        )
+        manifests.record_request(folder, "01_train_ann", {"code": "x"})
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {
             "one/manifest.json": json.loads((folder / "manifest.json").read_text()),
-            "one/results.json": results("one"), "one/unfinished.json": mark, "sweeps/s/sweep.json": asked,
-        }  # fmt: skip
+            "one/results.json": results("one"),
+            "one/unfinished.json": mark,
+            "sweeps/s/sweep.json": asked,
+        }
         changed = data.draw(st.sampled_from([*good]))
         for name, content in good.items():
             text = json.dumps(content).encode()

@@ -6,12 +6,12 @@ import pytest
 import torch
 from networks import random_ann
 
-from ann_snn_utils import gallery
-from ann_snn_utils.convert import convert
-from ann_snn_utils.models import save_ann
-from ann_snn_utils.pretrained import save_pretrained
-from ann_snn_utils.runs import record_stage, run_folder
-from ann_snn_utils.snn import load_snn, save_snn
+from ann_snn_utils.ann.store import save_ann, save_pretrained
+from ann_snn_utils.runs import gallery
+from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.manifest import record_stage
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.store import load_snn, save_snn
 
 SOURCE = {"name": "digits", "size": 8, "limit": 40}
 
@@ -55,7 +55,7 @@ def test_a_run_whose_data_are_elsewhere_does_not_keep_the_notebook_from_opening(
 
 def test_samples_come_in_the_order_of_subset_so_that_a_prefix_is_a_subset(bundle):
     test = gallery.open_network().samples
-    from ann_snn_utils.data import load_dataset
+    from ann_snn_utils.data.dataset import load_dataset
 
     again = load_dataset(split="test", **SOURCE)
     assert torch.equal(test.images[:16], again.subset(16).images)

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ann_snn_utils import image_file, image_folder
-from ann_snn_utils.data import load_dataset
-from ann_snn_utils.image_file import read_pixels
+from ann_snn_utils.data import folder as image_file
+from ann_snn_utils.data import folder as image_folder
+from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.data.folder import read_pixels
 
 GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -33,8 +34,9 @@ def cache(tmp_path, monkeypatch) -> Path:
 def folder(tmp_path) -> Path:
     """Images a, b (cat) and c (dog) to train with, d (cat) and e (dog) to test with; their greys differ."""
     root = tmp_path / "pets"
-    for value, name in enumerate(["train/cat/a.png", "train/cat/b.png", "train/dog/c.png",
-                                  "test/cat/d.png", "test/dog/e.png"]):
+    for value, name in enumerate(
+        ["train/cat/a.png", "train/cat/b.png", "train/dog/c.png", "test/cat/d.png", "test/dog/e.png"]
+    ):
         save(root / name, GREY + value)
     return root
 
@@ -141,9 +143,15 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert pixels_of(path, 3) == [[0, 255, 255]] * 3
 
 
-@pytest.mark.parametrize(("mode", "colour", "expected"), [
-    ("1", 1, [255]), ("LA", (70, 0), [70]), ("RGBA", (10, 20, 30, 0), [10, 20, 30]), ("P", 0, [0, 0, 0]),
-])
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, [255]),
+        ("LA", (70, 0), [70]),
+        ("RGBA", (10, 20, 30, 0), [10, 20, 30]),
+        ("P", 0, [0, 0, 0]),
+    ],
+)
 def test_other_modes_become_grey_or_rgb(tmp_path, mode, colour, expected):
     path = save(tmp_path / "a.png", Image.new(mode, (3, 1), colour))
     assert image_file.in_colour(path) == (len(expected) == 3)
@@ -192,9 +200,7 @@ def test_a_file_of_0_bytes_is_named(folder):
     refuse(folder, "train/dog/c.png is empty (0 bytes)")
 
 
-@pytest.mark.parametrize(
-    "content", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", bytes(500)]
-)
+@pytest.mark.parametrize("content", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", bytes(500)])
 def test_a_file_that_is_no_image_is_named(folder, content):
     (folder / "test/dog/notes.png").write_bytes(content)
     refuse(folder, "test/dog/notes.png is not an image")
@@ -228,6 +234,7 @@ def link(folder):
             (folder / name).symlink_to(target)
         except OSError as error:
             pytest.skip(f"this system makes no links: {error}")
+
     return make
 
 
@@ -317,7 +324,7 @@ def test_damaged_images_give_pixels_or_an_error_with_their_path(tmp_path, form, 
     data = SAMPLES[form]
     position %= len(data)
     path = tmp_path / "damaged"
-    path.write_bytes(data[:position] + patch + (b"" if cut else data[position + len(patch):]))
+    path.write_bytes(data[:position] + patch + (b"" if cut else data[position + len(patch) :]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

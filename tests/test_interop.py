@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_ann, random_images
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.interop import import_tensorlayer, quantize_ends
-from ann_snn_utils.metrics import check_equivalence
-from ann_snn_utils.models import build_ann, codes, in_float64, load_ann, raw_weight, save_ann
-from ann_snn_utils.thresholds import normalization, real_thresholds
+from ann_snn_utils.ann.network import build_ann, raw_weight
+from ann_snn_utils.ann.reference import codes, in_float64
+from ann_snn_utils.ann.store import load_ann, save_ann
+from ann_snn_utils.ann.tensorlayer import import_tensorlayer, quantize_ends
+from ann_snn_utils.measure.equivalence import check_equivalence
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.thresholds import normalization, real_thresholds
 
 NOTATION, SHAPE = "3C3-P2-4C2-5", (1, 8, 8)
 ENDING_IN_A_MAP = "4C3-P2-2C2"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 numba = pytest.importorskip("numba")
 
-from ann_snn_utils.lanes import bits, filled, read, total, where, width_of, write  # noqa: E402
+from ann_snn_utils.simulator.events.vectors import bits, filled, read, total, where, width_of, write  # noqa: E402
 
 _INTEGERS = {np.int8: 64, np.int16: 32, np.int32: 16}
 

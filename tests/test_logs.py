@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 from records import hand_made
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.metrics import log_folder, write_logs
-from ann_snn_utils.simulate import simulate
+from ann_snn_utils.measure.logs import log_folder, write_logs
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 NAMES = ["abs_spike", "accuracy", "sop_num", "spike_collect", "spike_num", "sum_spike"]
 

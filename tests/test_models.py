@@ -8,19 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.artifacts import load_tensors, save_tensors
-from ann_snn_utils.models import (
-    ANN,
-    build_ann,
-    codes,
-    copy_weights,
-    in_float64,
-    load_ann,
-    reference_maps,
-    save_ann,
-)
-from ann_snn_utils.notation import parse
-from ann_snn_utils.quantize import QuantReLU, int8, int8_scale, ternary
+from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
+from ann_snn_utils.ann.notation import parse
+from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
+from ann_snn_utils.ann.reference import codes, in_float64, reference_maps
+from ann_snn_utils.ann.store import load_ann, save_ann
+from ann_snn_utils.files import load_tensors, save_tensors
 
 
 def test_lenet_has_the_published_shapes():
@@ -60,9 +53,16 @@ def test_same_padding_refuses_even_kernels():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"k": -1}, "k=-1"), ({"k": 99}, "k=99"), ({"levels": 0}, "levels=0"), ({"clip": 0}, "clip=0"),
-     ({"classes": 1}, "classes=1"), ({"padding": "full"}, "padding='full'"), ({"in_shape": (28, 28)}, "in_shape")],
-)  # fmt: skip
+    [
+        ({"k": -1}, "k=-1"),
+        ({"k": 99}, "k=99"),
+        ({"levels": 0}, "levels=0"),
+        ({"clip": 0}, "clip=0"),
+        ({"classes": 1}, "classes=1"),
+        ({"padding": "full"}, "padding='full'"),
+        ({"in_shape": (28, 28)}, "in_shape"),
+    ],
+)
 def test_arguments_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_ann(**{"network": "8C3-10", "in_shape": (1, 8, 8), "classes": 10} | arguments)
@@ -81,8 +81,10 @@ def test_int8_weights_are_the_nearest_multiples_of_their_scale(values):
     assert ((codes * scale - weight).abs() <= scale / 2 * (1 + 1e-9)).all()
 
 
-@pytest.mark.parametrize(("k", "clip", "expected"), [(0, None, [0, 0, 1, 3]), (1, None, [0, 0.5, 0.5, 2.5]),
-                                                     (0, 2, [0, 0, 1, 2]), (2, 1, [0, 0.25, 0.5, 1])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("k", "clip", "expected"),
+    [(0, None, [0, 0, 1, 3]), (1, None, [0, 0.5, 0.5, 2.5]), (0, 2, [0, 0, 1, 2]), (2, 1, [0, 0.25, 0.5, 1])],
+)
 def test_activations_round_half_up_to_levels(k, clip, expected):
     x = torch.tensor([-1.0, 0.3, 0.5, 2.6], requires_grad=True)
     a = QuantReLU(k, clip)(x)
@@ -108,7 +110,7 @@ def test_a_network_comes_back_from_its_file_as_it_was(tmp_path):
 
 
 def test_a_file_without_a_network_is_named(tmp_path):
-    from ann_snn_utils.artifacts import save_tensors
+    from ann_snn_utils.files import save_tensors
 
     save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(ValueError, match=r"x.safetensors holds no network"):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ann_snn_utils.convolution import convolve
-from ann_snn_utils.notation import parse
-from ann_snn_utils.quantize import QuantReLU
+from ann_snn_utils.ann.network import convolve
+from ann_snn_utils.ann.notation import parse
+from ann_snn_utils.ann.quantize import QuantReLU
 
-norm_act = pytest.importorskip("ann_snn_utils.norm_act", exc_type=ImportError).norm_act
+norm_act = pytest.importorskip("ann_snn_utils.ann.fused", exc_type=ImportError).norm_act
 # None is a plain ReLU, else (k, clip).
 ACTIVATIONS = st.one_of(st.none(), st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(1, 4))))
 

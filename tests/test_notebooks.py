@@ -16,20 +16,27 @@ from bundles import check_in_python
 from outcomes import make_run
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
-from ann_snn_utils.artifacts import ROOT
-from ann_snn_utils.batch import NotebookFailed, execute, study
+from ann_snn_utils.batch.execute import NotebookFailed, execute
+from ann_snn_utils.batch.pages import PLOTLY_MIME, WIDGET_MIME
+from ann_snn_utils.batch.study import study
 from ann_snn_utils.cli import main
-from ann_snn_utils.collection import collect
-from ann_snn_utils.export import PLOTLY_MIME, WIDGET_MIME
-from ann_snn_utils.metrics import correct
-from ann_snn_utils.notebooks import FOLDER
-from ann_snn_utils.report import results_table
-from ann_snn_utils.runs import read_manifest
+from ann_snn_utils.files import ROOT
+from ann_snn_utils.measure.activity import correct
+from ann_snn_utils.runs.manifest import read_manifest
+from ann_snn_utils.runs.outcome import collect
+from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.report import results_table
 
 TINY = {
-    "network": "6C5-P2-8C5-P2-24", "limit": 300, "ann_epochs": 3, "qann_epochs": 4, "clip": 4,
-    "published_samples": 50, "robustness_samples": 30, "time_steps": 6,
-}  # fmt: skip
+    "network": "6C5-P2-8C5-P2-24",
+    "limit": 300,
+    "ann_epochs": 3,
+    "qann_epochs": 4,
+    "clip": 4,
+    "published_samples": 50,
+    "robustness_samples": 30,
+    "time_steps": 6,
+}
 
 
 @pytest.fixture(scope="module")

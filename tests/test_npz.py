@@ -15,7 +15,7 @@ from checkpoints import pack, save_by_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ann_snn_utils.npz import LARGEST_MEMBER, read_object_array
+from ann_snn_utils.ann.tensorlayer import LARGEST_MEMBER, read_object_array
 
 ARRAYS = [
     np.arange(24, dtype="<f4").reshape(2, 3, 4),

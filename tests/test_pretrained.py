@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.artifacts import sha256
-from ann_snn_utils.convert import convert
-from ann_snn_utils.models import build_ann, codes
-from ann_snn_utils.pretrained import (
+from ann_snn_utils.ann.network import build_ann
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.ann.store import (
     FOLDER,
     list_pretrained,
     load_pretrained,
@@ -21,6 +20,8 @@ from ann_snn_utils.pretrained import (
     save_pretrained,
     unpack_ternary,
 )
+from ann_snn_utils.files import sha256
+from ann_snn_utils.snn.conversion import convert
 
 
 @settings(deadline=None)

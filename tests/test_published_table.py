@@ -7,10 +7,10 @@ import re
 import pytest
 from outcomes import outcome
 
-from ann_snn_utils.artifacts import ROOT
+from ann_snn_utils.ann.notation import NETWORKS
 from ann_snn_utils.cli import main
-from ann_snn_utils.notation import NETWORKS
-from ann_snn_utils.published_table import COLUMNS, published, results_table
+from ann_snn_utils.files import ROOT
+from ann_snn_utils.runs.published import COLUMNS, published, results_table
 
 LENET, VGG = (NETWORKS[name][0] for name in ("lenet", "vgg"))
 
@@ -38,8 +38,10 @@ def test_seeds_are_averaged_beside_the_published_numbers() -> None:
 def test_a_setting_is_all_that_is_not_usual() -> None:
     rows = table(reached("a", crop=24, label_smoothing=0.1), reached("b", k=1, ternary=False), reached("c", clip=4))
     assert [row["setting"] for row in rows] == [
-        "k = 0, ternary, clip = 4", "k = 0, ternary, label_smoothing = 0.1, crop = 24", "k = 1, int8",
-    ]  # fmt: skip
+        "k = 0, ternary, clip = 4",
+        "k = 0, ternary, label_smoothing = 0.1, crop = 24",
+        "k = 1, int8",
+    ]
     assert [row["published"] for row in rows][2] == "–"
 
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from ann_snn_utils import build_ann, load_dataset
-from ann_snn_utils.initialise import INITIALISATIONS, initialise
-from ann_snn_utils.models import raw_weight
-from ann_snn_utils.notebooks import FOLDER, defaults_of
-from ann_snn_utils.recipes import RECIPES, before, recipe
+from ann_snn_utils.ann.initialise import INITIALISATIONS, initialise
+from ann_snn_utils.ann.network import raw_weight
+from ann_snn_utils.ann.recipes import RECIPES, before, recipe
+from ann_snn_utils.runs.parameters import FOLDER, defaults_of
 
 STEMS = ("01_train_ann", "02_quantize")
 

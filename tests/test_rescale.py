@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.rescale import scale_thresholds
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.thresholds import scale_thresholds
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from outcomes import make_run
 
-from ann_snn_utils.artifacts import save_json
-from ann_snn_utils.compare import all_outcomes, compare, grouped, groups, mean_curve, mixed
-from ann_snn_utils.report import runs_table
-from ann_snn_utils.run_table import run_row, with_differences, write_csv
-from ann_snn_utils.runs import sweep_folder
-from ann_snn_utils.sweep_file import chosen_runs
-from ann_snn_utils.unfinished import MARK
+from ann_snn_utils.files import save_json
+from ann_snn_utils.runs.compare import all_outcomes, compare, grouped, groups, mean_curve, mixed
+from ann_snn_utils.runs.folder import sweep_folder
+from ann_snn_utils.runs.manifest import MARK
+from ann_snn_utils.runs.outcome import chosen_runs, run_row, with_differences, write_csv
+from ann_snn_utils.runs.report import runs_table
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -59,8 +58,12 @@ def test_what_of_a_run_differs_from_most_others_is_said() -> None:
     make_run("code", code="c1")
     make_run("data", data="d1")
     assert {row["run"]: row["mixed"] for row in rows("a0", "a1", "a2", "code", "data")} == {
-        "a0": None, "a1": None, "a2": None, "code": "code of 01_train_ann", "data": "training images"
-    }  # fmt: skip
+        "a0": None,
+        "a1": None,
+        "a2": None,
+        "code": "code of 01_train_ann",
+        "data": "training images",
+    }
     assert mixed(all_outcomes("a0,a1,data")) == ["data: other training images than most runs"]
     # Other images are no surprise where another data set was asked for.
     assert mixed(all_outcomes(f"a0,a1,{make_run('mnist', data='d2', dataset='mnist')}")) == []

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils import provenance, runs
+from ann_snn_utils.runs import folder as runs
+from ann_snn_utils.runs import provenance
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +33,17 @@ def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str],
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("", "give the run a name"), ("../up", "'/'"), ("a b", "' '"), ("-x", "begin with"), ("x.", "end with"),
-        ("con", "reserved"), ("x" * 121, "121 characters"), ("köln", "'ö'"), (7, "run=7"),
+        ("", "give the run a name"),
+        ("../up", "'/'"),
+        ("a b", "' '"),
+        ("-x", "begin with"),
+        ("x.", "end with"),
+        ("con", "reserved"),
+        ("x" * 121, "121 characters"),
+        ("köln", "'ö'"),
+        (7, "run=7"),
     ],
-)  # fmt: skip
+)
 def test_the_error_for_a_run_name_says_what_is_wrong_with_it(name: str, said: str) -> None:
     with pytest.raises(ValueError, match="run=") as error:
         runs.run_folder(name, create=True)
@@ -176,10 +184,19 @@ def test_a_run_is_named_after_its_parameters(notebooks: list[Path]) -> None:
 
 def test_runs_with_other_parameters_have_other_names(notebooks: list[Path]) -> None:
     settings: list[dict] = [
-        {}, {"size": 14}, {"size": 20}, {"dataset": "/a/pictures"}, {"dataset": "/b/pictures"},
-        {"network": "8C3-P2-10"}, {"network": "8C3,P2,10"}, {"time_steps": 8}, {"time_steps": 10}, {"other": 1},
-        {"network": "64C3-" * 12 + "10"}, {"network": "64C3-" * 12 + "11"},
-    ]  # fmt: skip
+        {},
+        {"size": 14},
+        {"size": 20},
+        {"dataset": "/a/pictures"},
+        {"dataset": "/b/pictures"},
+        {"network": "8C3-P2-10"},
+        {"network": "8C3,P2,10"},
+        {"time_steps": 8},
+        {"time_steps": 10},
+        {"other": 1},
+        {"network": "64C3-" * 12 + "10"},
+        {"network": "64C3-" * 12 + "11"},
+    ]
     names = [runs.default_run_name(setting, notebooks) for setting in settings]
     assert len(set(names)) == len(settings)
     assert all(runs.check_run_name(name) for name in names)
@@ -195,10 +212,14 @@ def package(tmp_path: Path) -> Path:
     package = tmp_path / "pack"
     package.mkdir()
     for name, text in (
-        ("__init__", ""), ("base", "x = 1"), ("deep", "from .base import x"), ("other", "y = 1"),
-        ("shared", "from .clash import z"), ("clash", "z = 1"),
+        ("__init__", ""),
+        ("base", "x = 1"),
+        ("deep", "from .base import x"),
+        ("other", "y = 1"),
+        ("shared", "from .clash import z"),
+        ("clash", "z = 1"),
         ("figures", "from .other import y"),
-    ):  # fmt: skip
+    ):
         (package / f"{name}.py").write_text(text)
     return package
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.layout import lay_out
-from ann_snn_utils.models import codes
-from ann_snn_utils.simulate import BACKENDS, choose_backend, simulate
-from ann_snn_utils.snn import SNN
+from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.simulator.events.layout import lay_out
+from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import SNN
 
 
 @pytest.fixture(params=BACKENDS)
@@ -94,9 +94,12 @@ def one_neuron_sent_too_much() -> SNN:
     thresholds = torch.tensor([[5, 99, 99], [5, 5, 5]])
     encoder = replace(encoder, weight=torch.ones_like(encoder.weight), thresholds=thresholds)
     hidden = replace(
-        hidden, weight=torch.tensor([4, -1], dtype=torch.int8).reshape(1, 2, 1, 1),
-        thresholds=torch.tensor([[1, 2, 3]]), lowest=torch.tensor([-3]), highest=torch.tensor([12]),
-    )  # fmt: skip
+        hidden,
+        weight=torch.tensor([4, -1], dtype=torch.int8).reshape(1, 2, 1, 1),
+        thresholds=torch.tensor([[1, 2, 3]]),
+        lowest=torch.tensor([-3]),
+        highest=torch.tensor([12]),
+    )
     classifier = torch.tensor([1, -2], dtype=torch.int8).reshape(2, 1, 1, 1)
     return replace(snn, layers=(encoder, hidden), classifier=classifier)
 
@@ -108,8 +111,9 @@ def test_a_spike_sent_too_early_is_taken_back_only_with_negative_spikes():
         for negative in (True, False)
     )
     for record, spikes, counts in (
-        (signed, [1, 1, -1, 0, 0], [1, 2, 1, 1, 1]), (classical, [1, 1, 0, 0, 0], [1, 2, 2, 2, 2]),
-    ):  # fmt: skip
+        (signed, [1, 1, -1, 0, 0], [1, 2, 1, 1, 1]),
+        (classical, [1, 1, 0, 0, 0], [1, 2, 2, 2, 2]),
+    ):
         assert record.traces.membranes[1].flatten().tolist() == [3, 2, 1, 1, 1]
         assert record.traces.spikes[1].flatten().tolist() == spikes
         assert record.logits[:, 0].tolist() == [[count, -2 * count] for count in counts]
@@ -201,7 +205,7 @@ def test_thresholds_that_are_looked_up_make_the_same_spikes_as_those_compared(co
     assume(len(ann.layers) > 1)
     images = random_images(seed, ann.spec.in_shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ann_snn_utils.layout._COMPARED", compared)
+        patch.setattr("ann_snn_utils.simulator.events.layout._COMPARED", compared)
         record = simulate(convert(ann), images, time_steps, backend="events")
     agrees(record, oracle.run(ann, images.numpy(), time_steps))
 
@@ -264,7 +268,7 @@ def test_a_network_changed_in_place_runs_as_it_now_is():
 
 
 def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(sys.modules["ann_snn_utils.simulate"], "find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["ann_snn_utils.simulator.run"], "find_spec", lambda name: None)
     snn = convert(random_ann(2))
     assert choose_backend(snn, 8) == "dense"
     with pytest.raises(ValueError, match="pip install numba"):

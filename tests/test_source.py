@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ann_snn_utils.data import load_dataset
-from ann_snn_utils.source import load_splits, source_of
+from ann_snn_utils.data.dataset import load_dataset, load_splits, source_of
 
 
 def test_parameters_that_are_zero_or_missing_narrow_nothing():

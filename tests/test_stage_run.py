@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils import stage_run
-from ann_snn_utils.execute import NotebookFailed, execute
-from ann_snn_utils.kernels import close_kernels, fresh_kernel, warm_kernel
-from ann_snn_utils.runs import is_current, read_manifest
-from ann_snn_utils.stage_run import inputs_of, make_stage, records_stage, request_of, share
-from ann_snn_utils.unfinished import LOCK, MARK, mark_of
+from ann_snn_utils.batch import stage as stage_run
+from ann_snn_utils.batch.execute import NotebookFailed, execute
+from ann_snn_utils.batch.kernels import close_kernels, fresh_kernel, warm_kernel
+from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, request_of, share
+from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
 
 FIRST = """
 from ann_snn_utils.artifacts import save_json

@@ -8,10 +8,10 @@ import pytest
 import torch
 from networks import random_ann, random_images
 
-from ann_snn_utils.convert import convert
-from ann_snn_utils.metrics import accuracy, correct, energy, macs
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.summary import STEPS, correct_at, reached
+from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at, reached
+from ann_snn_utils.measure.energy import energy, macs
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 SNN = convert(random_ann(3, clip=2))
 RECORD = simulate(SNN, random_images(3, (1, 8, 8), samples=9), labels=torch.arange(9) % 3)

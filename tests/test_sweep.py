@@ -15,9 +15,8 @@ import pytest
 from toy_study import made, numbers, write_study
 
 from ann_snn_utils.cli import main
-from ann_snn_utils.run_table import run_row
-from ann_snn_utils.runs import read_manifest
-from ann_snn_utils.unfinished import mark_of
+from ann_snn_utils.runs.manifest import mark_of, read_manifest
+from ann_snn_utils.runs.outcome import run_row
 
 pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,11 +34,14 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "if __name__ == '__main__': sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), "sweep", *arguments], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-c", code, str(folder), "sweep", *arguments],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         # A suite that runs in the background ignores the signal, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
 
 
 def wait_for(true, process: subprocess.Popen[str] | None = None) -> None:
@@ -143,7 +145,8 @@ def test_a_task_that_a_cluster_gives_up_is_reported_and_not_waited_for(
 ) -> None:
     import joblib
 
-    from ann_snn_utils import sweep, workers
+    from ann_snn_utils.batch import sweep
+    from ann_snn_utils.batch import sweep as workers
 
     class Silent:
         def __init__(self, **options) -> None: ...

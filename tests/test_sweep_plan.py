@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ann_snn_utils.batch.sweep_grid import build_sweep, parse_settings, read_sweep, rehearse
+from ann_snn_utils.batch.sweep_plan import Plan, plan_sweep
 from ann_snn_utils.cli import main
-from ann_snn_utils.notebooks import FOLDER
-from ann_snn_utils.rehearsal import rehearse
-from ann_snn_utils.sweep_cells import build_sweep, parse_settings
-from ann_snn_utils.sweep_plan import Plan, plan_sweep
-from ann_snn_utils.sweep_yaml import read_sweep
+from ann_snn_utils.runs.parameters import FOLDER
 
 pytestmark = pytest.mark.usefixtures("runs")
 

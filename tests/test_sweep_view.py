@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ann_snn_utils.sweep_view import View, clock
-from ann_snn_utils.unfinished import MARK
+from ann_snn_utils.batch.progress import View, clock
+from ann_snn_utils.runs.manifest import MARK
 
 
 def view(tmp_path: Path) -> View:

@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torchvision.datasets import CIFAR10, MNIST
 
-from ann_snn_utils.data import load_dataset
+from ann_snn_utils.data.dataset import load_dataset
 
 IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 LABELS = np.array([3, 1, 4, 1, 9], dtype=np.uint8)
@@ -101,8 +101,10 @@ def test_a_truncated_file_is_named_in_the_error_wherever_it_is_cut(tmp_path, kin
         load_dataset("mnist", root=tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"not gzip" + data,
-                                    lambda data: data[:12] + b"\xff\xff" + data[14:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-9], lambda data: b"not gzip" + data, lambda data: data[:12] + b"\xff\xff" + data[14:]],
+)
 def test_a_damaged_compressed_file_is_named_in_the_error(tmp_path, damage):
     path = write_mnist(tmp_path) / "t10k-labels-idx1-ubyte"
     path.with_name(path.name + ".gz").write_bytes(damage(gzip.compress(path.read_bytes())))
@@ -139,8 +141,10 @@ def test_a_label_out_of_range_is_named_with_its_sample(tmp_path):
         load_dataset("mnist", root=tmp_path)
 
 
-@pytest.mark.parametrize(("name", "file"), [("mnist", "t10k-images-idx3-ubyte"),
-                                            ("fashion_mnist", "FashionMNIST"), ("cifar10", "data_batch_1")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("mnist", "t10k-images-idx3-ubyte"), ("fashion_mnist", "FashionMNIST"), ("cifar10", "data_batch_1")],
+)
 def test_where_nothing_can_be_fetched_the_error_names_folder_files_and_command(tmp_path, name, file):
     with pytest.raises(FileNotFoundError) as error:
         load_dataset(name, root=tmp_path)

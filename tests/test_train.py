@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ann_snn_utils import train as train_network
-from ann_snn_utils.artifacts import load_tensors, save_tensors
-from ann_snn_utils.augment import augment
-from ann_snn_utils.data import Dataset
-from ann_snn_utils.models import build_ann, raw_weight
-from ann_snn_utils.optimizers import OPTIMIZERS, SCHEDULES, Optimizer
-from ann_snn_utils.prediction import evaluate, predict
-from ann_snn_utils.train import pick_device, set_seed
+from ann_snn_utils.ann.network import build_ann, raw_weight
+from ann_snn_utils.ann.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
+from ann_snn_utils.ann.reference import evaluate, predict
+from ann_snn_utils.ann.train import pick_device, set_seed
+from ann_snn_utils.data.augment import augment
+from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.files import load_tensors, save_tensors
 
 
 def stripes(samples: int = 96, name: str = "stripes") -> Dataset:
@@ -83,7 +83,7 @@ def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path,
     with monkeypatch.context() as patch:
         import sys
 
-        patch.setattr(sys.modules["ann_snn_utils.train"], "augment", stop)
+        patch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", stop)
         with pytest.raises(Stopped):
             train(parts, **how, checkpoint=tmp_path / "parts.safetensors")
     resumed = network()
@@ -125,18 +125,27 @@ def test_a_checkpoint_of_before_there_were_schedules_is_of_the_only_one_there_wa
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"epochs": 0}, "epochs=0"), ({"learning_rate": -1}, "learning_rate=-1"),
-     ({"learning_rate": float("nan")}, "learning_rate=nan"), ({"batch_size": 2.5}, "batch_size=2.5"),
-     ({"weight_decay": float("inf")}, "weight_decay=inf"), ({"seed": 2**64}, "seed=1844"),
-     ({"augmentation": "rotate"}, "augmentation='rotate'"), ({"device": "abacus"}, "device='abacus'"),
-     ({"label_smoothing": 1}, "label_smoothing=1: give"), ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
-     ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
-     ({"schedule": "cosine"}, "schedule='cosine': choose one of one-cycle, linear"),
-     ({"momentum": 1.0}, "momentum=1.0: give a number between 0 and 1"), ({"momentum": "a"}, "momentum='a'"),
-     ({"distillation": 0.5}, "distillation=0.5: give it and a teacher"),
-     ({"distillation": 2}, "distillation=2: give a number from 0 to 1"),
-     ({"label_smoothing": float("nan")}, "label_smoothing=nan"), ({"label_smoothing": "a"}, "label_smoothing='a'")],
-)  # fmt: skip
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"learning_rate": -1}, "learning_rate=-1"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"weight_decay": float("inf")}, "weight_decay=inf"),
+        ({"seed": 2**64}, "seed=1844"),
+        ({"augmentation": "rotate"}, "augmentation='rotate'"),
+        ({"device": "abacus"}, "device='abacus'"),
+        ({"label_smoothing": 1}, "label_smoothing=1: give"),
+        ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+        ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
+        ({"schedule": "cosine"}, "schedule='cosine': choose one of one-cycle, linear"),
+        ({"momentum": 1.0}, "momentum=1.0: give a number between 0 and 1"),
+        ({"momentum": "a"}, "momentum='a'"),
+        ({"distillation": 0.5}, "distillation=0.5: give it and a teacher"),
+        ({"distillation": 2}, "distillation=2: give a number from 0 to 1"),
+        ({"label_smoothing": float("nan")}, "label_smoothing=nan"),
+        ({"label_smoothing": "a"}, "label_smoothing='a'"),
+    ],
+)
 def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
     with pytest.raises(ValueError, match=message):
         train(network(), **arguments)
@@ -174,7 +183,7 @@ def test_training_sees_crops_of_the_networks_size_at_many_places(monkeypatch):
         seen.append(augment(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(sys.modules["ann_snn_utils.train"], "augment", watched)
+    monkeypatch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", watched)
     train_network(network(), larger(), epochs=1, batch_size=16, progress=False)
     assert all(batch.shape[1:] == (1, 8, 8) for batch in seen)
     corners = {tuple((crop[0] > 0).sum(dim).gt(0).int().tolist()) for crop in torch.cat(seen) for dim in (0, 1)}
@@ -183,8 +192,13 @@ def test_training_sees_crops_of_the_networks_size_at_many_places(monkeypatch):
 
 @pytest.mark.parametrize(("height", "width"), [(7, 12), (12, 7)])
 def test_images_smaller_than_the_network_on_either_side_are_refused(height, width):
-    small = Dataset("narrow", "train", torch.zeros(4, 1, height, width, dtype=torch.uint8), torch.arange(4) % 2,
-                    ("upper", "lower"))  # fmt: skip
+    small = Dataset(
+        "narrow",
+        "train",
+        torch.zeros(4, 1, height, width, dtype=torch.uint8),
+        torch.arange(4) % 2,
+        ("upper", "lower"),
+    )
     with pytest.raises(ValueError, match=rf"narrow has images \(1, {height}, {width}\).*build it for this data"):
         train_network(network(), small, epochs=1)
 
@@ -286,7 +300,7 @@ def test_each_image_is_mirrored_in_every_other_epoch(monkeypatch):
         asked.append((images, mirrored))
         return augment(images, how, generator, size, mirrored)
 
-    monkeypatch.setattr(sys.modules["ann_snn_utils.train"], "augment", watched)
+    monkeypatch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", watched)
     train(network(), epochs=2, augmentation="reflect-flip")
     turned = [
         {
@@ -307,8 +321,9 @@ def test_a_network_takes_on_the_answers_of_its_teacher_instead_of_the_labels(tmp
     swapped = stripes()
     wrong = Dataset("wrong", "train", swapped.images, 1 - swapped.labels, swapped.classes)
     path, kept = tmp_path / "c.safetensors", [tensor.clone() for tensor in teacher.state_dict().values()]
-    train_network(pupil, wrong, epochs=8, batch_size=16, teacher=teacher, distillation=1.0, progress=False,
-                  checkpoint=path)  # fmt: skip
+    train_network(
+        pupil, wrong, epochs=8, batch_size=16, teacher=teacher, distillation=1.0, progress=False, checkpoint=path
+    )
     assert evaluate(pupil, swapped) >= 90
     assert all(torch.equal(a, b) for a, b in zip(kept, teacher.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match=r"another training \(distillation: 1.0 there, 0.0 here\)"):
@@ -338,10 +353,14 @@ def test_the_device_is_chosen_automatically():
 
 @pytest.mark.parametrize(
     "change",
-    [lambda t, m: t.pop("generator"), lambda t, m: t["ann.layers.0.norm.weight"].fill_(torch.nan),
-     lambda t, m: m.update(history=[]) or m["history"].append({}), lambda t, m: m.pop("groups"),
-     lambda t, m: t.update({"optimizer.0.0.exp_avg": torch.zeros(3)})],
-)  # fmt: skip
+    [
+        lambda t, m: t.pop("generator"),
+        lambda t, m: t["ann.layers.0.norm.weight"].fill_(torch.nan),
+        lambda t, m: m.update(history=[]) or m["history"].append({}),
+        lambda t, m: m.pop("groups"),
+        lambda t, m: t.update({"optimizer.0.0.exp_avg": torch.zeros(3)}),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, change):
     path = tmp_path / "c.safetensors"
     train(network(), checkpoint=path)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from networks import random_ann, random_images
 
-from ann_snn_utils import trial as trial_module
-from ann_snn_utils.convert import convert
-from ann_snn_utils.data import Dataset
-from ann_snn_utils.metrics import accuracy, energy
-from ann_snn_utils.rescale import scale_thresholds
-from ann_snn_utils.simulate import simulate
-from ann_snn_utils.trial import Setting, run_trial
+from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.measure import trial as trial_module
+from ann_snn_utils.measure.activity import accuracy
+from ann_snn_utils.measure.energy import energy
+from ann_snn_utils.measure.trial import Setting, run_trial
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.thresholds import scale_thresholds
 
 
 @pytest.fixture
@@ -97,9 +98,15 @@ def test_the_command_gives_notebook_04_the_setting_under_its_own_names():
     line = setting.command("digits-lenet", 4)
     assert line.startswith("papermill notebooks/04_spike_analysis.ipynb ")
     assert options(line) == {
-        "run": "digits-lenet", "time_steps": "4", "samples": "256", "seed": "7", "threshold_scale": "1.05",
-        "noise_ratio": "0.3", "fault": "delete", "fault_rate": "0.015",
-    }  # fmt: skip
+        "run": "digits-lenet",
+        "time_steps": "4",
+        "samples": "256",
+        "seed": "7",
+        "threshold_scale": "1.05",
+        "noise_ratio": "0.3",
+        "fault": "delete",
+        "fault_rate": "0.015",
+    }
 
 
 def test_the_command_leaves_out_what_is_as_it_always_is():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from ann_snn_utils.explore import Latest
+from ann_snn_utils.explore.worker import Latest
 
 
 def recorder(compute):

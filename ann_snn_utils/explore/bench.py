@@ -6,15 +6,16 @@ import html
 
 import plotly.graph_objects as go
 
-from ..data import Dataset
+from ..ann.network import ANN
+from ..data.dataset import Dataset
 from ..figures import accuracy_drawing, accuracy_over_time, bit_widths, drawing_of, mismatch_bars, redraw
-from ..forms import Comparison, compare_forms, requantize
-from ..models import ANN
+from ..measure.equivalence import Comparison, compare_forms, requantize
 from .page import Explorer, bar, choice, labelled, live, page, say, show_progress, slider, status
 from .plots import alive
 from .worker import Latest
 
 TITLE = "Conversion bench"
+
 CAPTION = (
     "The same weights, converted three ways. Exact integer thresholds and real ones settle on the quantized "
     "ANN's codes; the published rounding leaves some channels off for ever."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import ipywidgets as widgets
 
-from ..gallery import Network, network_names, open_network
+from ..runs.gallery import Network, network_names, open_network
 from .page import STYLE, Explorer, choice, labelled, live, say, status
 from .plots import stage
 

@@ -7,7 +7,9 @@ from functools import lru_cache
 
 import ipywidgets as widgets
 
-from ..data import Dataset
+from ..ann.network import ANN
+from ..ann.reference import predict
+from ..data.dataset import Dataset
 from ..figures import (
     accuracy_drawing,
     accuracy_over_time,
@@ -17,33 +19,20 @@ from ..figures import (
     spikes_drawing,
     spikes_over_time,
 )
-from ..metrics import macs
-from ..models import ANN
-from ..prediction import predict
-from ..snn import SNN
-from ..trial import Setting, Trial, run_trial
-from .page import (
-    Explorer,
-    bar,
-    button,
-    choice,
-    labelled,
-    live,
-    page,
-    player,
-    say,
-    show_progress,
-    slider,
-    status,
-)
+from ..measure.energy import macs
+from ..measure.trial import Setting, Trial, run_trial
+from ..snn.network import SNN
+from .page import Explorer, bar, button, choice, labelled, live, page, player, say, show_progress, slider, status
 from .plots import alive
 from .worker import Latest
 
 TITLE = "Accuracy lab"
+
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
     "lost or flipped on their way. Undisturbed, the network ends on the quantized ANN's answers."
 )
+
 SIZES = (64, 128, 256, 512, 1000, 2000, 5000, 10000)
 
 

@@ -8,28 +8,20 @@ from functools import cached_property
 
 import torch
 
-from ..data import Dataset
+from ..ann.network import ANN
+from ..ann.reference import codes
+from ..data.dataset import Dataset
 from ..figures import layer_map, layer_map_drawing, mosaic_position, neuron_drawing, neuron_trace, redraw
-from ..models import ANN, codes
-from ..record import Record
-from ..simulate import simulate
-from ..snn import SNN
-from .page import (
-    Explorer,
-    button,
-    choice,
-    labelled,
-    live,
-    page,
-    player,
-    say,
-    slider,
-    status,
-)
+from ..simulator.record import Record
+from ..simulator.run import simulate
+from ..snn.network import SNN
+from .page import Explorer, button, choice, labelled, live, page, player, say, slider, status
 from .plots import alive
 
 TITLE = "Neuron microscope"
+
 PLACE = ("channel", "row", "column")
+
 CAPTION = (
     "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
     "one back, −1, when U is below θₙ: each spike moves both thresholds by one step, and in between it is silent."

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 
-from ..data import Dataset
+from ..ann.network import ANN
+from ..ann.reference import codes
+from ..data.dataset import Dataset
 from ..figures import class_scores, maps_drawing, raster, raster_drawing, redraw, scores_drawing, spike_maps
-from ..models import ANN, codes
-from ..record import Record
-from ..simulate import simulate
-from ..snn import SNN
+from ..simulator.record import Record
+from ..simulator.run import simulate
+from ..snn.network import SNN
 from .page import Explorer, choice, labelled, live, page, player, say, slider, status
 from .plots import alive
 
 TITLE = "Network over time"
+
 CAPTION = (
     "A spike crosses all layers within its step. Blue spikes count up, orange ones take back what was sent too "
     "early; once nothing fires, nothing can change any more, and the answer is the quantized ANN's."

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
-from .cost import cost_drawing, cost_over_time, energy_bars, operations_bars
-from .hardware import break_even, cycles_bars, memory_bars
-from .layer_map import layer_map, layer_map_drawing
-from .mosaic import mosaic, mosaic_cell, mosaic_position
+from .cost import break_even, cost_drawing, cost_over_time, cycles_bars, energy_bars, memory_bars, operations_bars
+from .map import layer_map, layer_map_drawing, mosaic, mosaic_cell, mosaic_position
 from .neuron import neuron_drawing, neuron_trace
-from .run import (
-    accuracy_drawing,
-    accuracy_over_time,
-    settling_histogram,
-    spikes_drawing,
-    spikes_over_time,
-)
-from .sample import (
-    class_scores,
-    maps_drawing,
-    raster,
-    raster_drawing,
-    scores_drawing,
-    spike_maps,
-)
-from .settings import accuracy_of_settings, accuracy_vs_energy, accuracy_vs_sops
+from .run import accuracy_drawing, accuracy_over_time, settling_histogram, spikes_drawing, spikes_over_time
+from .sample import class_scores, maps_drawing, raster, raster_drawing, scores_drawing, spike_maps
+from .settings import accuracy_of_settings, accuracy_vs_energy, accuracy_vs_sops, robustness, seed_spread
 from .speed import cost_curves, limit_bars, speed_bars
-from .study import robustness, seed_spread
 from .template import PALETTE, TEMPLATE, Drawing, drawing_of, redraw
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
 

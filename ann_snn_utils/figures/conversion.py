@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..snn import SpikingLayer
+from ..snn.network import SpikingLayer
 from .template import BLUE, FAINT, INK, PALETTE, PURPLE, VERMILION, blank, whole_number
 
 

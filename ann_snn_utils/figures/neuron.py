@@ -7,20 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import (
-    BAND,
-    BLUE,
-    FALL,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    RISE,
-    Drawing,
-    blank,
-    redraw,
-    time_axis,
-)
+from .template import BAND, BLUE, FALL, GREEN, INK, ORANGE, PURPLE, RISE, Drawing, blank, redraw, time_axis
 
 
 def neuron_trace(

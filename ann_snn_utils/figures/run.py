@@ -7,19 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..record import Record
-from .template import (
-    DASHES,
-    INK,
-    PALETTE,
-    VERMILION,
-    Drawing,
-    blank,
-    percent_range,
-    redraw,
-    share,
-    time_axis,
-)
+from ..simulator.record import Record
+from .template import DASHES, INK, PALETTE, VERMILION, Drawing, blank, percent_range, redraw, share, time_axis
 
 
 def accuracy_over_time(

@@ -7,23 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..record import Traces
-from .mosaic import mosaic, mosaic_places
-from .template import (
-    BLUE,
-    COUNTS,
-    FAINT,
-    FALL,
-    GREEN,
-    INK,
-    RISE,
-    SIGNED,
-    SKY,
-    Drawing,
-    blank,
-    redraw,
-    time_axis,
-)
+from ..simulator.record import Traces
+from .map import mosaic, mosaic_places
+from .template import BLUE, COUNTS, FAINT, FALL, GREEN, INK, RISE, SIGNED, SKY, Drawing, blank, redraw, time_axis
 
 
 def spike_maps(

@@ -46,8 +46,9 @@ def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median 
     medians = [row["samples_per_second"]["median"] for row in rows]
     # Bars begin at a power of ten, and there is room for the number at the longest one's end.
     decades = [math.floor(math.log10(min(medians))), math.log10(max(medians)) + 0.25]
-    figure.update_xaxes(type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d",
-                        range=decades)  # fmt: skip
+    figure.update_xaxes(
+        type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d", range=decades
+    )
     figure.update_layout(barmode="overlay")
     figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
     return figure
@@ -65,20 +66,34 @@ def cost_curves(
     sweeps: that of the benchmark. ann_seconds: one pass of the float32 network over the batch of the steps.
     """
     steps, batches = sweeps["steps"], sweeps["batches"]
-    figure = blank(title, columns=2, horizontal_spacing=0.16, subtitles=(
-        f"{steps[0]['batch']} images, T steps", f"T = {batches[0]['time_steps']}, N images"))  # fmt: skip
+    figure = blank(
+        title,
+        columns=2,
+        horizontal_spacing=0.16,
+        subtitles=(f"{steps[0]['batch']} images, T steps", f"T = {batches[0]['time_steps']}, N images"),
+    )
     panels = (
         (1, [row["time_steps"] for row in steps], [_scaled(row, 1e3) for row in steps], "T = %{x}: %{y:.3g} ms"),
-        (2, [row["batch"] for row in batches], [_scaled(row, 1e6 / row["batch"]) for row in batches],
-         "N = %{x}: %{y:.3g} µs per image"),
-    )  # fmt: skip
+        (
+            2,
+            [row["batch"] for row in batches],
+            [_scaled(row, 1e6 / row["batch"]) for row in batches],
+            "N = %{x}: %{y:.3g} µs per image",
+        ),
+    )
     for column, x, times, hover in panels:
         figure.add_scatter(
             x=x,
             y=[median for median, _, _ in times],
-            error_y=dict(type="data", symmetric=False, color=SKY, thickness=1.5, width=3,
-                         array=[high - median for median, _, high in times],
-                         arrayminus=[median - low for median, low, _ in times]),
+            error_y=dict(
+                type="data",
+                symmetric=False,
+                color=SKY,
+                thickness=1.5,
+                width=3,
+                array=[high - median for median, _, high in times],
+                arrayminus=[median - low for median, low, _ in times],
+            ),
             mode="lines+markers",
             line_color=BLUE,
             name="this project, median and quartiles",
@@ -86,7 +101,7 @@ def cost_curves(
             hovertemplate=hover + "<extra></extra>",
             row=1,
             col=column,
-        )  # fmt: skip
+        )
     if ann_seconds is not None:
         figure.add_scatter(
             x=[0, steps[-1]["time_steps"]],

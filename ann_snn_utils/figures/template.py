@@ -12,16 +12,23 @@ from plotly.subplots import make_subplots
 # Okabe & Ito's colours, which colour-blind readers tell apart; the blue a little lighter, and without black
 # and yellow, so that all of them hold on a dark and on a light page.
 BLUE, VERMILION, GREEN = "#1B7FC0", "#D55E00", "#009E73"
+
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
+
 # Equally far from white and from a dark theme's background.
 INK, FAINT = "#7a7a7a", "rgba(128,128,128,0.22)"
+
 BAND = "rgba(86,180,233,0.20)"
 
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
+
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
 RISE, FALL = BLUE, VERMILION
+
 # −1, 0 and +1 on one scale; nothing is drawn where nothing happens.
 SIGNED = [[0.0, VERMILION], [0.5, "rgba(128,128,128,0.12)"], [1.0, BLUE]]
+
 COUNTS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#cfe6f3"], [0.5, SKY], [1.0, "#00507d"]]
 
 # A picture and a way back from a zoom are what is left.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..quantize import TERNARY_RATIO
+from ..ann.quantize import TERNARY_RATIO
 from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, blank, percent_axis, share
 
 

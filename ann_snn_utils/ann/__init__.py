@@ -1,0 +1,1 @@
+"""Networks that are trained: notation and layers, ternary weights and whole levels, training, files, imports."""

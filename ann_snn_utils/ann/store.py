@@ -1,0 +1,160 @@
+"""Small trained networks that come with the project: integer weights packed, checked by their SHA-256.
+
+A file holds the quantized network, from which `convert` makes any spiking form: hidden ternary weights in two
+bits, int8 ends in one byte, batch norm in float32. index.json says what each one is and how it was made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
+from .network import ANN, raw_weight
+from .notation import spec_of
+
+
+def _shown(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+
+
+def save_ann(ann: ANN, path: str | Path, **metadata: object) -> None:
+    """Write the network to a safetensors file, with its spec and `metadata` (JSON values) inside."""
+    save_tensors(path, ann.state_dict(), {"spec": ann.spec.to_dict(), **metadata})
+
+
+def load_ann(path: str | Path) -> ANN:
+    """Read the network that `save_ann` wrote; `.metadata` holds what was saved beside it.
+
+    Raises FileNotFoundError or ValueError that names the file and what is wrong with it.
+    """
+    tensors, metadata = load_tensors(path)
+    spec = spec_of(path, metadata)
+    # Shapes are compared first: no memory is taken for a network that the file only names.
+    with torch.device("meta"):
+        needed = ANN(spec).state_dict()
+    for name in sorted(set(needed) | set(tensors)):
+        there, wanted = tensors.get(name), needed.get(name)
+        if there is None or wanted is None or there.shape != wanted.shape or there.dtype != wanted.dtype:
+            raise ValueError(
+                f"{path} does not fit the network it names: {name} is {_shown(there)}, and {spec.network:.80} "
+                f"needs {_shown(wanted)}; make it again"
+            )
+        if not torch.isfinite(there).all():
+            raise ValueError(f"{path}: {name} holds a value that is not finite; train the network again")
+    ann = ANN(spec)
+    ann.load_state_dict(tensors)
+    ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
+    return ann
+
+
+FOLDER = ROOT / "data" / "pretrained"
+
+# Before the name of a bundled network, where a run could be named instead.
+BUNDLED = "bundled: "
+
+INDEX = "index.json"
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def pack_ternary(weight: Tensor) -> Tensor:
+    """Give the weights −1, 0, +1 of any shape in two bits each, uint8 [⌈n / 4⌉]; the first is the lowest pair."""
+    codes = (weight.flatten().to(torch.int16) + 1).to(torch.uint8)
+    codes = torch.cat([codes, codes.new_zeros(-len(codes) % 4)]).view(-1, 4)
+    return codes[:, 0] | codes[:, 1] << 2 | codes[:, 2] << 4 | codes[:, 3] << 6
+
+
+def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Give back what `pack_ternary` packed, int8 of the given shape. ValueError where the lengths differ."""
+    number = int(torch.tensor(shape).prod())
+    if len(packed) != -(-number // 4):
+        raise ValueError(f"{len(packed)} bytes of ternary weights do not make shape {tuple(shape)}")
+    codes = torch.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], 1).flatten()[:number]
+    if (codes == 3).any():
+        raise ValueError("ternary weights hold a code that is none of −1, 0, +1")
+    return (codes.to(torch.int8) - 1).reshape(shape)
+
+
+def list_pretrained(folder: Path = FOLDER) -> dict[str, dict]:
+    """Give name → description of every network in the folder's index; none where there is no index."""
+    path = Path(folder) / INDEX
+    index = load_json(path) if path.is_file() else {}
+    entries = index.values() if isinstance(index, dict) else [None]
+    if not all(isinstance(entry, dict) and {"file", "sha256"} <= set(entry) for entry in entries):
+        raise ValueError(f"{path} is not an index of networks: restore it from git")
+    return index
+
+
+@torch.no_grad()
+def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: object) -> Path:
+    """Write a quantized network with int8 ends as <folder>/<name>.safetensors and list it in index.json.
+
+    metadata: JSON values beside `ann.metadata`: data set, command, seed, accuracy. Raises ValueError for a
+    network whose weights are not all integers.
+    """
+    spec = ann.spec
+    if not (spec.quantized and spec.int8_ends):
+        raise ValueError(f"{name}: only networks with integer weights throughout are kept; set int8_ends=True")
+    tensors: dict[str, Tensor] = {}
+    for index, layer in enumerate(ann.layers):
+        weight = layer.conv.weight.round()
+        ternary = spec.ternary and index > 0
+        tensors[f"layers.{index}.weight"] = pack_ternary(weight) if ternary else weight.to(torch.int8)
+        for part in _NORM:
+            tensors[f"layers.{index}.norm.{part}"] = getattr(layer.norm, part).float()
+    tensors["classifier"] = ann.classifier.weight.round().to(torch.int8)
+    tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
+    description = {**ann.metadata, **metadata}
+    path = Path(folder) / f"{name}.safetensors"
+    save_tensors(path, tensors, {"spec": spec.to_dict(), **description})
+    entry = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "spec": spec.to_dict()}
+    save_json(Path(folder) / INDEX, list_pretrained(folder) | {name: entry | description})
+    return path
+
+
+def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
+    """Give the path of a network's file, checked by its SHA-256.
+
+    Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
+    """
+    index = list_pretrained(folder)
+    if name not in index:
+        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
+    path = Path(folder) / f"{name}.safetensors"
+    if index[name]["file"] != path.name:
+        raise ValueError(f"{INDEX} lists another file than {path}: restore it from git")
+    found, listed = sha256(path), str(index[name]["sha256"])
+    if found != listed:
+        raise ValueError(f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {listed[:16]}…: restore it from git")
+    return path
+
+
+@torch.no_grad()
+def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
+    """Give the quantized network of that name, in evaluation mode; `.metadata` holds its description.
+
+    Raises ValueError as `pretrained_file` does.
+    """
+    path = pretrained_file(name, folder)
+    tensors, metadata = load_tensors(path)
+    ann = ANN(spec_of(path, metadata))
+    try:
+        _restore(ann, tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit its network ({error!s:.200}): restore it from git") from None
+    ann.metadata = {key: value for key, value in metadata.items() if key != "spec"}
+    return ann.eval()
+
+
+def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
+    for number, layer in enumerate(ann.layers):
+        weight = tensors[f"layers.{number}.weight"]
+        if ann.spec.ternary and number > 0:
+            weight = unpack_ternary(weight, tuple(layer.conv.weight.shape))
+        raw_weight(layer.conv).copy_(weight)
+        for part in _NORM:
+            getattr(layer.norm, part).copy_(tensors[f"layers.{number}.norm.{part}"])
+    raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])

@@ -1,0 +1,1 @@
+"""papermill: execute a notebook, its page, the study, and sweeps."""

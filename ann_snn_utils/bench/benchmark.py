@@ -1,0 +1,261 @@
+"""The benchmark: all contenders on the same weights and images in one process, taking turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files import ROOT, load_json
+from ..measure.energy import macs
+from ..runs.provenance import git_state, machine, versions
+from ..simulator.run import simulate
+from .contenders import ANNS, LABELS, SLOW, TIMELESS, available, enter, exactness
+from .timing import hardware_limits, interleaved, peak_memory, ratios, spread, training_times, work_of
+from .workload import Workload, load_workload
+
+FOLDER = ROOT / "data" / "benchmark"
+
+PARTS = ("lenet", "few", "vgg", "sweeps", "whole", "training")
+
+_CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured. lenet, few, vgg: name of the workload, batch and steps. sweep: longest run and batches.
+
+    whole: images and steps of the large run. training: network, side of its images, batch.
+    """
+
+    lenet: tuple[str, int, tuple[int, ...]] = ("lenet", 256, (1, 2, 4, 8))
+    few: tuple[str, int, tuple[int, ...]] = ("lenet-few", 256, (1, 2, 4, 8))
+    vgg: tuple[str, int, tuple[int, ...]] = ("vgg", 64, (4, 8))
+    steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
+    batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    whole: tuple[int, int] = (10_000, 8)
+    training: tuple[str, int, int] = ("vgg", 24, 200)
+    quick: bool = False
+
+
+FULL = Settings()
+
+QUICK = Settings(
+    ("small", 24, (1, 4)),
+    ("small-few", 24, (2,)),
+    ("small-vgg", 8, (4,)),
+    (1, 2, 4),
+    (1, 8, 24),
+    (48, 4),
+    ("4C3-P2-8", 12, 16),
+    True,
+)
+
+
+def run_benchmark(
+    settings: Settings = FULL,
+    contenders: Sequence[str] = tuple(LABELS),
+    repeats: int = 7,
+    parts: Sequence[str] = PARTS,
+    memory: bool = True,
+    say: Callable[[str], None] = print,
+) -> dict[str, object]:
+    """Give all results as JSON values: rows of the comparison, sweeps, limits, training, machine and load.
+
+    repeats: rounds; 7 or more for numbers that are to be shown. parts: which of PARTS. memory: measure peaks,
+    each in a process of its own. say: told what goes on. Raises ValueError that names a wrong argument.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"part {part!r}: choose from {', '.join(PARTS)}")
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats!r}: give at least 1")
+    result: dict[str, object] = {
+        "machine": machine() | {"cpu_flags": cpu_flags(), "quick": settings.quick},
+        "versions": versions(),
+        "code": git_state(),
+        "repeats": repeats,
+        "load_before": load(),
+        "skipped": [],
+        "rows": [],
+    }
+    work = load_workload(*settings.lenet[:2])
+    names, result["skipped"] = available(contenders, work)
+    if not set(names) & set(ANNS) or not {"events", "dense"} & set(names):
+        raise ValueError(f"contenders={', '.join(contenders)}: ratios need 'events' or 'dense', and an ANN")
+    for line in result["skipped"]:
+        say(line)
+    slow = (*SLOW, *(["dense"] if "events" in names else []))
+    say("limits of the machine")
+    result["limits"] = hardware_limits(repeats, settings.quick)
+    for part, workload, kept in (
+        ("lenet", settings.lenet, names),
+        ("few", settings.few, names),
+        ("vgg", settings.vgg, [name for name in names if name not in slow]),
+    ):
+        if part in parts:
+            say(f"{part}: {', '.join(kept)}")
+            result["rows"] += compare(workload[0], workload[1], workload[2], kept, repeats, memory)
+    backend = "events" if "events" in names else "dense"
+    if "lenet" in parts:
+        result["silence"] = silence(work)
+        result["distance"] = distance(work, result["limits"], backend, repeats)
+    if "sweeps" in parts:
+        say("cost against steps and batch")
+        result["sweeps"] = sweeps(settings, backend, repeats)
+    if "whole" in parts:
+        say("the whole test set")
+        result["whole"] = whole(settings, backend, repeats)
+    if "training" in parts:
+        say("training")
+        result["training"] = training_times(*settings.training, repeats)
+    result["load_after"] = load()
+    return result
+
+
+def compare(
+    workload: str, batch: int, steps: Sequence[int], names: Sequence[str], repeats: int, memory: bool
+) -> list[dict]:
+    """Give one row for each contender and number of steps: times, ratios, memory, exactness, and `same_class`:
+    the share of images whose class is that of our simulator after as many steps (at silence, without steps).
+
+    A ratio is taken within each round. `to_ann`: to the better layout of the float32 network. `to_ours`: to
+    this project's own simulator at as many steps (the first of them that takes part).
+    """
+    work = load_workload(workload, batch)
+    shown = _shown(names, steps)
+    entered = {(name, t): enter(name, work, t) for name, t in shown}
+    seconds = interleaved({key: contender.run for key, contender in entered.items()}, repeats)
+    ann = min((key for key in entered if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
+    ours = "events" if "events" in names else "dense"
+    run = simulate(work.snn, work.images, _middle(steps))
+    activity = {
+        "time_steps": run.time_steps,
+        "spikes_per_neuron": float(run.abs_spike.sum()) / batch / sum(run.neurons[1:]),
+        "synaptic_operations_per_mac": work_of(run)["synaptic_operations"] / sum(macs(work.snn.spec)[1:-1]),
+    }
+    exact = {name: exactness(name, work, max(steps)) for name in names}
+    # By the backend that is not the fastest: two that agree are not wrong in the same way.
+    reference = simulate(work.snn, work.images, max(*steps, work.snn.levels), backend="dense").predictions
+    settled = simulate(work.snn, work.images).predictions[-1]
+    rows = []
+    for (name, t), contender in entered.items():
+        key, timeless = (name, t), name in TIMELESS
+        there = settled if timeless else reference[t - 1]
+        rows.append(
+            {
+                "workload": workload,
+                "network": work.qann.spec.network,
+                "origin": work.origin,
+                "contender": name,
+                "activity": activity,
+                "label": contender.label,
+                "time_steps": None if timeless else t,
+                "batch": batch,
+                "seconds": spread(seconds[key]),
+                "samples_per_second": spread([batch / s for s in seconds[key]]),
+                "to_ann": ratios(seconds[key], seconds[ann]),
+                "to_ours": None if timeless else ratios(seconds[key], seconds[ours, t]),
+                "best_ann": key == ann,
+                "same_class": None if name in ANNS else float((contender.run() == there).double().mean()),
+                **exact[name],
+                "memory": peak_memory(name, workload, batch, t) if memory and t == _middle(steps) else None,
+            }
+        )
+    return rows
+
+
+def _middle(steps: Sequence[int]) -> int:
+    return 4 if 4 in steps else max(steps)
+
+
+def _shown(names: Sequence[str], steps: Sequence[int]) -> list[tuple[str, int]]:
+    """Give the pairs of contender and steps that are timed: the slow ones at T = 4 only."""
+    once = (*TIMELESS, *SLOW, *(["dense"] if "events" in names else []))
+    return [(name, t) for t in steps for name in names if name not in once or t == _middle(steps)]
+
+
+def silence(work: Workload) -> dict[str, float]:
+    """Give the steps that images take until they are silent, on average and at the most, and a network that
+    cannot stop by itself must take for every input."""
+    record = simulate(work.snn, work.images)
+    return {
+        "mean_steps": float(record.settled_at.double().mean()) + 1,
+        "most_steps": int(record.settled_at.max()) + 1,
+        "sufficient_steps": work.snn.sufficient_steps,
+    }
+
+
+def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[str, float]:
+    """Give the additions/s of the simulator at T = 4, and their share of the additions that the machine can do."""
+    record = simulate(work.snn, work.images, 4, backend=backend)
+    operations = work_of(record)
+    seconds = interleaved({"run": lambda: simulate(work.snn, work.images, 4, backend=backend)}, repeats)["run"]
+    rates = {
+        f"{name}_per_second": spread([count * record.samples / s for s in seconds])
+        for name, count in operations.items()
+    }
+    dense = sum(macs(work.snn.spec)[1:-1])
+    additions, peak = rates["synaptic_operations_per_second"]["median"], limits["int8_additions"]
+    return {
+        **operations,
+        **rates,
+        "hidden_macs": float(dense),
+        "share_of_additions": additions / peak["median"],
+        # What a dense int8 layer at the matrix product's own speed would take for one step, beside ours for four.
+        "seconds": spread(seconds)["median"],
+        "seconds_of_dense_int8_per_step": 2 * dense * record.samples / limits["int8_operations"]["median"],
+    }
+
+
+def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dict]]:
+    """Give seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
+    name, batch, _ = settings.lenet
+    work = load_workload(name, max(batch, *settings.batches))
+
+    def job(samples: int, time_steps: int) -> Callable[[], object]:
+        return lambda: simulate(work.snn, work.images[:samples], time_steps, backend=backend)
+
+    over_steps = interleaved({t: job(batch, t) for t in settings.steps}, repeats)
+    over_batches = interleaved({n: job(n, 4) for n in settings.batches}, repeats)
+    return {
+        "steps": [{"time_steps": t, "batch": batch, "seconds": spread(s)} for t, s in over_steps.items()],
+        "batches": [{"time_steps": 4, "batch": n, "seconds": spread(s)} for n, s in over_batches.items()],
+    }
+
+
+def whole(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
+    """Give seconds and peak memory of one call over many images."""
+    samples, time_steps = settings.whole
+    work = load_workload(settings.lenet[0], samples)
+    job = {"run": lambda: simulate(work.snn, work.images, time_steps, backend=backend)}
+    return {
+        "samples": samples,
+        "time_steps": time_steps,
+        "origin": work.origin,
+        "seconds": spread(interleaved(job, repeats)["run"]),
+        "memory": peak_memory(backend, settings.lenet[0], samples, time_steps),
+    }
+
+
+def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
+    """Give the newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
+    found = sorted(Path(folder).glob("*.json"))
+    if not found:
+        raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
+    return found[-1], load_json(found[-1])
+
+
+def load() -> list[float] | None:
+    """Give the machine's load averages over 1, 5 and 15 minutes, or None where the system has none."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def cpu_flags() -> list[str]:
+    """Give those instruction sets of this processor that matter for small integers; none where unknown."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        words = set()
+    return [flag for flag in _CPU_FLAGS if flag in words]

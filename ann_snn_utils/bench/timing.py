@@ -1,0 +1,202 @@
+"""Times that can be compared on a busy machine: jobs take turns, and ratios are formed within each round.
+
+How long a training step takes: quantized, full precision, and the convolutions of both alone.
+
+What this machine can do at best: int8 multiplications in a large matrix product, int8 additions, memory.
+
+The peak memory of one contender, measured in a process of its own so that peaks do not mix.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ann.network import ANN, build_ann, convolve
+from ..ann.notation import LayerSpec
+from ..ann.optimizer import Optimizer
+from ..ann.train import pick_device, precision, training_step
+from ..data.augment import augment
+from ..files import ROOT
+from ..simulator.record import Record
+from .contenders import enter
+from .workload import load_workload, textures
+
+
+def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Give the seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
+
+    At its turn a job runs twice, and the second run is timed: the first finds in the caches what the job before
+    left there, and the threads of that job's library still waiting for more. Raises ValueError for repeats
+    below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats!r}: give at least 1")
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            job()
+            started = time.perf_counter()
+            job()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Give the median, the quartiles (`low`, `high`) and the number n of some values."""
+    low, median, high = np.percentile(values, (25, 50, 75)).tolist()
+    return {"median": median, "low": low, "high": high, "n": len(values)}
+
+
+def ratios(values: Sequence[float], to: Sequence[float]) -> dict[str, float]:
+    """Give the spread of values[i] / to[i]: a slow moment of the machine slows both of a round."""
+    return spread([value / other for value, other in zip(values, to, strict=True)])
+
+
+_PRODUCT = 2048
+
+# Elements that stay in one core's cache, and so many that they come from memory.
+_CACHED, _STREAMED = 2**15, 2**26
+
+
+def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, float]]:
+    """Give the spread of what the machine does at best in a second.
+
+    int8_operations: of a large matrix product, a multiply–add counted as two. int8_additions: in the cache,
+    by one core, times the threads in use. memory_bytes: of additions in memory, two read and one written.
+    """
+    smaller = 8 if quick else 1
+    side, cached, streamed = _PRODUCT // smaller, _CACHED, _STREAMED // smaller**2
+    a, b = (torch.randint(-2, 3, (side, side), dtype=torch.int8) for _ in range(2))
+    x, y = (np.ones(cached, dtype=np.int8) for _ in range(2))
+    p, q = (torch.ones(streamed, dtype=torch.int16) for _ in range(2))
+    times = streamed // cached
+
+    def add() -> None:
+        # One thread: an addition this small would wait for the threads longer than it takes.
+        for _ in range(times):
+            np.add(x, y, out=x)
+
+    jobs = {"product": lambda: torch._int_mm(a, b), "cached": add, "streamed": lambda: p.add_(q)}
+    seconds = interleaved(jobs, repeats)
+    return {
+        "int8_operations": spread([2 * side**3 / s for s in seconds["product"]]),
+        "int8_additions": spread([torch.get_num_threads() * times * cached / s for s in seconds["cached"]]),
+        "memory_bytes": spread([3 * 2 * streamed / s for s in seconds["streamed"]]),
+    }
+
+
+def work_of(record: Record) -> dict[str, float]:
+    """Give synaptic operations per image of a run: all, and those through a weight other than zero.
+
+    A spike adds to a membrane for each; the encoder's and the classifier's products are not among them.
+    """
+    return {
+        "synaptic_operations": float(record.sops.sum()) / record.samples,
+        "effective_synaptic_operations": float(record.effective_sops.sum()) / record.samples,
+    }
+
+
+MIB = 2**20
+
+
+def peak_memory(name: str, workload: str, samples: int, time_steps: int) -> dict[str, float] | None:
+    """Give {"peak_mib", "before_mib"}: resident memory at its highest, and before the contender was run.
+
+    None on systems without /proc/self/status. Raises RuntimeError where the process fails.
+    """
+    if not Path("/proc/self/status").exists():
+        return None
+    command = [sys.executable, "-m", __name__, name, workload, str(samples), str(time_steps)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {name} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _highest() -> float:
+    # Not ru_maxrss: a child inherits its parent's peak there.
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / MIB
+    raise OSError("/proc/self/status has no line VmHWM")
+
+
+def _measure(name: str, workload: str, samples: str, time_steps: str) -> None:
+    contender = enter(name, load_workload(workload, int(samples)), int(time_steps))
+    before = _highest()
+    contender.run()
+    print(json.dumps({"peak_mib": round(_highest(), 1), "before_mib": round(before, 1)}))
+
+
+if __name__ == "__main__":
+    _measure(*sys.argv[1:])
+
+
+def training_times(network: str, side: int, batch_size: int, repeats: int) -> dict[str, object]:
+    """Give seconds per step, quantized, in full precision and of the convolutions alone, and their ratios.
+
+    A step is what `train` does with a batch: augmentation, forward, loss, backward, optimizer. The convolutions
+    run forward and backward, in the form that training gives them, on tensors that lie ready in its layout and
+    precision.
+    """
+    device = pick_device("cpu")
+    images, labels = textures(batch_size, side), torch.arange(batch_size) % 10
+    jobs = {
+        name: _step(
+            build_ann(network, (3, side, side), 10, padding="same", quantized=name == "quantized"), images, labels
+        )
+        for name in ("quantized", "full precision")
+    }
+    with precision(device):
+        reduced = torch.is_autocast_enabled("cpu")
+    dtype = torch.bfloat16 if reduced else torch.float32
+    layers = build_ann(network, (3, side, side), 10, padding="same").spec.layers
+    jobs["convolutions"] = _convolutions(layers, batch_size, dtype)
+    seconds = interleaved(jobs, repeats)
+    return {
+        "network": network,
+        "side": side,
+        "batch_size": batch_size,
+        "precision": str(dtype).removeprefix("torch."),
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "quantized_to_convolutions": ratios(seconds["quantized"], seconds["convolutions"]),
+        "quantized_to_full_precision": ratios(seconds["quantized"], seconds["full precision"]),
+    }
+
+
+def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    ann.to(memory_format=torch.channels_last).train()
+    optimizer = Optimizer(ann, "adamw", 3e-3, 1e-2, steps=10**6)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        training_step(ann, optimizer, augment(images, "shift-flip", generator), labels)
+
+    return step
+
+
+def _convolutions(layers: list[LayerSpec], batch_size: int, dtype: torch.dtype) -> Callable[[], None]:
+    made = []
+    for index, layer in enumerate(layers):
+        channels, *kernel = layer.in_shape[0], *layer.kernel
+        x = torch.randn(batch_size, *layer.in_shape, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.randn(layer.out_shape[0], channels, *kernel, dtype=dtype)
+        weight = weight.to(memory_format=torch.channels_last).requires_grad_()
+        gradient = torch.randn(batch_size, *layer.out_shape, dtype=dtype).to(memory_format=torch.channels_last)
+        made.append((x.requires_grad_(index > 0), weight, gradient, layer))
+
+    def run() -> None:
+        for x, weight, gradient, layer in made:
+            y = convolve(x, weight, layer)
+            torch.autograd.grad(y, [t for t in (x, weight) if t.requires_grad], gradient)
+
+    return run

@@ -1,0 +1,115 @@
+"""What the benchmark times: a network in its three forms, and a batch of images with realistic activity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ann.network import ANN, build_ann, copy_weights
+from ..ann.store import load_pretrained
+from ..data.dataset import load_dataset
+from ..snn.conversion import convert
+from ..snn.network import SNN
+
+WORKLOADS = ("lenet", "lenet-few", "vgg", "small", "small-few", "small-vgg")
+
+# Batches of images from which a network without training takes its batch norms' statistics.
+_CALIBRATION = 12
+
+# With this shift of every batch norm, the random VGG does as many synaptic operations per multiply–accumulate as
+# the trained LeNet does on MNIST, 0.46 at T = 4.
+_SHIFT = -0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """The full-precision `ann`, the quantized `qann` and the `snn` of one shape, and uint8 images for them.
+
+    origin says where weights and images come from.
+    """
+
+    name: str
+    ann: ANN
+    qann: ANN
+    snn: SNN
+    images: Tensor
+    origin: str
+
+
+def load_workload(name: str, samples: int) -> Workload:
+    """Give the workload of that name with so many images; a set with fewer is repeated.
+
+    "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
+    "lenet-few": the bundled MNIST network of few levels; "vgg": the bundled CIFAR-10 network where its test
+    images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a few channels of the
+    same, for tests. Raises ValueError for another name.
+    """
+    torch.manual_seed(0)
+    if name not in WORKLOADS:
+        raise ValueError(f"workload {name!r}: choose one of {', '.join(WORKLOADS)}")
+    if name == "lenet":
+        qann, images, origin = _trained("mnist-lenet-k0") or _trained("digits-lenet-k0")
+    elif name == "lenet-few":
+        qann, images, origin = _trained("mnist-lenet-k0-clip2") or _random("lenet", levels=2, clip=2)
+    elif name == "vgg":
+        qann, images, origin = _trained("cifar10-jpeg-vgg-k0-clip3") or _random("vgg", 24, max(samples, 32))
+    elif name == "small-vgg":
+        qann, images, origin = _random("4C3-8C3-P2-8C3-P2-16-16", 12, max(samples, 32))
+    else:
+        few = {"levels": 2, "clip": 2} if name == "small-few" else {}
+        qann, images, origin = _random("6C5-P2-8C5-P2-24", **few)
+    spec = qann.spec
+    ann = build_ann(spec.network, spec.in_shape, spec.classes, quantized=False, padding=spec.padding)
+    rows = torch.arange(samples) % len(images)
+    return Workload(name, copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
+
+
+def _trained(name: str) -> tuple[ANN, Tensor, str] | None:
+    qann = load_pretrained(name)
+    try:
+        dataset = load_dataset(split="test", **qann.metadata["source"])
+    except OSError:
+        return None
+    images = dataset.subset(len(dataset)).images
+    return qann, images, f"trained weights ({name}) on test images of {dataset.name}"
+
+
+def _random(network: str, side: int = 0, samples: int = 0, **levels: int) -> tuple[ANN, Tensor, str]:
+    if side:
+        images, seen = textures(samples, side), "random textures"
+        qann = build_ann(network, (3, side, side), 10, padding="same")
+    else:
+        images, seen = load_dataset("digits").images, "digits"
+        qann = build_ann(network, (1, 28, 28), 10, **levels)
+    return calibrated(qann, images[:120]), images, f"random ternary weights, batch norms calibrated on {seen}"
+
+
+def textures(samples: int, side: int, seed: int = 0) -> Tensor:
+    """Give random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(samples, 3, side, side)
+    for cells in (2, 4, side):
+        noise = torch.randn(samples, 3, cells, cells, generator=generator)
+        images += F.interpolate(noise, (side, side), mode="bilinear", align_corners=False)
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return ((images - low) / (high - low) * 255).round().to(torch.uint8)
+
+
+@torch.no_grad()
+def calibrated(ann: ANN, images: Tensor) -> ANN:
+    """Give `ann` with the batch norms' statistics of these images, in evaluation mode.
+
+    Every layer's inputs are then standardised and shifted, so that about as many neurons fire as in a trained
+    network; nothing is learned.
+    """
+    for layer in ann.layers:
+        layer.norm.momentum = None  # the plain average over all batches
+        layer.norm.reset_running_stats()
+        layer.norm.bias.fill_(_SHIFT)
+    ann.train()
+    for batch in images.repeat(-(-_CALIBRATION * 32 // len(images)), 1, 1, 1).split(32)[:_CALIBRATION]:
+        ann(batch)
+    return ann.eval()

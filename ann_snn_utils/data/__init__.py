@@ -1,0 +1,1 @@
+"""Images as uint8 tensors: named data sets, image folders, splits, augmentation."""

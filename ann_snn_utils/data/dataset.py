@@ -1,0 +1,279 @@
+"""Data sets as uint8 tensors in memory: digits, MNIST, Fashion-MNIST, CIFAR-10 and any image folder.
+
+Which images a run takes: the parameters that say so, and the training and test set they give.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..files import ROOT
+from .folder import _check_room, image_size, read_image_folder, unpack
+from .published import read_cifar10, read_mnist
+
+NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10-jpeg")
+
+SPLITS = ("train", "test")
+
+# Fixed, so that split and subsets are the same whatever seed a user trains with.
+_SEED = 20240830
+
+_DIGITS_TEST = 360
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images in memory: images uint8 [N,C,H,W], labels int64 [N] indexing `classes`.
+
+    Raises ValueError where types, shapes, lengths or labels do not agree, or where there is no sample.
+    """
+
+    name: str
+    split: str
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        images, labels, where = self.images, self.labels, f"data set {self.name!r} ({self.split})"
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise ValueError(f"{where}: images are {images.dtype} {list(images.shape)}, not uint8 [N,C,H,W]")
+        if labels.dtype != torch.int64 or labels.dim() != 1:
+            raise ValueError(f"{where}: labels are {labels.dtype} {list(labels.shape)}, not int64 [N]")
+        if len(images) != len(labels):
+            raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels: give each one")
+        if images.numel() == 0:
+            raise ValueError(f"{where} is empty, images {list(images.shape)}: give it at least one sample")
+        if len(self.classes) < 2:
+            raise ValueError(f"{where} has {len(self.classes)} class: classifying needs at least two")
+        wrong = torch.nonzero((labels < 0) | (labels >= len(self.classes))).flatten()
+        if len(wrong):
+            raise ValueError(
+                f"{where} is mislabelled: label {int(labels[wrong[0]])} of sample {int(wrong[0])} "
+                f"is not one of 0…{len(self.classes) - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def sha256(self) -> str:
+        """Digest, 64 hexadecimal digits, of the images, labels and classes."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
+
+    def subset(self, samples: int | Sequence[int] | np.ndarray | torch.Tensor) -> Dataset:
+        """The first `samples` images in a fixed, class-balanced order; or the images with these indices.
+
+        A smaller count gives a prefix of a larger one. Raises ValueError for a count outside 1…N, an index
+        outside 0…N−1, or no index at all.
+        """
+        if isinstance(samples, int | np.integer) and not isinstance(samples, bool):
+            if not 1 <= samples <= len(self):
+                raise ValueError(f"{samples} samples of {self.name!r}: choose 1 to {len(self)}")
+            indices = _balanced_order(self.labels)[: int(samples)]
+        else:
+            indices = torch.as_tensor(samples)
+            if indices.dtype == torch.bool or indices.is_floating_point() or indices.dim() != 1:
+                raise ValueError(f"subset takes a count or a flat list of integer indices, not {samples!r}")
+            if len(indices) == 0 or indices.min() < 0 or indices.max() >= len(self):
+                raise ValueError(f"indices {samples!r} of {self.name!r}: choose from 0 to {len(self) - 1}")
+        indices = indices.to(torch.int64)
+        return Dataset(self.name, self.split, self.images[indices], self.labels[indices], self.classes)
+
+
+def load_dataset(
+    name: str | os.PathLike[str],
+    split: str = "test",
+    root: str | os.PathLike[str] | None = None,
+    size: int | tuple[int, int] | None = None,
+    limit: int | None = None,
+    crop: int | tuple[int, int] | None = None,
+    held_out: int | None = None,
+) -> Dataset:
+    """Load one split ("train" or "test") of a data set.
+
+    name    "digits" (embedded; 1,437 train and 360 test images, 28×28), "mnist", "fashion_mnist", "cifar10"
+            (read below `root`, fetched there where missing), "cifar10-jpeg" (cifar10-jpeg.tar.xz or its
+            folder below `root`), or the path of a folder, or tar archive of one, with train/<class>/ and
+            test/<class>/. A relative path is looked up in the working directory, then the repository root.
+    root    folder of the raw files; default $ANN_SNN_DATA, else data/raw below the repository root. It is
+            written to only when files are fetched.
+    size    resize to this side, or (height, width), in pixels, bilinear; default: the set's own size.
+    limit   keep at most this many samples, taken in a fixed class-balanced order.
+    crop    keep this side, or (height, width), in pixels, of the centre of each image, after any resizing.
+    held_out  take so many training images, in that order, for the test set, and the others for the training
+            set: choices made on them leave the real test set unseen.
+
+    Raises ValueError or FileNotFoundError that names the argument or file at fault and the remedy.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"data set {name!r}: give one of {', '.join(NAMES)}, or the path of an image folder")
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r:.80}: choose 'train' or 'test'")
+    for argument, value in (("limit", limit), ("held_out", held_out)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{argument}={value!r:.80}: give an int of at least 1, or None for all samples")
+    if held_out is not None:
+        return _part(load_dataset(name, "train", root, size, crop=crop), split, held_out, limit)
+    target, window = image_size(size), image_size(crop, "crop")
+    folder = _data_folder(root)
+
+    if name == "digits":
+        label, (images, labels, classes) = name, _digits(split, target or (28, 28))
+    elif name in ("mnist", "fashion_mnist"):
+        label, (images, labels, classes) = name, read_mnist(name, split, folder)
+    elif name == "cifar10":
+        label, (images, labels, classes) = name, read_cifar10(split, folder)
+    elif name == "cifar10-jpeg":
+        label = "CIFAR-10, JPEG copies"
+        images, labels, classes = read_image_folder(_cifar10_jpeg(folder), split, target)
+    else:
+        path = _resolve(name)
+        if not os.fspath(name) or not os.path.exists(path):
+            raise ValueError(
+                f"unknown data set {os.fspath(name)!r}: choose one of {', '.join(NAMES)}, or give the path "
+                f"of a folder with train/<class>/ and test/<class>/ (there is none at {path})"
+            )
+        label = path.resolve().name
+        images, labels, classes = read_image_folder(unpack(path) if path.is_file() else path, split, target)
+
+    if target is not None and tuple(images.shape[2:]) != target:
+        _check_room(len(images), images.shape[1], target)
+        images = F.interpolate(images, size=target, mode="bilinear", antialias=True)
+    if window is not None:
+        images = _centre(images, window)
+    dataset = Dataset(label, split, images, labels, classes)
+    return dataset if limit is None else dataset.subset(min(limit, len(dataset)))
+
+
+def _data_folder(root: str | os.PathLike[str] | None) -> Path:
+    folder = _resolve(root or os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"data root {folder} is not a folder: set root or ANN_SNN_DATA to a folder")
+    return folder
+
+
+def _resolve(path: str | os.PathLike[str]) -> Path:
+    path = Path(path).expanduser()
+    return path.absolute() if os.path.exists(path) else ROOT / path
+
+
+def _cifar10_jpeg(root: Path) -> Path:
+    folder, archive = root / "cifar10-jpeg", root / "cifar10-jpeg.tar.xz"
+    if folder.is_dir():
+        return folder
+    if archive.is_file():
+        return unpack(archive)
+    raise FileNotFoundError(
+        f"cifar10-jpeg is not in {root}: put {archive.name}, or the folder {folder.name}/ with "
+        "train/<class>/ and test/<class>/, there, or set ANN_SNN_DATA to a folder that has it"
+    )
+
+
+def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
+    # Shuffled within each class, then one sample of every class in turn.
+    random = np.random.RandomState(_SEED)
+    labels = labels.numpy()
+    shuffled = random.permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    grouped = labels[shuffled]
+    turn = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
+    return torch.from_numpy(shuffled[np.lexsort((grouped, turn))])
+
+
+def _part(training: Dataset, split: str, held_out: int, limit: int | None) -> Dataset:
+    if held_out >= len(training):
+        raise ValueError(
+            f"held_out={held_out}: {training.name!r} has {len(training)} training images; hold out fewer"
+        )
+    order = _balanced_order(training.labels)
+    chosen = training.subset(order[:held_out] if split == "test" else order[held_out:].sort().values)
+    part = replace(chosen, name=f"{chosen.name}, {held_out} held out", split=split)
+    return part if limit is None else part.subset(min(limit, len(part)))
+
+
+def _centre(images: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
+    margins = [whole - side for whole, side in zip(images.shape[2:], window, strict=True)]
+    if min(margins) < 0:
+        raise ValueError(f"crop={window}: images have {tuple(images.shape[2:])} pixels; give a crop within them")
+    top, left = (margin // 2 for margin in margins)
+    return images[:, :, top : top + window[0], left : left + window[1]].contiguous()
+
+
+def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    scans = load_digits()
+    parts = train_test_split(
+        np.arange(len(scans.target)), test_size=_DIGITS_TEST, random_state=_SEED, stratify=scans.target
+    )
+    chosen = np.sort(parts[SPLITS.index(split)])
+    _check_room(len(chosen), 1, size)
+    # In parts, for the exact sums take eight times the memory of the images.
+    parts = np.array_split(scans.images[chosen].astype(np.int64), -(-len(chosen) // 64))
+    images = np.concatenate([_resize_digits(part, size) for part in parts])
+    labels = torch.from_numpy(scans.target[chosen].astype(np.int64))
+    return torch.from_numpy(images[:, None]), labels, tuple("0123456789")
+
+
+def _resize_digits(scans: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Bilinear in exact integers, so that the embedded set is the same, bit for bit, on every machine.
+    rows, columns = (_bilinear(scans.shape[axis + 1], side) for axis, side in enumerate(size))
+    numerator = rows @ scans @ columns.T * 255
+    denominator = 16 * (2 * size[0]) * (2 * size[1])
+    return ((2 * numerator + denominator) // (2 * denominator)).astype(np.uint8)
+
+
+def _bilinear(source: int, side: int) -> np.ndarray:
+    # Weights in units of 1/(2·side): pixel centres lie at (i + 1/2)·source/side − 1/2, kept inside the scan.
+    unit = 2 * side
+    positions = np.clip((2 * np.arange(side) + 1) * source - side, 0, (source - 1) * unit)
+    lower, fraction = positions // unit, positions % unit
+    weights = np.zeros((side, source), dtype=np.int64)
+    weights[np.arange(side), lower] += unit - fraction
+    weights[np.arange(side), np.minimum(lower + 1, source - 1)] += fraction
+    return weights
+
+
+# What may narrow the data set that a file names, beside its name: arguments of `load_dataset`.
+SOURCE_OPTIONS = ("limit", "size", "crop", "held_out")
+
+
+def source_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments of `load_dataset` and `load_splits` that a run's parameters name; 0 there is None here."""
+    return {"name": parameters["dataset"]} | {name: parameters.get(name) or None for name in SOURCE_OPTIONS}
+
+
+def load_splits(name: str, **options: Any) -> tuple[Dataset, Dataset]:
+    """Give the training and the test set; the test images are cropped, the training images whole.
+
+    Training takes its crops at random places. Raises what `load_dataset` raises.
+    """
+    whole = {option: value for option, value in options.items() if option != "crop"}
+    return load_dataset(name, "train", **whole), load_dataset(name, "test", **options)
+
+
+def absolute_dataset(dataset: str) -> str:
+    """Give a path that lies in the working directory as an absolute one; notebooks run elsewhere."""
+
+    path = os.path.expanduser(dataset)
+    # Unlike a Path, this takes a name that no file system allows for one that is not there.
+    return os.path.abspath(path) if dataset and dataset not in NAMES and os.path.exists(path) else dataset

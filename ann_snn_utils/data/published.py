@@ -1,0 +1,151 @@
+"""MNIST, Fashion-MNIST and CIFAR-10: their files, fetched through torchvision where missing, and checked."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import socket
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_MAX_BYTES = 4 << 30
+
+_MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+_MNIST_PREFIX = {"train": "train", "test": "t10k"}
+
+_MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+
+
+def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Images uint8 [N,1,H,W], labels int64 [N], class names of "mnist" or "fashion_mnist" below `root`.
+
+    Reads the official idx files, plain or .gz, in torchvision's layout (MNIST/raw, FashionMNIST/raw), and
+    fetches them only where they are missing. Raises FileNotFoundError where they can be neither found nor
+    fetched; ValueError, with the file, where one is truncated, of another kind or wrongly labelled.
+    """
+    import torchvision
+
+    source = getattr(torchvision.datasets, _MNIST_FOLDERS[name])
+    raw = root / _MNIST_FOLDERS[name] / "raw"
+    stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
+    needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
+    if not all(_plain_or_gz(raw / stem) for stem in needed):
+        _fetch(name, root, stems, raw, lambda folder: source(folder, download=True))
+    paths = [_plain_or_gz(raw / stem) for stem in needed]
+    images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
+
+    classes = tuple("0123456789") if name == "mnist" else tuple(source.classes)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{paths[0]} holds {len(images)} images but {paths[1]} holds {len(labels)} labels: "
+            "delete both and fetch them again"
+        )
+    wrong = np.flatnonzero(labels >= len(classes))
+    if len(wrong):
+        raise ValueError(
+            f"{paths[1]} is mislabelled: label {labels[wrong[0]]} of sample {wrong[0]} is not one of "
+            f"0…{len(classes) - 1}: delete it and fetch it again"
+        )
+    return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
+
+
+def read_cifar10(split: str, root: Path) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Images uint8 [N,3,32,32], labels int64 [N], class names of CIFAR-10 below `root`.
+
+    The official files are pickles; every one is checked by MD5 before it is read, so nothing but the
+    published bytes is ever unpickled. Missing files are fetched. Raises FileNotFoundError where they can be
+    neither found nor fetched, ValueError, with the file, where one differs from the published one.
+    """
+    import torchvision
+    from torchvision.datasets.utils import check_integrity
+
+    source = torchvision.datasets.CIFAR10
+    folder = root / source.base_folder
+    published = dict([*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])])
+    if not all((folder / file).is_file() for file in published):
+        archive = root / source.filename
+        if archive.is_file() and not check_integrity(archive, source.tgz_md5):
+            raise _different(archive)
+        _fetch("cifar10", root, list(published), folder, lambda place: _fetch_cifar10(archive, place))
+    for file, md5 in published.items():
+        if not check_integrity(folder / file, md5):
+            raise _different(folder / file)
+    dataset = source(root, train=split == "train")
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return images, torch.tensor(dataset.targets, dtype=torch.int64), tuple(dataset.classes)
+
+
+def _fetch_cifar10(archive: Path, place: Path) -> None:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    home = archive.parent if archive.is_file() else place
+    download_and_extract_archive(
+        CIFAR10.url, home, extract_root=place, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
+    )
+
+
+def _different(path: Path) -> ValueError:
+    return ValueError(f"{path} is not the published file, its MD5 differs: delete it and run again")
+
+
+def _fetch(name: str, root: Path, files: list[str], folder: Path, download: Callable[[Path], object]) -> None:
+    # Into a folder of its own first: whatever goes wrong, no half-written file gets a real name.
+    command = f"python -c \"from ann_snn_utils import load_dataset; load_dataset('{name}', root='{root}')\""
+    timeout = socket.getdefaulttimeout()
+    temporary = None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=root))
+        socket.setdefaulttimeout(30)
+        download(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if not (folder / file).exists():
+                os.replace(temporary / folder.relative_to(root) / file, folder / file)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"{name} is not in {folder}, which needs {', '.join(files)}, and fetching it failed ({error}). "
+            "Put the files there, or set ANN_SNN_DATA to a folder that has them, or run this where a network "
+            f"allows it: {command}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain_or_gz(path: Path) -> Path | None:
+    return next((file for file in (path, path.with_name(path.name + ".gz")) if file.is_file()), None)
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    # Our own reader, for torchvision's accepts truncated headers and prefers old pickled copies where it
+    # finds them. Format: 0, 0, type 8 = uint8, dimensions; the sizes as big-endian int32; the bytes.
+    kind = "images" if dimensions == 3 else "labels"
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
+                raise ValueError(f"{path} is not an idx file of {kind}: delete it and fetch it again")
+            shape = tuple(int(side) for side in np.frombuffer(header[4:], dtype=">i4"))
+            count = int(np.prod(np.array(shape, dtype=object)))
+            if min(shape) < 1 or count > _MAX_BYTES:
+                raise ValueError(f"{path} announces {kind} of shape {shape}: delete it and fetch it again")
+            data = file.read(count + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}): delete it and fetch it again") from error
+    if len(data) != count:
+        found = "more" if len(data) > count else len(data)
+        raise ValueError(
+            f"{path} is truncated or damaged: its header announces {count} bytes of {kind}, it holds "
+            f"{found}: delete it and fetch it again"
+        )
+    return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)

@@ -1,0 +1,1 @@
+"""The circuit, its cost, and the bundle to check a design against."""

@@ -1,0 +1,338 @@
+"""The hardware bundle: a folder with a network's integers, inputs and golden outputs that describes itself.
+
+manifest.json says what every file holds, layout.txt says the numbers again for readers without JSON. The
+readers in C and Python, which lie in the folder too, recompute the golden outputs from its files alone.
+
+Integer arrays as files that hardware loads: raw little-endian bytes, and the same as a $readmemh image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..files import atomic, save_json, sha256
+from ..simulator.run import simulate
+from ..snn.network import SNN
+from .circuit import Hardware, LayerHardware, golden_parts, hardware
+from .cost import cost_report, cost_table
+
+DTYPES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """How an array lies in `<name>.bin` and `<name>.hex`.
+
+    bits: of one value, 2 (four values −1, 0, +1 to a byte, two's complement, the first in the lowest bits)
+    or those of `dtype`. shape, axes: of the values, the last axis fastest. frame_axes: how many leading axes
+    count frames; each frame begins at a whole byte.
+    """
+
+    name: str
+    dtype: str
+    bits: int
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    frame_axes: int = 0
+
+    def to_dict(self) -> dict:
+        """Give what a reader needs to know about the file, as JSON values."""
+        described = {"dtype": self.dtype, "bits": self.bits, "shape": list(self.shape), "axes": list(self.axes)}
+        return described | ({"frame_axes": self.frame_axes} if self.frame_axes else {})
+
+
+def pack_pairs(values: np.ndarray) -> np.ndarray:
+    """Give values −1, 0, +1 of the last axis in two bits each: uint8 [..., ⌈n / 4⌉], the last byte filled with 0.
+
+    A pair is two's complement, 11 for −1, 00 and 01; the first value is in the lowest bits. Raises ValueError
+    for another value.
+    """
+    if values.size and (values.min() < -1 or values.max() > 1):
+        raise ValueError(f"two bits hold −1, 0 and +1 only, not {values.min()} … {values.max()}")
+    pairs = (values.astype(np.int8) & 3).astype(np.uint8)
+    pairs = np.pad(pairs, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % 4)])
+    pairs = pairs.reshape(*values.shape[:-1], -1, 4)
+    return pairs[..., 0] | pairs[..., 1] << 2 | pairs[..., 2] << 4 | pairs[..., 3] << 6
+
+
+def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: bool = False) -> None:
+    """Write (or continue) `<name>.bin` and `<name>.hex` in a folder.
+
+    values: integers of the file's shape, or of some of its frames where they are appended. The .hex file holds
+    one word a line, most significant digit first, and a comment above; the word of packed pairs is a byte.
+    Raises ValueError for a value that the file's type does not hold.
+    """
+    if file.bits == 2:
+        frames = values.shape[: file.frame_axes]
+        words = pack_pairs(values.reshape(*frames, -1)).reshape(-1)
+    else:
+        ends = np.iinfo(file.dtype)
+        if values.size and not (ends.min <= values.min() and values.max() <= ends.max):
+            raise ValueError(f"{file.name}: {file.dtype} does not hold {values.min()} … {values.max()}")
+        words = values.reshape(-1).astype(np.dtype(file.dtype).newbyteorder("<"))
+    data = words.tobytes()
+    path = folder / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{path}.bin").open("ab" if append else "wb") as raw:
+        raw.write(data)
+    size = words.dtype.itemsize
+    big = words.astype(words.dtype.newbyteorder(">")).tobytes().hex()
+    lines = "\n".join(big[start : start + 2 * size] for start in range(0, len(big), 2 * size))
+    with Path(f"{path}.hex").open("a" if append else "w", encoding="ascii") as text:
+        if not append:
+            packed = ", four 2-bit values a byte, the first in bits 1:0" if file.bits == 2 else ""
+            text.write(f"// {file.name}: {file.dtype} {list(file.shape)} ({', '.join(file.axes)}){packed}\n")
+        text.write(lines + "\n")
+
+
+FORMAT, VERSION = "ann-snn-bundle", 1
+
+READERS = Path(__file__).parent / "readers"
+
+MAP = ("channel", "row", "column")
+
+
+def write_bundle(
+    snn: SNN,
+    dataset: Dataset,
+    out: str | os.PathLike[str],
+    provenance: Mapping[str, Any] | None = None,
+    time_steps: int | None = None,
+    replace_old: bool = False,
+) -> Path:
+    """Write the bundle of an integer network and a data set's samples into the folder `out`, and give its path.
+
+    The folder appears whole or not at all. time_steps: None runs until every sample is silent. provenance:
+    JSON values that say where the network comes from. The same arguments make the same bytes. replace_old: a
+    bundle that lies there already is replaced. Raises ValueError for a network that is not all integers,
+    FileExistsError for a folder that holds something else, OSError where it cannot be written.
+    """
+    out = Path(out)
+    check_target(out, replace_old)
+    circuit = hardware(snn)
+    whole = simulate(snn, dataset, time_steps)
+    steps = whole.time_steps
+    with _not_taken(out), atomic(out) as folder:
+        folder.mkdir()
+        files = _network_files(folder, snn, circuit)
+        files += _vectors(folder, dataset)
+        files += _golden(folder, snn, circuit, dataset, steps)
+        described = description(snn, circuit, dataset, steps)
+        report = cost_report(snn, circuit, dataset.images, whole)
+        save_json(folder / "cost.json", report)
+        (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
+        for index in range(len(circuit.layers)):
+            (folder / f"network/layer{index}.vh").write_text(verilog_header(described, index), encoding="ascii")
+        for name in sorted(path.name for path in READERS.iterdir() if path.is_file()):
+            shutil.copyfile(READERS / name, folder / name)
+        with (folder / "README.md").open("a", encoding="utf-8") as readme:
+            readme.write("\n" + cost_table(report) + "\n")
+        listed = {file.name: file.to_dict() for file in files}
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+        origin = {"provenance": dict(provenance or {}), "training": snn.metadata}
+        save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
+        if out.is_dir():
+            _set_aside(out)
+    return out
+
+
+@contextlib.contextmanager
+def _not_taken(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise FileExistsError(f"{out} is not empty: another process has written it meanwhile") from None
+
+
+def check_target(out: Path, replace_old: bool = False) -> None:
+    """Raise FileExistsError where `out` holds what a bundle may not take the place of."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise FileExistsError(f"{out} is a file: give the path of a new folder")
+    if not replace_old:
+        raise FileExistsError(f"{out} is not empty: give the path of a new folder, or remove this one")
+    if not is_bundle(out):
+        raise FileExistsError(f"{out} holds something else than a bundle: give the path of a new folder")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Tell whether a folder holds a bundle of any version."""
+    try:
+        return json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _set_aside(old: Path) -> None:
+    # A folder cannot be renamed onto one that is not empty.
+    aside = next(path for n in count() if not (path := old.with_name(f".{old.name}.{n}.old.tmp")).exists())
+    old.rename(aside)
+    shutil.rmtree(aside)
+
+
+def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> dict[str, Any]:
+    """Give the manifest without its lists of files."""
+    spec = snn.spec
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "byte_order": "little",
+        "order": "the last axis fastest",
+        "network": {
+            "notation": spec.network,
+            "padding": spec.padding,
+            "classes": list(dataset.classes),
+            "k": spec.k,
+            "clip": spec.clip,
+            "ternary": spec.ternary,
+            "thresholds": snn.thresholds,
+        },
+        "samples": len(dataset),
+        "steps": steps,
+        "levels": snn.levels,
+        "amplitude_shift": spec.k,
+        "threshold_form": "(U << fraction_bits) >= A + j * D",
+        "layers": [_layer_entry(index, layer) for index, layer in enumerate(circuit.layers)],
+        "classifier": {
+            "classes": spec.classes,
+            "inputs": snn.layers[-1].neurons,
+            "weight_bits": 8,
+            "score_lowest": circuit.score[0],
+            "score_highest": circuit.score[1],
+            "score_bits": circuit.score_bits,
+            "score_bytes": circuit.score_bytes,
+        },
+    }
+
+
+def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
+    spec, (lowest, highest) = circuit.layer.spec, circuit.membrane
+    return {
+        "name": spec.token,
+        "role": "hidden" if index else "encoder",
+        "in_shape": list(spec.in_shape),
+        "out_shape": list(spec.out_shape),
+        "kernel": list(spec.kernel),
+        "stride": spec.stride,
+        "padding": spec.padding,
+        "weight_bits": circuit.weight_bits,
+        "largest_count": circuit.largest_count,
+        "count_bits": circuit.count_bits,
+        "saturates": circuit.saturates,
+        "fraction_bits": circuit.fraction_bits,
+        "constant_bytes": circuit.constant_bytes,
+        "threshold_bits": circuit.threshold_bits,
+        "membrane_lowest": lowest,
+        "membrane_highest": highest,
+        "membrane_bits": circuit.membrane_bits,
+        "membrane_bytes": circuit.membrane_bytes,
+    }
+
+
+def verilog_header(described: Mapping[str, Any], index: int) -> str:
+    """Give the numbers of one layer as Verilog's local parameters, named as in layout.txt."""
+    lines = [line.split() for line in layout_text(described).splitlines()]
+    starts = [number for number, (name, _) in enumerate(lines) if name == "layer"] + [len(lines)]
+    shared = [line for line in lines[: starts[0]] if line[0] in ("samples", "steps", "levels", "amplitude_shift")]
+    own = lines[starts[index] : starts[index + 1]]
+    return "".join(f"localparam {name} = {value};\n" for name, value in shared + own)
+
+
+def layout_text(described: Mapping[str, Any]) -> str:
+    """Give the manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
+    classifier = described["classifier"]
+    rows = [("bundle_version", described["version"])]
+    rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+    rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
+    rows.append(("layers", len(described["layers"])))
+    for index, layer in enumerate(described["layers"]):
+        rows.append(("layer", index))
+        for side in ("in", "out"):
+            rows += [(f"{side}_{axis}s", size) for axis, size in zip(MAP, layer[f"{side}_shape"], strict=True)]
+        rows += [("kernel_rows", layer["kernel"][0]), ("kernel_columns", layer["kernel"][1])]
+        names = (
+            "stride",
+            "padding",
+            "weight_bits",
+            "largest_count",
+            "saturates",
+            "fraction_bits",
+            "constant_bytes",
+            "threshold_bits",
+            "membrane_bits",
+            "membrane_bytes",
+        )
+        rows += [(name, int(layer[name])) for name in names]
+    return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _network_files(folder: Path, snn: SNN, circuit: Hardware) -> list[MemoryFile]:
+    files = []
+    for index, layer in enumerate(circuit.layers):
+        weight, constants = layer.layer.weight, f"int{8 * layer.constant_bytes}"
+        axes = ("out_channel", "in_channel", "kernel_row", "kernel_column")
+        name = f"network/layer{index}_weight"
+        files.append((MemoryFile(name, "int8", layer.weight_bits, tuple(weight.shape), axes), weight))
+        for part, values in (("offset", layer.offset), ("step", layer.step)):
+            name, bits = f"network/layer{index}_{part}", 8 * layer.constant_bytes
+            files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))
+    weight = snn.classifier
+    files.append((MemoryFile("network/classifier", "int8", 8, tuple(weight.shape), ("class", *MAP)), weight))
+    for file, values in files:
+        write_memory(folder, file, values.numpy())
+    return [file for file, _ in files]
+
+
+def _vectors(folder: Path, dataset: Dataset) -> list[MemoryFile]:
+    images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
+    labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
+    write_memory(folder, images, dataset.images.numpy())
+    write_memory(folder, labels, dataset.labels.numpy())
+    return [images, labels]
+
+
+def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:
+    samples, files = len(dataset), []
+    for index, layer in enumerate(circuit.layers):
+        shape, size = layer.layer.spec.out_shape, layer.membrane_bytes
+        spikes = MemoryFile(
+            f"golden/layer{index}_spikes",
+            "int8",
+            2,
+            (samples, steps, *shape),
+            ("sample", "step", *MAP),
+            frame_axes=2,
+        )
+        files += [
+            spikes,
+            MemoryFile(
+                f"golden/layer{index}_membranes", f"int{8 * size}", 8 * size, (samples, *shape), ("sample", *MAP)
+            ),
+        ]
+    classes = snn.spec.classes
+    size = 8 * circuit.score_bytes
+    files += [
+        MemoryFile("golden/scores", f"int{size}", size, (samples, steps, classes), ("sample", "step", "class")),
+        MemoryFile("golden/predictions", "int32", 32, (samples, steps), ("sample", "step")),
+    ]
+    for number, part in enumerate(golden_parts(snn, dataset.images, steps)):
+        arrays = [array for pair in zip(part.spikes, part.membranes, strict=True) for array in pair]
+        for file, values in zip(files, [*arrays, part.scores, part.predictions], strict=True):
+            write_memory(folder, file, values, append=number > 0)
+    return files

@@ -1,0 +1,1 @@
+"""What one run says: accuracy, activity, energy, equivalence, published logs."""

@@ -1,0 +1,127 @@
+"""What a record says over time: how often it is right, how much it fires, and when it falls silent.
+
+What a run over a test set reached, in plain numbers: right answers, work and energy, after chosen steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..simulator.record import Record
+from ..snn.network import SNN
+from .energy import energy, macs
+
+
+@dataclass(frozen=True, eq=False)
+class FiringRates:
+    """Spikes per neuron at each step, float64 [T, L]: `net` counts a −1 as −1, `events` counts it as one."""
+
+    net: np.ndarray
+    events: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Settling:
+    """When samples fell silent: `counts` int64 [T], after step t in row t − 1; `unsettled`: not in this run."""
+
+    counts: np.ndarray
+    unsettled: int
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, settled or not."""
+        return int(self.counts.sum()) + self.unsettled
+
+    @property
+    def share_unsettled(self) -> float:
+        """Share of the samples that had not settled when the run ended."""
+        return self.unsettled / self.samples
+
+
+def correct(record: Record) -> np.ndarray:
+    """Give how many samples are classified correctly after each step, int64 [T].
+
+    Raises ValueError for a record without labels.
+    """
+    if record.labels is None:
+        raise ValueError("this record has no labels: give simulate a Dataset, or labels=…, to measure accuracy")
+    return (record.predictions == record.labels).sum(1).numpy()
+
+
+def accuracy(record: Record) -> np.ndarray:
+    """Give the share of samples classified correctly after each step, float64 [T].
+
+    Raises ValueError for a record without labels.
+    """
+    return correct(record) / record.samples
+
+
+def firing_rates(record: Record) -> FiringRates:
+    """Give each layer's spikes per neuron at each step; their mean over axis 0 is the rate of the whole run."""
+    places = record.samples * np.array(record.neurons)
+    return FiringRates(
+        net=(record.positive - record.negative) / places, events=(record.positive + record.negative) / places
+    )
+
+
+def sparsity(record: Record) -> np.ndarray:
+    """Give each layer's share of neuron-steps without a spike over the whole run, float64 [L]."""
+    return 1 - firing_rates(record).events.mean(0)
+
+
+def cancelled(record: Record) -> np.ndarray:
+    """Give each layer's number of −1 spikes, int64 [L].
+
+    Every one takes back a +1 that was sent too early, so it is the number of pairs sent in vain.
+    """
+    return record.negative.sum(0)
+
+
+def settling(record: Record) -> Settling:
+    """Give the histogram of the steps after which samples were silent, and how many were not yet."""
+    at = np.bincount(record.settled_at.numpy(), minlength=record.time_steps + 1)
+    return Settling(counts=at[1:], unsettled=int(at[0]))
+
+
+STEPS = (1, 2, 3, 4, 6, 8)
+
+SILENCE = "silence"
+
+
+def correct_at(record: Record, also: Iterable[int] = ()) -> dict[str, int]:
+    """Give how many samples are right after each of STEPS, after the steps in `also`, and at silence.
+
+    The record must have run until silence: later steps change nothing. Raises ValueError without labels.
+    """
+    right, done = correct(record), record.time_steps
+    found = {str(step): int(right[min(step, done) - 1]) for step in sorted({*STEPS, *also})}
+    return found | {SILENCE: int(right[-1])}
+
+
+def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any]:
+    """Give the part of results.json that a run until silence tells, as JSON values.
+
+    Accuracies are fractions, `…_over_time` hold one value for each step, everything else is per sample.
+    """
+    samples, at = record.samples, correct_at(record, also)
+    spent = energy(record, snn)
+    steps = range(1, record.time_steps + 1)
+    return {
+        "samples": samples,
+        "accuracy": {"snn": {step: right / samples for step, right in at.items()}},
+        "correct": {"snn": at},
+        "silence_step": int(record.settled_at.max()),
+        "mean_settling_step": float(record.settled_at.double().mean()),
+        "spikes_per_sample": float(record.spike_num[-1]) / samples,
+        "sops_per_sample": float(record.sop_num[-1]) / samples,
+        "effective_sops_per_sample": float(record.effective_sops.sum()) / samples,
+        "macs_per_sample": sum(macs(snn.spec)),
+        "energy_pj": {"snn": spent.snn.total, "int8": spent.ann_int8.total, "fp32": spent.ann_fp32.total},
+        "accuracy_over_time": accuracy(record).tolist(),
+        "sops_over_time": (record.sop_num / samples).tolist(),
+        "energy_over_time": [energy(record, snn, time_steps=step).snn.total for step in steps],
+    }

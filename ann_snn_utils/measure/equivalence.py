@@ -1,0 +1,191 @@
+"""Does the spiking network settle on the quantized network's integer codes? Every neuron, every image.
+
+The three threshold forms side by side, for another k, number of levels or clip of the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ann.network import ANN, build_ann, copy_weights
+from ..ann.reference import codes
+from ..data.dataset import Dataset
+from ..simulator.run import simulate
+from ..snn.certificate import certify
+from ..snn.conversion import convert, table_length
+from ..snn.network import FORMS, SNN
+from .activity import accuracy
+
+# Neurons · images compared at once: some hundred MiB of 64-bit codes and counts.
+WORKING_SET = 2**23
+
+EXAMPLES_PER_LAYER = 3
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One neuron that settled on `count` where the quantized network's code is `code`.
+
+    layer: index, the encoder is 0. sample: index of the image. channel, y, x: place in the layer's map.
+    """
+
+    layer: int
+    name: str
+    sample: int
+    channel: int
+    y: int
+    x: int
+    code: int
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Equivalence:
+    """Comparison of settled spike counts with integer codes, over all neurons of all layers.
+
+    neurons, mismatches: values compared and values that differ, for each layer. examples: the first few
+    mismatches of each layer. prediction_mismatches: images whose class differs. predictions: int64 [N], the
+    quantized network's classes. settled_at: int64 [N], the step after which each image was silent.
+    """
+
+    samples: int
+    layer_names: tuple[str, ...]
+    neurons: tuple[int, ...]
+    mismatches: tuple[int, ...]
+    examples: tuple[Mismatch, ...]
+    prediction_mismatches: int
+    predictions: Tensor
+    settled_at: Tensor
+
+    @property
+    def exact(self) -> bool:
+        """True where no count and no prediction differs."""
+        return not any(self.mismatches) and not self.prediction_mismatches
+
+
+@torch.no_grad()
+def check_equivalence(
+    ann: ANN, snn: SNN, images: Tensor | Dataset, batch_size: int | None = None, progress: bool = False
+) -> Equivalence:
+    """Run the spiking network to silence and compare every spike count with the quantized network's code.
+
+    images: uint8 [N, C, H, W] or a Dataset. Codes are evaluated in float64. batch_size: images compared at
+    once; None chooses it so that memory stays below 2 GiB. A network converted with "published" thresholds
+    is allowed: its mismatches are then what the rounding costs.
+    Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
+    """
+    if isinstance(images, Dataset):
+        images = images.images
+    ours, theirs = asdict(ann.spec), asdict(snn.spec)
+    if different := [f"{name} {ours[name]!r} ≠ {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]:
+        raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: "
+            f"these networks take uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
+        )
+    if batch_size is None:
+        batch_size = min(500, max(1, WORKING_SET // sum(layer.neurons for layer in snn.layers)))
+    elif batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}: give at least 1")
+    starts = range(0, len(images), batch_size)
+    if progress:
+        from tqdm.auto import tqdm
+
+        starts = tqdm(starts, desc="equivalence", unit="batch")
+
+    names = tuple(layer.name for layer in snn.layers)
+    mismatches, predictions, settled = [0] * len(names), [], []
+    wrong = 0
+    examples: list[list[Mismatch]] = [[] for _ in names]
+    for start in starts:
+        batch = images[start : start + batch_size]
+        record = simulate(snn, batch)
+        expected, logits = codes(ann, batch, batch_size)
+        for index, (code, count) in enumerate(zip(expected, record.counts, strict=True)):
+            differs = code != count
+            mismatches[index] += int(differs.sum())
+            wanted = EXAMPLES_PER_LAYER - len(examples[index])
+            for place in differs.nonzero()[:wanted].tolist():
+                sample, *where = place
+                values = int(code[tuple(place)]), int(count[tuple(place)])
+                examples[index].append(Mismatch(index, names[index], start + sample, *where, *values))
+        predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
+        wrong += int((predictions[-1] != record.predictions[-1]).sum())
+        settled.append(record.settled_at)
+    return Equivalence(
+        samples=len(images),
+        layer_names=names,
+        neurons=tuple(layer.neurons * len(images) for layer in snn.layers),
+        mismatches=tuple(mismatches),
+        examples=tuple(mismatch for layer in examples for mismatch in layer),
+        prediction_mismatches=wrong,
+        predictions=torch.cat(predictions),
+        settled_at=torch.cat(settled),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What each form ("exact", "published", "float") makes of one quantized network.
+
+    mismatches: form → codes that differ at silence, for each layer; compared: codes compared for each layer.
+    accuracy: form → fractions [T]; ann_accuracy: the quantized network's. fractional_bits: how the one-adder
+    form is made → bits for each layer (an empty dict where there is no integer form).
+    """
+
+    layer_names: tuple[str, ...]
+    mismatches: dict[str, list[int]]
+    compared: list[int]
+    accuracy: dict[str, np.ndarray]
+    ann_accuracy: float
+    fractional_bits: dict[str, list[int]]
+
+
+def requantize(ann: ANN, k: int, levels: int, clip: int | None) -> ANN:
+    """Give a network with the same weights and batch norms, and other activations; it is not trained again."""
+    spec = replace(ann.spec, k=k, levels=levels, clip=clip)
+    return copy_weights(ann, build_ann(**spec.to_dict())).eval()
+
+
+def compare_forms(
+    ann: ANN, samples: Dataset, time_steps: int, report: Callable[[float], None] = lambda share: None
+) -> Comparison:
+    """Give the comparison of the three forms over all `samples`; report is told the share done, and may raise.
+
+    Raises ValueError for a network that is not quantized or has no exact form.
+    """
+    report(0.0)
+    expected, logits = codes(ann, samples.images)
+    longest = table_length(max((int(code.max()) for code in expected[1:]), default=0))
+    nets, mismatches, accuracies = {}, {}, {}
+    for number, form in enumerate(FORMS):
+        report((number + 0.5) / (len(FORMS) + 1))
+        nets[form] = convert(ann, form, longest)
+        record = simulate(nets[form], samples)
+        report((number + 1) / (len(FORMS) + 1))
+        pairs = zip(record.counts, expected, strict=True)
+        mismatches[form] = [int((count != code).sum()) for count, code in pairs]
+        curve = accuracy(record)
+        # After silence nothing changes.
+        accuracies[form] = np.pad(curve, (0, max(0, time_steps - len(curve))), mode="edge")[:time_steps]
+    bits: dict[str, list[int]] = {}
+    if nets["exact"].integer:
+        proofs = certify(nets["exact"], nets["float"])
+        bits["integers that fit all decisions"] = [proof.fractional_bits for proof in proofs]
+        if all(proof.naive_bits is not None for proof in proofs):
+            bits["by rounding"] = [proof.naive_bits for proof in proofs]
+    report(1.0)
+    return Comparison(
+        tuple(layer.name for layer in nets["exact"].layers),
+        mismatches,
+        [code.numel() for code in expected],
+        accuracies,
+        float((logits.argmax(1) == samples.labels).double().mean()),
+        bits,
+    )

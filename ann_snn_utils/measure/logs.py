@@ -1,0 +1,71 @@
+"""The six text logs of the published system, one line for each batch and time step."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..simulator.record import Record
+from ..snn.network import SNN
+from .activity import correct
+
+TOTALS = ("spike_num", "spike_collect", "sop_num", "abs_spike", "sum_spike")
+
+
+def log_folder(snn: SNN, root: str | os.PathLike[str] = "figs") -> Path:
+    """Give the folder that the published system would log to: root/{WQ|NWQ}[_INT]/k{k}.
+
+    WQ: ternary weights; _INT: integer thresholds.
+    """
+    weights = "WQ" if snn.spec.ternary else "NWQ"
+    return Path(root) / (weights if snn.thresholds == "float" else f"{weights}_INT") / f"k{snn.k}"
+
+
+def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels: Tensor | None = None) -> None:
+    """Write accuracy, spike_num, spike_collect, sop_num, abs_spike and sum_spike (.txt) into `folder`.
+
+    records: one for each batch, all of the same number of steps; each gives one line per step to each file,
+    an integer: correct predictions of the batch; spikes, their signed sum and synaptic operations so far;
+    this step's absolute and signed spike sums. labels: int64, of all batches in turn, where the records have
+    none. Only hidden layers count. A spike counts once whatever it carries, and the classifier's operations
+    are left out; the published MNIST script, unlike its CIFAR-10 one, adds those to sop_num.
+    All six files appear or none. Raises ValueError for records without labels or of different lengths.
+    """
+    batches = [records] if isinstance(records, Record) else list(records)
+    if not batches:
+        raise ValueError("write_logs: there is no record to write; pass one for each batch")
+    steps = sorted({record.time_steps for record in batches})
+    if len(steps) > 1:
+        raise ValueError(f"the records hold {steps} time steps: run every batch with the same time_steps")
+    if labels is not None:
+        batches = _labelled(batches, labels)
+    lines = {"accuracy": [line for record in batches for line in correct(record).tolist()]}
+    lines |= {name: [line for record in batches for line in getattr(record, name).tolist()] for name in TOTALS}
+
+    folder = Path(folder)
+    files = {f"{name}.txt": "".join(f"{line}\n" for line in column) for name, column in lines.items()}
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file where the folder of the logs is to be: choose another folder")
+    for name in files:
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder where a log is to be written: remove or rename it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".logs-", dir=folder) as temporary:
+        for name, text in files.items():
+            (Path(temporary) / name).write_text(text, encoding="ascii", newline="\n")
+        for name in files:
+            os.replace(Path(temporary) / name, folder / name)
+
+
+def _labelled(batches: list[Record], labels: Tensor) -> list[Record]:
+    sizes = [record.samples for record in batches]
+    if len(labels) != sum(sizes):
+        raise ValueError(f"{len(labels)} labels for {sum(sizes)} samples in the records: give one for each")
+    parts = torch.as_tensor(labels).split(sizes)
+    return [replace(record, labels=part) for record, part in zip(batches, parts, strict=True)]

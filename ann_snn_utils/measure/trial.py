@@ -1,0 +1,122 @@
+"""One trial of a spiking network: thresholds scaled, input noisy, spikes faulty, on some of the samples."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..ann.store import BUNDLED
+from ..data.dataset import Dataset
+from ..simulator.disturb import noisy
+from ..simulator.record import Record, merge
+from ..simulator.run import simulate
+from ..snn.network import SNN
+from ..snn.thresholds import scale_thresholds
+from .activity import accuracy
+from .energy import energy
+
+# Samples between two reports of progress.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What notebook 04 is run with, under the same names; threshold_scale is one factor or one for each layer."""
+
+    samples: int
+    threshold_scale: float | tuple[float, ...] = 1.0
+    noise_ratio: float = 0.0
+    fault: str = ""
+    fault_rate: float = 0.0
+    seed: int = 0
+
+    @property
+    def disturbed(self) -> bool:
+        """True where anything differs from the network as it was converted."""
+        scales = self.threshold_scale if isinstance(self.threshold_scale, tuple) else (self.threshold_scale,)
+        return any(s != 1 for s in scales) or self.noise_ratio > 0 or bool(self.fault and self.fault_rate)
+
+    def command(self, run: str, time_steps: int) -> str:
+        """Give the shell line that repeats the trial on a run (or "bundled: …") in batch, with papermill."""
+        name = run.removeprefix(BUNDLED)
+        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb"]
+        for key, value in (
+            ("run", name),
+            ("time_steps", time_steps),
+            ("samples", self.samples),
+            ("seed", self.seed),
+        ):
+            words += ["-p", key, str(value)]
+        if isinstance(self.threshold_scale, tuple):
+            words += ["-y", f"threshold_scale: [{', '.join(f'{s:g}' for s in self.threshold_scale)}]"]
+        elif self.threshold_scale != 1:
+            words += ["-p", "threshold_scale", f"{self.threshold_scale:g}"]
+        if self.noise_ratio:
+            words += ["-p", "noise_ratio", f"{self.noise_ratio:g}"]
+        if self.fault and self.fault_rate:
+            words += ["-p", "fault", self.fault, "-p", "fault_rate", f"{self.fault_rate:g}"]
+        if name == run:
+            return shlex.join(words)
+        unpack = f"from ann_snn_utils.gallery import unpack; unpack({name!r})"
+        return f'python -c "{unpack}" && {shlex.join(words)}'
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The run of a setting, averaged over its samples; all arrays are float64 [T], work is up to each step.
+
+    accuracy: fractions. sops, effective_sops, energy (pJ): for one sample. ann_energy: the dense int8 network's.
+    """
+
+    setting: Setting
+    record: Record
+    accuracy: np.ndarray
+    sops: np.ndarray
+    effective_sops: np.ndarray
+    energy: np.ndarray
+    ann_energy: float
+
+
+def run_trial(
+    snn: SNN,
+    samples: Dataset,
+    setting: Setting,
+    time_steps: int,
+    report: Callable[[float], None] = lambda share: None,
+) -> Trial:
+    """Give the trial of a setting on the first `setting.samples` samples, as `simulate` would run it at once.
+
+    report: is told the share that is done, and may raise to stop.
+    """
+    scaled = scale_thresholds(snn, setting.threshold_scale)
+    chosen = samples.subset(range(min(setting.samples, len(samples))))
+    # Noise is drawn over all images, and faults by each sample's index: only the former can be run in parts.
+    images = noisy(chosen.images, setting.noise_ratio, setting.seed)
+    faulty = bool(setting.fault and setting.fault_rate)
+    size = len(chosen) if faulty else CHUNK
+    records = []
+    for start in range(0, len(chosen), size):
+        report(start / len(chosen))
+        part = slice(start, start + size)
+        records.append(_run(scaled, images[part], chosen.labels[part], setting, time_steps))
+    report(1.0)
+    record = merge(records, time_steps)
+    spent = [energy(record, scaled, time_steps=t) for t in range(1, time_steps + 1)]
+    return Trial(
+        setting,
+        record,
+        accuracy(record),
+        record.sop_num / record.samples,
+        record.effective_sops[:, 1:].sum(1).cumsum() / record.samples,
+        np.array([e.snn.total for e in spent]),
+        spent[-1].ann_int8.total,
+    )
+
+
+def _run(snn: SNN, images: Tensor, labels: Tensor, setting: Setting, time_steps: int) -> Record:
+    fault = dict(fault=setting.fault or None, fault_rate=setting.fault_rate)
+    return simulate(snn, images, time_steps, seed=setting.seed, labels=labels, **fault)

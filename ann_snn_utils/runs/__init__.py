@@ -1,0 +1,1 @@
+"""A run on disk: parameters, manifest, results; and runs side by side."""

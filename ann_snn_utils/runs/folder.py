@@ -1,0 +1,201 @@
+"""Run folders data/runs/<run>/: their names, the artifacts in them, and which notebook makes each one.
+
+A notebook's place in a run: where it reads and writes, and the record of how it made its artifacts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import ROOT, save_json
+from .manifest import MANIFEST, record_stage
+from .parameters import FOLDER, ordered_notebooks, parameters_of
+
+ARTIFACTS: dict[str, str] = {
+    "ann.safetensors": "01_train_ann",
+    "qann.safetensors": "02_quantize",
+    "snn.safetensors": "03_convert",
+    "results.json": "04_spike_analysis",
+}
+
+SWEEPS = "sweeps"
+
+_RESERVED = {SWEEPS, "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+
+_IN_NAME = {"dataset": "digits", "network": "lenet", "k": 0, "ternary": True, "seed": 0}
+
+
+def runs_root() -> Path:
+    """Give the folder of all runs: $ANN_SNN_RUNS, else data/runs, relative to the repository root."""
+    return ROOT / Path(os.environ.get("ANN_SNN_RUNS") or "data/runs").expanduser()
+
+
+def check_run_name(run: str, kind: str = "run") -> str:
+    """Give `run` back where it is a valid folder name everywhere; ValueError says what is wrong with it.
+
+    kind: "run" or "sweep", whichever has the name.
+    """
+    said = f"{kind}={run!r:.150}"
+    if not isinstance(run, str) or not run:
+        raise ValueError(f"{said}: give the {kind} a name, such as 'digits-lenet-k0'")
+    wrong = sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run)))
+    if wrong:
+        listed = " ".join(map(repr, wrong[:10]))
+        raise ValueError(f"{said} holds {listed}: use letters, digits and . _ + = - only")
+    if not run[0].isalnum() or run.endswith("."):
+        raise ValueError(f"{said}: begin with a letter or a digit and do not end with a dot")
+    if len(run) > 120:
+        raise ValueError(f"{said} has {len(run)} characters: use at most 120")
+    if run.split(".")[0].lower() in _RESERVED:
+        raise ValueError(f"{said} is a reserved name: choose another one")
+    return run
+
+
+def run_folder(run: str, create: bool = False) -> Path:
+    """Give the folder of a run, made where `create` is set.
+
+    Raises ValueError for an invalid name, FileNotFoundError, with the nearest runs, where there is none,
+    OSError where it cannot be made.
+    """
+    folder = runs_root() / check_run_name(run)
+    if create:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remedy = "make its parent a writable folder, or set ANN_SNN_RUNS to one"
+            raise OSError(error.errno, f"cannot make {folder} ({error}): {remedy}") from error
+    elif not folder.is_dir():
+        runs = list_runs()
+        near = ", ".join(difflib.get_close_matches(run, runs, cutoff=0.3) or runs[:5]) or "none yet"
+        raise FileNotFoundError(f"there is no run {run!r} in {runs_root()}: choose one that is there ({near})")
+    return folder
+
+
+def sweep_folder(sweep: str) -> Path:
+    """Give the folder of a sweep's own files, sweeps/<sweep> among the runs; ValueError for an invalid name."""
+    return runs_root() / SWEEPS / check_run_name(sweep, "sweep")
+
+
+def list_runs() -> list[str]:
+    """Give the names of all runs that have a manifest, in alphabetical order."""
+    return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
+
+
+def latest_run(artifact: str | None = None) -> str:
+    """Give the run that was recorded last, among those that hold `artifact` where one is named.
+
+    Raises FileNotFoundError where there is none.
+    """
+    root = runs_root()
+    found = [root / run for run in list_runs() if artifact is None or (root / run / artifact).is_file()]
+    if not found:
+        raise FileNotFoundError(f"no run in {root} has {artifact or 'a manifest'} yet: {_remedy(artifact)}")
+    return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name)).name
+
+
+def require(folder: str | os.PathLike[str], artifact: str) -> Path:
+    """Give the path of an artifact; where it is missing, FileNotFoundError names the notebook to run."""
+    path = Path(folder) / artifact
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {_remedy(artifact)}")
+    return path
+
+
+def _remedy(artifact: str | None) -> str:
+    notebook = ARTIFACTS.get(artifact or "ann.safetensors")
+    if notebook is None:
+        return "check its name"
+    return f"notebook {notebook} makes it; run it first, or the whole study with `ann-snn study`"
+
+
+def default_run_name(
+    parameters: Mapping[str, Any], notebooks: Sequence[str | os.PathLike[str]] | None = None
+) -> str:
+    """Give the name of the run with these parameters, such as digits-lenet-k0-ternary-s0.
+
+    Parameters that are left out have the defaults of the notebooks, all of them unless some are given. Where
+    any other one differs from its default, or a name had to be shortened, eight hexadecimal digits of these
+    follow: no two settings share a name.
+    """
+    notebooks = ordered_notebooks() if notebooks is None else notebooks
+    defaults = [{name: p.default for name, p in parameters_of(path).items()} for path in notebooks]
+    full = _IN_NAME | {n: v for own in reversed(defaults) for n, v in own.items()} | dict(parameters)
+    # A value counts as the default only where every notebook that takes it has that default.
+    known = {name for own in defaults for name in own}
+    rest = {
+        name: value
+        for name, value in parameters.items()
+        if name not in {"run", *_IN_NAME}
+        and (name not in known or any(own.get(name, value) != value for own in defaults))
+    }
+    parts = []
+    for name in ("dataset", "network"):
+        text = str(full[name])
+        short = re.sub(r"[^A-Za-z0-9]+", "-", Path(text).name).strip("-")[:32].strip("-") or name
+        parts.append(short)
+        if short != text:
+            rest[name] = text
+    parts += [f"k{full['k']}", "ternary" if full["ternary"] else "int8", f"s{full['seed']}"]
+    if rest:
+        parts.append(hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8])
+    return check_run_name("-".join(parts))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook at work in the run folder `folder`, with its parameters and input artifacts."""
+
+    notebook: str
+    folder: Path
+    parameters: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    started: float
+
+    def finish(
+        self,
+        artifacts: Iterable[str] = (),
+        metrics: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record the stage in the run's manifest; `results` are written to results.json first.
+
+        parameters: what took the place of parameters that were left open.
+        """
+        artifacts = list(artifacts)
+        if results is not None:
+            save_json(self.folder / "results.json", {"run": self.folder.name, **results})
+            artifacts.append("results.json")
+        record_stage(
+            self.folder,
+            self.notebook,
+            parameters={**self.parameters, **(parameters or {})},
+            inputs=self.inputs,
+            artifacts=artifacts,
+            metrics=metrics,
+            seconds=round(time.time() - self.started, 1),
+        )
+
+
+def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = ()) -> Stage:
+    """Give the stage of a notebook whose variables are `names` (its globals), from which parameters are read.
+
+    An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
+    after its parameters. Raises FileNotFoundError that names the notebook which makes a missing input.
+    """
+    parameters = {name: names[name] for name in parameters_of(FOLDER / f"{notebook}.ipynb")}
+    inputs = tuple(inputs)
+    run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
+    folder = run_folder(run, create=not inputs)
+    for name in inputs:
+        require(folder, name)
+    return Stage(notebook, folder, parameters, inputs, time.time())

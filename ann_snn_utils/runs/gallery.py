@@ -1,0 +1,73 @@
+"""The networks at hand to look at: those of all runs, and the small ones that come with the project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..ann.network import ANN
+from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, save_ann
+from ..data.dataset import Dataset, load_dataset
+from ..snn.conversion import convert
+from ..snn.network import SNN
+from ..snn.store import load_snn, save_snn
+from .folder import latest_run, list_runs, require, run_folder
+
+
+@dataclass(frozen=True)
+class Network:
+    """A spiking network, the quantized network it was made from, and its test set."""
+
+    name: str
+    ann: ANN
+    snn: SNN
+    samples: Dataset
+
+
+def network_names() -> list[str]:
+    """Give the names to choose from: every run that has a spiking network, then the bundled ones."""
+    runs = [run for run in list_runs() if (run_folder(run) / "snn.safetensors").is_file()]
+    return runs + [BUNDLED + name for name in list_pretrained()]
+
+
+def open_network(name: str = "") -> Network:
+    """Give the network of a run, or a bundled one ("bundled: …"); an empty name takes the latest run, if any.
+
+    Its test samples come in the fixed, class-balanced order of `Dataset.subset`. Raises FileNotFoundError or
+    ValueError that says what is missing.
+    """
+    if not name:
+        return _default()
+    if name.startswith(BUNDLED):
+        ann = load_pretrained(name.removeprefix(BUNDLED))
+        snn = convert(ann)
+    else:
+        folder = run_folder(name)
+        ann = load_ann(require(folder, "qann.safetensors"))
+        snn = load_snn(require(folder, "snn.safetensors"))
+    test = load_dataset(split="test", **ann.metadata["source"])
+    return Network(name, ann.eval(), snn, test.subset(len(test)))
+
+
+def unpack(name: str) -> Path:
+    """Give the folder of a run that holds a bundled network, made where it is not there yet.
+
+    So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled.
+    """
+    ann = load_pretrained(name)
+    folder = run_folder(name, create=True)
+    if not (folder / "snn.safetensors").exists():
+        save_ann(ann, folder / "qann.safetensors", **ann.metadata)
+        save_snn(convert(ann), folder / "snn.safetensors")
+    return folder
+
+
+def _default() -> Network:
+    bundled = [BUNDLED + name for name in list_pretrained()]
+    try:
+        return open_network(latest_run("snn.safetensors"))
+    except (OSError, ValueError):
+        # No run yet, or one whose data set is on another machine.
+        if not bundled:
+            raise
+        return open_network(bundled[0])

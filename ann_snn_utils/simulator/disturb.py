@@ -1,0 +1,59 @@
+"""Disturbances of a run: noise on the pixels, spikes that are lost or flipped on their way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checks import checked_seed, generator
+
+FAULTS = ("delete", "flip")
+
+
+def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
+    """Give uint8 images with pixel · (1 + (u − 1/2) · noise_ratio), u uniform in [0, 1), rounded and clipped.
+
+    Source: the published code's input noise, rounded here so that pixels stay integers.
+    """
+    if noise_ratio == 0:
+        return images
+    u = torch.rand(images.shape, generator=generator(seed))
+    return (images * (1 + (u - 0.5) * noise_ratio)).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor) -> Tensor:
+    """Give numbers in [0, 1), float64, each of which depends on nothing but its own arguments.
+
+    So a fault strikes the same spikes whatever the batch, the order of work or the backend. neuron: counted
+    channels last. Source of the mixing: splitmix64, G. Steele, D. Lea and C. Flood, OOPSLA 2014.
+    """
+    word = torch.full_like(sample, _signed(checked_seed(seed)))
+    for part in (sample, torch.full_like(sample, layer), step, neuron):
+        word = (word ^ part) + _signed(0x9E3779B97F4A7C15)
+        word = (word ^ _shifted(word, 30)) * _signed(0xBF58476D1CE4E5B9)
+        word = (word ^ _shifted(word, 27)) * _signed(0x94D049BB133111EB)
+        word = word ^ _shifted(word, 31)
+    return _shifted(word, 11).double() * 2.0**-53
+
+
+def _signed(word: int) -> int:
+    return (word + 2**63) % 2**64 - 2**63
+
+
+def _shifted(word: Tensor, bits: int) -> Tensor:
+    # Zeros move in, as in an unsigned number.
+    return (word >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def faulty(
+    spikes: Tensor, fault: str, rate: float, seed: int, samples: Tensor, layer: int, first_step: int
+) -> Tensor:
+    """Give the spikes [T, N, C, P] of a layer as they arrive: each one deleted, or its sign flipped, at `rate`."""
+    # Spikes are rare: only they draw a number.
+    step, row, channel, position = spikes.nonzero(as_tuple=True)
+    neuron = position * spikes.shape[2] + channel
+    hit = uniform(seed, samples[row], layer, step + first_step, neuron) < rate
+    arriving = spikes.clone()
+    at = tuple(index[hit] for index in (step, row, channel, position))
+    arriving[at] = 0 if fault == "delete" else -spikes[at]
+    return arriving

@@ -1,0 +1,137 @@
+"""The spiking neuron with dynamic threshold adaptation, for a whole layer over several time steps.
+
+A neuron that has emitted n net spikes compares its membrane U, which only accumulates, with two thresholds:
+
+    U ≥ θ_{n+1}            emit +1, n ← n + 1
+    n > 0 and U < θ_n      emit −1, n ← n − 1      (takes back a spike that was sent too early)
+
+So the threshold moves by one step per spike, and the membrane is never reset.
+
+Exact synaptic sums: Σ w·m over integer weights and inputs, whatever arithmetic the machine is fast at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..snn.network import SpikingLayer, smallest_integer
+
+
+@dataclass(eq=False)
+class Neurons:
+    """State of a layer for N samples, changed in place: [N, C, P] with P positions in the map.
+
+    membrane: U, int32, int64 or float64. count: net spikes, int16. last: step of the last spike, int16.
+    """
+
+    membrane: Tensor
+    count: Tensor
+    last: Tensor
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the samples only."""
+        self.membrane, self.count, self.last = self.membrane[rows], self.count[rows], self.last[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """What a layer did in T steps: spikes int8 [T, N, C, P]; events, the number of samples with a spike, int32
+    [T, C, P]; positive, the number of +1 spikes, int64 [T]; active, whether a sample spiked, bool [T, N];
+    membranes after each step [T, N, C, P] where they were asked for.
+    """
+
+    spikes: Tensor
+    events: Tensor
+    positive: Tensor
+    active: Tensor
+    membranes: Tensor | None
+
+
+def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give [O, J + 2] with θ_n in column n: below every membrane at n = 0, above every one at n = J + 1."""
+    extreme = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    table = torch.full((len(thresholds), thresholds.shape[1] + 2), extreme.max, dtype=dtype)
+    table[:, 0] = extreme.min
+    table[:, 1:-1] = thresholds.clamp(extreme.min, extreme.max)
+    return table
+
+
+def fire(
+    sums: Tensor,
+    row: Tensor,
+    state: Neurons,
+    table: Tensor,
+    first_step: int,
+    climbing: bool = False,
+    keep: bool = False,
+    negative_spikes: bool = True,
+) -> Firing:
+    """Run the neurons of a layer over T steps; changes `state`.
+
+    sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
+    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. table: from
+    `threshold_table`. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
+    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken
+    back: the classical integrate-and-fire neuron that subtracts its threshold at each spike.
+    """
+    (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
+    spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
+    events = torch.zeros(steps, channels, positions, dtype=torch.int32)
+    positive = torch.zeros(steps, channels, dtype=torch.int64)
+    active = torch.zeros(channels, steps, samples, dtype=torch.bool)
+    membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
+    membrane, count = state.membrane, state.count
+    flat, width = table.flatten(), table.shape[1]
+    start, never = (torch.arange(len(table)) * width)[:, None], torch.zeros((), dtype=torch.bool)
+    for step in range(steps):
+        arrived = row[step] >= 0
+        membrane[arrived] += sums[row[step][arrived]]
+        if climbing:
+            level = min(first_step + step, width - 1)
+            rise, fall = membrane >= table[:, level, None], never
+        else:
+            at = count + start
+            rise, fall = membrane >= flat[at + 1], membrane < flat[at] if negative_spikes else never
+        spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
+        count += spike
+        state.last[spike != 0] = first_step + step
+        spikes[step] = spike
+        events[step] = (spike != 0).sum(0)
+        positive[step] = (spike > 0).sum((0, 2))
+        active[:, step] = (spike != 0).any(2).T
+        if keep:
+            membranes[step] = membrane
+    return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
+
+
+EXACT_IN_FLOAT32 = 2**24
+
+
+def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
+    """Give the dtype of a layer's membrane: int32, or int64 where the worst case plus `slack` needs it.
+
+    A layer with full-precision weights has a float64 membrane.
+    """
+    if layer.weight.is_floating_point() or layer.thresholds.is_floating_point():
+        return torch.float64
+    small = smallest_integer(int(layer.lowest.min()) - slack, int(layer.highest.max()) + slack)
+    return torch.int64 if small == torch.int64 else torch.int32
+
+
+def synaptic_input(layer: SpikingLayer, inputs: Tensor, largest: int) -> Tensor:
+    """Give Σ w·m of every neuron, [N, O, H, W], for integer inputs [N, I, H, W] with |m| ≤ `largest`.
+
+    A float32 convolution is exact while every partial sum stays below 2^24, which the worst case over the
+    layer's weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
+    """
+    weight, dtype = layer.weight, torch.float64
+    if not weight.is_floating_point():
+        worst = int(weight.long().abs().sum((1, 2, 3)).max()) * largest
+        if worst >= 2**53:
+            raise ValueError(f"{layer.name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
+        dtype = torch.float32 if worst < EXACT_IN_FLOAT32 else torch.float64
+    return F.conv2d(inputs.to(dtype), weight.to(dtype), stride=layer.spec.stride, padding=layer.spec.padding)

@@ -1,0 +1,146 @@
+"""The integer spiking network over time: from uint8 images to spikes, totals and class scores per step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data.dataset import Dataset
+from ..snn.conversion import LONGEST
+from ..snn.network import SNN
+from .dense import batch_size as dense_batch
+from .dense import run_dense
+from .disturb import FAULTS, noisy
+from .events.layout import obstacle
+from .record import Record, merge
+
+# The fastest first: spike by spike, compiled, for integer networks; dense tensors for every network.
+BACKENDS = ("events", "dense")
+
+# More would fill the memory: each step is kept in the record.
+MOST_STEPS = 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+def choose_backend(
+    snn: SNN, time_steps: int | None, disturbed: bool = False, name: str | None = None, negative_spikes: bool = True
+) -> str:
+    """Give the backend called `name`, or, with None, the fastest one that is exact for this run.
+
+    Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
+    """
+    if name not in (None, *BACKENDS):
+        raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
+    if name == "dense":
+        return name
+    reason = None if find_spec("numba") else "numba is not installed (pip install numba)"
+    reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
+    reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
+    if reason and name:
+        raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
+    if reason:
+        _log.info("simulating with dense tensors: %s", reason)
+    return "dense" if reason else "events"
+
+
+def simulate(
+    snn: SNN,
+    images: Tensor | Dataset,
+    time_steps: int | None = None,
+    noise_ratio: float = 0.0,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    trace: Iterable[int] = (),
+    fault: str | None = None,
+    fault_rate: float = 0.0,
+    batch_size: int | None = None,
+    backend: str | None = None,
+    progress: bool = False,
+    negative_spikes: bool = True,
+) -> Record:
+    """Give the record of a run of `time_steps` steps, or, with None, until every sample is silent.
+
+    images: uint8 [N, C, H, W], or a Dataset (whose labels are then taken). noise_ratio: each pixel becomes
+    pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
+    trace: indices of samples whose spikes and membranes are kept. fault: "delete" or "flip" every emitted
+    spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
+    sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
+    where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
+    negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
+    conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
+    Source of the neuron: Zou et al. 2024, see `neuron.py`.
+    Raises ValueError that names the argument that is wrong, or the layer whose threshold table is too short.
+    """
+    if isinstance(images, Dataset):
+        images, labels = images.images, images.labels if labels is None else labels
+    _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
+    images = noisy(images.cpu(), noise_ratio, seed)
+    disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
+    chosen = tuple(int(sample) for sample in trace)
+    if not all(0 <= sample < len(images) for sample in chosen):
+        raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
+    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
+    everything = torch.arange(len(images))
+    if backend == "events":
+        # Imported here, as it needs numba.
+        from .events.loop import run_events
+
+        merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
+    else:
+        parts = everything.split(batch_size or dense_batch(snn, time_steps))
+        records = [
+            run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
+            for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
+        ]
+        merged = merge(records, time_steps or max(record.time_steps for record in records))
+    merged = replace(merged, labels=labels)
+    _check_tables(snn, merged)
+    if not chosen:
+        return merged
+    kept = run_dense(
+        snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, True, negative_spikes
+    )
+    return replace(merged, traces=replace(kept.traces, samples=chosen))
+
+
+def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size) -> None:
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: "
+            f"this network takes uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
+        )
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
+    if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):
+        raise ValueError(
+            f"time_steps={time_steps!r}: give a whole number from 1 to {MOST_STEPS:,}, or None to run until silence"
+        )
+    if not 0 <= noise_ratio <= 10:
+        raise ValueError(f"noise_ratio={noise_ratio!r}: give a number from 0 to 10")
+    if fault is not None and fault not in FAULTS:
+        raise ValueError(f"fault={fault!r}: choose one of {', '.join(FAULTS)}, or None")
+    if not 0 <= fault_rate <= 1:
+        raise ValueError(f"fault_rate={fault_rate!r}: give a probability from 0 to 1")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}: give at least 1")
+
+
+def _check_tables(snn: SNN, record: Record) -> None:
+    for index, (layer, count) in enumerate(zip(snn.layers, record.counts, strict=True)):
+        entries = layer.thresholds.shape[1]
+        # A neuron sends at most one spike a step.
+        if layer.saturates and record.time_steps >= entries and int(count.max()) >= entries:
+            remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
+            if entries == LONGEST:
+                remedy = "train the network longer, or build it with a clip"
+            raise ValueError(
+                f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
+                f"table; {remedy}"
+            )

@@ -1,0 +1,1 @@
+"""The integer network as data: thresholds from batch norm, conversion, certificate, file."""

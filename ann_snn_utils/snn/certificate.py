@@ -1,0 +1,157 @@
+"""Proof that a layer runs on integers: its bit widths, and thresholds made by one adder instead of a table.
+
+The one-adder form fires spike j when (U << f) ≥ A + j·D, with integers A and D for each channel and f
+fractional bits for the layer. It decides as the table θ does, for every membrane in reach, exactly when
+
+    (θ_j − 1)·2^f < A + j·D ≤ θ_j·2^f      for every level j that the membrane can reach,
+    A + j·D > highest·2^f                  for the first one that it cannot.
+
+For a pair of levels i < j these bounds leave an interval for D; an A exists for a D exactly when D lies in
+the interval of every pair. So f is feasible iff, in every channel, the largest lower end is at most the
+smallest upper end: a closed form over integers, without a search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .network import SNN, SpikingLayer
+
+MOST_BITS = 30
+
+# Stands for "no bound"; far above any threshold · 2^f here, and far below the ends of int64.
+UNBOUNDED = 2**60
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCertificate:
+    """What one layer needs in hardware.
+
+    fractional_bits: the smallest f of the one-adder form. offset, step: A and D, int64 [O]. naive_bits: the
+    smallest f for which rounding A and D to the nearest integer would do (None: unknown, or not within 30 bits).
+    membrane: worst case (lowest, highest). The *_bits are signed widths, of the membrane in the worst case,
+    of a threshold, and of a count (unsigned).
+    """
+
+    name: str
+    fractional_bits: int
+    offset: Tensor
+    step: Tensor
+    naive_bits: int | None
+    membrane: tuple[int, int]
+    membrane_bits: int
+    threshold_bits: int
+    count_bits: int
+
+
+def signed_bits(lowest: int, highest: int) -> int:
+    """Give the width in bits of the smallest two's-complement integer that holds lowest … highest."""
+    return max(int(highest).bit_length(), (-int(lowest) - 1).bit_length() if lowest < 0 else 0) + 1
+
+
+def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
+    """Give the certificate of every layer of an integer network, encoder first.
+
+    real: the same network converted with thresholds="float", from which `naive_bits` is found.
+    Every decision of the one-adder form is compared with the table's over channels × levels × the reachable
+    range. Raises ValueError for a network whose thresholds are not integers.
+    """
+    if not snn.integer:
+        raise ValueError(f"certify: thresholds={snn.thresholds!r} or real-valued ends; convert an integer network")
+    reals = real.layers if real is not None else [None] * len(snn.layers)
+    return [_certify(layer, other) for layer, other in zip(snn.layers, reals, strict=True)]
+
+
+def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate:
+    bits, offset, step = one_adder(layer)
+    if _disagreeing(layer, bits, offset, step).any():
+        raise AssertionError(f"{layer.name}: the one-adder form differs from the table; this is a bug")
+    lowest, highest = int(layer.lowest.min()), int(layer.highest.max())
+    return LayerCertificate(
+        layer.name,
+        bits,
+        offset,
+        step,
+        None if real is None else naive_bits(layer, real),
+        (lowest, highest),
+        signed_bits(lowest, highest),
+        signed_bits(int(layer.thresholds.min()), int(layer.thresholds.max())),
+        int(layer.largest_count).bit_length(),
+    )
+
+
+def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
+    """Give the least and greatest A + j·D that decide right at each level, int64 [O, J]."""
+    table, one = layer.thresholds, 1 << bits
+    least, greatest = (table - 1) * one + 1, table * one
+    # Every membrane in reach fires, or none does: only one side matters.
+    always, never = table <= layer.lowest[:, None], table > layer.highest[:, None]
+    return least.masked_fill(always, -UNBOUNDED), greatest.masked_fill(never, UNBOUNDED)
+
+
+def _steps(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the interval of D, int64 [O] each, from every pair of levels i < j."""
+    channels, levels = least.shape
+    low = torch.zeros(channels, dtype=torch.int64)
+    high = torch.full((channels,), UNBOUNDED)
+    for gap in range(1, levels):
+        low_pair = least[:, gap:] - greatest[:, :-gap]
+        high_pair = greatest[:, gap:] - least[:, :-gap]
+        low = torch.maximum(low, (-(-low_pair).div(gap, rounding_mode="floor")).amax(1))
+        high = torch.minimum(high, high_pair.div(gap, rounding_mode="floor").amin(1))
+    return low, high
+
+
+def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
+    """Give the smallest f and, for each channel, integers A and D with (U << f) ≥ A + j·D ⇔ U ≥ θ_j.
+
+    Raises ValueError where no f up to 30 will do: the thresholds of a channel do not lie on a line.
+    """
+    level = torch.arange(1, layer.thresholds.shape[1] + 1)
+    # What is compared, and any D times any level, must stay clear of the marks for "no bound".
+    reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
+    for bits in range(min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length()) + 1):
+        least, greatest = _bounds(layer, bits)
+        low, high = _steps(least, greatest)
+        if (low <= high).all():
+            # Any D of the interval will do; the middle one stays clear of both ends.
+            step = low + (torch.minimum(high, low + (1 << bits)) - low) // 2
+            offset = (least - level * step[:, None]).amax(1)
+            free = offset < -UNBOUNDED // 2  # no level binds A from below
+            above = (greatest - level * step[:, None]).amin(1)
+            return bits, torch.where(free, above, offset), step
+    raise ValueError(f"{layer.name}: no A + j·D with up to {MOST_BITS} fractional bits gives these thresholds")
+
+
+def _disagreeing(layer: SpikingLayer, bits: int, offset: Tensor, step: Tensor) -> Tensor:
+    """Tell for each channel whether (U << bits) ≥ A + j·D differs from U ≥ θ_j at any level and membrane.
+
+    A comparison with an ascending U changes its answer once; where ⌈(A + j·D) / 2^f⌉, kept in reach, equals
+    θ_j, it changes at the same membrane, so every U is covered.
+    """
+    level = torch.arange(1, layer.thresholds.shape[1] + 1)
+    first = -(-(offset[:, None] + level * step[:, None])).div(1 << bits, rounding_mode="floor")
+    lowest, beyond = layer.lowest[:, None], layer.highest[:, None] + 1
+    kept = torch.minimum(torch.maximum(first, lowest), beyond)
+    table = torch.minimum(torch.maximum(layer.thresholds, lowest), beyond)
+    return (kept != table).any(1)
+
+
+def naive_bits(layer: SpikingLayer, real: SpikingLayer) -> int | None:
+    """Give the smallest f for which A and D, rounded from the real thresholds, decide as the table does.
+
+    real: the layer converted with thresholds="float". What rounding alone needs, to compare `one_adder` with;
+    None beyond 30 bits. Constant channels, which have no line to round, are left out.
+    """
+    theta = real.thresholds
+    step = theta[:, 1] - theta[:, 0] if theta.shape[1] > 1 else torch.zeros(len(theta), dtype=theta.dtype)
+    line = torch.isfinite(theta).all(1) & (theta.abs().amax(1) < 2**30)
+    for bits in range(MOST_BITS + 1):
+        offset = torch.where(line, (theta[:, 0] - step) * 2.0**bits, 0.0).round().long()
+        wrong = _disagreeing(layer, bits, offset, torch.where(line, step * 2.0**bits, 0.0).round().long())
+        if not wrong[line].any():
+            return bits
+    return None

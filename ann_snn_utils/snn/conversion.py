@@ -1,0 +1,130 @@
+"""From a quantized network to an integer spiking network: batch norms become tables of thresholds."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from ..ann.network import ANN, LARGEST_PIXEL, Layer
+from ..ann.notation import NetworkSpec
+from ..ann.reference import in_float64
+from .network import FORMS, MOST_COUNTS, SNN, SpikingLayer, worst_case
+from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
+
+# Thresholds of one layer, so that a table stays below a GiB.
+MOST_THRESHOLDS = 2**27
+
+# Entries of an open-ended layer's table.
+SHORTEST, LONGEST = 64, 4096
+
+
+def table_length(largest: int) -> int:
+    """Give a `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
+    length = SHORTEST
+    while 4 * largest >= 3 * length and length < LONGEST:
+        length *= 2
+    return length
+
+
+@torch.no_grad()
+def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
+    """Give a `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
+
+    Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
+    longer than that. batch_size: images at a time.
+    """
+    # In float32 a count may come out as its neighbour, for which `table_length` leaves room.
+    reference, largest = copy.deepcopy(ann).cpu().float().eval(), 0.0
+    for batch in images.cpu().split(batch_size):
+        x = reference.layers[0](reference.scaled(batch))
+        for layer in reference.layers[1:]:
+            x = layer(x)
+            largest = max(largest, float(x.max()) * 2**ann.spec.k)
+    return table_length(round(min(largest, LONGEST)))
+
+
+@torch.no_grad()
+def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
+    """Give the spiking network that settles on exactly the codes of a quantized network.
+
+    thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
+    of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
+    max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
+    `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
+    holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
+    """
+    if thresholds not in FORMS:
+        raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
+    if not ann.spec.quantized:
+        raise ValueError("convert: this network is full precision; train one built with quantized=True")
+    if not isinstance(max_levels, Integral) or not 1 <= max_levels <= LONGEST:
+        raise ValueError(f"max_levels={max_levels!r:.40}: give a whole number from 1 to {LONGEST}")
+    reference, spec = in_float64(ann), ann.spec
+    most = max_levels if spec.clip is None else spec.clip * 2**spec.k
+    widest = max(layer.out_shape[0] for layer in spec.layers)
+    if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
+        raise ValueError(
+            f"clip={spec.clip}, k={spec.k}: counts up to {most} in {widest} channels; at most {MOST_COUNTS} "
+            f"(16 bits) and {MOST_THRESHOLDS:,} thresholds a layer are taken: use a smaller k, clip or max_levels"
+        )
+    layers: list[SpikingLayer] = []
+    largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
+    for index, layer in enumerate(reference.layers):
+        spiking = _spiking_layer(layer, index, spec, thresholds, largest, max_levels)
+        layers.append(spiking)
+        largest = spiking.reachable * (2**spec.k if index == 0 else 1)
+    weight = reference.classifier.weight.detach().reshape(spec.classes, *layers[-1].spec.out_shape)
+    # The counts of an encoder that is the last layer are in units of 1.
+    scale = float(reference.classifier.scale) / 2 ** (spec.k if len(layers) > 1 else 0)
+    return SNN(
+        spec,
+        tuple(layers),
+        weight.to(torch.int8) if spec.int8_ends else weight,
+        thresholds,
+        {**ann.metadata, "logit_scale": scale},
+    )
+
+
+def _spiking_layer(
+    layer: Layer, index: int, spec: NetworkSpec, form: str, largest: Tensor, max_levels: int
+) -> SpikingLayer:
+    """Convert one layer whose inputs reach at most `largest` counts (pixels), int64 per input channel."""
+    name, encoder = f"layer {index} ({layer.spec.token})", index == 0
+    integer = spec.int8_ends or (spec.ternary and not encoder)
+    if not integer and not encoder and form == "exact":
+        raise ValueError(
+            f"{name} has full-precision weights, and thresholds='exact' needs integer membranes: "
+            "build the network with ternary=True or int8_ends=True, or use thresholds='float'"
+        )
+    norm = normalization(layer.norm, name)
+    weight = layer.conv.weight * norm.sign[:, None, None, None]
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"{name}: a weight is not finite; train the network again")
+    lowest, highest = worst_case(weight, largest)
+
+    limit = spec.levels if encoder else max_levels if spec.clip is None else spec.clip * 2**spec.k
+    open_ended = not encoder and spec.clip is None
+    # One level more than the table holds tells whether an open-ended layer could ask for it.
+    levels = limit + open_ended
+    n, scale = (1, LARGEST_PIXEL) if encoder else (2**spec.k, 1)
+    if form == "float" or not integer and encoder:
+        table = real_thresholds(norm, n, levels, scale)
+    elif form == "published" and not encoder:
+        table = published_thresholds(norm, n, levels, integer)
+        if integer:
+            table = torch.minimum(torch.maximum(table, lowest[:, None]), highest[:, None] + 1)
+    else:
+        table = exact_thresholds(norm, n, levels, lowest, highest, scale)
+    used = int((table <= highest[:, None]).sum(1).max())
+    kept = limit if encoder else max(1, min(limit, used))
+    return SpikingLayer(
+        layer.spec,
+        weight.to(torch.int8) if integer else weight.detach(),
+        table[:, :kept].contiguous(),
+        lowest,
+        highest,
+        saturates=used > kept and open_ended,
+    )

@@ -1,0 +1,114 @@
+"""What the tensors of a spiking layer must be: types, shapes, order, and the worst case of its membranes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..ann.network import LARGEST_PIXEL
+from ..ann.notation import LayerSpec, NetworkSpec, spec_of
+from ..files import load_tensors, save_tensors
+from .network import FORMS, MOST_COUNTS, SNN, SpikingLayer, smallest_integer, worst_case
+
+
+def check_layer(
+    path: str | Path,
+    index: int,
+    spec: NetworkSpec,
+    geometry: LayerSpec,
+    part: dict[str, Tensor],
+    form: str,
+    largest: Tensor,
+) -> None:
+    """Raise ValueError for a tensor of a layer that conversion could not have made; make integers int64."""
+    whole, where = spec.int8_ends or (index > 0 and spec.ternary), f"{path}: layers.{index}"
+    shape = (geometry.out_shape[0], geometry.in_shape[0], *geometry.kernel)
+    weight, table = part["weight"], part["thresholds"]
+    if weight.shape != shape:
+        raise ValueError(f"{where}.weight has shape {tuple(weight.shape)}, not {shape}")
+    if weight.dtype != (torch.int8 if whole else torch.float64):
+        raise ValueError(f"{where}.weight is {weight.dtype}, not {'an integer' if whole else 'float64'}")
+    if spec.ternary and index > 0 and int(weight.abs().max()) > 1:
+        raise ValueError(f"{where}.weight holds {int(weight.abs().max())}, which is none of −1, 0, +1")
+    if whole and form != "float" and table.is_floating_point():
+        raise ValueError(f"{where}.thresholds are {table.dtype}, not integers")
+    most = spec.levels if index == 0 else MOST_COUNTS
+    if table.ndim != 2 or len(table) != len(weight) or not 1 <= table.shape[1] <= most:
+        raise ValueError(f"{where}.thresholds have shape {tuple(table.shape)}, not [{len(weight)}, 1 … {most}]")
+    # Infinities stand for levels that are always, or never, reached; their difference is no number.
+    if (table[:, 1:] < table[:, :-1]).any():
+        raise ValueError(f"{where}.thresholds do not ascend with the count")
+    for name, bound in zip(("lowest", "highest"), worst_case(weight, largest), strict=True):
+        found = part[name]
+        same = found.shape == bound.shape and not found.is_floating_point()
+        # The last bit of a sum of real weights differs between machines.
+        if not same or ((found.long() - bound).abs() > (not whole)).any():
+            raise ValueError(f"{where}.{name} is not the worst case of its weights and inputs; convert it again")
+    for name in ("thresholds", "lowest", "highest"):
+        if not part[name].is_floating_point():
+            part[name] = part[name].long()
+
+
+def checked_tensor(tensors: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
+    """Give a tensor of a file by its name; ValueError where it is missing, of another type, or holds NaN."""
+    if name not in tensors:
+        raise ValueError(f"{path}: tensor {name} is missing; convert the network again")
+    tensor = tensors[name]
+    known = (torch.int8, torch.int16, torch.int32, torch.int64, torch.float64)
+    if tensor.dtype not in known:
+        kind = "floating point" if tensor.is_floating_point() else "of another type"
+        raise ValueError(f"{path}: {name} are {tensor.dtype}, not integers ({kind}); convert the network again")
+    if tensor.is_floating_point() and torch.isnan(tensor).any():
+        raise ValueError(f"{path}: tensor {name} holds NaN; convert the network again")
+    return tensor
+
+
+def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
+    """Write the network to a safetensors file, every integer tensor in its smallest type."""
+    tensors = {"classifier": snn.classifier}
+    for index, layer in enumerate(snn.layers):
+        for name in ("weight", "thresholds", "lowest", "highest"):
+            tensor = getattr(layer, name)
+            if not tensor.is_floating_point():
+                tensor = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
+            tensors[f"layers.{index}.{name}"] = tensor
+    description = {
+        "spec": snn.spec.to_dict(),
+        "thresholds": snn.thresholds,
+        "saturates": [layer.saturates for layer in snn.layers],
+        "metadata": snn.metadata | metadata,
+    }
+    save_tensors(path, tensors, description)
+
+
+def load_snn(path: str | Path) -> SNN:
+    """Read a network that `save_snn` wrote, checking types, shapes, the order of thresholds and every bound.
+
+    Raises FileNotFoundError or ValueError that names the file, the tensor and what is wrong with it.
+    """
+    tensors, description = load_tensors(path)
+    metadata = description.get("metadata")
+    if description.get("thresholds") not in FORMS or not isinstance(metadata, dict):
+        raise ValueError(f"{path} holds no spiking network; notebook 03_convert writes one")
+    spec, saturates = spec_of(path, metadata | {"spec": description.get("spec")}), description.get("saturates")
+    if not isinstance(saturates, list) or [type(flag) for flag in saturates] != [bool] * len(spec.layers):
+        raise ValueError(f"{path}: saturates is {saturates!r:.80}, not one true or false for each layer")
+    largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
+    layers: list[SpikingLayer] = []
+    for index, (geometry, flag) in enumerate(zip(spec.layers, saturates, strict=True)):
+        part = {
+            name: checked_tensor(tensors, f"layers.{index}.{name}", path)
+            for name in ("weight", "thresholds", "lowest", "highest")
+        }
+        check_layer(path, index, spec, geometry, part, description["thresholds"], largest)
+        layers.append(SpikingLayer(geometry, **part, saturates=flag))
+        largest = layers[-1].reachable * (2**spec.k if index == 0 else 1)
+    classifier = checked_tensor(tensors, "classifier", path)
+    shape = (spec.classes, *layers[-1].spec.out_shape)
+    wanted = torch.int8 if spec.int8_ends else torch.float64
+    if classifier.shape != shape or classifier.dtype != wanted:
+        found = f"{classifier.dtype} {tuple(classifier.shape)}"
+        raise ValueError(f"{path}: classifier is {found}, not {wanted} {shape}")
+    return SNN(spec, tuple(layers), classifier, description["thresholds"], metadata)
