@@ -69,8 +69,8 @@ FOLDER = Recipe(30, 30)
 def before(dataset: str) -> dict[str, Any]:
     """What runs were trained with that record nothing of it, as these were no parameters yet."""
     flip = dataset not in ("digits", "mnist", "fashion_mnist")
-    augmentation = "shift-flip" if flip else "shift"
-    return {"schedule": "one-cycle", "momentum": 0.0, "initialisation": "random", "augmentation": augmentation}
+    old = replace(FOLDER, augmentation="shift-flip" if flip else "shift")
+    return {name: value for name, value in asdict(old).items() if not name.endswith("_epochs")}
 
 
 def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
