@@ -173,15 +173,16 @@ class _NormAct(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (mean, deviation, scale, shift, clip) = ctx.saved_tensors, ctx.around
         gradient = gradient.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        rows, out = _rows(x), torch.empty_like(x)
+        rows, out = _rows(x), torch.empty_like(x) if ctx.needs_input_grad[0] else None
         with compiled_loops():
             sums = gradient_sums(rows, _rows(gradient), scale, shift, clip, mean.astype(np.float32))
         total, product = sums.sum(0, dtype=np.float64)
-        slope = -scale * product / deviation**2 / len(rows)
-        offset = -scale * total / len(rows) - slope * mean
-        slope, offset = slope.astype(np.float32), offset.astype(np.float32)
-        with compiled_loops():
-            input_gradient(rows, _rows(gradient), scale, shift, clip, slope, offset, _rows(out))
+        if ctx.needs_input_grad[0]:
+            slope = -scale * product / deviation**2 / len(rows)
+            offset = -scale * total / len(rows) - slope * mean
+            slope, offset = slope.astype(np.float32), offset.astype(np.float32)
+            with compiled_loops():
+                input_gradient(rows, _rows(gradient), scale, shift, clip, slope, offset, _rows(out))
         of_weight = torch.from_numpy((product / deviation).astype(np.float32))
         return out, of_weight, torch.from_numpy(total.astype(np.float32)), None, None, None
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ..ann.network import ANN, build_ann, convolve
 from ..ann.notation import LayerSpec
-from ..ann.train import Optimizer, pick_device, precision, training_step
+from ..ann.optimizer import Optimizer
+from ..ann.train import pick_device, precision, training_step
 from ..data.augment import augment
 from ..files import ROOT
 from ..simulator.record import Record

@@ -165,8 +165,12 @@ class Stage:
         artifacts: Iterable[str] = (),
         metrics: Mapping[str, Any] | None = None,
         results: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record the stage in the run's manifest; `results` are written to results.json first."""
+        """Record the stage in the run's manifest; `results` are written to results.json first.
+
+        parameters: what took the place of parameters that were left open.
+        """
         artifacts = list(artifacts)
         if results is not None:
             save_json(self.folder / "results.json", {"run": self.folder.name, **results})
@@ -174,7 +178,7 @@ class Stage:
         record_stage(
             self.folder,
             self.notebook,
-            parameters=self.parameters,
+            parameters={**self.parameters, **(parameters or {})},
             inputs=self.inputs,
             artifacts=artifacts,
             metrics=metrics,
