@@ -56,9 +56,9 @@ class Rule:
             return isinstance(value, str) and value in self.choices
         if self.kind is bool or isinstance(value, bool):
             return self.kind is bool and isinstance(value, bool)
-        if not isinstance(value, Integral if self.kind is int else Real):
-            return False
-        return bool(self.low <= value <= self.high) and value not in self.without
+        number = isinstance(value, Integral if self.kind is int else Real)
+        # As they are: a float would round a long int.
+        return number and bool(self.low <= value <= self.high) and value not in self.without  # type: ignore[operator]
 
 
 def _end(number: float) -> str:
@@ -66,7 +66,9 @@ def _end(number: float) -> str:
 
 
 OPTIMIZERS = ("adamw", "muon")
-FORMS = ("exact", "published", "float")
+SCHEDULES = ("one-cycle", "linear")
+INITIALISATIONS = ("random", "dirac", "whitened")
+AUGMENTATIONS = ("none", "shift", "shift-flip", "reflect", "reflect-flip", "reflect-cutout", "reflect-flip-cutout")
 FAULTS = ("delete", "flip")
 PADDINGS = ("valid", "same")
 
@@ -92,14 +94,17 @@ RULES: Mapping[str, Rule] = {
     "batch_size": Rule(int, 1),
     "optimizer": Rule(str, choices=OPTIMIZERS, left_out=""),
     "qann_optimizer": Rule(str, choices=OPTIMIZERS, left_out=""),
+    "schedule": Rule(str, choices=SCHEDULES, left_out=""),
+    "augmentation": Rule(str, choices=AUGMENTATIONS, left_out=""),
+    "initialisation": Rule(str, choices=INITIALISATIONS, left_out=""),
     "learning_rate": _RATE,
     "qann_learning_rate": _RATE,
     "weight_decay": Rule(float, 0, 1e6),
+    "momentum": Rule(float, 0, 1, without=(0, 1), left_out=0.0),
     "label_smoothing": Rule(float, 0, 1, without=(1,), left_out=-1.0),
     "distillation": Rule(float, 0, 1),
     "seed": Rule(int, -LARGEST_SEED, LARGEST_SEED),
     # its conversion
-    "thresholds": Rule(str, choices=FORMS),
     "max_levels": Rule(int, 1, 4096, left_out=0),
     "published_samples": Rule(int, 1),
     # its run
@@ -150,7 +155,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             continue
         # One factor, or one for each layer.
         for one in value if name == "threshold_scale" and isinstance(value, list | tuple) else [value]:
-            check(name, one)
+            if not rule.allows(one):
+                otherwise = "" if rule.left_out is None else f", or {rule.left_out!r} to leave it out"
+                raise ValueError(f"{name}={one!r:.40}: {rule.remedy}{otherwise}")
     if settings.get("ternary") is False and settings.get("int8_ends") is False:
         raise ValueError(
             "ternary=False with int8_ends=False: real weights have no integer thresholds: set one to true"

@@ -158,7 +158,7 @@ class _Unpickler(pickle.Unpickler):
                 raise ValueError(
                     f"its pickle uses {opcode.name} at step {count}, which lists of arrays do not need"
                 )
-            if opcode.name == "LONG_BINPUT" and argument > LARGEST_PROGRAM:
+            if opcode.name == "LONG_BINPUT" and int(argument or 0) > LARGEST_PROGRAM:
                 raise ValueError(f"its pickle claims memo place {argument}")
         return cls(io.BytesIO(program), encoding="latin1").load()
 

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ann.notation import MOST_COUNTS as MOST_COUNTS
 from ..ann.notation import LayerSpec, NetworkSpec
-
-# A neuron counts in 16 bits.
-MOST_COUNTS = 2**15 - 1
 
 
 def worst_case(weight: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
