@@ -47,7 +47,7 @@ class Rule:
         number = "a whole number" if self.kind is int else "a number"
         if self.high == ANY_NUMBER:
             return f"give {number} of at least {self.low:,}"
-        but = "".join(f", not {end:g} itself" for end in self.without)
+        but = f", but not {' or '.join(map(str, self.without))}" if self.without else ""
         return f"give {number} from {_end(self.low)} to {_end(self.high)}{but}"
 
     def allows(self, value: object) -> bool:

@@ -52,7 +52,7 @@ def check_network(
 
 
 def table_length(largest: int) -> int:
-    """Give a `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
+    """A `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
     length = SHORTEST
     while 4 * largest >= 3 * length and length < LONGEST:
         length *= 2
@@ -61,7 +61,7 @@ def table_length(largest: int) -> int:
 
 @torch.no_grad()
 def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
-    """Give a `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
+    """A `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
 
     Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
     longer than that. batch_size: images at a time.
@@ -78,13 +78,20 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
 
 @torch.no_grad()
 def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
-    """Give the spiking network that settles on exactly the codes of a quantized network.
+    """The spiking network that settles on exactly the codes of a quantized network.
 
     thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
     of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
     max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
     `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
     holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
+
+    >>> from ann_snn_utils import build_ann
+    >>> snn = convert(build_ann("4C3-P2-16", (1, 8, 8), classes=10, clip=2).eval())
+    >>> [(layer.name, layer.weight.dtype, layer.largest_count) for layer in snn.layers][1:]
+    [('P2', torch.int8, 2), ('16', torch.int8, 2)]
+    >>> snn.integer
+    True
     """
     if thresholds not in FORMS:
         raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
