@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import BAND, BLUE, FALL, GREEN, INK, ORANGE, PURPLE, RISE, Drawing, blank, redraw, time_axis
+from .template import (
+    BAND,
+    BLUE,
+    FALL,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RISE,
+    Drawing,
+    add_line,
+    blank,
+    redraw,
+    time_axis,
+)
 
 
 def neuron_trace(
@@ -30,7 +45,8 @@ def neuron_trace(
     not known. until: draw only the first steps; the axes stay those of the whole run.
     """
     figure = blank(title, 2, height=480, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
-    upper, lower = dict(row=1, col=1), dict(row=2, col=1)
+    upper: dict[str, Any] = dict(row=1, col=1)
+    lower = dict(row=2, col=1)
     figure.add_scatter(
         fill="toself",
         fillcolor=BAND,
@@ -41,16 +57,8 @@ def neuron_trace(
         **upper,
     )
     figure.add_scatter(mode="lines", line=dict(color=GREEN, width=2), **upper)
-    figure.add_scatter(
-        mode="lines", name="θ<sub>n</sub>: −1 below", line=dict(color=ORANGE, dash="dash", width=2), **upper
-    )
-    figure.add_scatter(
-        mode="lines+markers",
-        name="membrane U",
-        line=dict(color=INK, width=2),
-        marker=dict(size=6, color=INK),
-        **upper,
-    )
+    add_line(figure, "θ<sub>n</sub>: −1 below", ORANGE, "dash", hoverinfo=None, **upper)
+    add_line(figure, "membrane U", hoverinfo=None, mode="lines+markers", marker=dict(size=6, color=INK), **upper)
     for label, symbol, color in (("+1", "triangle-up", RISE), ("−1", "triangle-down", FALL)):
         marker = dict(symbol=symbol, size=14, color=color, line=dict(color="white", width=1))
         figure.add_scatter(mode="markers", name=f"spike {label}", marker=marker, **upper)

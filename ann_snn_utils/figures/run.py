@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..simulator.record import Record
-from .template import DASHES, INK, PALETTE, VERMILION, Drawing, blank, percent_range, redraw, share, time_axis
+from .template import (
+    DASHES,
+    INK,
+    PALETTE,
+    VERMILION,
+    Drawing,
+    add_line,
+    blank,
+    numbered,
+    percent_range,
+    redraw,
+    share,
+    time_axis,
+)
 
 
 def accuracy_over_time(
@@ -30,33 +44,12 @@ def accuracy_over_time(
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(accuracy) - 1 - index if len(accuracy) <= 3 else 0)
-        figure.add_scatter(
-            mode="lines+markers",
-            name=name,
-            line=dict(color=color, dash=dash, width=width),
-            marker=dict(size=4 + width),
-            row=1,
-            col=1,
-            hovertemplate=name + "<br>step %{x}<br>accuracy %{y:.2f} %<extra></extra>",
-        )
-    figure.add_scatter(
-        mode="lines",
-        name="quantized ANN",
-        row=1,
-        col=1,
-        line=dict(color=INK, dash="dash"),
-        showlegend=ann_accuracy is not None,
-        hovertemplate="quantized ANN<br>accuracy %{y:.2f} %<extra></extra>",
-    )
-    figure.add_scatter(
-        mode="lines",
-        name="step shown",
-        row=1,
-        col=1,
-        line=dict(color=INK, dash="dot", width=1),
-        hoverinfo="skip",
-        showlegend=False,
-    )
+        look = dict(mode="lines+markers", marker_size=4 + width, row=1, col=1)
+        add_line(figure, name, color, dash, width, name + "<br>step %{x}<br>accuracy %{y:.2f} %", **look)
+    place: dict[str, Any] = dict(row=1, col=1)
+    hover = "quantized ANN<br>accuracy %{y:.2f} %"
+    add_line(figure, "quantized ANN", dash="dash", hover=hover, showlegend=ann_accuracy is not None, **place)
+    add_line(figure, "step shown", dash="dot", width=1, showlegend=False, **place)
     figure.update_yaxes(title_text="accuracy", ticksuffix=" %", row=1, col=1)
     figure.update_xaxes(**time_axis(max(map(len, accuracy.values()))))
     drawing = accuracy_drawing(accuracy, ann_accuracy, step)
@@ -65,15 +58,9 @@ def accuracy_over_time(
     table = np.asarray(pending)
     for index in range(table.shape[1]):
         name = f"{index} · {layer_names[index]}" if len(layer_names) else f"layer {index}"
-        figure.add_scatter(
-            mode="lines",
-            name=name,
-            stackgroup="pending",
-            row=1,
-            col=2,
-            line=dict(color=PALETTE[index % len(PALETTE)], width=1),
-            hovertemplate=f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire<extra></extra>",
-        )
+        hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
+        color = PALETTE[index % len(PALETTE)]
+        add_line(figure, name, color, width=1, hover=hover, stackgroup="pending", row=1, col=2)
     figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", row=1, col=2)
     stacked = [dict(x=np.arange(1, len(table) + 1), y=row) for row in table.T]
     return redraw(figure, Drawing(drawing.traces + stacked, drawing.layout))
@@ -101,9 +88,9 @@ def spikes_over_time(record: Record, title: str = "Spikes per image, layer and s
     """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
     figure = blank(title)
     for sign in (1, -1):
-        for index, name in enumerate(record.layer_names):
+        for index, name in enumerate(numbered(record.layer_names)):
             figure.add_bar(
-                name=f"{index} · {name}",
+                name=name,
                 showlegend=sign > 0,
                 legendgroup=str(index),
                 marker=dict(color=PALETTE[index % len(PALETTE)], opacity=1 if sign > 0 else 0.6),

@@ -9,7 +9,22 @@ import plotly.graph_objects as go
 
 from ..simulator.record import Traces
 from .map import mosaic, mosaic_places
-from .template import BLUE, COUNTS, FAINT, FALL, GREEN, INK, RISE, SIGNED, SKY, Drawing, blank, redraw, time_axis
+from .template import (
+    BLUE,
+    COUNTS,
+    FAINT,
+    FALL,
+    GREEN,
+    RISE,
+    SIGNED,
+    SKY,
+    Drawing,
+    add_line,
+    blank,
+    numbered,
+    redraw,
+    time_axis,
+)
 
 
 def spike_maps(
@@ -33,12 +48,12 @@ def spike_maps(
         horizontal_spacing=0.03,
         vertical_spacing=0.26 / rows,
     )
-    for index, name in enumerate(layer_names):
+    for index, name in enumerate(numbered(layer_names)):
         figure.add_heatmap(
             customdata=mosaic_places(tuple(traces.spikes[index].shape[2:])),
             showscale=False,
             hoverongaps=False,
-            name=f"{index} · {name}",
+            name=name,
             row=index // columns + 1,
             col=index % columns + 1,
         )
@@ -107,13 +122,7 @@ def raster(
             hovertemplate="layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, "
             f"column %{{customdata[3]}}<br>step %{{x}}: spike {label}<extra></extra>",
         )
-    figure.add_scatter(
-        mode="lines",
-        hoverinfo="skip",
-        line=dict(color=INK, dash="dot", width=1),
-        name="step shown",
-        showlegend=False,
-    )
+    add_line(figure, "step shown", dash="dot", width=1, showlegend=False)
     height = _slot(traces, neurons_per_layer)
     for index in range(1, len(layer_names)):
         figure.add_hline(index * height - 1, line=dict(color=FAINT, width=1))
@@ -122,7 +131,7 @@ def raster(
         tickvals=[(index + 0.5) * height - 1 for index in range(len(layer_names))],
         showgrid=False,
         zeroline=False,
-        ticktext=[f"{index} · {name}" for index, name in enumerate(layer_names)],
+        ticktext=numbered(layer_names),
         range=[-1, len(layer_names) * height - 1],
         title_text="layer, neurons by first spike",
     )

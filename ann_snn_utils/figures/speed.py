@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
-from .template import BLUE, INK, ORANGE, SKY, VERMILION, bar_labels, blank
+from .template import BLUE, INK, ORANGE, SKY, VERMILION, add_line, bar_labels, blank
 
 _OURS, _ANN = ("events", "dense", "silence"), ("ann-contiguous", "ann-channels-last")
 
@@ -103,16 +104,8 @@ def cost_curves(
             col=column,
         )
     if ann_seconds is not None:
-        figure.add_scatter(
-            x=[0, steps[-1]["time_steps"]],
-            y=[1e3 * ann_seconds] * 2,
-            mode="lines",
-            line=dict(color=INK, dash="dash"),
-            name="float32 ANN, one pass",
-            hovertemplate="ANN: %{y:.3g} ms<extra></extra>",
-            row=1,
-            col=1,
-        )
+        level: dict[str, Any] = dict(x=[0, steps[-1]["time_steps"]], y=[1e3 * ann_seconds] * 2, row=1, col=1)
+        add_line(figure, "float32 ANN, one pass", dash="dash", hover="ANN: %{y:.3g} ms", **level)
     figure.update_xaxes(title_text="time steps T", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="milliseconds", rangemode="tozero", col=1)
     ticks = [row["batch"] for row in batches]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -116,6 +117,55 @@ def blank(
     figure = make_subplots(rows, columns, subplot_titles=subtitles, **arguments)
     figure.update_annotations(font=dict(size=12))
     figure.update_layout(template=TEMPLATE, title_text=title, height=height)
+    return figure
+
+
+def numbered(layer_names: Sequence[str]) -> list[str]:
+    """Names of layers that tell two of the same token apart: an axis of categories would draw them as one."""
+    return [f"{index} · {name}" for index, name in enumerate(layer_names)]
+
+
+def add_line(
+    figure: go.Figure,
+    name: str,
+    color: str = INK,
+    dash: str = "solid",
+    width: float = 2,
+    hover: str = "",
+    **trace: Any,
+) -> None:
+    """Add a line to a figure; hover: what is said of a point, nothing where empty. trace: further properties."""
+    said = dict(hovertemplate=f"{hover}<extra></extra>") if hover else dict(hoverinfo="skip")
+    look = dict(mode="lines", line=dict(color=color, dash=dash, width=width))
+    figure.add_scatter(name=name, **look | said | trace)
+
+
+def layer_bars(
+    title: str,
+    layer_names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    axis: str,
+    hover: str,
+    colors: Sequence[str] = PALETTE,
+    **bars: Any,
+) -> go.Figure:
+    """A figure with a bar for each layer and series; hover: what is said of a bar, with {name} for the series.
+
+    bars: properties of every trace; a list of them holds one for each series.
+    """
+    figure = blank(title)
+    for index, (name, values) in enumerate(series.items()):
+        own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
+        figure.add_bar(
+            x=numbered(layer_names),
+            y=[float(value) for value in values],
+            name=name,
+            marker=dict(color=colors[index % len(colors)], line_width=0),
+            hovertemplate=f"layer %{{x}}<br>{hover.replace('{name}', name)}",
+            **own,
+        )
+    figure.update_xaxes(title_text="layer")
+    figure.update_yaxes(title_text=axis, rangemode="tozero")
     return figure
 
 

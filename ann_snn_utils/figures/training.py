@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, blank, percent_axis, share
+from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, add_line, blank, percent_axis, share
 
 
 def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.Figure:
@@ -24,16 +25,8 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
     figure = blank(title, columns=2, horizontal_spacing=0.12)
     epochs = [row["epoch"] for row in history]
     lines = "lines+markers" if len(history) < 40 else "lines"
-    figure.add_scatter(
-        x=epochs,
-        y=[float(row["loss"]) for row in history],
-        mode=lines,
-        name="training loss",
-        line_color=BLUE,
-        hovertemplate="epoch %{x}<br>loss %{y:.4f}<extra></extra>",
-        row=1,
-        col=1,
-    )
+    losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, row=1, col=1)
+    add_line(figure, "training loss", BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
     values: list[float] = []
     for key, name, color, dash in (
         ("train_accuracy", "training accuracy", VERMILION, "solid"),
@@ -43,16 +36,8 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
         if rows:
             y = share([row[key] for row in rows])
             values += y
-            figure.add_scatter(
-                x=[row["epoch"] for row in rows],
-                y=y,
-                mode=lines,
-                name=name,
-                line=dict(color=color, dash=dash),
-                hovertemplate="epoch %{x}<br>" + name + " %{y:.2f} %<extra></extra>",
-                row=1,
-                col=2,
-            )
+            points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, row=1, col=2)
+            add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
@@ -121,31 +106,17 @@ def activation_staircase(
     ks = [k] if isinstance(k, int) else list(k)
     top = float(clip if clip is not None else 4)
     figure = blank(title)
-    figure.add_scatter(
-        x=[-1.0, 0.0, top + 1],
-        y=[0.0, 0.0, top + 1],
-        mode="lines",
-        name="ReLU",
-        line=dict(color=INK, dash="dot"),
-        hovertemplate="x = %{x:.2f}<br>relu = %{y:.2f}<extra></extra>",
-    )
+    relu: dict[str, Any] = dict(x=[-1.0, 0.0, top + 1], y=[0.0, 0.0, top + 1])
+    add_line(figure, "ReLU", dash="dot", hover="x = %{x:.2f}<br>relu = %{y:.2f}", **relu)
     for index, level in enumerate(ks):
         n = 2**level
         largest = round(top * n) if clip is not None else round((top + 1) * n)
         jumps = (np.arange(1, largest + 1) - 0.5) / n
         x = np.concatenate([[-1.0], np.repeat(jumps, 2), [top + 1]])
-        y = (
-            np.concatenate([[0.0], np.stack([np.arange(largest), np.arange(1, largest + 1)], 1).ravel(), [largest]])
-            / n
-        )
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            name=f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1",
-            line=dict(color=PALETTE[index % len(PALETTE)], dash=DASHES[index % len(DASHES)]),
-            hovertemplate=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}<extra></extra>",
-        )
+        y = np.repeat(np.arange(largest + 1), 2) / n
+        name = f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1"
+        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+        add_line(figure, name, color, dash, hover=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
     figure.update_yaxes(title_text="activation a")
     return figure
