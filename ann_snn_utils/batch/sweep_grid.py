@@ -49,7 +49,7 @@ _AT_LEAST = {
     "max_levels": 0,
     "learning_rate": 0,
     "qann_learning_rate": 0,
-    "momentum": 0,
+    "momentum": -1,
     "label_smoothing": -1,
     "distillation": 0,
 }
