@@ -41,6 +41,11 @@ def test_what_a_run_gives_replaces_the_recipes():
         assert not how["freeze_encoder"] and how["schedule"] == recipe("cifar10").schedule
 
 
+def test_momentum_may_be_left_to_the_schedule():
+    assert recipe("cifar10", {"momentum": 0.0}).training(False)["momentum"] is None
+    assert recipe("digits", {"momentum": 0.6}).training(True)["momentum"] == 0.6
+
+
 def test_the_quantized_training_may_have_an_optimizer_and_a_rate_of_its_own():
     own = recipe("cifar10")
     assert own.training(False)["learning_rate"] != own.training(True)["learning_rate"]

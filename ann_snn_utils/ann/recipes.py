@@ -76,8 +76,8 @@ def before(dataset: str) -> dict[str, Any]:
 def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a data set by name, or of an image folder, with the parameters that were given.
 
-    Empty text, 0 and, for label_smoothing, a negative number leave a field to the data set's own. A learning
-    rate or optimizer given for both trainings replaces the quantized training's own.
+    Empty text, 0 and, for label_smoothing and momentum, a negative number leave a field to the data set's own. A
+    learning rate or optimizer given for both trainings replaces the quantized training's own.
 
     >>> recipe("cifar10", {"optimizer": "adamw", "label_smoothing": -1.0}).label_smoothing
     0.2
@@ -95,4 +95,4 @@ def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def _left_open(name: str, value: Any) -> bool:
-    return value < 0 if name == "label_smoothing" else not value
+    return value < 0 if name in ("label_smoothing", "momentum") else not value

@@ -49,7 +49,7 @@ _AT_LEAST = {
     "max_levels": 0,
     "learning_rate": 0,
     "qann_learning_rate": 0,
-    "momentum": 0,
+    "momentum": -1,
     "label_smoothing": -1,
     "distillation": 0,
 }
@@ -89,9 +89,11 @@ def _try(settings: Mapping[str, Any], data: dict[tuple[Any, ...], Dataset]) -> N
             raise ValueError(f"{name}={settings[name]!r}: give at least {least}")
     if settings.get("time_steps", 1) > MOST_STEPS:
         raise ValueError(f"time_steps={settings['time_steps']!r}: give at most {MOST_STEPS:,}")
-    for name in ("label_smoothing", "distillation", "momentum"):
-        if settings.get(name, 0.0) > 1:
-            raise ValueError(f"{name}={settings[name]!r}: give at most 1")
+    if settings.get("distillation", 0.0) > 1:
+        raise ValueError(f"distillation={settings['distillation']!r}: give at most 1")
+    for name in ("label_smoothing", "momentum"):
+        if settings.get(name, 0.0) >= 1:
+            raise ValueError(f"{name}={settings[name]!r}: give less than 1")
     for name, known in _CHOICES.items():
         if settings.get(name, "") not in ("", *known):
             raise ValueError(f"{name}={settings[name]!r}: choose one of {', '.join(known)}")
