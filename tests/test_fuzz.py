@@ -299,8 +299,7 @@ def test_a_network_with_any_parameters(given):
 @fuzz
 @given(st.integers(0, 8), st.one_of(st.none(), st.integers(1, 255)), INTEGERS, st.sampled_from(FORMS + ("x",)))
 def test_a_conversion_with_any_parameters(k, clip, max_levels, thresholds):
-    ann = random_ann(2, k=k, clip=clip)
-    snn = survives(lambda: convert(ann, thresholds, max_levels))
+    snn = survives(lambda: convert(random_ann(2, k=k, clip=clip), thresholds, max_levels))
     if snn is not None:
         survives(lambda: simulate(snn, IMAGES, 3))
 

@@ -209,47 +209,42 @@ def import_tensorlayer(
     CIFAR-10 network was trained on standardised images and needs such. Raises FileNotFoundError, or ValueError
     that names the file, the array and the shape the network needs.
     """
+    number = 2 if classes is None else classes
     with torch.device("meta"):
-        spec = build_ann(
-            network, in_shape, 2 if classes is None else classes, k, ternary, True, levels, None, padding, False
-        ).spec
+        like = build_ann(network, in_shape, number, k, ternary, levels=levels, padding=padding, int8_ends=False)
     arrays = read_object_array(path)
-    spec = _fitted(path, arrays, spec, classes)
-    arrays = _finite(path, arrays, spec)
+    spec = _fitted(path, arrays, like, classes)
     ann = build_ann(**spec.to_dict())
-    for index, layer in enumerate(ann.layers):
-        weight, *norm = map(torch.from_numpy, arrays[5 * index : 5 * index + 5])
-        raw_weight(layer.conv).copy_(weight.permute(3, 2, 0, 1))
-        for name, values in zip(NORM_PARTS.values(), norm, strict=True):
-            getattr(layer.norm, name).copy_(values)
     channels, height, width = spec.layers[-1].out_shape
-    read_out = torch.from_numpy(arrays[-1]).reshape(height, width, channels, spec.classes)
-    raw_weight(ann.classifier).copy_(read_out.permute(3, 2, 0, 1).flatten(1))
+    arrays[-1] = arrays[-1].reshape(height, width, channels, spec.classes)
+    read_out = raw_weight(ann.classifier).unflatten(1, (channels, height, width)).permute(2, 3, 1, 0)
+    for (what, place), array in zip([*_places(ann), ("the classifier", read_out)], arrays, strict=True):
+        place.copy_(torch.from_numpy(_finite(path, what, array)))
     return ann.eval()
 
 
-def _needed(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each array that the layers need, in the order of the file."""
-    needed: dict[str, tuple[int, ...]] = {}
-    for index, layer in enumerate(spec.layers):
-        where, out = f"layer {index} ({layer.token})", layer.out_shape[0]
-        needed[f"{where} weights"] = (*layer.kernel, layer.in_shape[0], out)
-        needed |= {f"{where} {part}": (out,) for part in NORM_PARTS}
-    return needed
+def _places(ann: ANN) -> list[tuple[str, Tensor]]:
+    """What each array of a file is, in its order, and the view of the network that it belongs in."""
+    places: list[tuple[str, Tensor]] = []
+    for index, layer in enumerate(ann.layers):
+        where = f"layer {index} ({layer.spec.token})"
+        places.append((f"{where} weights", raw_weight(layer.conv).permute(2, 3, 1, 0)))
+        places += [(f"{where} {part}", getattr(layer.norm, name)) for part, name in NORM_PARTS.items()]
+    return places
 
 
-def _fitted(path: object, arrays: list[np.ndarray], spec: NetworkSpec, classes: int | None) -> NetworkSpec:
+def _fitted(path: object, arrays: list[np.ndarray], like: ANN, classes: int | None) -> NetworkSpec:
     """The spec with the file's number of classes, once every array has the shape it needs."""
-    needed = _needed(spec)
-    for position, ((what, shape), array) in enumerate(zip(needed.items(), arrays, strict=False)):
-        if array.shape != shape:
+    spec, places = like.spec, _places(like)
+    for position, ((what, place), array) in enumerate(zip(places, arrays, strict=False)):
+        if array.shape != place.shape:
             raise ValueError(
                 f"{path}: array {position} has shape {array.shape}, and {what} of {spec.network} on "
-                f"{spec.in_shape} images need {shape}: check network, in_shape and padding"
+                f"{spec.in_shape} images need {tuple(place.shape)}: check network, in_shape and padding"
             )
-    if len(arrays) != len(needed) + 1:
+    if len(arrays) != len(places) + 1:
         raise ValueError(
-            f"{path} holds {len(arrays)} arrays, and {spec.network} needs {len(needed) + 1}: "
+            f"{path} holds {len(arrays)} arrays, and {spec.network} needs {len(places) + 1}: "
             f"W, β, γ, μ, variance for each of {len(spec.layers)} layers, and the classifier"
         )
     inputs, shape = prod(spec.layers[-1].out_shape), arrays[-1].shape
@@ -260,17 +255,14 @@ def _fitted(path: object, arrays: list[np.ndarray], spec: NetworkSpec, classes: 
     return replace(spec, classes=found)
 
 
-def _finite(path: object, arrays: list[np.ndarray], spec: NetworkSpec) -> list[np.ndarray]:
-    """The arrays as float32, once every value is finite and no variance is negative."""
+def _finite(path: object, what: str, array: np.ndarray) -> np.ndarray:
+    """The array as float32; ValueError where a value is not finite, or a variance negative."""
     with np.errstate(over="ignore"):
-        arrays = [array.astype(np.float32) for array in arrays]
-    for what, array in zip([*_needed(spec), "the classifier"], arrays, strict=True):
-        bad = ~np.isfinite(array) | ((array < 0) & what.endswith("variance"))
-        if bad.any():
-            raise ValueError(
-                f"{path}: {what} holds {array[bad][0]}, which no trained network does: take another checkpoint"
-            )
-    return arrays
+        array = array.astype(np.float32)
+    bad = ~np.isfinite(array) | ((array < 0) & what.endswith("variance"))
+    if bad.any():
+        raise ValueError(f"{path}: {what} holds {array[bad][0]}, which no trained network does: take another one")
+    return array
 
 
 @torch.no_grad()
@@ -284,8 +276,7 @@ def quantize_ends(ann: ANN) -> ANN:
     """
     if not ann.spec.quantized:
         raise ValueError("quantize_ends: this network is full precision; build it with quantized=True first")
-    like = ann.layers[0].norm.weight
-    result = build_ann(**replace(ann.spec, int8_ends=True).to_dict()).to(like)
+    result = build_ann(**replace(ann.spec, int8_ends=True).to_dict()).to(ann.layers[0].norm.weight)
     copy_weights(ann, result).train(ann.training)
     result.metadata = dict(ann.metadata)
     if ann.spec.int8_ends:
