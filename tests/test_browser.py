@@ -34,7 +34,7 @@ if lab.find_browser() is None:
     )
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
-NETWORK, SIZE, BENCH_SIZE, STEPS = "bundled: digits-lenet-k0", 256, 64, 8
+NETWORK, SIZE, BENCH_SIZE, STEPS = "bundled:digits-lenet-k0", 256, 64, 8
 CHOOSER, MICROSCOPE, OVER_TIME, LAB, BENCH = range(5)
 # A page that has plotly.js late, later than anywidget waits for a widget's own code.
 LATE = """globalThis.annSnnPlotly = (() => {

@@ -53,7 +53,7 @@ def load_ann(path: str | Path) -> ANN:
 FOLDER = ROOT / "data" / "pretrained"
 
 # Before the name of a bundled network, where a run could be named instead.
-BUNDLED = "bundled: "
+BUNDLED = "bundled:"
 
 INDEX = "index.json"
 
