@@ -359,7 +359,8 @@ def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
 @click.option("--parts", metavar="LIST", help="Of lenet,few,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
-@click.option("--show", is_flag=True, help="Measure nothing: print the newest result in Markdown.")
+@click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
+@click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="Default: data/benchmark/<date>.json."
 )
@@ -370,6 +371,7 @@ def bench(
     repeats: int,
     no_memory: bool,
     show: bool,
+    everything: bool,
     output: Path | None,
 ) -> None:
     """Time the simulator against an ANN and other simulators.
@@ -378,19 +380,20 @@ def bench(
     their answers are compared.
     """
     from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark
-    from .bench.contenders import LABELS
-    from .bench.tables import speed_table, tables
-    from .files import ROOT, save_json
+    from .bench.contenders import CONTENDERS
+    from .bench.tables import short_table, speed_table, tables
+    from .files import save_json
 
     if show:
         file, result = newest_file()
-        print(speed_table(result, f"[data/benchmark]({file.relative_to(ROOT).as_posix()})"))
+        page = "[data/benchmark](data/benchmark/README.md)"
+        print(speed_table(result, f"[{file.name}]({file.name})") if everything else short_table(result, page))
         return
     now = datetime.datetime.now(datetime.UTC)
     target = output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
-    names, chosen = _listed(contenders, LABELS), _listed(parts, PARTS)
+    names, chosen = _listed(contenders, CONTENDERS), _listed(parts, PARTS)
     result = run_benchmark(QUICK if quick else FULL, names, repeats, chosen, not no_memory)
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))

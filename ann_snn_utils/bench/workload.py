@@ -40,7 +40,7 @@ class Workload:
 
 
 def load_workload(name: str, samples: int) -> Workload:
-    """Give the workload of that name with so many images; a set with fewer is repeated.
+    """The workload of that name with so many images; a set with fewer is repeated.
 
     "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
     "lenet-few": the bundled MNIST network of few levels; "vgg": the bundled CIFAR-10 network where its test
@@ -88,7 +88,7 @@ def _random(network: str, side: int = 0, samples: int = 0, **levels: int) -> tup
 
 
 def textures(samples: int, side: int, seed: int = 0) -> Tensor:
-    """Give random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
+    """Random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.zeros(samples, 3, side, side)
     for cells in (2, 4, side):
@@ -100,7 +100,7 @@ def textures(samples: int, side: int, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def calibrated(ann: ANN, images: Tensor) -> ANN:
-    """Give `ann` with the batch norms' statistics of these images, in evaluation mode.
+    """`ann` with the batch norms' statistics of these images, in evaluation mode.
 
     Every layer's inputs are then standardised and shifted, so that about as many neurons fire as in a trained
     network; nothing is learned.
