@@ -46,7 +46,7 @@ def open_network(name: str = "") -> Network:
     if not name:
         return _default()
     if bundled := bundled_name(name):
-        ann = load_pretrained(bundled)
+        ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
     else:
         folder = run_folder(name)
