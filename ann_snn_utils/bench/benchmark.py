@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..files import ROOT, load_json
 from ..measure.energy import macs
@@ -60,7 +61,7 @@ def run_benchmark(
     parts: Sequence[str] = PARTS,
     memory: bool = True,
     say: Callable[[str], None] = print,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """All results as JSON values: rows of the comparison, sweeps, limits, training, machine and load.
 
     repeats: rounds; 7 or more for numbers that are to be shown. parts: which of PARTS. memory: measure peaks,
@@ -71,7 +72,7 @@ def run_benchmark(
             raise ValueError(f"part {part!r}: choose from {', '.join(PARTS)}")
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "machine": machine() | {"cpu_flags": cpu_flags(), "quick": settings.quick},
         "versions": versions(),
         "code": git_state(),

@@ -124,8 +124,8 @@ def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Seque
         norm, spec = layer.norm, layer.spec
         gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         conv = nn.Conv2d(spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding)
-        conv.weight.copy_(layer.conv.weight.double() * gain[:, None, None, None])
-        conv.bias.copy_(norm.bias.double() - norm.running_mean.double() * gain)
+        bias = norm.bias.double() - norm.running_mean.double() * gain
+        conv.load_state_dict({"weight": layer.conv.weight.double() * gain[:, None, None, None], "bias": bias})
         n, clip = 2**layer.activation.k, layer.activation.clip
         modules += [conv, activation(1 / n, _LARGEST_COUNT * n if clip is None else clip * n)]
     read_out = nn.Linear(qann.classifier.in_features, qann.spec.classes, bias=False)
@@ -133,7 +133,7 @@ def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Seque
     return nn.Sequential(*modules, nn.Flatten(), read_out).eval()
 
 
-def spikingjelly(qann: ANN) -> nn.Module:
+def spikingjelly(qann: ANN) -> nn.Sequential:
     """The network as SpikingJelly's SpikeZIP recipe converts it. ModuleNotFoundError without SpikingJelly."""
     logging.getLogger("spikingjelly").setLevel(logging.ERROR)
     from spikingjelly.activation_based.ann2snn import ModuleConverter, SpikeZIPTFQANNRecipe
@@ -144,7 +144,7 @@ def spikingjelly(qann: ANN) -> nn.Module:
 
 
 @torch.inference_mode()
-def run_spikingjelly(net: nn.Module, images: Tensor, time_steps: int, multi_step: bool) -> Tensor:
+def run_spikingjelly(net: nn.Sequential, images: Tensor, time_steps: int, multi_step: bool) -> Tensor:
     """Class scores [N, classes] after `time_steps`: the image at the first step, zeros behind it.
 
     images: float32 [N, C, H, W] in 0 … 1. multi_step: all steps of a layer at once, SpikingJelly's mode "m".
@@ -163,7 +163,7 @@ def run_spikingjelly(net: nn.Module, images: Tensor, time_steps: int, multi_step
 
 
 @torch.no_grad()
-def spikingjelly_mismatches(net: nn.Module, qann: ANN, images: Tensor) -> int:
+def spikingjelly_mismatches(net: nn.Sequential, qann: ANN, images: Tensor) -> int:
     """The number of settled counts of SpikingJelly's network that differ from the quantized network's codes."""
     run_spikingjelly(net, images.float() / 255, SETTLING_STEPS, multi_step=False)
     counts = [module.acc_q for module in net if hasattr(module, "acc_q")]

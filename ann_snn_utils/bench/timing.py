@@ -10,8 +10,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +27,10 @@ from ..simulator.record import Record
 from .contenders import CONTENDERS
 from .workload import load_workload, textures
 
+K = TypeVar("K", bound=Hashable)
 
-def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+
+def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
     """The seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
 
     At its turn a job runs twice, and the second run is timed: the first finds in the caches what the job before
@@ -36,7 +39,7 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    seconds: dict[K, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
             job()
