@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     except click.Abort as abort:
         print("\n".join(["interrupted", *getattr(abort.__cause__, "__notes__", [])]), file=sys.stderr)
         return 130
+    except click.BadParameter as mistake:
+        print(f"ann-snn: {mistake.format_message()}", file=sys.stderr)
+        return 2
     except click.ClickException as mistake:
         mistake.show()
         return mistake.exit_code
