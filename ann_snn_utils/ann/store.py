@@ -20,7 +20,7 @@ from .notation import spec_of
 FOLDER = ROOT / "data" / "pretrained"
 INDEX = "index.json"
 # Before the name of a bundled network, where a run could be named instead.
-BUNDLED = "bundled: "
+BUNDLED = "bundled:"
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 

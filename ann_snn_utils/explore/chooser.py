@@ -52,7 +52,7 @@ class Networks:
 
 
 def networks(run: str = "") -> Networks:
-    """The drop-down of networks, opened on a run (its name, or "bundled: …"); empty takes the latest."""
+    """The drop-down of networks, opened on a run (its name, or "bundled:…"); empty takes the latest."""
     current = open_network(run)
     if not live():
         return Networks(current)

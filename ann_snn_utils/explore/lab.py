@@ -47,7 +47,7 @@ def accuracy_lab(
 ) -> Explorer:
     """The explorer of accuracy and work on the first `size` samples (0: all), over `time_steps` steps.
 
-    ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled: …" for a
+    ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled:…" for a
     network that comes with the project), for the command that repeats the trial. seed: of noise and faults.
     """
     size = min(size or len(samples), len(samples))

@@ -40,11 +40,11 @@ class Setting:
         return any(s != 1 for s in scales) or self.noise_ratio > 0 or bool(self.fault and self.fault_rate)
 
     def command(self, run: str, time_steps: int) -> str:
-        """The shell line that repeats the trial on a run (or "bundled: …") in batch, with papermill."""
-        name = run.removeprefix(BUNDLED)
-        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb"]
-        settings = {"run": name, "time_steps": time_steps, "samples": self.samples, "seed": self.seed}
-        for key, value in settings.items():
+        """The shell line that repeats the trial on a run (or "bundled:…") in batch, with papermill."""
+        name = run.removeprefix(BUNDLED).strip()
+        # -r takes the name as text: -p would make a number of a run called 2024.
+        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb", "-r", "run", name]
+        for key, value in (("time_steps", time_steps), ("samples", self.samples), ("seed", self.seed)):
             words += ["-p", key, str(value)]
         if isinstance(self.threshold_scale, tuple):
             words += ["-y", f"threshold_scale: [{', '.join(f'{s:g}' for s in self.threshold_scale)}]"]
@@ -56,8 +56,8 @@ class Setting:
             words += ["-p", "fault", self.fault, "-p", "fault_rate", f"{self.fault_rate:g}"]
         if name == run:
             return shlex.join(words)
-        unpack = f"from ann_snn_utils.gallery import unpack; unpack({name!r})"
-        return f'python -c "{unpack}" && {shlex.join(words)}'
+        unpack = f"from ann_snn_utils.runs.gallery import unpack; unpack({name!r})"
+        return f"{shlex.join(['python', '-c', unpack])} && {shlex.join(words)}"
 
 
 @dataclass(frozen=True, eq=False)
