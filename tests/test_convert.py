@@ -31,7 +31,7 @@ def test_the_integer_table_is_the_rational_threshold_rounded_up_within_reach(ann
             lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
             for level, theta in enumerate(row, 1):
                 value = oracle.threshold(raw, channel, level, n, unit)
-                assert theta == min(max(ceil(value), lowest), highest + 1)
+                assert theta == ceil(min(max(value, lowest), highest + 1))
 
 
 def one_neuron(gamma, beta, mean, variance, weight=1.0, k=0):
