@@ -47,6 +47,7 @@ from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors
 from ann_snn_utils.hardware.bundle import READERS, is_bundle
 from ann_snn_utils.runs import folder as runs
+from ann_snn_utils.runs import manifest as manifests
 from ann_snn_utils.runs import published as published_table
 from ann_snn_utils.runs.compare import ablations, all_outcomes, compare, cost_points, held_out, mixed
 from ann_snn_utils.runs.outcome import chosen_runs
@@ -154,7 +155,7 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name in ("manifest.json", "results.json"):
             (folder / name).unlink(missing_ok=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
+        manifests.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
         manifest = json.loads((folder / "manifest.json").read_text())
         changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
         good = {"manifest.json": manifest, "results.json": results("one")}
@@ -166,10 +167,12 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name, content in text.items():
             (folder / name).write_bytes(content)
         path = folder / changed
-        survives(lambda: runs.stale_stages(runs.read_manifest(folder)), path)
-        survives(lambda: runs.is_current(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_request(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path)
+        survives(lambda: manifests.stale_stages(manifests.read_manifest(folder)), path)
+        survives(lambda: manifests.is_current(folder, "01_train_ann", {"code": "x"}), path)
+        survives(lambda: manifests.record_request(folder, "01_train_ann", {"code": "x"}), path)
+        survives(
+            lambda: manifests.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path
+        )
         survives(lambda: runs.latest_run("ann.safetensors"))
         survives(lambda: results_table(folder), path)
         survives(lambda: runs_table(["one"]), path)
@@ -553,14 +556,14 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         shutil.rmtree(place / "swept", ignore_errors=True)
         folder = runs.run_folder("one", create=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(
+        manifests.record_stage(
             folder,
             "01_train_ann",
             parameters={"seed": 3},
             artifacts=["ann.safetensors"],
             metrics={"history": [{"loss": 1.0}]},
         )
-        runs.record_request(folder, "01_train_ann", {"code": "x"})
+        manifests.record_request(folder, "01_train_ann", {"code": "x"})
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {
