@@ -19,7 +19,7 @@ def threshold_staircase(
     levels: int = 6,
     title: str | None = None,
 ) -> go.Figure:
-    """Give the count as a function of the membrane U for some channels, over their first `levels` steps.
+    """The count as a function of the membrane U for some channels, over their first `levels` steps.
 
     layer: exact integer thresholds, drawn as the staircase. real, published: the same layer converted with
     float and with published thresholds; the real θ_j appear as diamonds, the published ones as a second
@@ -100,7 +100,7 @@ def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
 
 
 def _stairs(table: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give the corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
+    """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = np.arange(start, start + len(jumps) + 1)
@@ -113,7 +113,7 @@ def mismatch_bars(
     neurons: Sequence[int],
     title: str = "Codes that differ from the quantized network's",
 ) -> go.Figure:
-    """Give the share of wrong codes in each layer, a bar for each threshold form.
+    """The share of wrong codes in each layer, a bar for each threshold form.
 
     mismatches: form → wrong codes per layer. neurons: codes compared per layer (neurons · samples).
     """
@@ -146,7 +146,7 @@ def mismatch_table(
     neurons: Sequence[int],
     title: str = "Code mismatches",
 ) -> go.Figure:
-    """Give the same numbers as a table: a row for each layer and the total, a column for each form."""
+    """The same numbers as a table: a row for each layer and the total, a column for each form."""
     rows = [*_numbered(layer_names), "total"]
     columns = {"layer": rows, "codes compared": [whole_number(n) for n in (*neurons, sum(map(int, neurons)))]}
     for form, wrong in mismatches.items():
@@ -166,7 +166,7 @@ def mismatch_table(
 def bit_widths(
     widths: Mapping[str, Sequence[int]], layer_names: Sequence[str], title: str = "Bits that each layer needs"
 ) -> go.Figure:
-    """Give bits per layer, a bar for each quantity: quantity → whole number of bits for every layer.
+    """Bits per layer, a bar for each quantity: quantity → whole number of bits for every layer.
 
     Fit for membrane (worst case), membrane (observed), threshold, spike count and fractional bits.
     """
@@ -182,9 +182,10 @@ def bit_widths(
             marker_color=PALETTE[index % len(PALETTE)],
             hovertemplate=f"layer %{{x}}<br>{quantity}: %{{y}} bits<extra></extra>",
         )
-    for bits in (8, 16, 32):
-        if bits <= max((int(b) for row in widths.values() for b in row), default=0):
-            figure.add_hline(bits, line=dict(color=INK, dash="dot", width=1), layer="below")
+    widest = max((int(b) for row in widths.values() for b in row), default=0)
+    for width in (8, 16, 32):
+        if width <= widest:
+            figure.add_hline(width, line=dict(color=INK, dash="dot", width=1), layer="below")
     figure.update_xaxes(title_text="layer")
     figure.update_yaxes(title_text="bits", rangemode="tozero")
     return figure

@@ -1,7 +1,4 @@
-"""Figures of what a run costs: operations, energy, accuracy for energy.
-
-Figures of what a circuit costs: memory, cycles, and energy against the number of time steps.
-"""
+"""Figures of what a run and its circuit cost: operations, energy, memory, cycles, and energy against time steps."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ def operations_bars(
     macs: Sequence[float],
     title: str = "Operations per image",
 ) -> go.Figure:
-    """Give, for each layer, multiply–accumulates of the ANN beside the SNN's synaptic operations, per image.
+    """For each layer, multiply–accumulates of the ANN beside the SNN's synaptic operations, per image.
 
     sops counts every synapse that a spike reaches, effective_sops those with a weight other than zero.
     """
@@ -47,7 +44,7 @@ def operations_bars(
 def energy_bars(
     energy: Mapping[str, Mapping[str, float]], title: str = "Energy per image, from operation counts"
 ) -> go.Figure:
-    """Give a stacked horizontal bar for each system: system → component → picojoules per image."""
+    """A stacked horizontal bar for each system: system → component → picojoules per image."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
     unit, factor = energy_unit(max(totals.values(), default=0.0))
     figure = blank(title, height=150 + 48 * len(energy))
@@ -77,7 +74,7 @@ def cost_over_time(
     step: int | None = None,
     title: str = "Work per image so far, against the ANN's",
 ) -> go.Figure:
-    """Give operations and energy per image up to each time step, beside the dense int8 network's.
+    """Operations and energy per image up to each time step, beside the dense int8 network's.
 
     sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
@@ -99,8 +96,8 @@ def cost_over_time(
         hover = name + ": %{y:,.4g}<extra></extra>"
         figure.add_scatter(mode="lines", name=name, line=line, hovertemplate=hover, row=1, col=column)
     for column in (1, 2):
-        line = dict(color=INK, dash="dot", width=1)
-        figure.add_scatter(mode="lines", line=line, hoverinfo="skip", showlegend=False, row=1, col=column)
+        upright = dict(color=INK, dash="dot", width=1)
+        figure.add_scatter(mode="lines", line=upright, hoverinfo="skip", showlegend=False, row=1, col=column)
     figure.update_xaxes(**time_axis(len(sops)))
     figure.update_yaxes(title_text="operations per image", col=1)
     figure.update_yaxes(title_text="energy per image (nJ)", col=2)
@@ -115,11 +112,11 @@ def cost_drawing(
     ann_energy: float,
     step: int | None = None,
 ) -> Drawing:
-    """Give what `cost_over_time` draws, to redraw a figure that it made with another run or step."""
+    """What `cost_over_time` draws, to redraw a figure that it made with another run or step."""
     x = np.arange(1, len(sops) + 1)
     nanojoules = np.asarray(energy) / 1000
     edges, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
-    lines = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
+    lines: list[dict] = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
     return Drawing(
         [
             dict(x=x, y=np.asarray(sops)),
@@ -134,7 +131,7 @@ def cost_drawing(
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:
-    """Give the unit in which so much energy is read best, and the factor from picojoules to it."""
+    """The unit in which so much energy is read best, and the factor from picojoules to it."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return unit, 1 / size
@@ -145,7 +142,7 @@ _KINDS = ("weights", "membranes", "counts", "thresholds", "scores")
 
 
 def memory_bars(report: Mapping[str, Any], title: str = "Memory of the network and its state") -> go.Figure:
-    """Give the bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
+    """The bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
     parts = [*report["layers"], {"name": "classifier", **report["classifier"]}]
     names = [f"{index} · {part['name']}" for index, part in enumerate(parts)]
     figure = blank(title)
@@ -174,7 +171,7 @@ def memory_bars(report: Mapping[str, Any], title: str = "Memory of the network a
 
 
 def cycles_bars(report: Mapping[str, Any], title: str = "Cycles for one image, one adder per neuron") -> go.Figure:
-    """Give each layer's cycles, as measured and in the worst case, beside a dense network's, on a log scale."""
+    """Each layer's cycles, as measured and in the worst case, beside a dense network's, on a log scale."""
     names = [f"{index} · {layer['name']}" for index, layer in enumerate(report["layers"])]
     figure = blank(title)
     series = (
@@ -196,7 +193,7 @@ def cycles_bars(report: Mapping[str, Any], title: str = "Cycles for one image, o
 
 
 def break_even(report: Mapping[str, Any], title: str = "Energy against time steps") -> go.Figure:
-    """Give the energy after each step, what it would be if every step cost the mean, and the int8 network's."""
+    """The energy after each step, what it would be if every step cost the mean, and the int8 network's."""
     (entry, *_), steps = report["energy"], report["steps"]
     spent, parts = entry["snn_picojoules_until_step"], entry["snn_picojoules"]
     each = (parts["total"] - parts["encoder"]) / steps

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from ..simulator.record import Record
 from .template import DASHES, INK, PALETTE, VERMILION, Drawing, blank, percent_range, redraw, share, time_axis
 
 
 def accuracy_over_time(
-    accuracy: Mapping[str, Sequence[float]],
+    accuracy: Mapping[str, Sequence[float] | np.ndarray],
     ann_accuracy: float | None = None,
     pending: np.ndarray | None = None,
     layer_names: Sequence[str] = (),
     step: int | None = None,
     title: str = "Accuracy over time",
 ) -> go.Figure:
-    """Give accuracy after each time step, a line for each name, against the quantized network's.
+    """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
     later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line.
@@ -79,9 +80,9 @@ def accuracy_over_time(
 
 
 def accuracy_drawing(
-    accuracy: Mapping[str, Sequence[float]], ann_accuracy: float | None = None, step: int | None = None
+    accuracy: Mapping[str, Sequence[float] | np.ndarray], ann_accuracy: float | None = None, step: int | None = None
 ) -> Drawing:
-    """Give what `accuracy_over_time` draws without pending neurons, to redraw a figure that it made."""
+    """What `accuracy_over_time` draws without pending neurons, to redraw a figure that it made."""
     curves = [share(values) for values in accuracy.values()]
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
     low, high = percent_range([value for curve in [*curves, level] for value in curve])
@@ -97,7 +98,7 @@ def accuracy_drawing(
 
 
 def spikes_over_time(record: Record, title: str = "Spikes per image, layer and step") -> go.Figure:
-    """Give stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
+    """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
     figure = blank(title)
     for sign in (1, -1):
         for index, name in enumerate(record.layer_names):
@@ -115,7 +116,7 @@ def spikes_over_time(record: Record, title: str = "Spikes per image, layer and s
 
 
 def spikes_drawing(record: Record) -> Drawing:
-    """Give what `spikes_over_time` draws, to redraw a figure that it made for a run of the same network."""
+    """What `spikes_over_time` draws, to redraw a figure that it made for a run of the same network."""
     x = np.arange(1, record.time_steps + 1)
     return Drawing(
         [
@@ -132,8 +133,10 @@ def spikes_drawing(record: Record) -> Drawing:
     )
 
 
-def settling_histogram(settled_at, time_steps: int, title: str = "When samples fall silent") -> go.Figure:
-    """Give the number of samples that fell silent after each step, and of those that had not by `time_steps`.
+def settling_histogram(
+    settled_at: ArrayLike, time_steps: int, title: str = "When samples fall silent"
+) -> go.Figure:
+    """The number of samples that fell silent after each step, and of those that had not by `time_steps`.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """

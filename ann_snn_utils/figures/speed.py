@@ -13,7 +13,7 @@ _OURS, _ANN = ("events", "dense", "silence"), ("ann-contiguous", "ann-channels-l
 
 
 def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median and quartiles") -> go.Figure:
-    """Give one bar for each row of `benchmark.compare` on a logarithmic axis, the fastest on top."""
+    """One bar for each row of `benchmark.compare` on a logarithmic axis, the fastest on top."""
     figure = blank(title, height=150 + 26 * len(rows))
     groups = (
         ("this project", BLUE, lambda name: name in _OURS),
@@ -61,7 +61,7 @@ def _name(row: Mapping) -> str:
 def cost_curves(
     sweeps: Mapping[str, Sequence[Mapping]], ann_seconds: float | None = None, title: str = "Cost of a run"
 ) -> go.Figure:
-    """Give milliseconds against the number of steps, and microseconds per image against the batch.
+    """Milliseconds against the number of steps, and microseconds per image against the batch.
 
     sweeps: that of the benchmark. ann_seconds: one pass of the float32 network over the batch of the steps.
     """
@@ -128,7 +128,7 @@ def _scaled(row: Mapping, factor: float) -> tuple[float, float, float]:
 def limit_bars(
     distance: Mapping, limits: Mapping, title: str = "Additions per second, and what the cores can do"
 ) -> go.Figure:
-    """Give the simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
+    """The simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
     figure = blank(title, height=250)
     bars = (
         ("the cores' int8 additions, in cache", limits["int8_additions"], INK),

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
 from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, blank, percent_axis, share
 
 
 def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.Figure:
-    """Give loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
+    """Loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
 
     Accuracies are fractions 0 … 1; `accuracy` is the validation accuracy, drawn where an epoch has one.
     """
@@ -58,8 +59,10 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
     return figure
 
 
-def weight_histogram(weights: Mapping[str, object], title: str = "Weights before they become ternary") -> go.Figure:
-    """Give, for each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
+def weight_histogram(
+    weights: Mapping[str, ArrayLike], title: str = "Weights before they become ternary"
+) -> go.Figure:
+    """For each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
 
     weights: layer name → raw (float) weight of any shape. Those beyond ±1 become ±1, the others 0.
     """
@@ -114,7 +117,7 @@ def weight_histogram(weights: Mapping[str, object], title: str = "Weights before
 def activation_staircase(
     k: int | Sequence[int] = 0, clip: int | None = None, title: str = "Quantized activation"
 ) -> go.Figure:
-    """Give a = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
+    """A = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
     ks = [k] if isinstance(k, int) else list(k)
     top = float(clip if clip is not None else 4)
     figure = blank(title)
@@ -148,14 +151,16 @@ def activation_staircase(
     return figure
 
 
-def sample_images(images, labels, classes: Sequence[str], n: int = 10, title: str = "Samples") -> go.Figure:
-    """Give the first n images in rows of up to ten, each with its class below.
+def sample_images(
+    images: ArrayLike, labels: ArrayLike, classes: Sequence[str], n: int = 10, title: str = "Samples"
+) -> go.Figure:
+    """The first n images in rows of up to ten, each with its class below.
 
     images: uint8 [N, 1 or 3, H, W] tensor or array; labels: whole numbers [N] that index `classes`.
     """
     from PIL import Image
 
-    pixels = np.asarray(images)[:n]
+    pixels, numbers = np.asarray(images)[:n], np.asarray(labels)
     count, channels, height, width = pixels.shape
     columns = min(10, count)
     rows, gap = -(-count // columns), max(1, height // 3)
@@ -169,7 +174,7 @@ def sample_images(images, labels, classes: Sequence[str], n: int = 10, title: st
         figure.add_annotation(
             x=left + width / 2 - 0.5,
             y=top + height - 0.5,
-            text=str(classes[int(labels[index])]),
+            text=str(classes[int(numbers[index])]),
             showarrow=False,
             yanchor="top",
             font_size=12,
