@@ -41,8 +41,8 @@ def neuron_trace(
     membrane, spikes (−1, 0, +1): one value for each of T steps. thresholds: θ_j of the neuron's channel, j =
     1 … J. At each step the neuron compares U with the thresholds of the count n it had before; while U stays
     inside the shaded band it is silent. encoder: the threshold climbs by itself, θ_t at step t.
-    ann_code: the quantized network's code. settled_at: the sample's last step with a spike; 0 or None where
-    not known. until: draw only the first steps; the axes stay those of the whole run.
+    ann_code: the quantized network's code. settled_at: as in Record; a star marks the step after it, the
+    sample's first silent one. until: draw only the first steps; the axes stay those of the whole run.
     """
     figure = blank(title, 2, height=480, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
     upper: dict[str, Any] = dict(row=1, col=1)
@@ -69,7 +69,7 @@ def neuron_trace(
         name="sample silent",
         **lower,
         marker=dict(symbol="star", size=14, color=ORANGE, line_width=1),
-        hovertemplate="the whole sample is silent<br>after step %{x}<extra></extra>",
+        hovertemplate="the whole sample is silent<br>from step %{x} on<extra></extra>",
     )
     figure.update_xaxes(**time_axis(len(membrane)))
     figure.update_xaxes(title_text=None, row=1)
@@ -107,7 +107,7 @@ def neuron_drawing(
     edges = [edge for t in range(1, shown + 1) for edge in (t - 0.5, t + 0.5)]
     t = np.arange(1, shown + 1)
     code = [] if ann_code is None else [int(ann_code)] * 2
-    silent = [settled_at] if settled_at and settled_at <= shown else []
+    silent = [settled_at + 1] if settled_at and settled_at < shown else []
     largest = max(1, int(counts.max(initial=0)), int(ann_code or 0))
     at_step = [step for step in range(1, shown + 1) for _ in range(2)]
     threshold_hover = name + "<br>step %{customdata}<br>threshold %{y:.6g}<extra></extra>"

@@ -172,9 +172,8 @@ def cost_table(report: Mapping[str, Any]) -> str:
                 "neurons = adders": layer["adders"],
                 "adder bits": layer["adder_bits"],
                 **{
-                    f"{what}, {kind}": layer[what.replace(" ", "_")][key]
+                    what: "{measured:,.0f} of {worst_case:,.0f}".format(**layer[what.replace(" ", "_")])
                     for what in ("events", "additions", "threshold updates", "cycles")
-                    for key, kind in (("worst_case", "worst"), ("measured", "measured"))
                 },
                 "dense cycles": layer["dense"]["cycles"],
             }
@@ -189,7 +188,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
     parts = [
         f"Means over {report['samples']} images, {report['steps']} steps each. Memory in bits:",
         markdown_table(memory, columns),
-        "Work for one image, in the worst case and as measured:",
+        "Work for one image, measured and, behind the *of*, in the worst case:",
         markdown_table(work),
         "Arithmetic energy for one image, in nanojoules (memory access is counted for none):",
         markdown_table([_energy_row(one) for one in report["energy"]]),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..simulator.record import Record
+from ..simulator.run import simulate
 from ..snn.network import SNN
 from .energy import energy, macs
 
@@ -111,3 +113,15 @@ def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any
         "sops_over_time": (record.sop_num / samples).tolist(),
         "energy_over_time": [energy(record, snn, time_steps=step).snn.total for step in steps],
     }
+
+
+def membrane_ranges(snn: SNN, images: Tensor) -> list[tuple[int, int]]:
+    """The smallest and the largest membrane of each layer while uint8 images [N, C, H, W] run until silence."""
+    steps = int(simulate(snn, images).settled_at.max()) + 1
+    # Membranes of every step of 2^25 neurons at most are in memory at once, however late the images settle.
+    size = max(1, 2**25 // (steps * sum(layer.neurons for layer in snn.layers)))
+    seen = []
+    for part in images.split(size):
+        membranes = simulate(snn, part, trace=range(len(part))).traces.membranes
+        seen.append([(int(u.min()), int(u.max())) for u in membranes])
+    return [(min(low for low, _ in layer), max(high for _, high in layer)) for layer in zip(*seen, strict=True)]
