@@ -177,7 +177,7 @@ def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
     executed = nbformat.read(target / "notebooks" / "06_compare_runs.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].data["text/plain"] == repr(target.name)
     assert str(target) not in json.dumps(executed.metadata)
-    request = read_manifest(target)["stages"]["01_train_ann"]["request"]
+    request = read_manifest(target).stages["01_train_ann"].request
     assert request["parameters"] == {"dataset": "digits", "epochs": 3, "rate": 0.5, "quick": False}
 
     batch.study({"epochs": 3}, folder=folder, notebooks="01-02")

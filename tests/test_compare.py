@@ -75,7 +75,7 @@ def test_the_same_run_under_two_names_is_not_counted_as_two_seeds():
 
 def test_the_seed_of_any_stage_is_no_setting():
     comparison = compare({"a": outcome("a"), "b": outcome("b", seed=1)})
-    comparison.outcomes["b"].manifest["stages"]["04_spike_analysis"]["parameters"] = {"seed": 0}
+    comparison.outcomes["b"].manifest.stages["04_spike_analysis"].parameters = {"seed": 0}
     assert compare(comparison.outcomes).apart == ["dataset", "network", "k"]
 
 
@@ -168,8 +168,8 @@ def place(tmp_path, monkeypatch):
 def test_a_stage_records_its_parameters_and_its_results(place):
     stage = open_stage("01_train_ann", {"run": "r", "seed": 4, "other": object()})
     stage.finish(results=results(), metrics={"correct": 90})
-    recorded = read_manifest(stage.folder)["stages"]["01_train_ann"]
-    assert recorded["parameters"] == {"run": "r", "seed": 4} and recorded["metrics"] == {"correct": 90}
+    recorded = read_manifest(stage.folder).stages["01_train_ann"]
+    assert recorded.parameters == {"run": "r", "seed": 4} and recorded.metrics == {"correct": 90}
     assert load_json(stage.folder / "results.json")["run"] == "r" and list(all_outcomes()) == ["r"]
 
 

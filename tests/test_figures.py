@@ -352,7 +352,12 @@ def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence()
     assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [4]
     assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
     assert list(trace_named(figure, "ANN's code").y) == [1, 1]
-    assert list(trace_named(figure, "sample silent").x) == [4]
+    assert not len(trace_named(figure, "sample silent").x), "no step without a spike was seen yet"
+
+
+def test_the_star_marks_the_first_silent_step_not_the_last_spike():
+    figure = figures.neuron_trace([1, 5, 7, 5, 5], [0, 1, 1, -1, 0], [3, 6], 1, settled_at=4)
+    assert list(trace_named(figure, "sample silent").x) == [5] and list(trace_named(figure, "spike −1").x) == [4]
 
 
 def test_until_cuts_the_lines_and_keeps_the_axes():

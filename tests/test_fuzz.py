@@ -20,8 +20,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ann_snn_utils.batch.sweep_grid import Sweep, build_sweep, parse_settings, read_sweep, rehearse
-from ann_snn_utils.batch.sweep_plan import plan_sweep
 from ann_snn_utils.batch.sweep_report import plan_text, sweep_report
 from bundles import check_in_c, small_bundle
 from checkpoints import float_ends_ann, parameters
@@ -41,12 +39,17 @@ from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, save_ann, save_pretrained
 from ann_snn_utils.ann.tensorlayer import import_tensorlayer
 from ann_snn_utils.ann.train import set_seed
+from ann_snn_utils.batch.grid import Sweep, build_sweep, parse_settings
+from ann_snn_utils.batch.plan import plan_sweep
+from ann_snn_utils.batch.rehearsal import rehearse
 from ann_snn_utils.batch.sweep import write_results
+from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors
 from ann_snn_utils.hardware.bundle import READERS, is_bundle
 from ann_snn_utils.runs import folder as runs
+from ann_snn_utils.runs import manifest as manifests
 from ann_snn_utils.runs import published as published_table
 from ann_snn_utils.runs.compare import ablations, all_outcomes, compare, cost_points, held_out, mixed
 from ann_snn_utils.runs.outcome import chosen_runs
@@ -154,7 +157,7 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name in ("manifest.json", "results.json"):
             (folder / name).unlink(missing_ok=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
+        manifests.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
         manifest = json.loads((folder / "manifest.json").read_text())
         changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
         good = {"manifest.json": manifest, "results.json": results("one")}
@@ -166,10 +169,11 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name, content in text.items():
             (folder / name).write_bytes(content)
         path = folder / changed
-        survives(lambda: runs.stale_stages(runs.read_manifest(folder)), path)
-        survives(lambda: runs.is_current(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_request(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path)
+        survives(lambda: manifests.read_manifest(folder).stale_stages(), path)
+        survives(lambda: manifests.is_current(folder, "01_train_ann", {"code": "x"}), path)
+        survives(
+            lambda: manifests.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path
+        )
         survives(lambda: runs.latest_run("ann.safetensors"))
         survives(lambda: results_table(folder), path)
         survives(lambda: runs_table(["one"]), path)
@@ -296,8 +300,7 @@ def test_a_network_with_any_parameters(given):
 @fuzz
 @given(st.integers(0, 8), st.one_of(st.none(), st.integers(1, 255)), INTEGERS, st.sampled_from(FORMS + ("x",)))
 def test_a_conversion_with_any_parameters(k, clip, max_levels, thresholds):
-    ann = random_ann(2, k=k, clip=clip)
-    snn = survives(lambda: convert(ann, thresholds, max_levels))
+    snn = survives(lambda: convert(random_ann(2, k=k, clip=clip), thresholds, max_levels))
     if snn is not None:
         survives(lambda: simulate(snn, IMAGES, 3))
 
@@ -553,14 +556,14 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         shutil.rmtree(place / "swept", ignore_errors=True)
         folder = runs.run_folder("one", create=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(
+        manifests.record_stage(
             folder,
             "01_train_ann",
             parameters={"seed": 3},
             artifacts=["ann.safetensors"],
             metrics={"history": [{"loss": 1.0}]},
+            request={"code": "x"},
         )
-        runs.record_request(folder, "01_train_ann", {"code": "x"})
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {

@@ -10,6 +10,7 @@ from toy_notebooks import write_notebook
 
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import provenance
+from ann_snn_utils.runs.manifest import StageRecord, is_current, read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def folder() -> Path:
     return folder
 
 
-def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str], **more) -> dict:
+def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str], **more) -> StageRecord:
     return runs.record_stage(folder, notebook, parameters={"seed": 3}, inputs=inputs, artifacts=artifacts, **more)
 
 
@@ -103,8 +104,8 @@ def test_stages_are_recorded_beside_each_other_and_a_second_record_replaces_the_
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
     record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=1)
     record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=2)
-    stages = runs.read_manifest(folder)["stages"]
-    assert list(stages) == ["01_train_ann", "02_quantize"] and stages["01_train_ann"]["seconds"] == 2
+    stages = read_manifest(folder).stages
+    assert list(stages) == ["01_train_ann", "02_quantize"] and stages["01_train_ann"].seconds == 2
 
 
 def test_a_missing_file_is_named_and_nothing_is_recorded(folder: Path) -> None:
@@ -118,53 +119,44 @@ def test_an_input_that_was_changed_behind_the_manifest_makes_a_stage_stale(folde
     (folder / "ann.safetensors").write_text("another")
     with pytest.warns(UserWarning, match="ann.safetensors is not the file that 01_train_ann recorded"):
         stage = record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert stage["stale"]
+    assert stage.stale
     (folder / "snn.safetensors").write_text("snn")
     with pytest.warns(UserWarning, match="outdated input"):
         stage = record(folder, "03_convert", ["qann.safetensors"], ["snn.safetensors"])
-    assert stage["stale"]
+    assert stage.stale
 
 
 def test_running_an_earlier_stage_again_shows_which_later_ones_are_outdated(folder: Path) -> None:
     record(folder, "01_train_ann", [], ["ann.safetensors"])
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert runs.stale_stages(runs.read_manifest(folder)) == []
+    assert read_manifest(folder).stale_stages() == []
     (folder / "ann.safetensors").write_text("trained anew")
     record(folder, "01_train_ann", [], ["ann.safetensors"])
-    assert runs.stale_stages(runs.read_manifest(folder)) == ["02_quantize"]
+    assert read_manifest(folder).stale_stages() == ["02_quantize"]
 
 
 def test_a_stage_is_current_until_its_request_inputs_or_artifacts_change(folder: Path) -> None:
     request = {"parameters": {"k": 0}, "code": "abc"}
     record(folder, "01_train_ann", [], ["ann.safetensors"])
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert not runs.is_current(folder, "02_quantize", request)
-    runs.record_request(folder, "02_quantize", request)
-    assert runs.is_current(folder, "02_quantize", request)
-    assert not runs.is_current(folder, "02_quantize", {**request, "code": "abd"})
+    assert not is_current(folder, "02_quantize", request)
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"], request=request)
+    assert is_current(folder, "02_quantize", request)
+    assert not is_current(folder, "02_quantize", {**request, "code": "abd"})
     for name in ("ann.safetensors", "qann.safetensors"):
         before = (folder / name).read_text()
         (folder / name).write_text("changed")
-        assert not runs.is_current(folder, "02_quantize", request)
+        assert not is_current(folder, "02_quantize", request)
         (folder / name).write_text(before)
-        assert runs.is_current(folder, "02_quantize", request)
+        assert is_current(folder, "02_quantize", request)
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert not runs.is_current(folder, "02_quantize", request), "made by hand since"
-
-
-def test_a_request_is_not_attached_to_a_record_that_an_earlier_request_made(folder: Path) -> None:
-    record(folder, "01_train_ann", [], ["ann.safetensors"])
-    runs.record_request(folder, "01_train_ann", {"code": "old"})
-    runs.record_request(folder, "01_train_ann", {"code": "new"})
-    assert runs.read_manifest(folder)["stages"]["01_train_ann"]["request"] == {"code": "old"}
-    runs.record_request(folder, "02_quantize", {"code": "new"})
-    assert list(runs.read_manifest(folder)["stages"]) == ["01_train_ann"]
+    assert not is_current(folder, "02_quantize", request), "made by hand since"
 
 
 def test_a_manifest_that_is_something_else_is_named(folder: Path) -> None:
     (folder / "manifest.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="manifest.json is not a manifest"):
-        runs.read_manifest(folder)
+        read_manifest(folder)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from ..snn.conversion import check_network
 def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
     """Try, for each of the runs, what its parameters must allow, as far as that takes no training.
 
-    Every parameter is checked, the data set is read, and the network is specified for its images. Raises ValueError,
-    or FileNotFoundError for missing data, that names the run, the parameter and the remedy.
+    Every parameter is checked, the data set is read, and the network is specified for its images. Raises
+    ValueError, or FileNotFoundError for missing data, that names the run, the parameter and the remedy.
     """
     data: dict[tuple[Any, ...], tuple[Dataset, Dataset]] = {}
     tried: set[str] = set()

@@ -20,6 +20,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ..checks import check_settings
 from ..data.dataset import data_identity, source_of
 from ..files import ROOT, save_json
 from .manifest import MANIFEST, Images, record_stage
@@ -224,8 +225,12 @@ class Stage:
         artifacts: Iterable[str] = (),
         metrics: Mapping[str, Any] | None = None,
         results: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record the stage in the run's manifest; `results` are written to results.json first."""
+        """Record the stage in the run's manifest; `results` are written to results.json first.
+
+        parameters: what took the place of parameters that were left open.
+        """
         artifacts = list(artifacts)
         if results is not None:
             save_json(self.folder / RESULTS_FILE, {"run": self.folder.name, **results})
@@ -233,7 +238,7 @@ class Stage:
         record_stage(
             self.folder,
             self.notebook,
-            parameters=self.parameters,
+            parameters={**self.parameters, **(parameters or {})},
             inputs=self.inputs,
             artifacts=artifacts,
             metrics=dict(metrics or {}),
@@ -247,10 +252,12 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     """The stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
-    after its parameters. Raises FileNotFoundError that names the notebook which makes a missing input.
+    after its parameters. Raises ValueError for a parameter that is wrong, FileNotFoundError that names the
+    notebook which makes a missing input.
     """
     path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or FOLDER / f"{notebook}.ipynb")
     parameters = {name: names[name] for name in parameters_of(path)}
+    check_settings(parameters)
     inputs = tuple(inputs)
     run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
     folder = run_folder(run, create=not inputs)

@@ -16,12 +16,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..ann.recipes import before, recipe
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import load_ann, save_pretrained
 from ..data.dataset import SOURCE_OPTIONS
@@ -182,9 +183,28 @@ class Outcome:
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the stages that made the results.
 
-        One that a notebook did not take yet when the run was made has its default, which changes nothing.
+        One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
-        return parameters_of_run({stem: _defaults(stem) | stage.parameters for stem, stage in self.stages.items()})
+        return parameters_of_run(
+            {stem: self._implied(stem) | stage.parameters for stem, stage in self.stages.items()}
+        )
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """The parameters that are neither the notebooks' defaults nor those of the data set's recipe.
+
+        Where the stages of a run were given different values of one, so are all of these.
+        """
+        own = asdict(recipe(str(self.parameters.get("dataset"))))
+        defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
+        usual = {name: (value, own.get(name, value)) for name, value in defaults.items()}
+        return {name: value for name, value in self.parameters.items() if value not in usual.get(name, ())}
+
+    def _implied(self, stem: str) -> dict[str, Any]:
+        defaults = _defaults(stem)
+        trained = self.stages.get("01_train_ann")
+        dataset = trained.parameters.get("dataset", "") if trained else ""
+        return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
 
     @property
     def stages(self) -> dict[str, StageRecord]:
@@ -342,7 +362,7 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
         check_run_name(name, "network"),
         folder,
         run=run,
-        command=_command(parameters),
+        command=_command(outcome),
         mismatches=results["mismatches"],
         neurons=results["neurons"],
         snn_correct=results["correct"]["snn"],
@@ -351,12 +371,10 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
     )
 
 
-def _command(parameters: Mapping[str, Any]) -> str:
-    if any("." in name for name in parameters):
+def _command(outcome: Outcome) -> str:
+    if any("." in name for name in outcome.parameters):
         return "the notebooks 01 to 04, each with its own parameters"
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
-    given = [f"-p {name} {value}" for name, value in parameters.items() if value != defaults.get(name)]
-    return " ".join(["ann-snn study", *given])
+    return " ".join(["ann-snn study", *(f"-p {name} {value}" for name, value in outcome.unusual.items())])
 
 
 def _finished(folder: Path) -> Manifest:

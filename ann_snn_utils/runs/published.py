@@ -11,9 +11,7 @@ from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
 from ..tables import markdown_table
 from .compare import Comparison, compare, held_out, spread
-from .folder import ARTIFACTS
 from .outcome import Outcome
-from .parameters import FOLDER, defaults_of
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
@@ -147,13 +145,9 @@ def _row(members: list[dict[str, Any]], comparison: Comparison) -> dict[str, Any
 
 
 def _setting(row: Mapping[str, Any], comparison: Comparison) -> str:
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
     parts = [f"k = {row.get('k')}", "ternary" if row.get("ternary") else "int8"]
-    for name, value in comparison.outcomes[row["run"]].parameters.items():
-        # A dot: the stages of a run were given different values.
-        unusual = "." in name or value != defaults.get(name)
-        told = name in _TOLD or name.endswith(".seed")
-        if unusual and not told and name not in _ASIDE:
+    for name, value in comparison.outcomes[row["run"]].unusual.items():
+        if name not in _TOLD and not name.endswith(".seed") and name not in _ASIDE:
             parts.append(f"{name} = {value}")
     return ", ".join(parts)
 
