@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ann_snn_utils.files import save_json, sha256
 from ann_snn_utils.runs.folder import ARTIFACTS, run_folder
-from ann_snn_utils.runs.manifest import read_manifest, record_stage
+from ann_snn_utils.runs.manifest import Manifest, read_manifest, record_stage
 from ann_snn_utils.runs.outcome import Outcome
 
 
@@ -105,5 +107,6 @@ def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameter
         }
         for stem in ARTIFACTS.values()
     }
+    manifest = msgspec.convert({"run": run, "stages": stages}, Manifest)
     shown = {name: given[name] for name in ("dataset", "k", "ternary")}
-    return Outcome(run, results(run, changed=shown | (changed or {})), {"run": run, "stages": stages})
+    return Outcome(run, results(run, changed=shown | (changed or {})), manifest)

@@ -24,8 +24,10 @@ from ann_snn_utils.batch.pages import (
     readable,
     with_plain_outputs,
 )
+from ann_snn_utils.batch.progress import Lines
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
+from ann_snn_utils.runs.report import results_table
 
 pytestmark = pytest.mark.usefixtures("runs")
 MAKE = """
@@ -221,15 +223,15 @@ def test_a_notebook_runs_with_this_python_from_the_repository_root_and_shows_it_
     output = io.StringIO()
     execute(notebook, tmp_path, {"n": "5"}, output=output)
     lines = output.getvalue().splitlines()
-    assert lines == [sys.executable, str(Path(batch.__file__).parent.parent), "plotly_mimetype 1", "5"]
+    assert lines == [sys.executable, str(Path(batch.__file__).parents[2]), "plotly_mimetype 1", "5"]
 
 
 def test_only_complete_lines_of_progress_are_shown() -> None:
     stream = io.StringIO()
-    shown = batch.Progress("[1/2] x", stream)
+    shown = Lines(lambda line: print(line, file=stream))
     for text in ("epo", "ch 1\nbar  10%\rbar  90%", "\rbar 100%\n", "\n\x1b[32mgreen\x1b[0m\n", "rest"):
         shown.write(text)
-    assert [line.split(" s  ")[1] for line in stream.getvalue().splitlines()] == ["epoch 1", "bar 100%", "green"]
+    assert stream.getvalue().splitlines() == ["epoch 1", "bar 100%", "green"]
 
 
 def executed_notebook(path: Path, text: str, *outputs: dict) -> Path:
@@ -317,7 +319,7 @@ RESULTS = {
 
 def test_the_results_are_one_aligned_table(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
-    lines = batch.results_table(tmp_path).splitlines()
+    lines = results_table(tmp_path).splitlines()
     assert lines[0] == "r: digits, 8C3-10, k = 0"
     assert re.search(r"integer SNN, T = 2 +97\.50 % +351 of 360$", "\n".join(lines), re.MULTILINE)
     assert re.search(r"integer SNN at silence, T ≤ 7 +98\.00 % +353 of 360$", "\n".join(lines), re.MULTILINE)
@@ -328,15 +330,15 @@ def test_the_results_are_one_aligned_table(tmp_path: Path) -> None:
 
 def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="04_spike_analysis"):
-        batch.results_table(tmp_path)
+        results_table(tmp_path)
     (tmp_path / "results.json").write_text('{"run": "r"}')
     with pytest.raises(ValueError, match="results.json is not complete.*04_spike_analysis"):
-        batch.results_table(tmp_path)
+        results_table(tmp_path)
 
 
 def test_networks_tested_on_more_images_than_the_spiking_one_keep_their_own_counts(tmp_path: Path) -> None:
     correct = {"ann": 356, "qann": 353, "snn": {"silence": 49}}
     fewer = RESULTS | {"samples": 50, "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"silence": 0.98}}}
     (tmp_path / "results.json").write_text(json.dumps(fewer | {"correct": correct}))
-    text = batch.results_table(tmp_path)
+    text = results_table(tmp_path)
     assert re.search(r"quantized ANN +98\.00 % +353 of 360\n", text) and re.search(r"98\.00 % +49 of 50\n", text)

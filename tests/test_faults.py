@@ -213,9 +213,7 @@ def test_processes_that_record_at_the_same_time_lose_nothing(processes, tmp_path
     assert set(read_manifest(folder).stages) == {name for part in names for name in part}
 
 
-def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing_before(
-    processes, tmp_path, monkeypatch
-):
+def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing(processes, tmp_path, monkeypatch):
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
     folder, said = run_folder("run", create=True), tmp_path / "said"
     with only_maker(folder, print):
