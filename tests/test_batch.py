@@ -158,6 +158,13 @@ def test_nothing_runs_where_a_parameter_is_wrong(folder: Path, runs: Path) -> No
     assert not runs.exists()
 
 
+@pytest.mark.parametrize("given, said", [({"dataset": "mnits"}, "'mnits'"), ({"batch_size": -1}, "batch_size=-1")])
+def test_a_study_of_what_cannot_be_made_leaves_no_run_folder(given: dict, said: str, runs: Path) -> None:
+    with pytest.raises(ValueError, match=f"cannot be made: .*{said}"):
+        batch.study(given, progress=False)
+    assert not runs.exists()
+
+
 def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,7 +262,7 @@ def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(t
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?:https?:)?//", text)
     assert not re.findall(r"(?:import|@import|url)\s*\(?[\"']?https?://", text)
     assert text.count("<math") == 3 and "<mfrac>" in text and "<code>a $b$</code>" in text
-    assert re.search(r'Plotly\.newPlot\("figure-\w+", \[\{"name": "<\\/script>", "y": \[1, 2\]', text)
+    assert re.search(r'Plotly\.newPlot\(\s*"[\w-]+",\s*\[\{"name":"\\u003c\\u002fscript\\u003e","y":\[1,2\]', text)
     assert "height:321px" in text and f'src="{PLOTLY_JS}"' in text and "0/3" not in text
     assert (page.parent / PLOTLY_JS).stat().st_size > 1e6 and len(text) < 1e6
 

@@ -36,7 +36,7 @@ class Sweep:
 
 
 def parse_settings(settings: Sequence[str], option: str) -> dict[str, Any]:
-    """Give the parameters of options such as k=0,1,2 or seed=0..4, with a list of texts for each.
+    """The parameters of options such as k=0,1,2 or seed=0..4, with a list of texts for each.
 
     Raises ValueError for one that is not name=values, or that names a parameter again.
     """
@@ -58,7 +58,7 @@ def build_sweep(
     notebooks: str | None = None,
     name: str | None = None,
 ) -> Sweep:
-    """Give the sweep over the notebooks of a folder: every combination of `set`, times the rows of `zip`.
+    """The sweep over the notebooks of a folder: every combination of `set`, times the rows of `zip`.
 
     notebooks, name: used instead of those in `content`. Raises ValueError for an unknown parameter, with the
     nearest ones; a wrong value; lists in `zip` of different lengths; a parameter in both; a run that comes up
@@ -128,13 +128,9 @@ def _values(name: str, given: Any, notebooks: Sequence[Path]) -> list[Any]:
         values += found
     if not values:
         raise ValueError(f"{name} has no value: give at least one, or leave it out")
-    checked = [check_parameters({name: _found(name, value)}, notebooks)[name] for value in values]
-    return checked
-
-
-def _found(name: str, value: Any) -> Any:
-
-    return absolute_dataset(value) if name == "dataset" and isinstance(value, str) else value
+    if name == "dataset":
+        values = [absolute_dataset(value) if isinstance(value, str) else value for value in values]
+    return [check_parameters({name: value}, notebooks)[name] for value in values]
 
 
 def _named(cells: Sequence[dict[str, Any]], folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

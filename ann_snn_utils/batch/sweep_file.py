@@ -21,7 +21,7 @@ _MOST_BYTES, _MOST_CHARACTERS, _DEEPEST = 250_000, 1_000, 8
 
 
 def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give the content of a YAML file of a sweep: name, notebooks, set and zip, each of them optional.
+    """The content of a YAML file of a sweep: name, notebooks, set and zip, each of them optional.
 
     Raises ValueError naming the file and what is wrong in it: not YAML, a key twice, an unknown key, or what a
     sweep has no use for, such as aliases and tags.
