@@ -346,11 +346,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _study(options: argparse.Namespace, folder: Path) -> int:
     from .batch.study import study
-    from .runs.report import results_table
+    from .runs.report import run_report
 
     target = study(_given(options), options.notebooks, options.run, not options.quiet, options.force, folder)
     if (target / "results.json").is_file():
-        print(f"\n{results_table(target)}\n")
+        print(f"\n{run_report(target)}\n")
     for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", target / "html")):
         print(f"{label:<10}  {path}")
     return 0
@@ -358,14 +358,14 @@ def _study(options: argparse.Namespace, folder: Path) -> int:
 
 def _report(options: argparse.Namespace, folder: Path) -> int:
     from .runs.folder import list_runs, run_folder, runs_root
-    from .runs.report import results_table, runs_table
+    from .runs.report import run_card, runs_table
 
     if options.sweep:
         from .batch.sweep_report import sweep_report
 
         print(sweep_report(options.sweep))
     elif options.runs:
-        print("\n\n".join(results_table(run_folder(run)) for run in options.runs))
+        print("\n\n".join(run_card(run_folder(run)) for run in options.runs))
     else:
         runs = list_runs()
         print(runs_table(runs) if runs else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
@@ -448,13 +448,14 @@ def _add_results(commands: Any) -> None:
         allow_abbrev=False,
         description="Print the results of data/results as a Markdown table, beside those of the published system.",
     )
+    table.add_argument("--all", action="store_true", help="print the page of all settings, data/results/README.md")
     table.set_defaults(command=_table)
 
 
 def _evaluate(options: argparse.Namespace, folder: Path) -> int:
     if options.samples is not None and options.samples < 1:
         raise ValueError(f"samples={options.samples}: give at least 1")
-    from .runs.report import evaluate_pretrained, evaluation_table
+    from .runs.evaluation import evaluate_pretrained, evaluation_table
 
     evaluation = evaluate_pretrained(options.pretrained, options.samples, progress=sys.stderr.isatty())
     print(evaluation_table(evaluation))
@@ -463,7 +464,8 @@ def _evaluate(options: argparse.Namespace, folder: Path) -> int:
 
 def _collect(options: argparse.Namespace, folder: Path) -> int:
     from .runs.folder import list_runs, runs_root
-    from .runs.outcome import collect, keep_network, read_sweep_file
+    from .runs.results import collect, keep_network
+    from .runs.sweeps import read_sweep_file
 
     runs = [*options.runs, *(read_sweep_file(options.sweep)["runs"] if options.sweep else ())]
     if not runs:
@@ -484,8 +486,7 @@ def _collect(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _table(options: argparse.Namespace, folder: Path) -> int:
-    from .runs.outcome import collected_outcomes
-    from .runs.published import results_table
+    from .runs.published import all_results, main_table
 
-    print(results_table(collected_outcomes()))
+    print(all_results() if options.all else main_table(), end="" if options.all else "\n")
     return 0

@@ -28,7 +28,7 @@ _SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Give the versions of Python, of this package and of the libraries that results depend on."""
+    """Versions of Python, of this package and of the libraries that results depend on."""
     found = {"python": platform.python_version()}
     for name in ("ann-snn-utils", *_LISTED):
         try:
@@ -38,8 +38,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def versions_line() -> str:
+    """The versions that matter to a reader in one line, for the head of a notebook."""
+    named = ("python", "ann-snn-utils", "torch", "numpy", "numba", "plotly")
+    return " · ".join(f"{name} {versions()[name]}" for name in named if name in versions())
+
+
 def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Give {"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
+    """{"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
 
     Both are None where `root` is not the top of a git repository, and the commit is None before the first.
     """
@@ -62,7 +68,7 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Give the facts of this machine that change speed or the last bits: processor, threads, accelerator."""
+    """Facts of this machine that change speed or the last bits: processor, threads, accelerator."""
     import torch
 
     return {
