@@ -96,7 +96,11 @@ def test_on_a_part_of_the_test_set_nothing_is_claimed(keep, capsys):
 
 @pytest.mark.parametrize(
     "arguments, said",
-    [(["none"], "'none'"), (["tiny", "--samples", "0"], "samples=0"), (["tiny", "--samples", "41"], "samples=41")],
+    [
+        (["none"], "'none'"),
+        (["tiny", "--samples", "0"], "'--samples': 0"),
+        (["tiny", "--samples", "41"], "samples=41"),
+    ],
 )
 def test_a_mistake_is_one_message(keep, capsys, arguments, said):
     keep()

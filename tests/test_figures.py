@@ -285,7 +285,7 @@ def test_the_front_leaves_out_points_that_another_beats_in_both():
     energy, sops = (trace for trace in figure.data if str(trace.name).startswith("no other is better for its"))
     assert list(energy.x) == [2, 4] and list(energy.y) == pytest.approx([10, 5])
     assert list(sops.x) == [0.002, 0.004] and energy.showlegend and not sops.showlegend
-    assert list(trace_named(figure, "k = 1").x) == [3, 4]
+    assert [list(trace.x) for trace in figure.data if trace.name == "k = 1"] == [[3, 4], [0.003, 0.004]]
 
 
 def test_five_settings_are_in_colour_and_the_others_grey():
@@ -334,7 +334,7 @@ def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
 
 def test_the_axis_reaches_to_the_published_step_and_settled_runs_with_it():
     figure = figures.accuracy_of_settings({"k=0": [[0.5, 0.9]]}, (4, 0.9))
-    assert list(figure.data[0].x) == [1, 2, 3, 4] and figure.layout.xaxis.range[1] > 4
+    assert list(figure.data[0].x) == [1, 2, 3, 4] and 10 ** figure.layout.xaxis.range[1] > 4
 
 
 def test_long_names_of_settings_take_lines_rather_than_the_width_of_the_figure():
@@ -363,7 +363,12 @@ def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence()
     assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [4]
     assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
     assert list(trace_named(figure, "ANN's code").y) == [1, 1]
-    assert list(trace_named(figure, "sample silent").x) == [4]
+    assert not len(trace_named(figure, "sample silent").x), "no step without a spike was seen yet"
+
+
+def test_the_star_marks_the_first_silent_step_not_the_last_spike():
+    figure = figures.neuron_trace([1, 5, 7, 5, 5], [0, 1, 1, -1, 0], [3, 6], 1, settled_at=4)
+    assert list(trace_named(figure, "sample silent").x) == [5] and list(trace_named(figure, "spike −1").x) == [4]
 
 
 def test_until_cuts_the_lines_and_keeps_the_axes():

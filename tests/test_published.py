@@ -37,12 +37,7 @@ def reached(run: str, accuracy: float = 0.99, last: int = 5, network: str = LENE
 
 def test_seeds_are_averaged_beside_the_published_numbers() -> None:
     (row,) = table(reached("a", 0.98), reached("b", 0.99, seed=1, code="other"))
-    assert (row["data set"], row["network"], row["setting"], row["seeds"]) == (
-        "MNIST",
-        "LeNet",
-        "k = 0, ternary",
-        "2",
-    )
+    assert (row["images, network"], row["setting"], row["seeds"]) == ("MNIST, LeNet", "k = 0, ternary", "2")
     assert (row["SNN at silence"], row["SNN, T = 4"], row["SNN, T = 2"]) == ("98.50 ± 0.71", "90.00 ± 0.00", "–")
     assert row["published"] == "99.45 at T = 4" and row["epochs"] == "1 + 1"
 
@@ -56,7 +51,7 @@ def test_the_main_settings_are_the_usual_one_and_the_one_that_is_silent_soonest_
 
 def test_the_table_has_at_most_eight_rows_and_what_was_published_stands_first() -> None:
     rows = table(*(reached(str(i), dataset=f"images{i}") for i in range(9)), reached("m"))
-    assert len(rows) == MOST_ROWS and rows[0]["data set"] == "MNIST"
+    assert len(rows) == MOST_ROWS and rows[0]["images, network"] == "MNIST, LeNet"
 
 
 def test_choices_and_disturbed_runs_are_no_results() -> None:
@@ -69,7 +64,7 @@ def test_choices_and_disturbed_runs_are_no_results() -> None:
 
 def test_copies_of_images_are_never_called_the_originals() -> None:
     (row,) = table(reached("a", dataset="cifar10-jpeg", network=VGG))
-    assert row["data set"] == "CIFAR-10, JPEG copies" and row["published"].endswith("original images")
+    assert row["images, network"] == "CIFAR-10, JPEG copies, VGG" and row["published"].endswith("original images")
     assert published("cifar10", VGG)["snn"] == 0.9315 and published("cifar10", LENET) is None
 
 

@@ -23,7 +23,7 @@ CAPTION = (
 
 
 def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int = 8) -> Explorer:
-    """Give the explorer of threshold forms for a quantized network, on the first `size` samples.
+    """The explorer of threshold forms for a quantized network, on the first `size` samples.
 
     k, levels and clip are changed without training again, so the ANN's own accuracy changes with them.
     """
@@ -50,7 +50,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
         return Explorer(TITLE, CAPTION, figures)
     figures = alive(figures)
     sizes = sorted({size, *(s for s in (32, 64, 128, 256, len(samples)) if s <= min(256, len(samples)))})
-    clips = [("none", 0), *((str(c), c) for c in sorted({1, 2, 4, 8} | ({spec.clip} - {None})))]
+    clips = [("none", 0), *((str(c), c) for c in sorted({1, 2, 4, 8} | ({spec.clip} if spec.clip else set())))]
     controls = {
         "k": slider("k", 0, max(3, spec.k), spec.k, continuous_update=False),
         "levels": slider("levels", 1, max(8, spec.levels), spec.levels, continuous_update=False),

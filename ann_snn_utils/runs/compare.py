@@ -20,8 +20,7 @@ from ..ann.store import list_pretrained
 from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
 from ..tables import mean_and_deviation
-from .parameters import FOLDER, defaults_of
-from .results import ARTIFACTS, RunResult
+from .results import RunResult, usual_values
 from .sweeps import part_of, row_of, with_differences
 
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
@@ -119,10 +118,9 @@ def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def describe(setting: Mapping[str, Any]) -> str:
-    """A setting in words: the network, k, weights and epochs, and every parameter that is not the default."""
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
-    aside = ("dataset", "method", "images", "padding")
-    unusual = [n for n, v in setting.items() if n not in (*_CORE, *aside) and ("." in n or v != defaults.get(n))]
+    """A setting in words: the network, k, weights and epochs, and every parameter that is not the usual one."""
+    usual, aside = usual_values(str(setting.get("dataset"))), ("dataset", "method", "images", "padding")
+    unusual = [n for n, v in setting.items() if n not in (*_CORE, *aside) and v not in usual.get(n, ())]
     return ", ".join(in_words(name, setting.get(name)) for name in [*_CORE, *unusual])
 
 

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "ann_snn_utils"
 _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numba", "plotly", "papermill")
 
 # Rooms that show or record a result and cannot change it: editing them makes no finished stage outdated.
-_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__main__")
+_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "listing", "cli", "__main__")
 
 
 @functools.cache
@@ -39,9 +39,9 @@ def versions() -> dict[str, str]:
 
 
 def versions_line() -> str:
-    """The versions that matter to a reader in one line, for the head of a notebook."""
-    named = ("python", "ann-snn-utils", "torch", "numpy", "numba", "plotly")
-    return " · ".join(f"{name} {versions()[name]}" for name in named if name in versions())
+    """The versions that decide a result's numbers, in one line for the head of a notebook."""
+    named = ("python", "ann-snn-utils", "torch", "numpy", "numba")
+    return " · ".join(f"{name} {version}" for name, version in versions().items() if name in named)
 
 
 def git_state(root: Path = ROOT) -> dict[str, Any]:

@@ -145,8 +145,7 @@ def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
                 made = setting_of(run)
                 rows.append(
                     {
-                        "data set": label(dataset),
-                        "network": in_words("network", made["network"]),
+                        "images, network": f"{label(dataset)}, {in_words('network', made['network'])}",
                         "setting": _in_form(made),
                         "epochs": made["epochs"],
                         "seeds": table.at[setting, "runs"],

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from ..ann.recipes import before, recipe
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import load_ann, save_pretrained
 from ..files import ROOT, load_json, save_json, sha256
@@ -103,12 +104,26 @@ class RunResult:
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the stages that made the results.
 
-        One that a notebook did not take yet when the run was made has its default, which changes nothing.
+        One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
         stages = {
-            stem: {"parameters": _defaults(stem) | stage["parameters"]} for stem, stage in self.stages.items()
+            stem: {"parameters": self._implied(stem) | stage["parameters"]} for stem, stage in self.stages.items()
         }
         return parameters_of_run({"stages": stages})
+
+    def _implied(self, stem: str) -> dict[str, Any]:
+        defaults = _defaults(stem)
+        dataset = self.stages.get("01_train_ann", {"parameters": {}})["parameters"].get("dataset", "")
+        return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """The parameters that are neither the notebooks' defaults nor those of the data set's recipe.
+
+        Where the stages of a run were given different values of one, so are all of these.
+        """
+        usual = usual_values(str(self.parameters.get("dataset")))
+        return {name: value for name, value in self.parameters.items() if value not in usual.get(name, ())}
 
     @property
     def method(self) -> int:
@@ -133,6 +148,13 @@ def _defaults(stem: str) -> dict[str, Any]:
     path = FOLDER / f"{stem}.ipynb"
     found = parameters_of(path) if path.is_file() else {}
     return {name: parameter.default for name, parameter in found.items()}
+
+
+def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
+    """Parameter → its default in the notebooks, and its value in the recipe of a data set."""
+    own = asdict(recipe(dataset))
+    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
+    return {name: (value, own.get(name, value)) for name, value in defaults.items()}
 
 
 def results_root() -> Path:
@@ -256,7 +278,7 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
         check_run_name(name, "network"),
         folder,
         run=run,
-        command=_command(parameters),
+        command=_command(result),
         mismatches=results["mismatches"],
         neurons=results["neurons"],
         snn_correct=results["correct"]["snn"],
@@ -264,12 +286,10 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
     )
 
 
-def _command(parameters: Mapping[str, Any]) -> str:
-    if any("." in name for name in parameters):
+def _command(result: RunResult) -> str:
+    if any("." in name for name in result.parameters):
         return "the notebooks 01 to 04, each with its own parameters"
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
-    given = [f"-p {name} {value}" for name, value in parameters.items() if value != defaults.get(name)]
-    return " ".join(["ann-snn study", *given])
+    return " ".join(["ann-snn study", *(f"-p {name} {value}" for name, value in result.unusual.items())])
 
 
 def _finished(folder: Path) -> dict[str, Any]:

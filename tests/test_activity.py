@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 from records import hand_made
 
-from ann_snn_utils import measure as metrics
 from ann_snn_utils.measure.activity import accuracy, cancelled, correct, firing_rates, settling, sparsity
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
@@ -69,7 +68,3 @@ def test_a_run_to_silence_leaves_no_sample_unsettled():
     result = settling(record)
     assert result.share_unsettled == 0 and result.counts.sum() == 7
     assert result.counts[-1] == 0, "the last step of such a run is the silent one"
-
-
-def test_every_measure_is_found_in_metrics():
-    assert all(hasattr(metrics, name) for name in metrics.__all__)
