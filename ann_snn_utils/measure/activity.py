@@ -122,6 +122,7 @@ def membrane_ranges(snn: SNN, images: Tensor) -> list[tuple[int, int]]:
     size = max(1, 2**25 // (steps * sum(layer.neurons for layer in snn.layers)))
     seen = []
     for part in images.split(size):
-        membranes = simulate(snn, part, trace=range(len(part))).traces.membranes
-        seen.append([(int(u.min()), int(u.max())) for u in membranes])
+        traces = simulate(snn, part, trace=range(len(part))).traces
+        assert traces is not None
+        seen.append([(int(u.min()), int(u.max())) for u in traces.membranes])
     return [(min(low for low, _ in layer), max(high for _, high in layer)) for layer in zip(*seen, strict=True)]

@@ -22,7 +22,7 @@ SHORTEST, LONGEST = 64, 4096
 
 
 def check_network(
-    settings: Mapping[str, Any], in_shape: Shape, classes: int, images: int | None = None, hardware: bool = False
+    settings: Mapping[str, Any], in_shape: Shape, classes: int, images: int = 2, hardware: bool = False
 ) -> NetworkSpec:
     """The spec of the network that a study's parameters ask for; ValueError where it could not be made.
 
@@ -39,7 +39,7 @@ def check_network(
     clip, padding = settings.get("clip") or None, settings.get("padding") or own_padding
     spec = checked_spec(NetworkSpec(notation, in_shape, classes, clip=clip, padding=padding, **asked))
     check_counts(spec, settings.get("max_levels") or SHORTEST if clip is None else clip * 2**spec.k)
-    if images is not None and "batch_size" in settings:
+    if "batch_size" in settings:
         batch_sizes(spec, images, settings["batch_size"])
     scales = settings.get("threshold_scale", 1.0)
     if isinstance(scales, list | tuple) and len(scales) != len(spec.layers):
