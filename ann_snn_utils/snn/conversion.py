@@ -29,10 +29,10 @@ def check_network(
     Takes milliseconds and no memory: what each parameter may be alone `check_settings` says, and here stands what
     depends on the network and its data.
 
-    settings            by the notebooks' names: network, padding, k, ternary, levels, clip, int8_ends,
-    max_levels, … in_shape, classes   of the images as the network will see them images              of the
-    training set, where it is known hardware            whether a bundle will be written, which holds integers
-    only
+    settings            by the notebooks' names: network, padding, k, ternary, levels, clip, int8_ends, …
+    in_shape, classes   of the images as the network will see them
+    images              how many the training set has, where that is known
+    hardware            whether a bundle will be written, which holds integers only
     """
     notation, own_padding = NETWORKS.get(settings["network"], (settings["network"], "valid"))
     asked = {name: settings[name] for name in ("k", "ternary", "levels", "int8_ends") if name in settings}
