@@ -27,7 +27,6 @@ from ann_snn_utils.batch.pages import (
 from ann_snn_utils.batch.progress import Lines
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
-from ann_snn_utils.runs.report import results_table
 
 pytestmark = pytest.mark.usefixtures("runs")
 MAKE = """
@@ -305,47 +304,3 @@ def test_an_equation_that_cannot_be_converted_is_quoted_and_shown_as_its_source(
     with pytest.raises(ValueError, match=re.escape(repr(latex))):
         mathml(latex)
     assert readable(latex).startswith("<code>")
-
-
-RESULTS = {
-    "run": "r",
-    "dataset": "digits",
-    "network": "8C3-10",
-    "k": 0,
-    "samples": 360,
-    "mismatches": 0,
-    "neurons": 720_000,
-    "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"1": 0.5, "2": 0.975, "silence": 0.98}},
-    "correct": {"ann": 356, "qann": 353, "snn": {"1": 180, "2": 351, "silence": 353}},
-    "silence_step": 7,
-    "spikes_per_sample": 1234.5,
-    "sops_per_sample": 100000.0,
-    "macs_per_sample": 200000,
-}
-
-
-def test_the_results_are_one_aligned_table(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
-    lines = results_table(tmp_path).splitlines()
-    assert lines[0] == "r: digits, 8C3-10, k = 0"
-    assert re.search(r"integer SNN, T = 2 +97\.50 % +351 of 360$", "\n".join(lines), re.MULTILINE)
-    assert re.search(r"integer SNN at silence, T ≤ 7 +98\.00 % +353 of 360$", "\n".join(lines), re.MULTILINE)
-    assert re.search(r"code mismatches +0 +of 720,000 codes$", "\n".join(lines), re.MULTILINE)
-    assert re.search(r"SOPs per image +100,000 +0\.500 per MAC", "\n".join(lines))
-    assert len({len(line) for line in lines[1:6]}) == 1
-
-
-def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="04_spike_analysis"):
-        results_table(tmp_path)
-    (tmp_path / "results.json").write_text('{"run": "r"}')
-    with pytest.raises(ValueError, match="results.json is not complete.*04_spike_analysis"):
-        results_table(tmp_path)
-
-
-def test_networks_tested_on_more_images_than_the_spiking_one_keep_their_own_counts(tmp_path: Path) -> None:
-    correct = {"ann": 356, "qann": 353, "snn": {"silence": 49}}
-    fewer = RESULTS | {"samples": 50, "accuracy": {"ann": 0.99, "qann": 0.98, "snn": {"silence": 0.98}}}
-    (tmp_path / "results.json").write_text(json.dumps(fewer | {"correct": correct}))
-    text = results_table(tmp_path)
-    assert re.search(r"quantized ANN +98\.00 % +353 of 360\n", text) and re.search(r"98\.00 % +49 of 50\n", text)

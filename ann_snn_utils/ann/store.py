@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -77,13 +78,21 @@ def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     return (codes.to(torch.int8) - 1).reshape(shape)
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """What the index must say of a network; what it says beside that, such as its accuracy, is free."""
+
+    file: str
+    sha256: str
+
+
 def list_pretrained(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """Name → description of every network in the folder's index; none where there is no index."""
     path = Path(folder) / INDEX
     index = load_json(path) if path.is_file() else {}
-    entries = index.values() if isinstance(index, dict) else [None]
-    if not all(isinstance(entry, dict) and {"file", "sha256"} <= set(entry) for entry in entries):
-        raise ValueError(f"{path} is not an index of networks: restore it from git")
+    try:
+        msgspec.convert(index, dict[str, Listed])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is not an index of networks ({error}): restore it from git") from None
     return index
 
 
@@ -119,13 +128,14 @@ def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
 
     Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
     """
-    index = list_pretrained(folder)
+    index, path = list_pretrained(folder), Path(folder) / f"{name}.safetensors"
+    if not index:
+        raise ValueError(f"pretrained network {name!r}: {folder} lists none; work in a checkout of the project")
     if name not in index:
-        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
-    path = Path(folder) / f"{name}.safetensors"
+        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index)}")
     if index[name]["file"] != path.name:
         raise ValueError(f"{INDEX} lists another file than {path}: restore it from git")
-    found, listed = sha256(path), str(index[name]["sha256"])
+    found, listed = sha256(path), index[name]["sha256"]
     if found != listed:
         raise ValueError(f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {listed[:16]}…: restore it from git")
     return path

@@ -14,8 +14,8 @@ from dask.system import CPU_COUNT
 
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
-from ..runs.outcome import SWEEP_FILE, SweepFile, read_sweep_file, run_row, with_differences, write_csv
 from ..runs.parameters import FOLDER, defaults_of
+from ..runs.sweeps import SWEEP_FILE, SweepFile, read_sweep_file, run_row, with_differences, write_csv
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, Stopped, engine
 from .execute import NotebookFailed, execute

@@ -132,7 +132,7 @@ def check_equivalence(
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class FormComparison:
     """What each form ("exact", "published", "float") makes of one quantized network.
 
     mismatches: form → codes that differ at silence, for each layer; compared: codes compared for each layer.
@@ -156,7 +156,7 @@ def requantize(ann: ANN, k: int, levels: int, clip: int | None) -> ANN:
 
 def compare_forms(
     ann: ANN, samples: Dataset, time_steps: int, report: Callable[[float], None] = lambda share: None
-) -> Comparison:
+) -> FormComparison:
     """The comparison of the three forms over all `samples`; report is told the share done, and may raise.
 
     Raises ValueError for a network that is not quantized or has no exact form.
@@ -183,7 +183,7 @@ def compare_forms(
         if len(naive) == len(proofs):
             bits["by rounding"] = naive
     report(1.0)
-    return Comparison(
+    return FormComparison(
         tuple(layer.name for layer in nets["exact"].layers),
         mismatches,
         [code.numel() for code in expected],

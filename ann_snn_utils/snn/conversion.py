@@ -22,24 +22,24 @@ SHORTEST, LONGEST = 64, 4096
 
 
 def check_network(
-    settings: Mapping[str, Any], in_shape: Shape, classes: int, images: int | None = None, hardware: bool = False
+    settings: Mapping[str, Any], in_shape: Shape, classes: int, images: int = 2, hardware: bool = False
 ) -> NetworkSpec:
     """The spec of the network that a study's parameters ask for; ValueError where it could not be made.
 
     Takes milliseconds and no memory: what each parameter may be alone `check_settings` says, and here stands what
     depends on the network and its data.
 
-    settings            by the notebooks' names: network, padding, k, ternary, levels, clip, int8_ends,
-    max_levels, … in_shape, classes   of the images as the network will see them images              of the
-    training set, where it is known hardware            whether a bundle will be written, which holds integers
-    only
+    settings            by the notebooks' names: network, padding, k, ternary, levels, clip, int8_ends, …
+    in_shape, classes   of the images as the network will see them
+    images              how many the training set has, where that is known
+    hardware            whether a bundle will be written, which holds integers only
     """
     notation, own_padding = NETWORKS.get(settings["network"], (settings["network"], "valid"))
     asked = {name: settings[name] for name in ("k", "ternary", "levels", "int8_ends") if name in settings}
     clip, padding = settings.get("clip") or None, settings.get("padding") or own_padding
     spec = checked_spec(NetworkSpec(notation, in_shape, classes, clip=clip, padding=padding, **asked))
     check_counts(spec, settings.get("max_levels") or SHORTEST if clip is None else clip * 2**spec.k)
-    if images is not None and "batch_size" in settings:
+    if "batch_size" in settings:
         batch_sizes(spec, images, settings["batch_size"])
     scales = settings.get("threshold_scale", 1.0)
     if isinstance(scales, list | tuple) and len(scales) != len(spec.layers):
