@@ -108,7 +108,7 @@ def study(
     """
     from .batch.study import study as run_study
     from .data.dataset import absolute_dataset
-    from .runs.report import results_table
+    from .runs.report import run_report
 
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
@@ -118,7 +118,7 @@ def study(
         given["dataset"] = absolute_dataset(given["dataset"])
     target = run_study(given, notebooks, run, not quiet, force, folder)
     if (target / "results.json").is_file():
-        print(f"\n{results_table(target)}\n")
+        print(f"\n{run_report(target)}\n")
     for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", target / "html")):
         print(f"{label:<10}  {path}")
 
@@ -180,12 +180,12 @@ def report(runs: Sequence[str], sweep: str | None) -> None:
     """
     from .batch.adapter import sweep_report
     from .runs.folder import list_runs, run_folder, runs_root
-    from .runs.report import results_table, runs_table
+    from .runs.report import run_card, runs_table
 
     if sweep:
         print(sweep_report(sweep))
     elif runs:
-        print("\n\n".join(results_table(run_folder(run)) for run in runs))
+        print("\n\n".join(run_card(run_folder(run)) for run in runs))
     else:
         listed = list_runs()
         print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
@@ -255,8 +255,8 @@ def evaluate(network: str | None, pretrained: str | None, samples: int | None) -
     NETWORK is bundled:NAME, as `ann-snn networks` lists it. The whole test set takes accuracy over time, code
     mismatches, spikes and SOPs; the exit status is 1 where one of them differs.
     """
+    from .runs.evaluation import evaluate_pretrained, evaluation_table
     from .runs.gallery import bundled_name
-    from .runs.report import evaluate_pretrained, evaluation_table
 
     name = _one_network(network, pretrained)
     evaluation = evaluate_pretrained(bundled_name(name) or name, samples, progress=sys.stderr.isatty())
@@ -274,7 +274,8 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> i
     RUN.json there holds results, seed, parameters and provenance.
     """
     from .runs.folder import list_runs, runs_root
-    from .runs.outcome import collect, keep_network, read_sweep_file
+    from .runs.results import collect, keep_network
+    from .runs.sweeps import read_sweep_file
 
     named = [*runs, *(read_sweep_file(sweep)["runs"] if sweep else ())]
     if not named:
@@ -295,15 +296,15 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> i
 
 
 @click.command()
-def table() -> None:
+@click.option("--all", "every", is_flag=True, help="Print the page of all settings, data/results/README.md.")
+def table(every: bool) -> None:
     """Print the README's table of results.
 
     Those of data/results stand beside the published system's, in Markdown.
     """
-    from .runs.outcome import collected_outcomes
-    from .runs.published import results_table
+    from .runs.published import all_results, main_table
 
-    print(results_table(collected_outcomes()))
+    print(all_results() if every else main_table() + "\n", end="")
 
 
 @click.command()

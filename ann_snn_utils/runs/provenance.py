@@ -28,7 +28,7 @@ _SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "listing",
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Give the versions of Python, of this package and of the libraries that results depend on."""
+    """Versions of Python, of this package and of the libraries that results depend on."""
     found = {"python": platform.python_version()}
     for name in ("ann-snn-utils", *_LISTED):
         try:
@@ -45,7 +45,7 @@ def versions_line() -> str:
 
 
 def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Give {"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
+    """{"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
 
     Both are None where `root` is not the top of a git repository, and the commit is None before the first.
     """
@@ -68,7 +68,7 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Give the facts of this machine that change speed or the last bits: processor, threads, accelerator."""
+    """Facts of this machine that change speed or the last bits: processor, threads, accelerator."""
     import torch
 
     return {
