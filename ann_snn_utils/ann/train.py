@@ -199,8 +199,8 @@ def train(
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
-    if momentum is not None and (not isinstance(momentum, Real) or not 0 < momentum < 1):
-        raise ValueError(f"momentum={momentum!r:.40}: give a number between 0 and 1, or None for the schedule's")
+    if momentum is not None and (not isinstance(momentum, Real) or not 0 <= momentum < 1):
+        raise ValueError(f"momentum={momentum!r:.40}: give a number from 0 to less than 1, or None")
     if not isinstance(distillation, Real) or not 0 <= distillation <= 1:
         raise ValueError(f"distillation={distillation!r:.40}: give a number from 0 to 1")
     if (teacher is None) != (distillation == 0):
