@@ -59,7 +59,7 @@ def test_a_setting_names_values_and_ranges(folder: Path, setting: str, values: l
         (["--zip", "k=0,0", "--zip", "seed=1,1"], "two runs of the sweep are the same"),
         (["--set", "run=a"], "named after its parameters"),
         (["--set", "seed=0..999", "--set", "k=0..19"], "20,000 runs are more than"),
-        (["--set", "k=0", "--jobs", "0"], "jobs=0: give at least 1"),
+        (["--set", "k=0", "--jobs", "0"], "'--jobs': 0 is not in the range"),
         (["--set", "k=0", "--name", "a/b"], "holds '/'"),
         (["--set", "k=0", "--notebooks", "02"], "02_quantize reads ann.safetensors, which 01_train_ann makes"),
         (["--set", "seed=0", "--notebooks", "01,05"], "05_explore makes no stage of a run"),

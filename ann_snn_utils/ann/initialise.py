@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import INITIALISATIONS as INITIALISATIONS
+from ..checks import check
 from .network import ANN, Layer, raw_weight
 
-INITIALISATIONS = ("random", "dirac", "whitened")
 _IMAGES = 5000
 
 
@@ -23,8 +24,7 @@ def initialise(ann: ANN, how: str, images: Tensor) -> None:
 
     Source: cifar10-airbench (K. Jordan, 2024). Raises ValueError for another `how`.
     """
-    if how not in INITIALISATIONS:
-        raise ValueError(f"initialisation={how!r:.40}: choose one of {', '.join(INITIALISATIONS)}")
+    check("initialisation", how)
     if how == "random":
         return
     for layer in ann.layers:
@@ -47,7 +47,7 @@ def _pass_on(layer: Layer) -> None:
 
 def _patch_axes(images: Tensor, kernel: tuple[int, int], stride: int) -> Tensor:
     """Main axes of the patches, the one of most variance first: float64 [C · kh · kw, C · kh · kw], unit rows."""
-    count, total, products = 0, 0.0, 0.0
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in images.split(250):
         patches = F.unfold(batch.double() / 255, kernel, stride=stride).transpose(1, 2).flatten(0, 1)
         count, total = count + len(patches), total + patches.sum(0)

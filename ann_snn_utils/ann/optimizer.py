@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from ..checks import OPTIMIZERS as OPTIMIZERS
+from ..checks import SCHEDULES as SCHEDULES
 from .network import ANN, raw_weight
-
-OPTIMIZERS = ("adamw", "muon")
-SCHEDULES = ("one-cycle", "linear")
 
 # AdamW steps by so much, Muon by a share of the weights: where the one takes 0.003, the other takes 0.05.
 _MUON_RATE = 50 / 3
@@ -70,6 +69,7 @@ class Optimizer:
     def step(self) -> None:
         """Move the weights along their gradients, the schedules by one step, and forget the gradients."""
         for weight, matrix in self._matrices:
+            assert weight.grad is not None
             matrix.grad = weight.grad.permute(0, 2, 3, 1).reshape(matrix.shape)
         for each, schedule in zip(self.each, self.schedules, strict=True):
             each.step()
@@ -81,7 +81,7 @@ class Optimizer:
 
 
 def _as_matrix(weight: nn.Parameter) -> nn.Parameter:
-    """Give [outputs, all else] over the memory of a weight [O, I, H, W], which from now on lies channels last."""
+    """[outputs, all else] over the memory of a weight [O, I, H, W], which from now on lies channels last."""
     outputs, inputs, height, width = weight.shape
     rows: Tensor = weight.detach().permute(0, 2, 3, 1).reshape(outputs, -1).clone()
     weight.data = rows.view(outputs, height, width, inputs).permute(0, 3, 1, 2)

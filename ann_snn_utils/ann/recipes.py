@@ -82,11 +82,11 @@ def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
     >>> recipe("cifar10", {"optimizer": "adamw", "label_smoothing": -1.0}).label_smoothing
     0.2
     """
-    own = RECIPES.get(dataset, FOLDER)
+    own, parameters = RECIPES.get(dataset, FOLDER), parameters or {}
     given = {
         field.name: parameters[field.name]
         for field in fields(Recipe)
-        if field.name in (parameters or {}) and not _left_open(field.name, parameters[field.name])
+        if field.name in parameters and not _left_open(field.name, parameters[field.name])
     }
     for name in ("optimizer", "learning_rate"):
         if name in given and f"qann_{name}" not in given:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import nullcontext
-from numbers import Integral, Real
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import checked_seed
+from ..checks import check, checked_seed
 from ..checks import generator as seeded
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
 from .network import ANN, raw_weight
-from .optimizer import OPTIMIZERS, SCHEDULES, Optimizer
+from .notation import NetworkSpec
+from .optimizer import Optimizer
 from .reference import evaluate
 
 
@@ -133,8 +133,8 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def precision(device: torch.device):
-    """Give the autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
+def precision(device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
     fast = {
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
         "cpu": lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported(),
@@ -147,6 +147,26 @@ def precision(device: torch.device):
 def set_seed(seed: int) -> None:
     """Seed every generator of torch, so that networks built next start from the same weights."""
     torch.manual_seed(checked_seed(seed))
+
+
+def batch_sizes(spec: NetworkSpec, images: int, batch_size: int) -> list[int]:
+    """Images of each step of an epoch. A last one that would be alone joins those before, where it has to.
+
+    Batch norm of a 1×1 map has one value a channel and image, and of a single value there is no variance. Raises
+    ValueError where that leaves no step.
+
+    >>> batch_sizes(NetworkSpec("4C3-16", (1, 8, 8), 10), images=9, batch_size=4)
+    [4, 5]
+    """
+    sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
+    if all(layer.out_shape[1:] != (1, 1) for layer in spec.layers):
+        return sizes
+    if min(batch_size, images) < 2:
+        name, value = ("batch_size", batch_size) if batch_size < 2 else ("images", images)
+        raise ValueError(f"{name}={value}: batch norm of layers with 1×1 maps takes two images a step; give more")
+    if sizes[-1] == 1:
+        sizes[-2:] = [sizes[-2] + 1]
+    return sizes
 
 
 def train(
@@ -186,47 +206,7 @@ def train(
 
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}={value!r:.40}: give a whole number above 0")
-    for name, value, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
-        if not isinstance(value, Real) or not lowest <= value <= 1e6:
-            raise ValueError(f"{name}={value!r:.40}: give a number from {lowest:g} to 1e6")
-    for name, value, known in (
-        ("augmentation", augmentation, AUGMENTATIONS),
-        ("optimizer", optimizer, OPTIMIZERS),
-        ("schedule", schedule, SCHEDULES),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
-    if momentum is not None and (not isinstance(momentum, Real) or not 0 <= momentum < 1):
-        raise ValueError(f"momentum={momentum!r:.40}: give a number from 0 to less than 1, or None")
-    if not isinstance(distillation, Real) or not 0 <= distillation <= 1:
-        raise ValueError(f"distillation={distillation!r:.40}: give a number from 0 to 1")
-    if (teacher is None) != (distillation == 0):
-        raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
-    if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing={label_smoothing!r:.40}: give a number from 0 to less than 1")
-    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
-    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
-    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
-        raise ValueError(
-            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
-            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
-        )
-    target = pick_device(device)
-    ann.to(target, memory_format=torch.channels_last).train()
-    images, labels = dataset.images.to(target), dataset.labels.to(target)
-    steps = -(-len(dataset) // batch_size)
-    encoder = raw_weight(ann.layers[0].conv).requires_grad_(not freeze_encoder)
-    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * steps, schedule, momentum)
-    if teacher is not None:
-        teacher = copy.deepcopy(teacher).to(target, memory_format=torch.channels_last).eval()
-    generator = seeded(seed)
-    settings = {
-        "spec": ann.spec.to_dict(),
-        "dataset": dataset.name,
-        "images": len(dataset),
+    given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -237,8 +217,36 @@ def train(
         "optimizer": optimizer,
         "schedule": schedule,
         "momentum": momentum,
-        "freeze_encoder": freeze_encoder,
         "distillation": distillation,
+    }
+    for name, value in given.items():
+        if name != "momentum" or value is not None:
+            check(name, value)
+    if (teacher is None) != (distillation == 0):
+        raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
+    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
+    height, width = size
+    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
+    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
+        raise ValueError(
+            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
+            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
+        )
+    sizes = batch_sizes(ann.spec, len(dataset), batch_size)
+    target = pick_device(device)
+    ann.to(target).to(memory_format=torch.channels_last).train()
+    images, labels = dataset.images.to(target), dataset.labels.to(target)
+    encoder = raw_weight(ann.layers[0].conv).requires_grad_(not freeze_encoder)
+    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * len(sizes), schedule, momentum)
+    if teacher is not None:
+        teacher = copy.deepcopy(teacher).to(target).to(memory_format=torch.channels_last).eval()
+    generator = seeded(seed)
+    settings = {
+        "spec": ann.spec.to_dict(),
+        "dataset": dataset.name,
+        "images": len(dataset),
+        "freeze_encoder": freeze_encoder,
+        **given,
     }
     # Drawn before a checkpoint sets the generator, so that it is the same half again.
     alternating = AUGMENTATIONS[augmentation].flip == "alternating"
@@ -249,15 +257,15 @@ def train(
     for epoch in range(len(history) + 1, epochs + 1):
         started, loss_sum = time.perf_counter(), torch.zeros((), device=target)
         correct = torch.zeros((), dtype=torch.int64, device=target)
-        order = torch.randperm(len(dataset), generator=generator).split(batch_size)
+        order = torch.randperm(len(dataset), generator=generator).split(sizes)
         for chosen in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
             rows = chosen.to(target)
             mirrored = None if half is None else half[chosen] ^ (epoch % 2 == 0)
-            batch = augment(images[rows], augmentation, generator, tuple(size), mirrored)
+            batch = augment(images[rows], augmentation, generator, (height, width), mirrored)
             loss, logits = training_step(ann, mover, batch, labels[rows], label_smoothing, teacher, distillation)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
-        row = {
+        row: dict[str, float] = {
             "epoch": epoch,
             "loss": float(loss_sum) / len(dataset),
             "train_accuracy": int(correct) / len(dataset),

@@ -165,7 +165,7 @@ def over_time(record: Record) -> str:
     rows = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")]
     images = record.samples
     for step in range(record.time_steps):
-        silent = int(((record.settled_at > 0) & (record.settled_at <= step + 1)).sum())
+        silent = int(((record.settled_at > 0) & (record.settled_at < step + 1)).sum())
         spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
         rows.append(
             (

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_settings
 from ..files import ROOT, save_json
 from .manifest import MANIFEST, record_stage
 from .parameters import FOLDER, ordered_notebooks, parameters_of
@@ -190,9 +191,11 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     """Give the stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
-    after its parameters. Raises FileNotFoundError that names the notebook which makes a missing input.
+    after its parameters. Raises ValueError for a parameter that is wrong, FileNotFoundError that names the
+    notebook which makes a missing input.
     """
     parameters = {name: names[name] for name in parameters_of(FOLDER / f"{notebook}.ipynb")}
+    check_settings(parameters)
     inputs = tuple(inputs)
     run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
     folder = run_folder(run, create=not inputs)
