@@ -60,7 +60,9 @@ def run(ann, images: np.ndarray, time_steps: int, integer: bool = True) -> oracl
             for channel in range(still.shape[1]):
                 # The encoder compares with ≥, and what it compares is exact here as there.
                 sign, theta = oracle.threshold(layers[0], channel, step, 1, 255)
-                spikes[:, channel] = [[[sign * int(u) >= theta for u in row] for row in m] for m in still[:, channel]]
+                spikes[:, channel] = [
+                    [[sign * int(u) >= theta for u in row] for row in m] for m in still[:, channel]
+                ]
         for index, layer in enumerate(layers):
             if index > 0:
                 carried = spikes * (n if index == 1 else 1)

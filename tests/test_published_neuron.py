@@ -33,7 +33,7 @@ def backend(request):
 
 
 def with_ties(ann, seed: int):
-    """Batch norms whose thresholds lie on integers, halves and quarters, so that ties are frequent in both modes."""
+    """Batch norms whose thresholds lie on integers, halves and quarters: ties are frequent in both modes."""
     draw = torch.Generator().manual_seed(seed)
 
     def pick(values, like):

@@ -39,7 +39,9 @@ def log_folder(snn: SNN, root: str | os.PathLike[str] = "figs") -> Path:
     return Path(root) / (weights if snn.thresholds in REAL_FORMS else f"{weights}_INT") / f"k{snn.k}"
 
 
-def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels: Tensor | None = None) -> None:
+def write_logs(
+    records: Record | Iterable[Record], folder: str | os.PathLike[str], labels: Tensor | None = None
+) -> None:
     """Write accuracy, spike_num, spike_collect, sop_num, abs_spike and sum_spike (.txt) into `folder`.
 
     records: one for each batch, all of the same number of steps; each gives one line per step to each file,
@@ -49,7 +51,7 @@ def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels
     are left out: the published MNIST script, unlike its CIFAR-10 one, adds those to sop_num.
     All six files appear or none. Raises ValueError for records without labels or of different lengths.
     """
-    batches = [records] if isinstance(records, Record) else list(records)
+    batches: list[Record] = [records] if isinstance(records, Record) else list(records)
     if not batches:
         raise ValueError("write_logs: there is no record to write; pass one for each batch")
     steps = sorted({record.time_steps for record in batches})

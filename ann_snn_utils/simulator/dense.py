@@ -69,12 +69,15 @@ def run_dense(
     score = torch.zeros(size, snn.spec.classes, dtype=torch.float64)
     weight = snn.classifier.double().flatten(1).T
     tables: dict[str, list[np.ndarray]] = {n: [] for n in ("positive", "negative", "sops", "effective_sops")}
-    logits, spike_traces, membrane_traces = [], [[] for _ in states], [[] for _ in states]
+    logits: list[Tensor] = []
+    spike_traces: list[list[Tensor]] = [[] for _ in states]
+    membrane_traces: list[list[Tensor]] = [[] for _ in states]
     done = 0
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
         rows = {name: np.zeros((steps, depth), dtype=np.int64) for name in tables}
-        arriving, events, busy = None, None, torch.zeros(steps, len(active), dtype=torch.bool)
+        # What a layer receives; the encoder, which has its image already, receives nothing.
+        received, events, busy = torch.empty(0), torch.empty(0), torch.zeros(steps, len(active), dtype=torch.bool)
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
             row = torch.full(busy.shape, -1)
             row[busy] = torch.arange(int(busy.sum()))
@@ -84,11 +87,11 @@ def run_dense(
                 for name, reach in (("sops", layer.fan_out), ("effective_sops", layer.effective_fan_out)):
                     rows[name][:, index] = (events.flatten(1) * reach.flatten()).sum(1)
                 amplitude = snn.amplitude if index == 1 else 1
-                inputs = arriving[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
+                inputs = received[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
                 sums = synaptic_input(layer, inputs, amplitude).flatten(2)
                 sums = (sums * amplitude).to(state.membrane.dtype).contiguous()
             fired = fire(sums, row, state, rule, done + 1, traced)
-            arriving, events, busy = fired.spikes, fired.events, fired.active
+            received, events, busy = fired.spikes, fired.events, fired.active
             rows["positive"][:, index] = fired.positive
             rows["negative"][:, index] = events.sum((1, 2)) - fired.positive
             latest = (busy * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
@@ -98,11 +101,11 @@ def run_dense(
                 spike_traces[index].append(fired.spikes.unflatten(3, shape))
                 membrane_traces[index].append(fired.membranes.unflatten(3, shape))
             if disturbance is not None:
-                arriving = faulty(arriving, *disturbance, samples[active], index, done + 1)
-                events = (arriving != 0).sum(1)
+                received = faulty(received, *disturbance, samples[active], index, done + 1)
+                events = (received != 0).sum(1)
         scores = score.expand(steps, -1, -1).clone()
         gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
-        gained[busy] = arriving[busy].flatten(1).double() @ weight
+        gained[busy] = received[busy].flatten(1).double() @ weight
         scores[:, active] += gained.cumsum(0)
         score = scores[-1]
         logits.append(scores)
@@ -133,7 +136,9 @@ def run_dense(
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
-        traces=Traces((), *([torch.cat(p) for p in t] for t in (spike_traces, membrane_traces))) if traced else None,
+        traces=Traces((), *([torch.cat(p) for p in t] for t in (spike_traces, membrane_traces)))
+        if traced
+        else None,
         amplitude=snn.amplitude,
     )
 

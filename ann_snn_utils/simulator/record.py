@@ -117,18 +117,18 @@ def merge(records: list[Record], time_steps: int) -> Record:
 
     def total(name: str) -> np.ndarray:
         tables = [getattr(record, name) for record in records]
-        return sum(np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables)
+        return np.sum([np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables], 0)
 
     def continued(logits: Tensor) -> Tensor:
         return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
 
-    return Record(
+    labels = [record.labels for record in records if record.labels is not None]
+    return replace(
+        first,
         logits=torch.cat([continued(record.logits) for record in records], 1),
-        labels=None if first.labels is None else torch.cat([record.labels for record in records]),
+        labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
         **{name: total(name) for name in _TOTALS},
-        layer_names=first.layer_names,
-        neurons=first.neurons,
-        amplitude=first.amplitude,
+        traces=None,
     )

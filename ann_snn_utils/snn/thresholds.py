@@ -5,9 +5,9 @@ activation has reached its j-th level exactly when (Zou et al. 2024; γ > 0, σ 
 
     U ≥ θ_j,   θ_j = (j − 1/2 − n·β)·σ/γ + n·μ,   j = 1, 2, …
 
-U is an integer, so U ≥ θ_j ⇔ U ≥ ⌈θ_j⌉: a table of integers decides every spike without loss.
-
-Scaled thresholds: what happens when the thresholds of a converted network are off by a factor.
+U is an integer, so U ≥ θ_j ⇔ U ≥ ⌈θ_j⌉: a table of integers decides every spike without loss. The published
+neuron's thresholds, rounded and compared strictly, are the baseline; `scale_thresholds` shows what happens when
+those of a converted network are off by a factor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .network import SNN, SpikingLayer
 
 
 def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
-    """Give the network with every threshold multiplied by `scale`, or by its layer's one, encoder first.
+    """The network with every threshold multiplied by `scale`, or by its layer's one, encoder first.
 
     Integer thresholds are rounded up, as ⌈θ⌉ is. Entries that every or no membrane in reach passes stay as
     they are. Raises ValueError for a factor that is not above 0, or not one for each layer.
@@ -83,11 +83,16 @@ class Normalization:
 
 
 def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
-    """Give the layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
+    """The layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
 
     Raises ValueError that names the layer, the parameter and the channel of a value that is not finite.
     """
-    parts = {"γ": norm.weight, "β": norm.bias, "μ": norm.running_mean, "var": norm.running_var}
+    values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    if any(value is None for value in values):
+        raise ValueError(f"{name}: its batch norm has no weights or statistics; build the network with `build_ann`")
+    parts = {
+        symbol: value for symbol, value in zip(("γ", "β", "μ", "var"), values, strict=True) if value is not None
+    }
     for symbol, values in parts.items():
         bad = (~torch.isfinite(values)).nonzero().flatten()
         if len(bad):
@@ -101,7 +106,7 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
 
 
 def real_thresholds(norm: Normalization, n: int, levels: int, scale: int = 1) -> Tensor:
-    """Give scale · θ_j in float64, [O, levels], level j in column j − 1.
+    """scale · θ_j in float64, [O, levels], level j in column j − 1.
 
     `scale` is the size of one unit of input: 255 for uint8 pixels. A channel with γ = 0 is constant: its
     thresholds are −∞ up to its count floor(n·relu(β) + 1/2), and +∞ above.
@@ -118,7 +123,7 @@ def real_thresholds(norm: Normalization, n: int, levels: int, scale: int = 1) ->
 def exact_thresholds(
     norm: Normalization, n: int, levels: int, lowest: Tensor, highest: Tensor, scale: int = 1
 ) -> Tensor:
-    """Give ⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels].
+    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels].
 
     Below `lowest` every membrane fires and above `highest` none does, so the table needs no value outside
     lowest … highest + 1. Where float64 cannot tell on which side of an integer θ_j lies, rationals do.

@@ -301,7 +301,7 @@ def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.n
 def _table(thresholds: torch.Tensor, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
     # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉. Channels that only fill the last vector never reach a threshold.
     info, entries = np.iinfo(dtype), thresholds.shape[1]
-    table = np.full((max(entries, least) + 2, pitch), info.max, dtype)
+    table: np.ndarray = np.full((max(entries, least) + 2, pitch), info.max, dtype)
     table[0] = info.min
     clipped = np.clip(thresholds.numpy(), info.min, info.max)
     table[1 : entries + 1, : len(thresholds)] = np.ceil(clipped).T.astype(dtype)

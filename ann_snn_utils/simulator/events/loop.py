@@ -205,10 +205,11 @@ def _loop(sources: str):
 
     @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
     def run(images, samples, net, task, results):
-        """Run images [N, H · W, C], whose indices `samples` are [N], and fill `results`."""
+        """Run images [N, H · W, C], whose indices are `samples` [N]; task, results: as plain tuples."""
         _ = sources
+        task = Task(task[0], task[1], task[2], task[3], task[4])
         geometry, integer = net.geometry, net.table.dtype
-        # Taken apart here: what a parallel loop writes to an array inside a tuple is lost.
+        # Taken apart here: numba loses what a parallel loop writes to an array inside a tuple.
         counts, last_steps, totals, pending, scores = results
         size = (len(images) + len(totals) - 1) // len(totals)
         for group in prange(len(totals)):
@@ -297,15 +298,21 @@ def _record(
     progress: bool,
 ) -> Record:
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
-    net, task = lay_out(snn, steps, disturbance is not None), Task(snn.levels, steps, FAULTS.index(fault), rate, seed)
+    net, task = (
+        lay_out(snn, steps, disturbance is not None),
+        Task(snn.levels, steps, FAULTS.index(fault), rate, seed),
+    )
     sizes = (net.geometry["pitch"] * net.geometry["positions"]).tolist()
     results = _empty(net, len(images), steps, snn.spec.classes)
     starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)
     for part in (slice(start, start + batch_size) for start in starts):
         pixels = images[part].permute(0, 2, 3, 1).flatten(1, 2).contiguous().numpy()
-        of_part = results._replace(**{name: getattr(results, name)[part] for name in ("counts", "last_steps", "scores")})
+        of_part = results._replace(
+            **{name: getattr(results, name)[part] for name in ("counts", "last_steps", "scores")}
+        )
         with compiled_loops():
-            run(pixels, samples[part].numpy(), net, task, of_part)
+            # numba looks at the types of a plain tuple ten times as fast, which a single image feels.
+            run(pixels, samples[part].numpy(), net, tuple(task), tuple(of_part))
     last, totals = torch.from_numpy(results.last_steps).clamp(min=snn.levels), results.totals.sum(0)
     fired_last = results.pending.sum(0)[:, 1:]
     counts = torch.from_numpy(results.counts).split(sizes, 1)
