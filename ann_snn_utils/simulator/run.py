@@ -30,8 +30,8 @@ MOST_STEPS = 1_000_000
 # Synaptic operations that dense tensors do in some seconds, of which a first compiled run needs half a minute.
 SMALL_WORK = 30_000_000_000
 
-# Those of small runs in this process so far: many of them are worth compiling for.
-_small_runs = 0
+# Those done in dense tensors in this process so far: many small runs are worth compiling for.
+_done_in_dense = 0
 
 # Steps to reckon with for a run until silence.
 _STEPS_UNTIL_SILENCE = 12
@@ -61,7 +61,7 @@ def choose_backend(
     reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
     if reason is None and name is None and samples is not None:
-        small = _small_runs + _dense_work(snn, samples, time_steps) < SMALL_WORK
+        small = _done_in_dense + _dense_work(snn, samples, time_steps) < SMALL_WORK
         reason = "so small a run ends before the compiled simulator is ready" if small and not _compiled() else None
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
@@ -128,8 +128,8 @@ def simulate(
 
         merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
     else:
-        global _small_runs
-        _small_runs += _dense_work(snn, len(images), time_steps)
+        global _done_in_dense
+        _done_in_dense += _dense_work(snn, len(images), time_steps)
         parts = everything.split(batch_size or dense_batch(snn, time_steps))
         records = [
             run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
