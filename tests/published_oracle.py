@@ -1,13 +1,15 @@
 """The published neuron again, in plain NumPy: two moving thresholds, as the text describes them, in float64.
 
 Every hidden layer keeps a membrane and two thresholds for each neuron. In integer mode all three are in units of
-1/10 000. Networks without a clip only: the published ones have none. It shares no code with the package.
+1/10 000. Networks without a clip only: the published ones have none. It shares no code with
+what it judges, but convolution and the counting of synapses with the package's own plain transcription.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import oracle
+
+from ann_snn_utils.simulator import oracle
 
 
 class Neurons:
