@@ -142,7 +142,7 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
     local = [name for name in list_runs() if name in found]
     latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
-    bundled = (entry.get("run") for entry in list_pretrained().values())
+    bundled = (str(entry.get("run")) for entry in list_pretrained().values())
     first = next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))
     return found[first]
 
