@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from numba import set_num_threads
-from numba.core.config import NUMBA_NUM_THREADS
+from numba.core.config import NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _ONE_AT_A_TIME = threading.Lock()
 
