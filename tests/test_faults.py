@@ -30,6 +30,8 @@ if sys.platform == "win32":
 
 import fault_work
 
+pytestmark = pytest.mark.slow
+
 KILLS = {"train_and_convert": 36, "bundle": 20, "sweep": 4}
 
 
