@@ -111,7 +111,7 @@ def test_code_that_changed_since_it_was_asked_for_is_not_run(
 ) -> None:
     asked = request_of(notebooks[0], {})
     write_notebook(notebooks[0], 'run = ""\nseed = 0\nfails = False', FIRST + "# changed")
-    with pytest.raises(RuntimeError, match="the code of 01_train_ann has changed"):
+    with pytest.raises(RuntimeError, match="the code of 01_train_ann changed"):
         make_stage(notebooks[0], runs[0], {}, asked)
     assert not (runs[0] / "manifest.json").exists()
 
