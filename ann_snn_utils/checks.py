@@ -100,7 +100,7 @@ RULES: Mapping[str, Rule] = {
     "learning_rate": _RATE,
     "qann_learning_rate": _RATE,
     "weight_decay": Rule(float, 0, 1e6),
-    "momentum": Rule(float, 0, 1, without=(0, 1), left_out=(0.0, -1.0)),
+    "momentum": Rule(float, 0, 1, without=(1,), left_out=(-1.0,)),
     "label_smoothing": Rule(float, 0, 1, without=(1,), left_out=(-1.0,)),
     "distillation": Rule(float, 0, 1),
     "seed": Rule(int, -LARGEST_SEED, LARGEST_SEED),

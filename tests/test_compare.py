@@ -234,6 +234,31 @@ def test_a_stage_records_its_parameters_and_its_results(place):
     assert load_json(stage.folder / "results.json")["run"] == "r" and list(load_results()) == ["r"]
 
 
+def test_a_stage_records_what_took_the_place_of_parameters_that_were_left_open(place):
+    stage = open_stage("01_train_ann", {"run": "r", "seed": -1})
+    stage.finish(parameters={"seed": 7})
+    assert read_manifest(stage.folder)["stages"]["01_train_ann"]["parameters"] == {"run": "r", "seed": 7}
+
+
+def test_a_run_of_before_there_were_recipes_is_compared_by_what_it_did():
+    written_out = {"optimizer": "adamw", "learning_rate": 0.003, "label_smoothing": 0.0, "schedule": "one-cycle"}
+    now = {"augmentation": "shift", "momentum": 0.0, "initialisation": "random"} | written_out
+    assert compare({"a": outcome("a"), "b": outcome("b", **now)}).apart == ["dataset", "network", "k"]
+    mirrored = outcome("c", dataset="cifar10", augmentation="shift-flip")
+    assert compare({"a": outcome("a", dataset="cifar10"), "c": mirrored}).apart == ["dataset", "network", "k"]
+
+
+def test_what_is_unusual_of_a_run_is_neither_a_default_nor_its_recipes():
+    own = {"optimizer": "muon", "learning_rate": 0.003, "qann_learning_rate": 0.0012, "label_smoothing": 0.2}
+    own |= {"schedule": "linear", "momentum": 0.6, "initialisation": "whitened", "augmentation": "reflect-flip"}
+    assert {"k", "seed"} & outcome("a").unusual.keys() == set()
+    named = {"dataset", "network"}
+    assert outcome("a", dataset="cifar10", **own).unusual.keys() <= named
+    changed = outcome("a", dataset="cifar10", **own | {"momentum": 0.9, "clip": 3})
+    assert changed.unusual.keys() - named == {"momentum", "clip"}
+    assert outcome("a", dataset="mnist", **own).unusual["optimizer"] == "muon"
+
+
 def test_an_empty_run_takes_the_latest_one_that_has_the_input(place):
     stage = open_stage("01_train_ann", {"run": "first", "seed": 0})
     (stage.folder / "ann.safetensors").write_bytes(b"x")

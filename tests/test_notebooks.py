@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import FOLDER
 from ann_snn_utils.runs.report import run_report
 from ann_snn_utils.runs.results import collect
+from ann_snn_utils.simulator import oracle
 
 TINY = {
     "network": "6C5-P2-8C5-P2-24",
@@ -46,6 +49,31 @@ def run(tmp_path_factory):
         yield study(TINY, run="tiny", progress=False)
 
 
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_opens_alike_and_leads_to_its_neighbours(path):
+    cells = nbformat.read(path, as_version=4).cells
+    opening = cells[0].source
+    assert opening.startswith(f"# {path.stem[:2]} · ")
+    positions = [opening.find(f"**{word}.**") for word in ("Question", "Goals", "Inputs", "Outputs", "Run time")]
+    assert 0 < positions[0] and positions == sorted(positions), "question, goals, inputs, outputs, run time"
+    place = NOTEBOOKS.index(path)
+    neighbours = {one.name for one in NOTEBOOKS[max(0, place - 1) : place + 2]} - {path.name}
+    assert neighbours <= set(re.findall(r"\]\((\S+)\)", opening))
+    assert cells[1].metadata.tags == ["parameters"]
+    (imports,) = [cell.source for cell in cells if "versions_line()" in cell.source]
+    assert imports.endswith("print(versions_line())")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_between_notebooks_lead_to_one(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for link in re.findall(r"\]\((\S+\.ipynb)\)", cell.source):
+            assert (FOLDER / link).is_file(), link
+
+
 def test_every_stage_leaves_its_artifact_notebook_and_page(run):
     for artifact in ("ann.safetensors", "qann.safetensors", "snn.safetensors", "results.json", "manifest.json"):
         assert (run / artifact).is_file()
@@ -59,6 +87,22 @@ def test_where_nobody_moves_sliders_the_explorers_are_captions_and_figures(run):
     assert sum(PLOTLY_MIME in data for data in outputs) == 11
     assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 4
     assert not any(WIDGET_MIME in data for data in outputs) and "widgets" not in executed.metadata
+
+
+def test_no_output_is_a_raw_dictionary(run):
+    for path in (run / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                text = output.get("text", "") or ("" if len(data) > 1 else data.get("text/plain", ""))
+                assert not text.lstrip().startswith("{"), f"{path.stem}: {cell.source}"
+
+
+def test_the_overview_shows_the_neurons_rule_and_runs_it_beside_the_simulator(run):
+    executed = nbformat.read(run / "notebooks" / "00_overview.ipynb", as_version=4)
+    outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
+    shown = "\n".join(data.get("text/markdown", "") for data in outputs)
+    assert inspect.getsource(oracle.fire) in shown and "| step | count n |" in shown
 
 
 def test_the_manifest_tells_how_each_stage_was_made(run):

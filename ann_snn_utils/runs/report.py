@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from ..ann.store import list_pretrained
 from ..files import load_json
 from ..measure.activity import SILENCE
 from ..tables import aligned, cell
@@ -105,6 +106,7 @@ def settings_table(frame: pd.DataFrame, run: str = "", most: int | None = MOST_S
         chosen[-1:] = [own]
     columns = ["runs", "T = 1", "T = 2", "T = 4", SILENCE, "µJ"]
     shown = table.loc[chosen, columns].map(cell)
+    shown.columns = shown.columns.str.replace(" ", "\N{NO-BREAK SPACE}")
     return shown.rename(index={own: f"{own} (this run)"}).rename_axis(None)
 
 
@@ -130,7 +132,7 @@ def select(
 
 
 def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
-    """The result of a run; without a name that of the latest run among these, or of the first collected one.
+    """The result of a run; without a name of the latest one among these, else a bundled network's, else the first.
 
     Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
     """
@@ -140,7 +142,9 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
     local = [name for name in list_runs() if name in found]
     latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
-    return found[latest] if latest else next(iter(found.values()))
+    bundled = (entry.get("run") for entry in list_pretrained().values())
+    first = next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))
+    return found[first]
 
 
 def folded(title: str, frame: pd.DataFrame) -> HTML:
@@ -203,14 +207,16 @@ def run_report(folder: str | os.PathLike[str]) -> str:
     """The card of a run, and its setting among those of its data set. Raises as `run_card` does."""
     result = _result_in(folder)
     dataset = result.results["dataset"]
-    found = {n: one for n, one in load_results().items() if one.results["dataset"] == dataset}
-    tested = on_test_set(found)
-    parts = [run_card(folder)]
-    if result.run in tested and len(tested) > 1:
-        frame = compare(tested)
-        title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(tested))})"
-        parts.append("\n".join([title, *_text(settings_table(frame, result.run))]))
-    return "\n\n".join(parts)
+    try:
+        everything = load_results()
+    except ValueError as error:
+        # Another run's file is no reason to keep this one's results back.
+        return f"{run_card(folder)}\n\nno settings beside it: {error}"
+    found = {name: one for name, one in on_test_set(everything).items() if one.results["dataset"] == dataset}
+    if result.run not in found or len(found) == 1:
+        return run_card(folder)
+    title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(found))})"
+    return "\n".join([run_card(folder), "", title, *_text(settings_table(compare(found), result.run))])
 
 
 def runs_table(runs: Sequence[str]) -> str:
