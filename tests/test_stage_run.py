@@ -111,9 +111,16 @@ def test_code_that_changed_since_it_was_asked_for_is_not_run(
 ) -> None:
     asked = request_of(notebooks[0], {})
     write_notebook(notebooks[0], 'run = ""\nseed = 0\nfails = False', FIRST + "# changed")
-    with pytest.raises(RuntimeError, match="the code of 01_train_ann changed"):
+    with pytest.raises(RuntimeError, match="the code of 01_train_ann changed meanwhile"):
         make_stage(notebooks[0], runs[0], {}, asked)
     assert not (runs[0] / "manifest.json").exists()
+
+
+def test_a_notebook_that_only_shows_may_leave_its_data_set_open(
+    tmp_path: Path, runs: list[Path], make: Make
+) -> None:
+    shows = write_notebook(tmp_path / "06_compare_runs.ipynb", 'run = ""\ndataset = ""', "run")
+    assert make(shows, runs[0]) == "made" and read_manifest(runs[0]).stages == {}
 
 
 def test_a_failed_stage_leaves_a_mark_that_the_next_success_takes_away(

@@ -65,7 +65,7 @@ def test_a_setting_names_values_and_ranges(folder: Path, setting: str, values: l
         (["--set", "k=0", "--name", "a/b"], "holds '/'"),
         (["--set", "k=0", "--notebooks", "02"], "02_quantize reads ann.safetensors, which 01_train_ann makes"),
         (["--set", "seed=0", "--notebooks", "01,05"], "05_explore makes no stage of a run"),
-        (["--set", "time_steps=0"], "time_steps=0: give at least 1"),
+        (["--set", "time_steps=0"], "time_steps=0: give a whole number from 1 to 1,000,000"),
         (["nothing.yaml"], "there is no file nothing.yaml"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_file_and_options_are_one_sweep(folder: Path, tmp_path: Path, capsys: 
 
 def test_a_stage_is_keyed_by_what_it_reads_and_nothing_else(folder: Path) -> None:
     plan = planned(folder, k=[0, 1], seed=[0, 1], time_steps=[4, 8])
-    keys = [{steps[number].key for steps in plan.steps.values()} for number in range(3)]
+    keys = [{steps[number].content for steps in plan.steps.values()} for number in range(3)]
     assert [len(found) for found in keys] == [2, 4, 8]
     assert [sum(steps[n].state == "make" for steps in plan.steps.values()) for n in range(3)] == [2, 4, 8]
 
@@ -140,20 +140,20 @@ def test_a_step_needs_the_one_before_it_and_the_one_that_it_shares_and_nothing_e
         ({"network": "5Q"}, "unknown token '5Q'"),
         ({"size": 4}, "kernel 5×5 is larger than the 4×4 map"),
         ({"k": 9}, "k=9: give a whole number"),
-        ({"clip": -1}, "clip=-1: give at least 0"),
-        ({"time_steps": 2**40}, "time_steps=1099511627776: give at most 1,000,000"),
-        ({"learning_rate": -0.1}, "learning_rate=-0.1: give at least 0"),
-        ({"momentum": 1.0}, "momentum=1.0: give less than 1"),
+        ({"clip": -1}, "clip=-1: give a whole number from 1"),
+        ({"time_steps": 2**40}, "time_steps=1099511627776: give a whole number from 1 to 1,000,000"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1: give a number from"),
+        ({"momentum": 1.0}, "momentum=1.0: give a number from 0 to 1, but not 1"),
         ({"schedule": "cosine"}, "schedule='cosine': choose one of one-cycle, linear"),
         ({"augmentation": "rotate"}, "augmentation='rotate': choose one of none, shift"),
         ({"initialisation": "zeros"}, "initialisation='zeros': choose one of random, dirac, whitened"),
-        ({"qann_learning_rate": -0.1}, "qann_learning_rate=-0.1: give at least 0"),
+        ({"qann_learning_rate": -0.1}, "qann_learning_rate=-0.1: give a number from"),
         ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
         ({"qann_optimizer": "sgd"}, "qann_optimizer='sgd': choose one of adamw, muon"),
-        ({"distillation": 1.5}, "distillation=1.5: give at most 1"),
+        ({"distillation": 1.5}, "distillation=1.5: give a number from 0 to 1"),
         ({"samples": 361}, "digits has 360 test images"),
         ({"fault": "x", "fault_rate": 0.1}, "fault='x'"),
-        ({"threshold_scale": 0.0}, "factor above 0"),
+        ({"threshold_scale": 0.0}, "threshold_scale=0.0: give a number from 0 to .*, but not 0"),
     ],
 )
 def test_what_no_run_can_be_made_from_is_found_before_any_starts(settings: dict, message: str) -> None:

@@ -71,6 +71,8 @@ class _KernelEngine(Engine):
             shutdown_kernel="immediate",
             store_widget_state=False,
             extra_arguments=list(_QUIET),
+            # Its owner may be stopped while it starts, when there is no process yet to kill.
+            on_notebook_start=lambda notebook: owner in _stopped and _kill(manager),
             log_output=log_output,
             stdout_file=output,
             stderr_file=output,
@@ -90,7 +92,11 @@ def stop_kernels(owner: str) -> None:
     _stopped.add(owner)
     for its, manager in list(_kernels):
         if its == owner and manager.has_kernel:
-            cast(Any, manager.provisioner).process.kill()
+            _kill(manager)
+
+
+def _kill(manager: AsyncKernelManager) -> None:
+    cast(Any, manager.provisioner).process.kill()
 
 
 def execute(

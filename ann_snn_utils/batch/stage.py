@@ -81,7 +81,9 @@ def make_stage(
         if code_digest(notebook) != request["code"]:
             raise RuntimeError(f"the code {changed}")
         inputs = inputs_of(notebook)
-        images = images_of(folder, defaults_of([notebook]) | declared(parameters, notebook), inputs)
+        # A notebook that only compares runs takes a data set too, and may leave it open.
+        taken = defaults_of([notebook]) | declared(parameters, notebook)
+        images = images_of(folder, taken, inputs) if records_stage(notebook) else None
         asked = {
             **request,
             "inputs": {name: sha256(folder / name) for name in inputs if (folder / name).is_file()},
