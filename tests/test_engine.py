@@ -19,7 +19,7 @@ from ann_snn_utils.batch.plan import Step
 from ann_snn_utils.runs.folder import request_of, runs_root
 from ann_snn_utils.runs.manifest import mark_of
 
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
 
 
 def step(notebook: Path, run: str, *needs: str) -> Step:

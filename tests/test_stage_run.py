@@ -18,6 +18,8 @@ from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, shar
 from ann_snn_utils.runs.folder import request_of
 from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
 
+pytestmark = pytest.mark.slow
+
 FIRST = """
 from ann_snn_utils.files import save_json
 from ann_snn_utils.runs.folder import record_stage, run_folder

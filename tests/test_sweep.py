@@ -18,7 +18,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.runs.manifest import mark_of, read_manifest
 from ann_snn_utils.runs.sweeps import run_row
 
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "digits-lenet-k{}-ternary-s{}"
 
