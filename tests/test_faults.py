@@ -25,12 +25,12 @@ from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.runs.manifest import only_maker, read_manifest
 from ann_snn_utils.snn.store import load_snn
 
-pytestmark = pytest.mark.slow
-
 if sys.platform == "win32":
     pytest.skip("processes are forked here, which this system cannot", allow_module_level=True)
 
 import fault_work
+
+pytestmark = pytest.mark.slow
 
 KILLS = {"train_and_convert": 36, "bundle": 20, "sweep": 4}
 
