@@ -49,7 +49,8 @@ class StageLines:
 
     def line(self, key: str, text: str) -> None:
         """Write one line of the stage with this key."""
-        seconds = time.monotonic() - self.started.setdefault(key, time.monotonic())
+        began = self.started.setdefault(key, time.monotonic())
+        seconds = time.monotonic() - began
         print(f"{self.labels[key]}  {seconds:6.1f} s  {text}", file=self.stream, flush=True)
 
 

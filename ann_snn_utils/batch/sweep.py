@@ -132,11 +132,11 @@ def run_sweep(
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
     except KeyboardInterrupt as interrupt:
-        rows = _write_results(sweep)
+        rows = write_results(sweep)
         done = sum(row["state"] == "done" for row in rows)
         interrupt.add_note(f"{done} of {len(rows)} runs are whole; the same command goes on")
         raise
-    rows = _write_results(sweep)
+    rows = write_results(sweep)
     print("\n" + sweep_report(sweep.name))
     if outcomes:
         print(_spent([outcome for outcome in outcomes if isinstance(outcome, Made)], seconds, running.jobs))
@@ -223,7 +223,8 @@ def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
     return asked.varied, with_differences(rows)
 
 
-def _write_results(sweep: Sweep) -> list[dict[str, Any]]:
+def write_results(sweep: Sweep) -> list[dict[str, Any]]:
+    """Write the table of a sweep's runs, sweeps/<name>/results.csv, and return its rows."""
     rows = _read_results(sweep.name)[1]
     write_csv(rows, sweep_folder(sweep.name) / TABLE_FILE)
     return rows

@@ -17,10 +17,9 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..ann.store import list_pretrained
-from ..files import load_json
 from ..measure.activity import SILENCE
 from ..tables import aligned, cell
-from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
+from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
 from .folder import list_runs, require, run_folder
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
@@ -142,7 +141,7 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
     local = [name for name in list_runs() if name in found]
     latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
-    bundled = (entry.get("run") for entry in list_pretrained().values())
+    bundled = (str(entry.get("run")) for entry in list_pretrained().values())
     first = next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))
     return found[first]
 
@@ -223,22 +222,16 @@ def runs_table(runs: Sequence[str]) -> str:
     """One line for each run: accuracy of its networks, mismatches and spikes, or what is missing."""
     rows: list[tuple[str, ...]] = [("run", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")]
     for run in runs:
-        path = Path(run_folder(run)) / "results.json"
         try:
-            results = load_json(path)
-            accuracy = results["accuracy"]
-            shares = (accuracy["ann"], accuracy["qann"], accuracy["snn"][SILENCE])
-            rows.append(
-                (
-                    run,
-                    *(f"{100 * share:.2f}" for share in shares),
-                    str(results["silence_step"]),
-                    f"{results['mismatches']:,}",
-                    f"{results['spikes_per_sample']:,.0f}",
-                )
-            )
-        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
-            rows.append((run, _state_of(path.parent)))
+            result = local_result(run)
+        except ValueError:
+            result = None
+        if result is None:
+            rows.append((run, _state_of(run_folder(run))))
+            continue
+        row = result_row(result.results)
+        shares = (f"{row[name]:.2f}" for name in ("ANN", "quantized", SILENCE))
+        rows.append((run, *shares, cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}"))
     return "\n".join(aligned(rows))
 
 
