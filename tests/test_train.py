@@ -14,6 +14,8 @@ from ann_snn_utils.data.augment import augment
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import load_tensors, save_tensors
 
+pytestmark = pytest.mark.slow
+
 
 def stripes(samples: int = 96, name: str = "stripes") -> Dataset:
     """Two classes that a small network tells apart: bright upper or lower half, in noise."""
