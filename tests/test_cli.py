@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from outcomes import results
+from PIL import Image
 from toy_notebooks import write_notebook
 
 from ann_snn_utils import __version__
@@ -167,7 +169,11 @@ def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path)
 def test_a_data_set_folder_is_found_from_where_the_user_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    (tmp_path / "pictures").mkdir()
+    for place, value in (("train/a", 0), ("train/b", 255), ("test/a", 0), ("test/b", 255)):
+        (tmp_path / "pictures" / place).mkdir(parents=True)
+        pixels = np.full((8, 8), value, dtype=np.uint8)
+        pixels[0] = 128
+        Image.fromarray(pixels).save(tmp_path / "pictures" / place / "0.png")
     monkeypatch.chdir(tmp_path)
     assert main(["study", "--run", "x", "--notebooks", "01", "--dataset", "pictures", "--quiet"], folder) == 0
     executed = (runs / "x" / "notebooks" / "01_train_ann.ipynb").read_text()

@@ -116,7 +116,7 @@ def test_settings_that_are_called_alike_are_told_apart_all_the_same():
 
 def test_the_seed_of_any_stage_is_no_setting():
     found = runs({}, {"seed": 1})
-    found["1"].manifest["stages"]["04_spike_analysis"]["parameters"] = {"seed": 0}
+    found["1"].manifest.stages["04_spike_analysis"].parameters = {"seed": 0}
     assert set(compare(found).setting) == {"baseline"}
 
 
@@ -127,17 +127,17 @@ def test_a_parameter_that_a_notebook_did_not_take_yet_had_its_default():
 
 def test_epochs_are_those_that_were_made_whatever_was_asked_for():
     found = runs({"qann_epochs": 0}, {"qann_epochs": 1, "seed": 1}, {"qann_epochs": 0, "seed": 2})
-    found["2"].manifest["stages"]["02_quantize"]["metrics"]["history"] *= 3
+    found["2"].manifest.stages["02_quantize"].metrics["history"] *= 3
     assert sorted(compare(found).setting) == ["1 + 3 epochs", "baseline", "baseline"]
 
 
 def test_results_on_other_images_of_one_source_are_a_setting_of_their_own():
     found = runs({}, {"seed": 1}, {"seed": 2, "limit": 50})
     for run, images in (("0", "a"), ("1", "b"), ("2", "c")):
-        found[run].manifest["stages"]["01_train_ann"]["metrics"]["data"] = {"test": images}
+        found[run].manifest.stages["01_train_ann"].metrics["data"] = {"test": images}
     frame = compare(found)
     assert frame.setting["0"] == "baseline" and frame.setting["1"].startswith("images ")
-    found["1"].manifest["stages"]["01_train_ann"]["metrics"]["data"] = {"test": "a"}
+    found["1"].manifest.stages["01_train_ann"].metrics["data"] = {"test": "a"}
     assert list(compare(found).setting) == ["baseline", "baseline", "50 images"]
 
 
@@ -236,8 +236,8 @@ def place(tmp_path, monkeypatch):
 def test_a_stage_records_its_parameters_and_its_results(place):
     stage = open_stage("01_train_ann", {"run": "r", "seed": 4, "other": object()})
     stage.finish(results=results(), metrics={"correct": 90})
-    recorded = read_manifest(stage.folder)["stages"]["01_train_ann"]
-    assert recorded["parameters"] == {"run": "r", "seed": 4} and recorded["metrics"] == {"correct": 90}
+    recorded = read_manifest(stage.folder).stages["01_train_ann"]
+    assert recorded.parameters == {"run": "r", "seed": 4} and recorded.metrics == {"correct": 90}
     assert load_json(stage.folder / "results.json")["run"] == "r" and list(load_results()) == ["r"]
 
 

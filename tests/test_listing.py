@@ -13,9 +13,8 @@ from ann_snn_utils.simulator import oracle
 def test_a_listing_is_the_source_below_its_path():
     text = listing(oracle.fire, oracle.settled_at).data
     first, second = (f"```python\n{inspect.getsource(one)}```" for one in (oracle.fire, oracle.settled_at))
-    assert (
-        text == f"*ann_snn_utils/simulator/oracle.py*\n\n{first}\n\n*ann_snn_utils/simulator/oracle.py*\n\n{second}"
-    )
+    path = "*ann_snn_utils/simulator/oracle.py*"
+    assert text == f"{path}\n\n{first}\n\n{path}\n\n{second}"
 
 
 def test_what_a_decorator_wraps_is_listed_and_a_method_starts_at_the_margin():

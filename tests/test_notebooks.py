@@ -84,7 +84,7 @@ def test_every_stage_leaves_its_artifact_notebook_and_page(run):
 def test_where_nobody_moves_sliders_the_explorers_are_captions_and_figures(run):
     executed = nbformat.read(run / "notebooks" / "05_explore.ipynb", as_version=4)
     outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
-    assert sum(PLOTLY_MIME in data for data in outputs) == 11
+    assert sum(PLOTLY_MIME in data for data in outputs) == 13
     assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 4
     assert not any(WIDGET_MIME in data for data in outputs) and "widgets" not in executed.metadata
 
@@ -106,7 +106,7 @@ def test_the_overview_shows_the_neurons_rule_and_runs_it_beside_the_simulator(ru
 
 
 def test_the_manifest_tells_how_each_stage_was_made(run):
-    stages = read_manifest(run)["stages"]
+    stages = read_manifest(run).stages
     assert list(stages) == ["01_train_ann", "02_quantize", "03_convert", "04_spike_analysis"]
     first, second = stages["01_train_ann"], stages["02_quantize"]
     assert second["inputs"]["ann.safetensors"] == first["artifacts"]["ann.safetensors"]
@@ -146,7 +146,7 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
         patch.setenv("ANN_SNN_RUNS", str(run.parent))
         study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
-    stage = read_manifest(run)["stages"]["08_hardware"]
+    stage = read_manifest(run).stages["08_hardware"]
     assert list(stage["artifacts"]) == ["bundle/manifest.json"] and stage["metrics"]["samples"] == 3
 
 
@@ -174,7 +174,7 @@ def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_pa
     assert main(["sweep", *options, "--name", "tiny", "--jobs", "1", "--threads", threads]) == 0
     with (tmp_path / "sweeps" / "tiny" / "results.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
-    same, again = (read_manifest(folder)["stages"] for folder in (run, tmp_path / row["run"]))
+    same, again = (read_manifest(folder).stages for folder in (run, tmp_path / row["run"]))
     for stage in ("01_train_ann", "02_quantize", "03_convert"):
         assert same[stage]["artifacts"] == again[stage]["artifacts"], stage
     first, second = (json.loads((path / "results.json").read_text()) for path in (run, tmp_path / row["run"]))

@@ -21,7 +21,7 @@ from ..measure.activity import SILENCE
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
 from .folder import list_runs, require, run_folder
-from .manifest import MANIFEST, mark_of, read_manifest, stale_stages
+from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
 
@@ -189,7 +189,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     result = _result_in(folder)
     notes = [
         f"outdated: {name} read files that have been made anew; run the study again"
-        for name in stale_stages(read_manifest(folder))
+        for name in read_manifest(folder).stale_stages()
     ]
     title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
     return "\n".join([title, *_text(card_of(result)), *notes])
@@ -237,8 +237,8 @@ def runs_table(runs: Sequence[str]) -> str:
 
 def _state_of(folder: Path) -> str:
     try:
-        done = ", ".join(read_manifest(folder)["stages"]) or "nothing"
+        done = ", ".join(read_manifest(folder).stages) or "nothing"
     except ValueError:
         done = f"unknown, its {MANIFEST} is damaged"
     mark = mark_of(folder)
-    return f"no results yet; done: {done}" + (f"; {mark['state']} in {mark['stage']}" if mark else "")
+    return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")
