@@ -244,7 +244,7 @@ def test_a_stage_records_its_parameters_and_its_results(place):
 def test_a_stage_records_what_took_the_place_of_parameters_that_were_left_open(place):
     stage = open_stage("01_train_ann", {"run": "r", "seed": -1})
     stage.finish(parameters={"seed": 7})
-    assert read_manifest(stage.folder)["stages"]["01_train_ann"]["parameters"] == {"run": "r", "seed": 7}
+    assert read_manifest(stage.folder).stages["01_train_ann"].parameters == {"run": "r", "seed": 7}
 
 
 def test_a_run_of_before_there_were_recipes_is_compared_by_what_it_did():
