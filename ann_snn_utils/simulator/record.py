@@ -129,6 +129,10 @@ def merge(records: list[Record], time_steps: int) -> Record:
         labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
-        **{name: total(name) for name in _TOTALS},
+        positive=total("positive"),
+        negative=total("negative"),
+        sops=total("sops"),
+        effective_sops=total("effective_sops"),
+        pending=total("pending"),
         traces=None,
     )
