@@ -27,7 +27,7 @@ def read(folder: Path) -> dict[str, list[int]]:
 
 
 def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
-    """The published totals, from the oracle's spikes; one of the encoder counts 2^k operations a synapse."""
+    """The published totals, from the oracle's spikes; one of the encoder carries 2^k operations a synapse."""
     run = oracle.run(ann, images.numpy(), time_steps)
     lines = {name: [] for name in NAMES}
     spikes = collected = operations = 0

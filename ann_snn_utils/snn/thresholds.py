@@ -91,11 +91,11 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     parts = {symbol: values for symbol, values in found.items() if values is not None}
     if len(parts) < len(found):
         raise ValueError(f"{name}: its batch norm has no weights or statistics; build the network with `build_ann`")
-    for symbol, values in parts.items():
-        bad = (~torch.isfinite(values)).nonzero().flatten()
+    for symbol, part in parts.items():
+        bad = (~torch.isfinite(part)).nonzero().flatten()
         if len(bad):
             channel = int(bad[0])
-            raise ValueError(f"{name}: {symbol} of channel {channel} is {float(values[channel])}; train it again")
+            raise ValueError(f"{name}: {symbol} of channel {channel} is {float(part[channel])}; train it again")
     gamma, beta, mean, variance = (v.detach().double() for v in parts.values())
     if (variance < 0).any():
         raise ValueError(f"{name}: the variance of channel {int((variance < 0).nonzero()[0])} is negative")
