@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from numba import config, set_num_threads
+from numba import set_num_threads
+from numba.core import config
 
 _ONE_AT_A_TIME = threading.Lock()
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,8 +28,9 @@ BACKENDS = ("events", "dense")
 # More would fill the memory: each step is kept in the record.
 MOST_STEPS = 1_000_000
 
-# Synaptic operations that dense tensors do in some seconds, of which a first compiled run needs half a minute.
-SMALL_WORK = 30_000_000_000
+# Synaptic operations that dense tensors do in some 3 seconds, where compiling takes half a minute; and those of a
+# tenth of a second, in which compiled code could not even be read from the disk.
+SMALL_WORK, TINY_WORK = 30_000_000_000, 1_000_000_000
 
 # Those done in dense tensors in this process so far: many small runs are worth compiling for.
 _done_in_dense = 0
@@ -61,8 +63,9 @@ def choose_backend(
     reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
     if reason is None and name is None and samples is not None:
-        small = _done_in_dense + _dense_work(snn, samples, time_steps) < SMALL_WORK
-        reason = "so small a run ends before the compiled simulator is ready" if small and not _compiled() else None
+        work = _done_in_dense + _dense_work(snn, samples, time_steps)
+        if work < SMALL_WORK and not _compiled(work):
+            reason = "so small a run ends before the compiled simulator is ready"
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
     if reason:
@@ -70,10 +73,13 @@ def choose_backend(
     return "dense" if reason else "events"
 
 
-def _compiled() -> bool:
-    """Whether the compiled loop is there in this process."""
-    loop = sys.modules.get(f"{__package__}.events.loop")
-    return loop is not None and bool(loop.run.signatures)
+def _compiled(work: int) -> bool:
+    """Whether the compiled loop is there, in this process or, where the work is worth reading it, on the disk."""
+    if f"{__package__}.events.loop" not in sys.modules and work < TINY_WORK:
+        return False
+    from .events.loop import run
+
+    return bool(run.signatures) or any(Path(run.stats.cache_path).glob("loop.*.nbi"))
 
 
 def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
