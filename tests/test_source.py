@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ann_snn_utils.data.dataset import load_dataset, load_splits, source_of
+from ann_snn_utils.data.dataset import data_identity, load_dataset, load_splits, source_of
 
 
 def test_parameters_that_are_zero_or_missing_narrow_nothing():
@@ -36,3 +36,13 @@ def test_held_out_images_are_cropped_as_test_images_and_the_others_are_not():
 def test_a_crop_that_does_not_fit_is_refused_although_training_images_stay_whole():
     with pytest.raises(ValueError, match=r"crop=\(30, 30\): images have \(28, 28\) pixels; give a crop within"):
         load_splits("digits", crop=30)
+
+
+def test_the_identity_of_a_source_is_that_of_the_images_it_loads():
+    source = source_of({"dataset": "digits", "size": 12, "crop": 8, "limit": 40})
+    training, test = load_splits(**source)
+    identity = data_identity(source)
+    assert identity == {"training": training.sha256, "test": test.sha256, "classes": list("0123456789")}
+    identity["classes"].clear()
+    assert data_identity(source)["classes"] == list("0123456789")
+    assert data_identity(source | {"limit": 41})["test"] != test.sha256
