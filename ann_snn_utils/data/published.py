@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import socket
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,14 @@ _MAX_BYTES = 4 << 30
 _MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 _MNIST_PREFIX = {"train": "train", "test": "t10k"}
+
+# Of the published pixels and labels, the first half of their SHA-256.
+_MNIST_DIGESTS = {
+    ("mnist", "train"): "edc0d1098aa497be",
+    ("mnist", "test"): "c3f9adf9c66efb57",
+    ("fashion_mnist", "train"): "16d82e2b505296aa",
+    ("fashion_mnist", "test"): "9f1ec356a747bfe4",
+}
 
 _MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
@@ -51,7 +61,14 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     if len(wrong):
         raise ValueError(
             f"{paths[1]} is mislabelled: label {labels[wrong[0]]} of sample {wrong[0]} is not one of "
-            f"0…{len(classes) - 1}: delete it and fetch it again"
+            f"0…{len(classes) - 1}: delete it and run again, or, if it is another set's (EMNIST has such names), "
+            "save its images as a folder with train/<class>/ and test/<class>/"
+        )
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16] != _MNIST_DIGESTS[name, split]:
+        warnings.warn(
+            f"the {len(images)} images and labels in {paths[0]} and beside it are not those published as {name}: "
+            "results on them are not results on it",
+            stacklevel=3,
         )
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
 
