@@ -121,6 +121,8 @@ def resume(
     saved = metadata.get("settings")
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
+    # Checkpoints of earlier versions do not say which images they saw.
+    saved = {"data": settings["data"]} | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
         pairs = ((name, saved.get(name), settings[name]) for name in differing)
@@ -289,6 +291,7 @@ def train(
         "spec": ann.spec.to_dict(),
         "dataset": dataset.name,
         "images": len(dataset),
+        "data": dataset.sha256,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
