@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
 from .dense import batch_size as dense_batch
@@ -52,7 +53,7 @@ def choose_backend(
 
 def simulate(
     snn: SNN,
-    images: Tensor | Dataset,
+    images: Tensor | np.ndarray | Dataset,
     time_steps: int | None = None,
     noise_ratio: float = 0.0,
     seed: int = 0,
@@ -67,8 +68,8 @@ def simulate(
 ) -> Record:
     """Give the record of a run of `time_steps` steps, or, with None, until every sample is silent.
 
-    images: uint8 [N, C, H, W], or a Dataset (whose labels are then taken). noise_ratio: each pixel becomes
-    pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
+    images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
+    each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
     trace: indices of samples whose spikes and membranes are kept. fault: "delete" or "flip" every emitted
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
@@ -79,8 +80,9 @@ def simulate(
     Raises ValueError that names the argument that is wrong, or the layer whose threshold table is too short.
     """
     if isinstance(images, Dataset):
-        images, labels = images.images, images.labels if labels is None else labels
-    _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
+        labels = images.labels if labels is None else labels
+    images = as_images(images, snn.spec.in_shape)
+    _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
     chosen = tuple(int(sample) for sample in trace)
@@ -110,12 +112,7 @@ def simulate(
     return replace(merged, traces=replace(kept.traces, samples=chosen))
 
 
-def _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size) -> None:
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: "
-            f"this network takes uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
-        )
+def _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size) -> None:
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
     if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):
