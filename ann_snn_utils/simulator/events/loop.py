@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...snn.network import SNN
-from ...threads import compiled_loops
+from ...threads import compiled, compiled_loops
 from ..disturb import FAULTS
 from ..record import Record
 from .layout import Layout, class_pitch, lay_out
@@ -218,7 +218,7 @@ def _loop(sources: str):
     one thread's.
     """
 
-    @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+    @compiled(parallel=True, nogil=True, error_model="numpy")
     def run(
         images, samples, net, levels, time_steps, fault, rate, seed, counts, last_steps, totals, pending, scores
     ):
