@@ -85,10 +85,11 @@ def _add_bundle(commands: Any) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to write; it must be new or empty")
     parser.add_argument("--samples", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument("--time-steps", type=int, metavar="T", help="default: until every image is silent")
+    parser.add_argument("--dataset", metavar="PATH", help="where the network's images lie now")
 
 
 def _bundle(options: argparse.Namespace, folder: Path) -> int:
-    from .data.dataset import load_dataset
+    from .data.dataset import load_recorded
     from .hardware.bundle import check_target, write_bundle
 
     for name in ("samples", "time_steps"):
@@ -96,9 +97,7 @@ def _bundle(options: argparse.Namespace, folder: Path) -> int:
             raise ValueError(f"{name}={getattr(options, name)}: give at least 1")
     check_target(Path(options.out))
     snn, provenance = _from_run(options.run) if options.run else _from_pretrained(options.pretrained)
-    if "source" not in snn.metadata:
-        raise ValueError(f"{provenance['network']} does not say what data it was trained on: convert its run again")
-    test = load_dataset(split="test", **snn.metadata["source"])
+    test = load_recorded(snn.metadata, dataset=options.dataset)
     samples = test.subset(min(options.samples, len(test)))
     provenance |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
     out = write_bundle(snn, samples, options.out, provenance, options.time_steps)
@@ -296,6 +295,7 @@ def _parser(folder: Path) -> argparse.ArgumentParser:
     simulate.add_argument("--fault", choices=("delete", "flip"), help="what happens to faulty spikes")
     simulate.add_argument("--fault-rate", type=float, default=0.0, metavar="P", help="share of faulty spikes")
     simulate.add_argument("--seed", type=int, default=0, help="of noise and faults (default: 0)")
+    simulate.add_argument("--dataset", metavar="PATH", help="where the run's images lie now")
     simulate.add_argument("--logs", action="store_true", help="write the six published logs into the run's figs/")
 
     _add_bundle(commands)
@@ -406,6 +406,7 @@ def _simulate(options: argparse.Namespace, folder: Path) -> int:
         options.time_steps,
         options.samples,
         options.logs,
+        options.dataset,
         noise_ratio=options.noise_ratio,
         fault=options.fault,
         fault_rate=options.fault_rate,

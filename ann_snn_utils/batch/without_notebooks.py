@@ -11,7 +11,7 @@ from ..ann.network import ANN, build_ann, copy_weights
 from ..ann.reference import evaluate
 from ..ann.store import load_ann, save_ann
 from ..ann.train import pick_device, recipe, set_seed, train
-from ..data.dataset import Dataset, load_dataset, load_splits, source_of
+from ..data.dataset import SPLITS, Dataset, identity_of, load_recorded, load_splits, source_of
 from ..measure.logs import log_folder, write_logs
 from ..runs.folder import require, run_folder
 from ..runs.manifest import read_manifest, record_stage
@@ -45,7 +45,7 @@ def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto"
     chosen = pick_device(device)
     ann = load_ann(require(folder, ANN_FILE))
     source, spec = ann.metadata["source"], ann.spec
-    training, test = load_splits(**source)
+    training, test = (load_recorded(ann.metadata, split) for split in SPLITS)
     set_seed(parameters["seed"])
     qann = build_ann(
         spec.network,
@@ -98,7 +98,8 @@ def _train(
     )
     ann.cpu()
     correct, samples = evaluate(ann, test), len(test)
-    save_ann(ann, folder / file, source=source, samples=samples, correct=correct, seed=parameters["seed"], **kept)
+    kept |= {"source": source, "data": identity_of(training, test)}
+    save_ann(ann, folder / file, samples=samples, correct=correct, seed=parameters["seed"], **kept)
     record_stage(
         folder,
         stage,
@@ -131,16 +132,22 @@ def check_same_ann(folder: Path, given: Mapping[str, Any]) -> None:
 
 
 def simulate_run(
-    run: str, time_steps: int | None, samples: int | None, logs: bool, **disturbance: Any
+    run: str,
+    time_steps: int | None,
+    samples: int | None,
+    logs: bool,
+    dataset: str | None = None,
+    **disturbance: Any,
 ) -> tuple[str, Path | None]:
     """Give a run's table of accuracy, spikes and SOPs over time, and the folder of its six logs if wanted.
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
-    `simulate`. logs: written in batches of 200 images (50 for CIFAR-10), as published.
+    `simulate`. dataset: where the run's images lie now, as in `load_recorded`. logs:
+    written in batches of 200 images (50 for CIFAR-10), as published.
     """
     folder = run_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
-    test = load_dataset(split="test", **snn.metadata["source"])
+    test = load_recorded(snn.metadata, dataset=dataset)
     test = test.subset(min(samples, len(test))) if samples else test
     record = simulate(snn, test, time_steps, progress=True, **disturbance)
     table = over_time(record)

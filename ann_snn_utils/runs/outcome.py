@@ -22,7 +22,7 @@ from typing import Any
 
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import load_ann, save_pretrained
-from ..data.dataset import SOURCE_OPTIONS
+from ..data.dataset import SOURCE_OPTIONS, folder_label
 from ..files import ROOT, atomic, load_json, save_json, sha256
 from .folder import ARTIFACTS, SWEEPS, check_run_name, list_runs, require, run_folder, runs_root, sweep_folder
 from .manifest import MANIFEST, is_manifest, mark_of, read_manifest, stale_stages
@@ -413,7 +413,7 @@ def _essentials(stage: Mapping[str, Any]) -> dict[str, Any]:
 def _without_folder(value: Any) -> Any:
     # An image folder's path is of no use elsewhere.
     is_path = isinstance(value, str) and ("/" in value or "\\" in value)
-    return value.replace("\\", "/").rstrip("/").rpartition("/")[2] if is_path else value
+    return folder_label(value.replace("\\", "/").rstrip("/").rpartition("/")[2]) if is_path else value
 
 
 SWEEP_FILE = "sweep.json"
