@@ -16,7 +16,7 @@ NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study lab bench test lint clean-notebooks
+.PHONY: help setup hooks study lab bench test check lint format clean-notebooks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is %d.%d: name another one, as in make setup PYTHON=python3.12" % sys.version_info[:2])'
 	@test -x $(BIN)/python || { echo "creating $(VENV): a few minutes and some 6 GB" && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install -c constraints.txt -e ".[cluster,fast,test]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[fast,test]"
 	@touch $(STAMP)
+
+hooks: $(STAMP) ## check style before every commit
+	$(BIN)/python -m pre_commit install
 
 study: $(STAMP) ## run the notebooks in order and print the results
 	@$(BIN)/python -m ann_snn_utils study $(PARAMETERS) $(ARGS)
@@ -47,8 +50,18 @@ bench: $(STAMP) ## time the simulator against an ANN and, where installed, other
 test: $(STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMP) ## check the code's style
+check: $(STAMP) ## run the quick tests, under a minute
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(STAMP) ## check style, types and the order of imports
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code in form
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 clean-notebooks: $(STAMP) ## strip outputs and run metadata from the notebooks
 	$(BIN)/python -m nbstripout --keep-id \

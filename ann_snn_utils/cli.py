@@ -1,228 +1,44 @@
-"""The command line, `ann-snn` or `python -m ann_snn_utils`: study, sweep, report, bench, bundle and more."""
+"""The command line, `ann-snn` or `python -m ann_snn_utils`: run studies, show results, use the networks elsewhere.
+
+What imports torch or papermill is imported by the command that needs it, so that --help answers at once.
+"""
 
 from __future__ import annotations
 
-import argparse
 import datetime
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .runs.parameters import FOLDER, Parameter, check_parameters, defaults_of, ordered_notebooks, parameters_of
+import click
 
-# Kept in step with `benchmark.PARTS`, and named here so that --help imports nothing heavy.
-_PARTS = "lenet,few,vgg,sweeps,whole,training"
+from . import __version__
+from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
 
+if TYPE_CHECKING:
+    from .snn.network import SNN
 
-def _add_bench(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `ann-snn`."""
-    bench = commands.add_parser(
-        "bench",
-        help="time the simulator against an ANN and other simulators",
-        allow_abbrev=False,
-        description="Time the simulator, the float32 ANN and, where installed, SpikingJelly and snnTorch on the "
-        "same weights and images, in turns, and check that their answers agree.",
-    )
-    bench.set_defaults(command=_bench)
-    bench.add_argument("--quick", action="store_true", help="small networks: tries the benchmark, says nothing")
-    bench.add_argument("--contenders", metavar="LIST", help="names, with commas between (default: all)")
-    bench.add_argument("--parts", default=_PARTS, metavar="LIST", help="default: %(default)s")
-    bench.add_argument("--repeats", type=int, default=7, metavar="N", help="rounds (default: %(default)s)")
-    bench.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
-    bench.add_argument("--show", action="store_true", help="measure nothing: print the newest result in Markdown")
-    bench.add_argument("--output", type=Path, metavar="FILE", help="default: data/benchmark/<date>.json")
-
-
-def _bench(options: argparse.Namespace, folder: Path) -> int:
-    from .bench.benchmark import FOLDER, FULL, QUICK, run_benchmark
-    from .bench.contenders import LABELS
-    from .bench.tables import tables
-    from .files import save_json
-
-    if options.show:
-        return _show()
-    now = datetime.datetime.now(datetime.UTC)
-    target = options.output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
-    if target.suffix != ".json" or target.is_dir():
-        raise ValueError(f"output={str(target)!r}: give the path of a .json file")
-    names = _listed(options.contenders) if options.contenders is not None else tuple(LABELS)
-    result = run_benchmark(
-        QUICK if options.quick else FULL, names, options.repeats, _listed(options.parts), not options.no_memory
-    )
-    save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
-    print("\n".join(["", *tables(result), "", f"wrote {target}"]))
-    return 0
-
-
-def _show() -> int:
-    from .bench.benchmark import newest_file
-    from .bench.tables import speed_table
-    from .files import ROOT
-
-    file, result = newest_file()
-    print(speed_table(result, f"[data/benchmark]({file.relative_to(ROOT).as_posix()})"))
-    return 0
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _add_bundle(commands: Any) -> None:
-    """Add the command and its arguments to the command line's subparsers."""
-    parser = commands.add_parser(
-        "bundle",
-        help="write the integer network, inputs and golden outputs for hardware",
-        allow_abbrev=False,
-        description="Write a folder from which a test bench can be made: weights, thresholds, input vectors and "
-        "golden outputs as raw and $readmemh files, costs, and readers in C and Python that check it.",
-    )
-    parser.set_defaults(command=_bundle)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("run", metavar="RUN", nargs="?", help="a run's name")
-    which.add_argument("--pretrained", metavar="NAME", help="a network that comes with the project")
-    parser.add_argument("--out", metavar="DIR", required=True, help="the folder to write; it must be new or empty")
-    parser.add_argument("--samples", type=int, default=32, metavar="N", help="test images (default: %(default)s)")
-    parser.add_argument("--time-steps", type=int, metavar="T", help="default: until every image is silent")
-    parser.add_argument("--dataset", metavar="PATH", help="where the network's images lie now")
-
-
-def _bundle(options: argparse.Namespace, folder: Path) -> int:
-    from .data.dataset import load_recorded
-    from .hardware.bundle import check_target, write_bundle
-
-    for name in ("samples", "time_steps"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name}={getattr(options, name)}: give at least 1")
-    check_target(Path(options.out))
-    snn, provenance = _from_run(options.run) if options.run else _from_pretrained(options.pretrained)
-    test = load_recorded(snn.metadata, dataset=options.dataset)
-    samples = test.subset(min(options.samples, len(test)))
-    provenance |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
-    out = write_bundle(snn, samples, options.out, provenance, options.time_steps)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"wrote {out}: {len(samples)} samples, {size / 2**20:.1f} MiB; README.md there is the format")
-    print(f"check it: cd {out} && cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle")
-    return 0
-
-
-def _from_run(run: str) -> tuple[Any, dict[str, Any]]:
-    from .batch.without_notebooks import SNN_FILE
-    from .runs.folder import require, run_folder
-    from .snn.store import load_snn
-
-    path = require(run_folder(run), SNN_FILE)
-    return load_snn(path), {"network": f"run {run}", **_origin(path)}
-
-
-def _from_pretrained(name: str) -> tuple[Any, dict[str, Any]]:
-    from .ann.store import load_pretrained, pretrained_file
-    from .snn.conversion import convert
-
-    snn = convert(load_pretrained(name))
-    return snn, {"network": f"pretrained {name}", **_origin(pretrained_file(name))}
-
-
-def _origin(path: Path) -> dict[str, Any]:
-    from .files import sha256
-    from .runs.provenance import git_state, versions
-
-    return {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
-
-
-def _add_sweep(commands: Any) -> None:
-    """Add the command to the parsers of the command line."""
-    parser = commands.add_parser(
-        "sweep",
-        help="run a grid of parameters, in parallel or on a Dask cluster",
-        allow_abbrev=False,
-        description="Run every combination of parameters over the notebooks. Equal stages are made once and "
-        "shared; the same command goes on where it was stopped.",
-    )
-    parser.set_defaults(command=sweep)
-    parser.add_argument("file", nargs="?", metavar="SWEEP.yaml", help="name, notebooks, set and zip as YAML")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUES",
-        dest="settings",
-        help="values to combine with all others: k=0,1,2 or seed=0..4 (repeatable)",
-    )
-    parser.add_argument(
-        "--zip",
-        action="append",
-        default=[],
-        metavar="NAME=VALUES",
-        dest="zipped",
-        help="values to take side by side with those of the other --zip (repeatable)",
-    )
-    parser.add_argument("--notebooks", metavar="LIST", help="which ones (default: 01-04)")
-    parser.add_argument("--name", metavar="NAME", help="name of the sweep (default: the file's, or from --set)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="stages at a time (default: one for each core)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of each job (default: cores / jobs)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tcp://host:8786, or local")
-    parser.add_argument("--pages", action="store_true", help="write an HTML page of every executed notebook too")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan, with what is there, and stop")
-
-
-def sweep(options: argparse.Namespace, folder: Path) -> int:
-    """Run the command; give 0 where every run is complete, 1 where one failed."""
-    for name in ("jobs", "threads"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name}={getattr(options, name)}: give at least 1")
-    from .batch.sweep_report import _make, _summary, plan_text
-
-    asked = _asked(options, folder)
-    from .batch.sweep_grid import rehearse
-    from .batch.sweep_plan import plan_sweep
-
-    rehearse(asked.runs, asked.notebooks)
-    plan = plan_sweep(asked)
-    print(plan_text(plan) if options.dry_run else _summary(plan), flush=True)
-    if options.dry_run:
-        return 0
-    return _make(plan, options, folder)
-
-
-def _asked(options: argparse.Namespace, folder: Path) -> Any:
-    from .batch.sweep_grid import build_sweep, parse_settings, read_sweep
-
-    content: dict[str, Any] = read_sweep(options.file) if options.file else {}
-    filed = {**content.get("set", {}), **content.get("zip", {})}
-    for key, given in (("set", options.settings), ("zip", options.zipped)):
-        extra = parse_settings(given, f"--{key}")
-        twice = [name for name in extra if name in filed]
-        if twice:
-            raise ValueError(f"{twice[0]} is given in {options.file} and by --{key}: give it once")
-        content[key] = {**content.get(key, {}), **extra}
-    if not content["set"] and not content["zip"]:
-        raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
-    name = options.name or content.get("name") or (Path(options.file).stem if options.file else None)
-    return build_sweep(content, folder, options.notebooks, name)
-
-
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    """Add --sweep to the command `report`."""
-    parser.add_argument("--sweep", metavar="NAME", help="the runs of a sweep, each with what varied")
-
-
-# Modules that import torch or papermill are imported by the command that needs them: --help answers at once.
-_MARK = "parameter:"
+_COUNT = click.IntRange(min=1)
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
-    """Run a command and give its exit code: 2 for a user's mistake, 1 for a failing notebook, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 2 for a user's mistake, 1 for a failing notebook, 130 for Ctrl-C.
+
+    folder: that of the notebooks which `study` and `sweep` run.
+    """
     try:
-        options = _parser(folder).parse_args(arguments)
-        return options.command(options, folder)
-    except KeyboardInterrupt as interrupt:
-        print("\n" + "\n".join(["interrupted", *getattr(interrupt, "__notes__", [])]), file=sys.stderr)
+        return _command_line(folder).main(arguments, "ann-snn", standalone_mode=False) or 0
+    except click.Abort as abort:
+        print("\n".join(["interrupted", *getattr(abort.__cause__, "__notes__", [])]), file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+    except click.BadParameter as mistake:
+        print(f"ann-snn: {mistake.format_message()}", file=sys.stderr)
+        return 2
+    except click.ClickException as mistake:
+        mistake.show()
+        return mistake.exit_code
     except (ValueError, OSError) as error:
         print(f"ann-snn: {error}", file=sys.stderr)
         return 2
@@ -230,263 +46,364 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
         print(f"ann-snn: {error.name} is not installed: run `make setup`", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        if type(error).__name__ != "NotebookFailed":
+        from .batch.execute import NotebookFailed
+
+        if not isinstance(error, NotebookFailed):
             raise
         print(f"ann-snn: {error}", file=sys.stderr)
         return 1
 
 
-def _parser(folder: Path) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ann-snn", description=__doc__.splitlines()[0], allow_abbrev=False)
-    commands = parser.add_subparsers(metavar="command", required=True)
-    notebooks = ordered_notebooks(folder)
-
-    study = commands.add_parser(
-        "study",
-        help="run the notebooks in order and print the results",
-        allow_abbrev=False,
-        description="Run the notebooks in order with these parameters, then print the results.",
+def _command_line(folder: Path) -> click.Group:
+    own = {option.name for option in study.params}
+    parameters = takers_of(ordered_notebooks(folder))
+    options = [_option(name, takers) for name, takers in parameters.items() if name not in own]
+    with_parameters = click.Command("study", None, study.callback, [*study.params, *options], study.help)
+    others = (sweep, report, networks, simulate, evaluate, collect, table, bundle, bench)
+    group = click.Group(
+        "ann-snn",
+        [with_parameters, *others],
+        help="All-integer spiking neural networks, studied in notebooks: run the study, print its results, and "
+        "take its networks elsewhere.\n\n`ann-snn COMMAND --help` says what a command takes.",
+        context_settings={"obj": folder, "max_content_width": 100},
     )
-    study.set_defaults(command=_study)
-    study.add_argument("--run", metavar="NAME", help="name of the run (default: named after the parameters)")
-    study.add_argument("--notebooks", default="00-06", metavar="LIST", help="which ones (default: %(default)s)")
-    study.add_argument("--force", action="store_true", help="run again what is already made")
-    study.add_argument("--quiet", action="store_true", help="show no progress")
-    study.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        dest="pairs",
-        help="set a parameter by name, as papermill does",
-    )
-    _add_parameters(study, notebooks)
-
-    report = commands.add_parser("report", help="print the results of runs", description="Print results of runs.")
-    report.set_defaults(command=_report)
-    report.add_argument("runs", nargs="*", metavar="RUN", help="a run's name (default: one line for each run)")
-    _add_report(report)
-
-    train = commands.add_parser(
-        "train",
-        help="train the networks of a run without notebooks",
-        allow_abbrev=False,
-        description="Train the full-precision network of a run and, with --quantized, the quantized one from it.",
-    )
-    train.set_defaults(command=_train)
-    train.add_argument("--run", metavar="NAME", help="name of the run (default: named after the parameters)")
-    train.add_argument("--quantized", action="store_true", help="train the quantized network as well")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    _add_parameters(train, _training(notebooks))
-
-    _add_sweep(commands)
-    simulate = commands.add_parser(
-        "simulate",
-        help="run the integer network of a run over time",
-        allow_abbrev=False,
-        description="Run the integer network over the test images and print accuracy, spikes and SOPs per step.",
-    )
-    simulate.set_defaults(command=_simulate)
-    simulate.add_argument("run", metavar="RUN", help="a run's name")
-    simulate.add_argument("--time-steps", type=int, metavar="T", help="default: until every image is silent")
-    simulate.add_argument("--samples", type=int, metavar="N", help="images of the test set (default: all)")
-    simulate.add_argument("--noise-ratio", type=float, default=0.0, metavar="R", help="noise on the pixels")
-    simulate.add_argument("--fault", choices=("delete", "flip"), help="what happens to faulty spikes")
-    simulate.add_argument("--fault-rate", type=float, default=0.0, metavar="P", help="share of faulty spikes")
-    simulate.add_argument("--seed", type=int, default=0, help="of noise and faults (default: 0)")
-    simulate.add_argument("--dataset", metavar="PATH", help="where the run's images lie now")
-    simulate.add_argument("--logs", action="store_true", help="write the six published logs into the run's figs/")
-
-    _add_bundle(commands)
-    _add_bench(commands)
-    _add_results(commands)
-    return parser
+    return click.version_option(__version__, prog_name="ann-snn")(group)
 
 
-def _training(notebooks: list[Path]) -> list[Path]:
-    return [path for path in notebooks if path.stem in ("01_train_ann", "02_quantize")]
+def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
+    """The option of a notebooks' parameter: its value stays text, which the study reads strictly."""
+    first, *_ = takers.values()
+    places: dict[str, list[str]] = {}
+    for stem, parameter in takers.items():
+        places.setdefault(repr(parameter.default), []).append(stem[:2])
+    defaults = "; ".join(f"{default} in {', '.join(stems)}" for default, stems in places.items())
+    flag, text = name.replace("_", "-"), f"{first.help} (default {defaults})".strip()
+    if isinstance(first.default, bool):
+        return click.Option([f"--{flag}/--no-{flag}", name], default=None, help=text)
+    return click.Option([f"--{flag}", name], metavar=type(first.default).__name__.upper(), help=text)
 
 
-def _add_parameters(parser: argparse.ArgumentParser, notebooks: list[Path]) -> None:
-    group = parser.add_argument_group("parameters of the notebooks")
-    takers: dict[str, list[tuple[str, Parameter]]] = {}
-    for notebook in notebooks:
-        for name, parameter in parameters_of(notebook).items():
-            takers.setdefault(name, []).append((notebook.stem[:2], parameter))
-    for name, found in takers.items():
-        flag, parameter = f"--{name.replace('_', '-')}", found[0][1]
-        if flag in parser._option_string_actions:
-            continue
-        defaults = {repr(own.default): [n for n, p in found if p.default == own.default] for _, own in found}
-        default = "default " + "; ".join(f"{value} in {', '.join(where)}" for value, where in defaults.items())
-        words = {
-            "dest": _MARK + name,
-            "default": argparse.SUPPRESS,
-            "help": f"{parameter.help} ({default})".strip().replace("%", "%%"),
-        }
-        if isinstance(parameter.default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
-        else:
-            group.add_argument(flag, metavar=type(parameter.default).__name__.upper(), **words)
+@click.command()
+@click.option("--run", metavar="NAME", help="Name of the run (default: named after the parameters).")
+@click.option("--notebooks", metavar="LIST", default="00-06", show_default=True, help="Which notebooks.")
+@click.option("--force", is_flag=True, help="Make again what is there already.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option(
+    "-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as papermill does."
+)
+@click.pass_obj
+def study(
+    folder: Path,
+    run: str | None,
+    notebooks: str,
+    force: bool,
+    quiet: bool,
+    pairs: Iterable[tuple[str, str]],
+    **options: Any,
+) -> None:
+    """Run the notebooks in order and print the results.
 
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+    What the run has already, made with the same parameters, is not made again. Below the first options stand the
+    parameters of the notebooks, each with its default and with the notebooks that take it.
+    """
+    from .batch.study import study as run_study
     from .data.dataset import absolute_dataset
+    from .runs.report import run_report
 
-    given = {name.removeprefix(_MARK): value for name, value in vars(options).items() if name.startswith(_MARK)}
-    for name, value in getattr(options, "pairs", []):
-        if name in given and given[name] != value:
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in pairs:
+        if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-        given[name] = value
-    if isinstance(given.get("dataset"), str):
+    if "dataset" in given:
         given["dataset"] = absolute_dataset(given["dataset"])
-    return given
-
-
-def _study(options: argparse.Namespace, folder: Path) -> int:
-    from .batch.study import study
-    from .runs.report import results_table
-
-    target = study(_given(options), options.notebooks, options.run, not options.quiet, options.force, folder)
+    target = run_study(given, notebooks, run, not quiet, force, folder)
     if (target / "results.json").is_file():
-        print(f"\n{results_table(target)}\n")
+        print(f"\n{run_report(target)}\n")
     for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", target / "html")):
         print(f"{label:<10}  {path}")
-    return 0
 
 
-def _report(options: argparse.Namespace, folder: Path) -> int:
+@click.command()
+@click.argument("file", metavar="[SWEEP.yaml]", required=False)
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUES",
+    multiple=True,
+    help="Values to combine with all others: k=0,1,2 or seed=0..4 (repeatable).",
+)
+@click.option(
+    "--zip",
+    "zipped",
+    metavar="NAME=VALUES",
+    multiple=True,
+    help="Values to take side by side with those of the other --zip (repeatable).",
+)
+@click.option("--notebooks", metavar="LIST", help="Which notebooks (default: the file's, or 01-04).")
+@click.option("--name", metavar="NAME", help="Name of the sweep (default: the file's, or named after --set).")
+@click.option("--jobs", type=_COUNT, metavar="N", help="Stages at a time (default: one for each core).")
+@click.option("--threads", type=_COUNT, metavar="N", help="Threads of each job (default: cores / jobs).")
+@click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786, or local.")
+@click.option("--pages", is_flag=True, help="Write an HTML page of every executed notebook too.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, with what is there already, and stop.")
+@click.pass_obj
+def sweep(
+    folder: Path,
+    file: str | None,
+    settings: Sequence[str],
+    zipped: Sequence[str],
+    notebooks: str | None,
+    name: str | None,
+    dry_run: bool,
+    **how: Any,
+) -> int:
+    """Run a grid of parameters, in parallel or on a Dask cluster.
+
+    Every combination is a run of the notebooks. The file holds name, notebooks, set and zip as YAML. Equal stages
+    are made once and shared, and the same command goes on where it was stopped. The exit status is 1 where a run
+    failed.
+    """
+    from .batch.adapter import make_sweep, plan_summary, plan_text, run_sweep
+
+    plan = make_sweep(file, settings, zipped, notebooks=notebooks, name=name, folder=folder)
+    print(plan_text(plan) if dry_run else plan_summary(plan), flush=True)
+    return 0 if dry_run else run_sweep(plan, folder=folder, **how)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--sweep", metavar="NAME", help="The runs of a sweep, each with what varied.")
+def report(runs: Sequence[str], sweep: str | None) -> None:
+    """Print the results of runs, or list all runs.
+
+    Where no run is named, every run has one line.
+    """
+    from .batch.adapter import sweep_report
     from .runs.folder import list_runs, run_folder, runs_root
-    from .runs.report import results_table, runs_table
+    from .runs.report import run_card, runs_table
 
-    if options.sweep:
-        from .batch.sweep_report import sweep_report
-
-        print(sweep_report(options.sweep))
-    elif options.runs:
-        print("\n\n".join(results_table(run_folder(run)) for run in options.runs))
+    if sweep:
+        print(sweep_report(sweep))
+    elif runs:
+        print("\n\n".join(run_card(run_folder(run)) for run in runs))
     else:
-        runs = list_runs()
-        print(runs_table(runs) if runs else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
-    return 0
+        listed = list_runs()
+        print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
 
 
-def _train(options: argparse.Namespace, folder: Path) -> int:
-    from .batch.without_notebooks import ANN_FILE, check_same_ann, train_ann, train_qann
-    from .runs.folder import default_run_name, run_folder
-    from .runs.manifest import working_in
+@click.command()
+def networks() -> None:
+    """List the networks that can be named.
 
-    notebooks = _training(ordered_notebooks(folder))
-    given = check_parameters(_given(options), notebooks)
-    target = run_folder(options.run or default_run_name(given, ordered_notebooks(folder)), create=True)
-    settings = [
-        {n: v for n, v in (defaults_of([path]) | given).items() if n in parameters_of(path) and n != "run"}
-        for path in notebooks
-    ]
-    with working_in(target):
-        if options.quantized and (target / ANN_FILE).is_file():
-            check_same_ann(target, {name: value for name, value in given.items() if name in settings[0]})
-            print(f"quantizing {target / ANN_FILE}")
-        else:
-            print(f"wrote {train_ann(target, settings[0], options.device)}")
-        if options.quantized:
-            print(f"wrote {train_qann(target, settings[1], options.device)}")
-    return 0
+    Commands and notebook 05 take those that come with the project, and those of runs, by the names printed here.
+    """
+    from .ann.store import list_pretrained
+    from .runs.gallery import bundled_name, network_names
+    from .tables import aligned
+
+    rows: list[tuple[str, ...]] = [("name", "data set", "network", "accuracy", "size")]
+    for name, entry in list_pretrained().items():
+        accuracy, size = 100 * entry["correct"] / entry["samples"], entry["bytes"] / 1e6
+        source, network = entry["source"]["name"], entry["spec"]["network"]
+        rows.append((f"bundled:{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
+    rows += [(name,) for name in network_names() if not bundled_name(name)]
+    print("\n".join(aligned(rows)))
 
 
-def _simulate(options: argparse.Namespace, folder: Path) -> int:
+@click.command()
+@click.argument("network")
+@click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
+@click.option("--samples", type=_COUNT, metavar="N", help="Images of the test set (default: all).")
+@click.option("--noise-ratio", type=float, default=0.0, metavar="R", help="Noise on the pixels.")
+@click.option("--fault", type=click.Choice(["delete", "flip"]), help="What happens to faulty spikes.")
+@click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
+@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+@click.option("--logs", is_flag=True, help="Write the six published logs into the run's figs/.")
+def simulate(network: str, **how: Any) -> None:
+    """Run a network over time and print every step.
+
+    The columns are accuracy, silent images, spikes and SOPs on the test set. NETWORK is a run's name, or
+    bundled:NAME for a network that comes with the project, which becomes the run NAME.
+    """
     from .batch.without_notebooks import simulate_run
+    from .runs.gallery import bundled_name, unpack
 
-    for name in ("time_steps", "samples"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name}={getattr(options, name)}: give at least 1")
-    table, logs = simulate_run(
-        options.run,
-        options.time_steps,
-        options.samples,
-        options.logs,
-        options.dataset,
-        noise_ratio=options.noise_ratio,
-        fault=options.fault,
-        fault_rate=options.fault_rate,
-        seed=options.seed,
-    )
-    print(table)
+    bundled = bundled_name(network)
+    text, logs = simulate_run(unpack(bundled).name if bundled else network, **how)
+    print(text)
     if logs:
         print(f"logs in {logs}")
-    return 0
 
 
-# Modules that import torch are imported by the functions that need them: --help answers at once.
-def _add_results(commands: Any) -> None:
-    """Add the three commands to the command line's subparsers."""
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure a network that comes with the project, beside what was recorded",
-        allow_abbrev=False,
-        description="Measure a bundled network on its test set: accuracy over time, code "
-        "mismatches, spikes and SOPs, beside the numbers recorded with it. Exit status 1 where one differs.",
-    )
-    evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("--pretrained", required=True, metavar="NAME", help="the network's name")
-    evaluate.add_argument("--samples", type=int, metavar="N", help="test images (default: all, as recorded)")
-
-    collect = commands.add_parser(
-        "collect",
-        help="keep the results of finished runs in data/results",
-        allow_abbrev=False,
-        description="Write data/results/RUN.json for each finished run: results, seed, parameters and provenance.",
-    )
-    collect.set_defaults(command=_collect)
-    collect.add_argument("runs", nargs="*", metavar="RUN", help="a run's name")
-    collect.add_argument("--sweep", metavar="NAME", help="the runs of a sweep")
-    collect.add_argument("--pretrained", metavar="NAME", help="keep the run's network too, under this name")
-
-    table = commands.add_parser(
-        "table",
-        help="print the README's table of results",
-        allow_abbrev=False,
-        description="Print the results of data/results as a Markdown table, beside those of the published system.",
-    )
-    table.set_defaults(command=_table)
+# Before there was one way to name a network, a bundled one was named by this option.
+_pretrained = click.option("--pretrained", metavar="NAME", hidden=True)
 
 
-def _evaluate(options: argparse.Namespace, folder: Path) -> int:
-    if options.samples is not None and options.samples < 1:
-        raise ValueError(f"samples={options.samples}: give at least 1")
-    from .runs.report import evaluate_pretrained, evaluation_table
+def _one_network(network: str | None, pretrained: str | None) -> str:
+    if (network is None) == (pretrained is None):
+        raise click.UsageError("Name one network: a run, or bundled:NAME (`ann-snn networks` lists them).")
+    return network or f"bundled:{pretrained}"
 
-    evaluation = evaluate_pretrained(options.pretrained, options.samples, progress=sys.stderr.isatty())
+
+@click.command()
+@click.argument("network", required=False)
+@_pretrained
+@click.option("--samples", type=_COUNT, metavar="N", help="Test images (default: all, as recorded).")
+def evaluate(network: str | None, pretrained: str | None, samples: int | None) -> int:
+    """Measure a bundled network beside its record.
+
+    NETWORK is bundled:NAME, as `ann-snn networks` lists it. The whole test set takes accuracy over time, code
+    mismatches, spikes and SOPs; the exit status is 1 where one of them differs.
+    """
+    from .runs.evaluation import evaluate_pretrained, evaluation_table
+    from .runs.gallery import bundled_name
+
+    name = _one_network(network, pretrained)
+    evaluation = evaluate_pretrained(bundled_name(name) or name, samples, progress=sys.stderr.isatty())
     print(evaluation_table(evaluation))
     return int(bool(evaluation.differences))
 
 
-def _collect(options: argparse.Namespace, folder: Path) -> int:
-    from .runs.folder import list_runs, runs_root
-    from .runs.outcome import collect, keep_network, read_sweep_file
+@click.command()
+@click.argument("runs", nargs=-1, metavar="RUN...")
+@click.option("--sweep", metavar="NAME", help="The runs of a sweep.")
+@click.option("--pretrained", metavar="NAME", help="Keep the run's network too, as bundled:NAME.")
+def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> int:
+    """Keep the results of finished runs in data/results.
 
-    runs = [*options.runs, *(read_sweep_file(options.sweep)["runs"] if options.sweep else ())]
-    if not runs:
+    RUN.json there holds results, seed, parameters and provenance.
+    """
+    from .runs.folder import list_runs, runs_root
+    from .runs.results import collect, keep_network
+    from .runs.sweeps import read_sweep_file
+
+    named = [*runs, *(read_sweep_file(sweep)["runs"] if sweep else ())]
+    if not named:
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
-    if options.pretrained and len(runs) != 1:
-        raise ValueError(f"--pretrained {options.pretrained} names one network, and {len(runs)} runs are given")
+    if pretrained and len(named) != 1:
+        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given")
     refused = []
-    for run in dict.fromkeys(runs):
+    for run in dict.fromkeys(named):
         try:
             print(f"wrote {collect(run)}")
-            if options.pretrained:
-                print(f"wrote {keep_network(run, options.pretrained)}")
+            if pretrained:
+                print(f"wrote {keep_network(run, pretrained)}")
         except (ValueError, OSError) as error:
             refused.append(f"ann-snn: {error}")
     print("\n".join(refused), end="\n" if refused else "", file=sys.stderr)
     return 2 if refused else 0
 
 
-def _table(options: argparse.Namespace, folder: Path) -> int:
-    from .runs.outcome import collected_outcomes
-    from .runs.published import results_table
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Print the page of all settings, data/results/README.md.")
+def table(every: bool) -> None:
+    """Print the README's table of results.
 
-    print(results_table(collected_outcomes()))
-    return 0
+    Those of data/results stand beside the published system's, in Markdown.
+    """
+    from .runs.published import all_results, main_table
+
+    print(all_results() if every else main_table() + "\n", end="")
+
+
+@click.command()
+@click.argument("network", required=False)
+@_pretrained
+@click.option("--out", metavar="DIR", required=True, help="The folder to write; it must be new or empty.")
+@click.option("--samples", type=_COUNT, default=32, show_default=True, metavar="N", help="Test images.")
+@click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
+@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+def bundle(
+    network: str | None, pretrained: str | None, out: str, samples: int, time_steps: int | None, dataset: str | None
+) -> None:
+    """Write a network and its golden outputs for hardware.
+
+    NETWORK is a run's name, or bundled:NAME. The folder holds weights, thresholds, input vectors and golden outputs
+    as raw and $readmemh files, costs, and readers in C and Python that check it.
+    """
+    from .data.dataset import load_recorded
+    from .hardware.bundle import check_target, write_bundle
+
+    name = _one_network(network, pretrained)
+    check_target(Path(out))
+    snn, origin = _spiking_network(name)
+    test = load_recorded(snn.metadata, dataset=dataset)
+    chosen = test.subset(min(samples, len(test)))
+    origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
+    folder = write_bundle(snn, chosen, out, origin, time_steps)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"wrote {folder}: {len(chosen)} samples, {size / 2**20:.1f} MiB; README.md there is the format")
+    compiler = "cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle"
+    print(f"check it: cd {shlex.quote(str(folder))} && {compiler}")
+
+
+def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
+    """The integer network of a run or a bundled one, and what it was made from and with."""
+    from .ann.store import load_pretrained, pretrained_file
+    from .files import sha256
+    from .runs.folder import require, run_folder
+    from .runs.gallery import bundled_name
+    from .runs.provenance import git_state, versions
+    from .snn.conversion import convert
+    from .snn.store import load_snn
+
+    if bundled := bundled_name(name):
+        path = pretrained_file(bundled)
+        snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"
+    else:
+        path = require(run_folder(name), "snn.safetensors")
+        snn, title = load_snn(path), f"run {name}"
+    made = {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
+    return snn, {"network": title, **made}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Small networks: tries the benchmark, says nothing.")
+@click.option("--contenders", metavar="LIST", help="Names, with commas between (default: all).")
+@click.option("--parts", metavar="LIST", help="Of lenet,few,vgg,sweeps,whole,training (default: all).")
+@click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
+@click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
+@click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
+@click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Default: data/benchmark/<date>.json."
+)
+def bench(
+    quick: bool,
+    contenders: str | None,
+    parts: str | None,
+    repeats: int,
+    no_memory: bool,
+    show: bool,
+    everything: bool,
+    output: Path | None,
+) -> None:
+    """Time the simulator against an ANN and other simulators.
+
+    The float32 ANN and, where installed, SpikingJelly and snnTorch run the same weights and images, in turns, and
+    their answers are compared.
+    """
+    from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark
+    from .bench.contenders import CONTENDERS
+    from .bench.tables import short_table, speed_table, tables
+    from .files import save_json
+
+    if show:
+        file, result = newest_file()
+        page = "[data/benchmark](data/benchmark/README.md)"
+        print(speed_table(result, f"[{file.name}]({file.name})") if everything else short_table(result, page))
+        return
+    now = datetime.datetime.now(datetime.UTC)
+    target = output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
+    if target.suffix != ".json" or target.is_dir():
+        raise ValueError(f"output={str(target)!r}: give the path of a .json file")
+    names, chosen = _listed(contenders, CONTENDERS), _listed(parts, PARTS)
+    result = run_benchmark(QUICK if quick else FULL, names, repeats, chosen, not no_memory)
+    save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
+    print("\n".join(["", *tables(result), "", f"wrote {target}"]))
+
+
+def _listed(text: str | None, otherwise: Iterable[str]) -> tuple[str, ...]:
+    return tuple(otherwise) if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

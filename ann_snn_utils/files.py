@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: JSON, integer and float tensors (safetensors), checksums."""
+"""Files that appear complete or not at all: JSON, tensors (safetensors), checksums."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ import torch
 
 ROOT: Path = Path(__file__).resolve().parent.parent
 
-_UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-
-_UNWRITABLE.add(getattr(errno, "EDQUOT", errno.ENOSPC))
-
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -46,9 +44,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
-        if error.errno in _UNWRITABLE:
-            full = error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM)
-            remedy = "free some space" if full else "make its folder writable or choose another one"
+        if error.errno in _READ_ONLY | _FULL:
+            remedy = "free some space" if error.errno in _FULL else "make its folder writable or choose another one"
             raise OSError(error.errno, f"cannot write {path} ({error}): {remedy}") from error
         raise
     except BaseException:

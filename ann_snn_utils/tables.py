@@ -1,33 +1,31 @@
-"""Results of many runs side by side: one row a run, seeds grouped into mean ± standard deviation.
-
-Results of runs as plain tables for a terminal.
-"""
+"""Tables as text: mean ± deviation, Markdown, and aligned lines for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
+from typing import Any
 
 # A narrow column may break before the sign, and not behind it.
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
-def mean_and_deviation(values: list[float]) -> str:
-    """Give mean ± sample standard deviation with two decimals; the mean alone of a single value."""
-    return f"{mean(values):.2f}" + (f" ±{_SPACE}{stdev(values):.2f}" if len(values) > 1 else "")
+def mean_and_deviation(values: Iterable[float]) -> str:
+    """Mean ± sample standard deviation with two decimals; the mean alone of a single value, "–" of none.
+
+    >>> mean_and_deviation([97.0]), mean_and_deviation([math.nan])
+    ('97.00', '–')
+    """
+    known = [float(value) for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    return f"{mean(known):.2f}" + (f" ±{_SPACE}{stdev(known):.2f}" if len(known) > 1 else "")
 
 
-def markdown_table(table: list[dict], columns: Iterable[str] | None = None) -> str:
-    """Give the rows as a Markdown table; numbers with at most two decimals, large ones with separators."""
-    names = list(columns or dict.fromkeys(name for row in table for name in row))
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in table:
-        lines.append("| " + " | ".join(_text(row.get(name)) for name in names) + " |")
-    return "\n".join(lines)
-
-
-def _text(value: object) -> str:
-    if value is None:
+def cell(value: Any) -> str:
+    """A value as it stands in a table: at most two decimals, thousands separated, "–" for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
@@ -36,17 +34,27 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def markdown_table(table: Sequence[Mapping[Any, Any]], columns: Iterable[str] | None = None) -> str:
+    """The rows as a Markdown table, without padding: one changed number changes one line."""
+    names = list(columns or dict.fromkeys(name for row in table for name in row))
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in table:
+        lines.append("| " + " | ".join(cell(row.get(name)) for name in names) + " |")
+    return "\n".join(lines)
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give rows of cells as lines of equal columns: the first to the left, the others to the right."""
-    full = [row for row in rows if len(row) == max(map(len, rows))]
-    widths = [max(len(row[column]) for row in full) for column in range(len(full[0]))] if full else []
+    """Rows of cells as lines of equal columns: the first to the left, the others to the right.
+
+    A row with fewer cells than the longest, such as a remark, follows the first column and widens none.
+    """
+    columns = max(map(len, rows), default=0)
+    full = [row for row in rows if len(row) == columns]
+    widths = [max(len(row[column]) for row in full) for column in range(columns)]
     widths[:1] = [max(len(row[0]) for row in rows)] if rows else []
     lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        if len(row) == len(widths):
-            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        else:
-            cells += row[1:]
+    for first, *others in rows:
+        right = widths[1:] if len(others) == columns - 1 else [0] * len(others)
+        cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, right, strict=True))]
         lines.append(("  " + "  ".join(cells)).rstrip())
     return lines

@@ -58,3 +58,36 @@ def save_by_protocol(path: Path, listed: np.ndarray, protocol: int, old_numpy: b
         assert protocol < 4, "the names are plain text only in the older protocols"
         program = program.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
     return pack(path, program)
+
+
+def python_2(*arrays: np.ndarray) -> bytes:
+    """The pickle of a list of arrays as NumPy wrote it under Python 2, whose bytes are text."""
+
+    def text(value: bytes) -> bytes:
+        short = len(value) < 256
+        return b"U" + bytes([len(value)]) + value if short else b"T" + len(value).to_bytes(4, "little") + value
+
+    def number(value: int) -> bytes:
+        return b"K" + bytes([value]) if value < 256 else b"J" + value.to_bytes(4, "little")
+
+    def array(shape: tuple[int, ...], kind: bytes, order: bytes, flags: int, fortran: bool, data: bytes) -> bytes:
+        made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + text(b"b") + b"tR(K\x01"
+        made += b"(" + b"".join(map(number, shape)) + b"tcnumpy\ndtype\n(" + text(kind) + b"K\x00K\x01tR(K\x03"
+        return (
+            made
+            + text(order)
+            + b"NNN"
+            + 2 * b"J\xff\xff\xff\xff"
+            + number(flags)
+            + b"tb"
+            + (b"\x88" if fortran else b"\x89")
+            + data
+            + b"tb"
+        )
+
+    listed = b""
+    for one in arrays:
+        fortran = one.flags.f_contiguous and not one.flags.c_contiguous
+        kind, order = one.dtype.str[1:].encode(), one.dtype.str[:1].encode()
+        listed += array(one.shape, kind, order, 0, fortran, text(one.tobytes(order="F" if fortran else "C")))
+    return b"\x80\x02" + array((len(arrays),), b"O8", b"|", 63, False, b"](" + listed + b"e") + b"."

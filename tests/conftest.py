@@ -1,4 +1,6 @@
-"""What tests of runs share: a folder for runs of their own, and the small study in which stages are counted."""
+"""What tests share: a folder for runs of their own, the small study in which stages are counted, and a browser that
+may die: a test that has a `visit` is then run again in a new one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,22 @@ from pathlib import Path
 
 import pytest
 from toy_study import write_study
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test of a page so that it survives its browser; None leaves any other to pytest."""
+    visit = pyfuncitem.funcargs.get("visit")
+    if visit is None:
+        return None
+    import lab
+
+    def test() -> None:
+        named = pyfuncitem.funcargs | {"page": visit.page}
+        pyfuncitem.obj(**{name: named[name] for name in pyfuncitem._fixtureinfo.argnames})
+
+    lab.survived(visit, pyfuncitem.name, test)
+    return True
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,68 @@ def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 120) -
         if server.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"JupyterLab does not answer: {log.read_text()[-2000:]}")
         time.sleep(0.2)
+
+
+class Visit:
+    """A page in a Chromium of its own, brought to where tests begin by `prepare`; `renew` replaces one that died.
+
+    The page carries `errors`, what its scripts reported, and `received`, the sizes of what its web sockets brought.
+    """
+
+    def __init__(self, driver, prepare: Callable[..., None]) -> None:
+        self.driver, self.prepare = driver, prepare
+        self._open()
+
+    def _open(self, tries: int = 3) -> None:
+        self.browser = self.driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        self.page = page = self.browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.errors, page.received = [], []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda line: "[anywidget]" in line.text and page.errors.append(line.text))
+        page.on("websocket", lambda s: s.on("framereceived", lambda frame: page.received.append(len(frame))))
+        try:
+            self.prepare(page)
+        except Exception:
+            if self.alive or tries == 1:
+                raise
+            warnings.warn("Chromium died while its page was opened: a new one was started", stacklevel=2)
+            self.close()
+            self._open(tries - 1)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the page still answers."""
+        from playwright.sync_api import Error
+
+        try:
+            return self.page.evaluate("() => true")
+        except Error:
+            return False
+
+    def renew(self) -> None:
+        """Start a new browser and bring its page to the beginning."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """End the browser, if it has not ended by itself."""
+        from playwright.sync_api import Error
+
+        with contextlib.suppress(Error):
+            self.browser.close()
+
+
+def survived(visit: Visit, name: str, test: Callable[[], None]) -> None:
+    """Run a test; where its browser died under it, say so and run it again in a new one."""
+    try:
+        test()
+    except Exception:
+        if visit.alive:
+            raise
+        warnings.warn(f"{name}: Chromium died; the test was run again in a new one", stacklevel=2)
+        visit.renew()
+        test()
 
 
 def run_notebook(page, address: str, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ann_snn_utils.files import save_json, sha256
 from ann_snn_utils.runs.folder import ARTIFACTS, run_folder
 from ann_snn_utils.runs.manifest import read_manifest, record_request, record_stage
-from ann_snn_utils.runs.outcome import Outcome
+from ann_snn_utils.runs.results import RunResult
 
 
 def results(run: str = "r", accuracy: float = 0.98, changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -86,8 +86,8 @@ def make_stale(folder: Path) -> None:
     assert sha256(folder / "qann.safetensors") != stage["artifacts"]["qann.safetensors"]
 
 
-def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameters: Any) -> Outcome:
-    """Give an outcome in memory, whose quantized network took the same parameters as the first."""
+def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameters: Any) -> RunResult:
+    """A result in memory, whose quantized network took the same parameters as the first."""
     given = {"dataset": "digits", "network": "8C5-10", "k": 0, "ternary": True, "seed": 0} | parameters
     stages = {
         stem: {
@@ -101,4 +101,4 @@ def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameter
         for stem in ARTIFACTS.values()
     }
     shown = {name: given[name] for name in ("dataset", "k", "ternary")}
-    return Outcome(run, results(run, changed=shown | (changed or {})), {"run": run, "stages": stages})
+    return RunResult(run, results(run, changed=shown | (changed or {})), {"run": run, "stages": stages})

@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ann_snn_utils.data.augment import RECIPES, augment
+from ann_snn_utils.data.augment import AUGMENTATIONS, augment
+
+# A cut-out's mean colour would hide where a pixel came from.
+UNCUT = [name for name, one in AUGMENTATIONS.items() if not one.cutout]
+ZEROS = ["none", "shift", "shift-flip"]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -41,7 +45,7 @@ def shifted_whole(images: Tensor, shift: int, flip: bool, generator: torch.Gener
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 999), st.integers(1, 9), st.integers(0, 6), st.integers(0, 6), st.sampled_from([*RECIPES]))
+@given(st.integers(0, 999), st.integers(1, 9), st.integers(0, 6), st.integers(0, 6), st.sampled_from(UNCUT))
 def test_a_crop_is_a_window_of_its_image_mirrored_only_where_the_recipe_does(seed, samples, down, right, recipe):
     if not down and not right:
         right = 1
@@ -52,7 +56,7 @@ def test_a_crop_is_a_window_of_its_image_mirrored_only_where_the_recipe_does(see
     assert (columns.diff(dim=1) == 0).all()
     steps = columns.diff(dim=2)
     assert (steps == steps[:, :1, :1]).all() and (steps.abs() == 1).all()
-    assert RECIPES[recipe][1] or (steps == 1).all()
+    assert AUGMENTATIONS[recipe].flip or (steps == 1).all()
 
 
 def test_every_window_occurs_and_about_equally_often():
@@ -67,10 +71,47 @@ def test_a_seed_gives_the_same_crops_again_and_another_seed_gives_others():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ZEROS)
 @pytest.mark.parametrize("size", [None, (9, 7)])
 def test_images_of_the_networks_own_size_are_shifted_bit_for_bit_as_before_there_were_crops(recipe, size):
     images = torch.randint(0, 256, (33, 3, 9, 7), generator=seeded(1), dtype=torch.uint8)
     mine, before = seeded(2), seeded(2)
-    assert torch.equal(augment(images, recipe, mine, size), shifted_whole(images, *RECIPES[recipe], before))
+    chosen = AUGMENTATIONS[recipe]
+    expected = shifted_whole(images, chosen.shift, bool(chosen.flip), before)
+    assert torch.equal(augment(images, recipe, mine, size), expected)
     assert torch.equal(mine.get_state(), before.get_state())
+
+
+def test_reflected_shifts_are_windows_of_the_image_continued_by_its_mirror_image():
+    images = torch.randint(0, 256, (64, 3, 7, 6), generator=seeded(1), dtype=torch.uint8)
+    padded = F.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    tops, lefts = torch.randint(0, 5, (2, 64), generator=seeded(2))
+    expected = [p[:, y : y + 7, x : x + 6] for p, y, x in zip(padded, tops.tolist(), lefts.tolist(), strict=True)]
+    assert torch.equal(augment(images, "reflect", seeded(2)), torch.stack(expected))
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_images_too_small_to_be_reflected_are_shifted_within_themselves(side):
+    image = torch.full((20, 1, side, side), 9, dtype=torch.uint8)
+    assert torch.equal(augment(image, "reflect", seeded(0)), image)
+
+
+def test_mirror_images_that_alternate_are_those_asked_for():
+    images, mirrored = numbered(40, 6, 6), torch.arange(40) % 3 == 0
+    columns = augment(images, "reflect-flip", seeded(0), mirrored=mirrored)[:, 1, 2].int()
+    assert torch.equal(columns[:, 3] < columns[:, 2], mirrored)
+
+
+def test_a_cut_out_is_one_square_of_the_mean_colour_and_nothing_else_changes():
+    images = torch.randint(0, 100, (200, 2, 16, 16), generator=seeded(1), dtype=torch.uint8)
+    images[:, :, 0, 0] = 255
+    plain, cut = augment(images, "reflect", seeded(3)), augment(images, "reflect-cutout", seeded(3))
+    mean = plain.float().mean((2, 3), keepdim=True).round().to(torch.uint8).expand_as(plain)
+    changed = (plain != cut).any(1)
+    assert torch.equal(cut[(plain != cut)], mean[(plain != cut)])
+    for one in changed:
+        rows, columns = one.any(1).nonzero(), one.any(0).nonzero()
+        assert rows.max() - rows.min() < 6 and columns.max() - columns.min() < 6
+    assert changed.sum((1, 2)).float().mean() > 34
+    places = {tuple(one.nonzero()[0].tolist()) for one in changed}
+    assert len(places) > 50

@@ -17,10 +17,9 @@ from networks import networks, random_images
 from ann_snn_utils import codes, convert, figures, simulate
 from ann_snn_utils.batch.execute import execute
 from ann_snn_utils.bench import contenders, timing
-from ann_snn_utils.bench import contenders as peers
 from ann_snn_utils.bench.benchmark import PARTS, QUICK, newest_file, run_benchmark
 from ann_snn_utils.bench.contenders import simulate_numpy
-from ann_snn_utils.bench.tables import speed_table, tables
+from ann_snn_utils.bench.tables import short_table, speed_table, tables
 from ann_snn_utils.bench.timing import interleaved, peak_memory, ratios, spread
 from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
@@ -94,7 +93,14 @@ def test_results_are_json_and_all_of_them_reach_the_table(result):
     text = "\n".join(tables(result))
     for row in result["rows"]:
         assert row["label"] in text
-    for word in ("silence:", "additions:", "int8 matrix product:", "12 images at T = 3", "training", "n = 2"):
+    for word in (
+        "Silence comes",
+        "Cost grows",
+        "Size: 12 images at T = 3",
+        "Limit: ",
+        "Training: ",
+        "n = 2 rounds",
+    ):
         assert word in text
 
 
@@ -110,7 +116,7 @@ def test_figures_show_the_medians(result):
 
 @pytest.mark.parametrize("package", ["spikingjelly", "snntorch"])
 def test_a_peer_that_is_not_installed_is_skipped_and_a_line_says_so(package, monkeypatch):
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
     taking, skipped = contenders.available(("events", package), load_workload("small", 2))
     assert taking == ["events"]
     (line,) = skipped
@@ -120,10 +126,13 @@ def test_a_peer_that_is_not_installed_is_skipped_and_a_line_says_so(package, mon
 def test_spikingjelly_reaches_the_same_codes():
     pytest.importorskip("spikingjelly")
     work = load_workload("small", 4)
-    net = peers.spikingjelly(work.qann)
-    assert peers.spikingjelly_mismatches(net, work.qann, work.images) == 0
+    net = contenders.spikingjelly(work.qann)
+    assert contenders.spikingjelly_mismatches(net, work.qann, work.images) == 0
     scaled = work.images.float() / 255
-    scores = [peers.run_spikingjelly(net, scaled, peers.SETTLING_STEPS, multi_step=mode) for mode in (False, True)]
+    scores = [
+        contenders.run_spikingjelly(net, scaled, contenders.SETTLING_STEPS, multi_step=mode)
+        for mode in (False, True)
+    ]
     for one in scores:
         assert torch.allclose(one, codes(work.qann, work.images)[1].float(), atol=1e-3)
 
@@ -131,11 +140,11 @@ def test_spikingjelly_reaches_the_same_codes():
 def test_snntorch_takes_part_with_whole_spikes_only():
     pytest.importorskip("snntorch")
     work = load_workload("small", 2)
-    assert peers.run_snntorch(peers.snntorch(work.qann), work.images.float() / 255, 3).shape == (2, 10)
+    assert contenders.run_snntorch(contenders.snntorch(work.qann), work.images.float() / 255, 3).shape == (2, 10)
     with pytest.raises(ValueError, match="k=1"):
         finer = replace(work.qann.spec, k=1)
         work.qann.spec = finer
-        peers.snntorch(work.qann)
+        contenders.snntorch(work.qann)
 
 
 def test_calibration_leaves_every_layer_active():
@@ -155,10 +164,9 @@ def test_peak_memory_is_that_of_the_contender_s_own_process():
     del ballast
 
 
-def test_the_command_s_default_is_every_part(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["bench", "--help"])
-    assert f"default: {','.join(PARTS)}" in " ".join(capsys.readouterr().out.split())
+def test_help_names_every_part(capsys):
+    assert main(["bench", "--help"]) == 0
+    assert f"Of {','.join(PARTS)} (default: all)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):
@@ -172,11 +180,21 @@ def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):
     assert written["machine"]["torch_threads"] >= 1 and written["versions"]["torch"] and written["date"]
 
 
-def test_the_readme_holds_the_newest_result_as_the_command_shows_it(capsys):
+def test_the_readme_holds_what_is_asked_first_of_the_newest_result_and_the_page_beside_it_all_of_it(capsys):
     assert main(["bench", "--show"]) == 0
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"<!-- ann-snn bench --show -->\n(.*?)<!-- end of bench -->", readme, re.DOTALL)
     assert shown == capsys.readouterr().out, "put what `ann-snn bench --show` prints between its marks in README.md"
+    assert main(["bench", "--show", "--all"]) == 0
+    page = (ROOT / "data/benchmark/README.md").read_text(encoding="utf-8")
+    assert page == capsys.readouterr().out, "run `ann-snn bench --show --all > data/benchmark/README.md`"
+
+
+def test_the_short_table_has_at_most_eight_rows():
+    _, newest = newest_file()
+    rows = short_table(newest, "there").splitlines()[4:]
+    assert 0 < len(rows) <= 8 and sum("| 1.00 (1.00–1.00) |" in row for row in rows) == 2
+    assert rows[0].startswith("| LeNet | this project, events, T = 4 |") and rows[-2].startswith("| VGG | this")
 
 
 def test_what_was_not_measured_is_not_shown(result):
@@ -194,7 +212,7 @@ def test_what_was_not_measured_is_not_shown(result):
     [
         (["--contenders", "lava"], "contender 'lava': choose from events"),
         (["--contenders", "numpy"], "ratios need"),
-        (["--repeats", "0"], "repeats=0: give at least 1"),
+        (["--repeats", "0"], "'--repeats': 0 is not in the range"),
         (["--parts", "gpu"], "part 'gpu': choose from lenet"),
         (["--output", "."], "give the path of a .json file"),
     ],

@@ -6,6 +6,7 @@ the time from a key to its redrawn figures are kept in tests/artifacts.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -34,7 +35,7 @@ if lab.find_browser() is None:
     )
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
-NETWORK, SIZE, BENCH_SIZE, STEPS = "bundled: digits-lenet-k0", 256, 64, 8
+NETWORK, SIZE, BENCH_SIZE, STEPS = "bundled:digits-lenet-k0", 256, 64, 8
 CHOOSER, MICROSCOPE, OVER_TIME, LAB, BENCH = range(5)
 # A page that has plotly.js late, later than anywidget waits for a widget's own code.
 LATE = """globalThis.annSnnPlotly = (() => {
@@ -50,7 +51,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def visit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     notebook = json.loads((ROOT / "notebooks" / "05_explore.ipynb").read_text())
     for cell in notebook["cells"]:
@@ -62,23 +63,30 @@ def page(tmp_path_factory):
     (folder / "05_explore.ipynb").write_text(json.dumps(notebook))
     ARTIFACTS.mkdir(exist_ok=True)
     with lab.jupyterlab(folder) as address, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=lab.find_browser(), args=lab.FLAGS)
-        page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
-        page.set_default_timeout(1000 * lab.PATIENCE)
-        page.errors, page.received = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda line: "[anywidget]" in line.text and page.errors.append(line.text))
-        page.on("websocket", lambda s: s.on("framereceived", lambda frame: page.received.append(len(frame))))
-        page.add_init_script(LATE)
-        try:
+
+        def prepare(page) -> None:
+            page.add_init_script(LATE)
             lab.run_notebook(page, address, "05_explore.ipynb")
             page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
             page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length >= 11")
-            yield page
+
+        visit = None
+        try:
+            visit = lab.Visit(driver, prepare)
+            yield visit
         finally:
-            page.screenshot(path=ARTIFACTS / "last.png")
+            if visit:
+                with contextlib.suppress(playwright.Error):
+                    visit.page.screenshot(path=ARTIFACTS / "last.png")
+                visit.close()
             shutil.copy(folder / "jupyterlab.log", ARTIFACTS / "jupyterlab.log")
-            browser.close()
+
+
+@pytest.fixture
+def page(visit):
+    if not visit.alive:
+        visit.renew()
+    return visit.page
 
 
 def microscope(page, network) -> None:
@@ -322,3 +330,30 @@ def test_the_time_from_a_key_to_its_redrawn_figures_is_written_down(page):
     }
     (ARTIFACTS / "latency.json").write_text(json.dumps(found, indent=1) + "\n")
     assert page.errors == []
+
+
+def test_a_test_whose_browser_dies_is_run_again_in_a_new_one_and_says_so(visit):
+    prepared, runs = [], []
+
+    def prepare(page) -> None:
+        prepared.append(page)
+        page.set_content("<p>here</p>")
+        if len(prepared) == 1:
+            page.goto("chrome://crash")
+
+    def test() -> None:
+        runs.append(frail.page.inner_text("p"))
+        if len(runs) == 1:
+            frail.page.goto("chrome://crash")
+
+    with pytest.warns(UserWarning, match="Chromium died while its page was opened"):
+        frail = lab.Visit(visit.driver, prepare)
+    try:
+        with pytest.warns(UserWarning, match="a name: Chromium died; the test was run again in a new one"):
+            lab.survived(frail, "a name", test)
+        assert runs == ["here", "here"] and len(prepared) == 3
+        with pytest.raises(ZeroDivisionError):
+            lab.survived(frail, "a name", lambda: 1 / 0)
+        assert len(prepared) == 3
+    finally:
+        frail.close()

@@ -238,8 +238,8 @@ def test_a_network_with_real_numbers_is_refused_before_anything_is_written(tmp_p
     [
         (["--pretrained", "digits-lenet"], "'digits-lenet': choose one of digits-lenet-k0"),
         (["none"], "there is no run 'none'"),
-        (["--pretrained", "digits-lenet-k0", "--samples", "0"], "samples=0: give at least 1"),
-        (["--pretrained", "digits-lenet-k0", "--time-steps", "-1"], "time_steps=-1: give at least 1"),
+        (["--pretrained", "digits-lenet-k0", "--samples", "0"], "'--samples': 0 is not in the range x>=1"),
+        (["--pretrained", "digits-lenet-k0", "--time-steps", "-1"], "'--time-steps': -1 is not in the range"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_message(tmp_path, monkeypatch, capsys, arguments, message):

@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils import convert, load_ann, load_dataset, save_snn
+from ann_snn_utils import __version__
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs.folder import run_folder
-from ann_snn_utils.runs.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ["--dataset", "digits", "--network", "4C3-P2-10", "--limit", "120", "--size", "10", "--ann-epochs", "2"]
 
 
 @pytest.fixture
@@ -44,12 +42,11 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_lists_every_parameter_with_its_default_and_notebooks(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["study", "--help"], folder)
+    assert main(["study", "--help"], folder) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--dataset STR name or folder (default 'digits' in 01)" in text
     assert "--time-steps INT (default 4 in 01; 8 in 04)" in text
-    assert "--fast, --no-fast (default True in 01)" in text
+    assert "--fast / --no-fast (default True in 01)" in text
 
 
 def test_help_of_the_real_notebooks_is_quick_because_nothing_heavy_is_imported() -> None:
@@ -60,7 +57,7 @@ def test_help_of_the_real_notebooks_is_quick_because_nothing_heavy_is_imported()
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
-    assert "--time-steps" in done.stdout and "--ternary, --no-ternary" in done.stdout
+    assert "--time-steps" in done.stdout and "--ternary / --no-ternary" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,6 @@ def test_help_of_the_real_notebooks_is_quick_because_nothing_heavy_is_imported()
         (["study", "--time-steps", "1", "-p", "time_steps", "2"], "two values for time_steps"),
         (["report", "none"], "there is no run 'none'"),
         (["simulate", "none"], "there is no run 'none'"),
-        (["simulate", "none", "--time-steps", "0"], "time_steps=0: give at least 1"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(
@@ -86,9 +82,33 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 
 
 @pytest.mark.parametrize("arguments", [[], ["studdy"], ["study", "--datasets", "x"], ["study", "--time-step", "1"]])
-def test_an_unknown_command_or_option_shows_the_usage(folder: Path, arguments: list[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments, folder)
+def test_an_unknown_command_or_option_shows_the_usage(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments, folder) == 2
+    assert "Usage: ann-snn" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["simulate", "none", "--time-steps", "0"], "'--time-steps': 0 is not in the range x>=1"),
+        (["sweep", "--set", "k=0,1", "--jobs", "0"], "'--jobs': 0 is not in the range"),
+        (["study", "--tine-steps", "1"], "No such option '--tine-steps'. Did you mean '--time-steps'"),
+        (["bundle", "--out", "x"], "Name one network: a run, or bundled:NAME"),
+        (["evaluate", "bundled:a", "--pretrained", "b"], "Name one network"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_would_be_right(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments, folder) == 2
+    assert message in said(capsys)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ann-snn, version {__version__}\n"
 
 
 def test_a_failing_notebook_is_exit_code_1_with_its_cell_and_its_output(
@@ -175,53 +195,43 @@ def test_report_shows_one_line_for_each_run_and_says_what_is_missing(
     assert "quantized ANN" in capsys.readouterr().out
 
 
-def test_train_and_simulate_make_what_the_notebooks_make(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
-    assert main(["train", "--run", "t", *TINY]) == 0
-    assert main(["train", "--run", "t", "--quantized", "--qann-epochs", "2", "--k", "1"]) == 0
-    assert f"quantizing {runs / 't' / 'ann.safetensors'}" in capsys.readouterr().out
-    qann = load_ann(runs / "t" / "qann.safetensors")
-    assert qann.spec.k == 1 and qann.spec.network == "4C3-P2-10"
-    assert {"source", "samples", "correct", "ann_correct", "seed"} <= set(qann.metadata)
-    stages = read_manifest(runs / "t")["stages"]
-    assert stages["02_quantize"]["inputs"] == stages["01_train_ann"]["artifacts"]
-    assert stages["02_quantize"]["device"] and stages["02_quantize"]["metrics"]["samples"] == 120
-
-    save_snn(convert(qann), runs / "t" / "snn.safetensors", **qann.metadata)
-    assert main(["simulate", "t", "--time-steps", "3", "--samples", "50", "--logs"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["T", "1", "2", "3"]
-    logs = runs / "t" / "figs" / "WQ_INT" / "k1"
-    accuracy = (logs / "accuracy.txt").read_text().split()
-    assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
-    assert load_dataset("digits", limit=120, size=10).subset(50).in_shape == qann.spec.in_shape
-
-
-def test_the_quantized_training_may_take_an_optimizer_and_a_learning_rate_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, runs: Path
-) -> None:
-    from ann_snn_utils.batch import without_notebooks as commands
-
-    taken = []
-
-    def spied(*arguments, **how):
-        taken.append((how["optimizer"], how["learning_rate"]))
-        return train(*arguments, **how)
-
-    train = commands.train
-    monkeypatch.setattr(commands, "train", spied)
-    own = ["--optimizer", "muon", "--qann-optimizer", "adamw", "--qann-learning-rate", "0.001"]
-    assert main(["train", "--run", "t", "--quantized", "--qann-epochs", "1", *own, *TINY]) == 0
-    assert taken == [("muon", 0.003), ("adamw", 0.001)]
-
-
-def test_train_refuses_to_quantize_a_network_trained_with_other_parameters(
+def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_commands_take(
     capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
-    assert main(["train", "--run", "t", *TINY]) == 0
-    assert main(["train", "--run", "t", "--quantized", "--dataset", "mnist"]) == 2
-    assert "dataset='mnist': run 't' has an ann.safetensors trained with 'digits'" in said(capsys)
-    assert main(["train", "--run", "t", "--device", "tpu", *TINY]) == 2
-    assert "device='tpu'" in said(capsys)
+    (runs / "mine").mkdir(parents=True)
+    (runs / "mine" / "manifest.json").write_text(json.dumps({"run": "mine", "stages": {}}))
+    (runs / "mine" / "snn.safetensors").touch()
+    assert main(["networks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (digits,) = [line.split() for line in lines if "bundled:digits-lenet-k0" in line]
+    assert digits[1:] == ["digits", "32C5-P2-64C5-P2-1000", "100.00", "%", "0.3", "MB"]
+    assert lines[-1] == "  mine"
+
+
+def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    arguments = ["simulate", "bundled:digits-lenet-k0", "--time-steps", "3", "--samples", "50", "--logs"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["T", "1", "2", "3"]
+    logs = runs / "digits-lenet-k0" / "figs" / "WQ_INT" / "k0"
+    accuracy = (logs / "accuracy.txt").read_text().split()
+    assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
+
+
+@pytest.mark.parametrize(
+    "network", [["bundled:digits-lenet-k0"], ["bundled: digits-lenet-k0"], ["--pretrained", "digits-lenet-k0"]]
+)
+def test_what_bundle_prints_can_be_pasted_and_every_name_of_a_network_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], network: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bundle", *network, "--samples", "1", "--time-steps", "1", "--out", "my bundle"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("check it: ")]
+    command = line.removeprefix("check it: ").split("&&")[0]
+    done = subprocess.run(["sh", "-c", f"{command} && cat manifest.json"], capture_output=True, text=True)
+    assert done.returncode == 0 and "pretrained digits-lenet-k0" in done.stdout
 
 
 def test_a_data_set_with_a_name_that_no_file_can_have_is_left_as_it_is():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import ceil
 
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from ann_snn_utils.ann.network import ANN, build_ann
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.files import load_tensors, save_tensors
 from ann_snn_utils.measure.equivalence import check_equivalence
+from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import LONGEST, SHORTEST, convert, levels_for, table_length
 from ann_snn_utils.snn.network import worst_case
@@ -30,8 +30,8 @@ def test_the_integer_table_is_the_rational_threshold_rounded_up_within_reach(ann
         for channel, row in enumerate(layer.thresholds.tolist()):
             lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
             for level, theta in enumerate(row, 1):
-                _, value = oracle.threshold(raw, channel, level, n, unit)
-                assert theta == min(max(ceil(value), lowest), highest + 1)
+                value = oracle.threshold(raw, channel, level, n, unit)
+                assert theta == ceil(min(max(value, lowest), highest + 1))
 
 
 def one_neuron(gamma, beta, mean, variance, weight=1.0, k=0):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from networks import networks, random_ann, random_images
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report, cost_table
 from ann_snn_utils.measure.energy import ENERGY_45NM, energy, macs
+from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -44,7 +44,7 @@ def test_cycles_are_the_spikes_that_reach_the_busiest_neuron_and_one_comparison_
     layers, _ = oracle.layers_of(ann)
     run = oracle.run(ann, images.numpy(), record.time_steps)
     for index, layer in enumerate(layers[1:], 1):
-        synapses = oracle.OracleLayer(**vars(layer) | {"weight": (layer.weight != 0).astype(np.int64)})
+        synapses = replace(layer, weight=(layer.weight != 0).astype(np.int64))
         cycles = [
             oracle.convolve(synapses, np.abs(spikes)).reshape(len(images), -1).max(1) + 1
             for spikes in run.spikes[index - 1]

@@ -11,9 +11,9 @@ from ann_snn_utils.ann.reference import evaluate
 from ann_snn_utils.ann.store import save_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import load_dataset
-from ann_snn_utils.measure.activity import correct
+from ann_snn_utils.measure.activity import METHOD, correct
+from ann_snn_utils.runs import evaluation as module
 from ann_snn_utils.runs import gallery
-from ann_snn_utils.runs import report as module
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -59,12 +59,12 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
     assert main(["evaluate", "--pretrained", "tiny"]) == 0
     shown = lines_of(capsys)
     right = true_numbers()
-    share, count = f"{100 * right['correct'] / 40:.2f} %", f"{right['correct']} of 40"
-    assert shown["quantized ANN"] == [share, count, share, count]
-    assert shown["integer SNN, T = 1"][1::2] == [f"{right['snn_correct']['1']} of 40"] * 2
-    assert shown["full-precision ANN"] == ["–", "97.50 %", "39 of 40"]
+    assert shown["quantized ANN"] == [f"{100 * right['correct'] / 40:.2f} % ({right['correct']} of 40)"] * 2
+    first = right["snn_correct"]["1"]
+    assert shown["SNN, T = 1"] == [f"{100 * first / 40:.2f} % ({first} of 40)"] * 2
+    assert shown["full-precision ANN"] == ["–", "97.50 % (39 of 40)"]
     assert "every recorded number is reproduced" in shown["all"][0]
-    assert {f"integer SNN, T = {step}" for step in (1, 2, 3, 4, 6, 8)} <= set(shown)
+    assert {f"SNN, T = {step}" for step in (1, 2, 3, 4, 6, 8)} <= set(shown)
     assert "spikes per image" in shown and "SOPs per image" in shown and "code mismatches" in shown
 
 
@@ -72,8 +72,8 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
     "changed, said",
     [
         ({"correct": 41}, "quantized ANN: "),
-        ({"snn_correct": {"1": 41}}, "integer SNN, T = 1: "),
-        ({"snn_correct": {"5": 3}}, "integer SNN, T = 5: not measured, recorded 3"),
+        ({"snn_correct": {"1": 41}}, "SNN, T = 1: "),
+        ({"snn_correct": {"5": 3}}, "SNN, T = 5: not measured, recorded 3"),
         ({"mismatches": 2}, "code mismatches: 0, recorded 2"),
         ({"neurons": 2}, "codes compared: "),
         ({"spikes_per_sample": 1e-3}, "spikes per image: "),
@@ -96,7 +96,11 @@ def test_on_a_part_of_the_test_set_nothing_is_claimed(keep, capsys):
 
 @pytest.mark.parametrize(
     "arguments, said",
-    [(["none"], "'none'"), (["tiny", "--samples", "0"], "samples=0"), (["tiny", "--samples", "41"], "samples=41")],
+    [
+        (["none"], "'none'"),
+        (["tiny", "--samples", "0"], "'--samples': 0"),
+        (["tiny", "--samples", "41"], "samples=41"),
+    ],
 )
 def test_a_mistake_is_one_message(keep, capsys, arguments, said):
     keep()
@@ -109,3 +113,12 @@ def test_a_network_without_a_record_says_so(keep, capsys):
     keep(samples=None)
     assert main(["evaluate", "--pretrained", "tiny"]) == 2
     assert "the network's metadata record no results" in capsys.readouterr().err
+
+
+def test_the_method_has_its_number_as_long_as_a_bundled_network_reaches_what_was_recorded_with_it():
+    found = module.evaluate_pretrained("digits-lenet-k0")
+    numbers = ("silence_step", "mean_settling_step", "macs_per_sample", "energy_pj")
+    assert {"snn", "qann"} <= set(found.recorded["correct"]) and found.differences == ()
+    assert {n: found.measured[n] for n in numbers} == {n: pytest.approx(found.recorded[n]) for n in numbers}
+    remedy = "raise METHOD where numbers change, and record the bundled network's anew"
+    assert found.recorded["method"] == found.measured["method"] == METHOD, remedy

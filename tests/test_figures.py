@@ -24,10 +24,12 @@ HISTORY = [
     {"epoch": 1, "loss": 2.5, "train_accuracy": 0.25, "accuracy": 0.5},
     {"epoch": 2, "loss": 1.0, "train_accuracy": 0.75},
 ]
-POINTS = [
-    {"name": "T = 1", "accuracy": 0.9, "cost": 2000.0, "group": "k=0", "runs": [(1000.0, 0.88), (3000.0, 0.92)]},
-    {"name": "T = 2", "accuracy": 0.8, "cost": 3000.0, "group": "k=1", "runs": [(3000.0, 0.8)]},
-    {"name": "silence", "accuracy": 1.0, "cost": 4000.0, "group": "k=1", "runs": [(4000.0, 1.0)]},
+COSTS = {"k = 0": [(2000.0, 0.9)], "k = 1": [(3000.0, 0.8), (4000.0, 0.95)]}
+CHANGES = [
+    {"varies": "clip", "setting": "clip 2", "seed": "0", "T = 2": -1.0, "silence": 0.5},
+    {"varies": "clip", "setting": "clip 2", "seed": "1", "T = 2": 1.0, "silence": 0.0},
+    {"varies": "clip", "setting": "clip 4", "seed": "0", "T = 2": 30.0, "silence": 0.1},
+    {"varies": "k", "setting": "k = 1", "seed": "0", "T = 2": float("nan"), "silence": -0.2},
 ]
 
 
@@ -76,9 +78,8 @@ def everything() -> dict[str, go.Figure]:
         "layer_map": figures.layer_map(random_images(0, (1, 8, 8))[0], run.counts[1][0], (2, 1, 0), "P2", 6),
         "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
         "accuracy_of_settings": figures.accuracy_of_settings({"k=0": [[0.5, 0.9], [0.4, 0.8, 1.0]]}, (2, 0.9)),
-        "accuracy_vs_energy": figures.accuracy_vs_energy(POINTS),
-        "accuracy_vs_sops": figures.accuracy_vs_sops(POINTS),
-        "seed_spread": figures.seed_spread({"one": [0.5], "three": [0.25, 0.5, 0.75]}, {"three": 0.6}),
+        "accuracy_vs_cost": figures.accuracy_vs_cost(COSTS, COSTS),
+        "setting_effects": figures.setting_effects(CHANGES),
         "neuron_trace": figures.neuron_trace([1, 5, 2], [0, 1, -1], [3, 6], 0, 3),
         "spike_maps": figures.spike_maps(trace, names, 2),
         "spike_maps_counts": figures.spike_maps(trace, names, 2, 1, "counts"),
@@ -127,7 +128,7 @@ def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, nam
     for kind in "xy":
         axes = [v for k, v in layout.items() if k.startswith(f"{kind}axis") and v.get("showticklabels", True)]
         titles = [axis["title"]["text"] for axis in axes if axis.get("title", {}).get("text")]
-        named = kind == "y" and name in ("seed_spread", "energy_bars", "limit_bars", "speed_bars")
+        named = kind == "y" and name in ("setting_effects", "energy_bars", "limit_bars", "speed_bars")
         assert titles or not axes or named, "only categories say themselves what they are"
 
 
@@ -279,20 +280,40 @@ def test_robustness_draws_a_line_for_each_name():
     assert figure.layout.xaxis.title.text == "spikes lost"
 
 
-@pytest.mark.parametrize("name, unit", [("accuracy_vs_energy", 1e-3), ("accuracy_vs_sops", 1)])
-def test_the_front_leaves_out_points_that_another_beats_in_both(name, unit):
-    figure = getattr(figures, name)(POINTS)
-    (front,) = (trace for trace in figure.data if str(trace.name).startswith("no other is better for its"))
-    assert list(front.x) == [2000 * unit, 4000 * unit] and list(front.text) == ["T = 1", "silence"]
-    assert list(trace_named(figure, "k=1").x) == [3000 * unit, 4000 * unit]
+def test_the_front_leaves_out_points_that_another_beats_in_both():
+    figure = figures.accuracy_vs_cost(COSTS, COSTS)
+    energy, sops = (trace for trace in figure.data if str(trace.name).startswith("no other is better for its"))
+    assert list(energy.x) == [2, 4] and list(energy.y) == pytest.approx([10, 5])
+    assert list(sops.x) == [0.002, 0.004] and energy.showlegend and not sops.showlegend
+    assert [list(trace.x) for trace in figure.data if trace.name == "k = 1"] == [[3, 4], [0.003, 0.004]]
 
 
-def test_accuracy_against_cost_shows_every_run_beside_its_mean():
-    figure = figures.accuracy_vs_sops(POINTS)
-    every = trace_named(figure, "every run 0")
-    assert list(every.x) == [1000, 3000] and list(every.y) == pytest.approx([12, 8])
-    assert list(trace_named(figure, "k=0").y) == pytest.approx([10])
-    assert not [trace for trace in figure.data if trace.name == "every run 1"], "one run is its own mean"
+def test_five_settings_are_in_colour_and_the_others_grey():
+    curves = {f"k = {k}": [[0.1 * k, 0.9]] for k in range(7)}
+    figure = figures.accuracy_of_settings(curves, coloured=["k = 6", "k = 5", "k = 4", "k = 3", "k = 2", "k = 1"])
+    assert [note.text for note in figure.layout.annotations] == [f"k = {k}" for k in (6, 5, 4, 3, 2)]
+    colours = {trace.name: trace.line.color for trace in figure.data}
+    assert colours["k = 0"] == colours["k = 1"] and len(set(colours.values())) == 6
+    beside = figures.accuracy_vs_cost({name: [(1, 0.5)] for name in curves}, {}, coloured=["k = 6", "k = 5"])
+    assert trace_named(beside, "k = 6").line.color == colours["k = 6"]
+
+
+def test_names_of_lines_that_begin_together_do_not_touch():
+    figure = figures.accuracy_of_settings({f"k = {k}": [[0.5, 0.9]] for k in range(4)})
+    low, high = sorted(figure.layout.yaxis.range)
+    places = [(note.y - low) / (high - low) * (figure.layout.height - 96) for note in figure.layout.annotations]
+    assert all(below - above >= 16.9 for above, below in zip(places, places[1:], strict=False))
+
+
+def test_effects_are_a_point_for_each_run_and_their_mean_spread_out_around_zero():
+    figure = figures.setting_effects(CHANGES)
+    points = [trace for trace in figure.data if trace.name == "clip"]
+    assert [[change for _, change in trace.customdata] for trace in points] == [[-1.0, 1.0, 30.0], [0.5, 0.0, 0.1]]
+    assert list(points[0].y) == ["clip 2", "clip 2", "clip 4"] and points[0].x[0] == -points[0].x[1]
+    means = [trace for trace in figure.data if trace.name == "mean of clip"]
+    assert list(means[0].customdata) == [0.0, 30.0] and list(means[1].customdata) == [0.25, 0.1]
+    (nothing,) = (trace for trace in figure.data if trace.name == "k" and trace.xaxis == "x")
+    assert list(nothing.x) == [], "a run that did not record a step has no point there"
 
 
 def test_settings_are_lines_of_means_over_runs_that_keep_what_they_settled_on():
@@ -313,23 +334,13 @@ def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
 
 def test_the_axis_reaches_to_the_published_step_and_settled_runs_with_it():
     figure = figures.accuracy_of_settings({"k=0": [[0.5, 0.9]]}, (4, 0.9))
-    assert list(figure.data[0].x) == [1, 2, 3, 4] and figure.layout.xaxis.range[1] > 4
+    assert list(figure.data[0].x) == [1, 2, 3, 4] and 10 ** figure.layout.xaxis.range[1] > 4
 
 
 def test_long_names_of_settings_take_lines_rather_than_the_width_of_the_figure():
-    name = "k=0 label_smoothing=0.1 ternary=True levels=4 clip=0"
-    lines = "k=0 label_smoothing=0.1 ternary=True<br>levels=4 clip=0"
-    beside = figures.seed_spread({name: [0.5], "k=1": [0.5]}).layout.yaxis
-    assert dict(zip(beside.tickvals, beside.ticktext, strict=True)) == {name: lines, "k=1": "k=1"}
-    assert [trace.name for trace in figures.accuracy_of_settings({name: [[0.5]]}).data] == [lines]
-
-
-def test_seed_spread_shows_every_seed_its_mean_and_sample_deviation():
-    figure = figures.seed_spread({"three": [0.25, 0.5, 0.75], "one": [0.5]}, {"three": 0.6, "other": 0.1})
-    assert sorted(trace_named(figure, "one seed").x) == [25, 50, 50, 75]
-    mean = trace_named(figure, "mean ± standard deviation")
-    assert list(mean.y) == ["one", "three"] and list(mean.x) == [50, 50] and list(mean.error_x.array) == [0, 25]
-    assert list(trace_named(figure, "published").x) == [60]
+    name = "6 + 20 epochs, 2 levels, clip 2, label smoothing 0.1"
+    (note,) = figures.accuracy_of_settings({name: [[0.5]]}).layout.annotations
+    assert note.text == "6 + 20 epochs, 2 levels,<br>clip 2, label smoothing 0.1"
 
 
 def neuron(**arguments) -> go.Figure:
@@ -352,7 +363,12 @@ def test_spikes_and_count_stand_at_their_steps_beside_the_code_and_the_silence()
     assert list(trace_named(figure, "spike +1").x) == [2, 3] and list(trace_named(figure, "spike −1").x) == [4]
     assert list(trace_named(figure, "count n").y) == [0, 1, 2, 1]
     assert list(trace_named(figure, "ANN's code").y) == [1, 1]
-    assert list(trace_named(figure, "sample silent").x) == [4]
+    assert not len(trace_named(figure, "sample silent").x), "no step without a spike was seen yet"
+
+
+def test_the_star_marks_the_first_silent_step_not_the_last_spike():
+    figure = figures.neuron_trace([1, 5, 7, 5, 5], [0, 1, 1, -1, 0], [3, 6], 1, settled_at=4)
+    assert list(trace_named(figure, "sample silent").x) == [5] and list(trace_named(figure, "spike −1").x) == [4]
 
 
 def test_until_cuts_the_lines_and_keeps_the_axes():

@@ -47,11 +47,13 @@ from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors
 from ann_snn_utils.hardware.bundle import READERS, is_bundle
 from ann_snn_utils.runs import folder as runs
-from ann_snn_utils.runs import published as published_table
-from ann_snn_utils.runs.compare import ablations, all_outcomes, compare, cost_points, held_out, mixed
-from ann_snn_utils.runs.outcome import chosen_runs
+from ann_snn_utils.runs import manifest as manifests
+from ann_snn_utils.runs.compare import by_setting, compare, cost_curves, effects, mixed, neuron_forms
 from ann_snn_utils.runs.parameters import FOLDER
-from ann_snn_utils.runs.report import results_table, runs_table
+from ann_snn_utils.runs.published import all_results, by_dataset, main_table
+from ann_snn_utils.runs.report import card_of, run_report, runs_table, settings_table
+from ann_snn_utils.runs.results import load_results
+from ann_snn_utils.runs.sweeps import chosen_runs
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
@@ -154,7 +156,7 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name in ("manifest.json", "results.json"):
             (folder / name).unlink(missing_ok=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
+        manifests.record_stage(folder, "01_train_ann", parameters={"seed": 3}, artifacts=["ann.safetensors"])
         manifest = json.loads((folder / "manifest.json").read_text())
         changed = data.draw(st.sampled_from(["manifest.json", "results.json"]))
         good = {"manifest.json": manifest, "results.json": results("one")}
@@ -166,14 +168,16 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name, content in text.items():
             (folder / name).write_bytes(content)
         path = folder / changed
-        survives(lambda: runs.stale_stages(runs.read_manifest(folder)), path)
-        survives(lambda: runs.is_current(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_request(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: runs.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path)
+        survives(lambda: manifests.stale_stages(manifests.read_manifest(folder)), path)
+        survives(lambda: manifests.is_current(folder, "01_train_ann", {"code": "x"}), path)
+        survives(lambda: manifests.record_request(folder, "01_train_ann", {"code": "x"}), path)
+        survives(
+            lambda: manifests.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path
+        )
         survives(lambda: runs.latest_run("ann.safetensors"))
-        survives(lambda: results_table(folder), path)
+        survives(lambda: run_report(folder), path)
         survives(lambda: runs_table(["one"]), path)
-        survives(lambda: compare(all_outcomes()), path)
+        survives(lambda: compare(load_results()), path)
 
 
 @fuzz
@@ -190,12 +194,12 @@ def test_collected_results_with_anything_in_them(place, data):
             path.write_text(json.dumps(data.draw(changed_json(document))))
         else:
             path.write_bytes(data.draw(changed_bytes(json.dumps(document).encode())))
-        found = survives(all_outcomes, path)
+        found = survives(load_results, path)
         if found is not None:
-            survives(lambda: compare(found).by_dataset())
-            survives(lambda: mixed(found))
-            survives(lambda: published_table.results_table(found))
-            survives(lambda: [ablations(compare(found)), cost_points(compare(found)), held_out(found["one"])])
+            survives(lambda: [mixed(found), by_dataset(found), main_table(found), all_results(found)])
+            survives(lambda: [card_of(found["one"]), settings_table(compare(found), "one")])
+            frame = survives(lambda: compare(found))
+            survives(lambda: [by_setting(frame), effects(frame), cost_curves(frame), neuron_forms(found, frame)])
 
 
 @fuzz
@@ -296,8 +300,7 @@ def test_a_network_with_any_parameters(given):
 @fuzz
 @given(st.integers(0, 8), st.one_of(st.none(), st.integers(1, 255)), INTEGERS, st.sampled_from(FORMS + ("x",)))
 def test_a_conversion_with_any_parameters(k, clip, max_levels, thresholds):
-    ann = random_ann(2, k=k, clip=clip)
-    snn = survives(lambda: convert(ann, thresholds, max_levels))
+    snn = survives(lambda: convert(random_ann(2, k=k, clip=clip), thresholds, max_levels))
     if snn is not None:
         survives(lambda: simulate(snn, IMAGES, 3))
 
@@ -553,14 +556,14 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         shutil.rmtree(place / "swept", ignore_errors=True)
         folder = runs.run_folder("one", create=True)
         (folder / "ann.safetensors").write_text("ann")
-        runs.record_stage(
+        manifests.record_stage(
             folder,
             "01_train_ann",
             parameters={"seed": 3},
             artifacts=["ann.safetensors"],
             metrics={"history": [{"loss": 1.0}]},
         )
-        runs.record_request(folder, "01_train_ann", {"code": "x"})
+        manifests.record_request(folder, "01_train_ann", {"code": "x"})
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {

@@ -35,20 +35,20 @@ def finished_run(name: str = "mine", source: dict = SOURCE) -> None:
 
 def test_without_a_run_the_bundled_network_opens(bundle):
     network = gallery.open_network()
-    assert network.name == "bundled: tiny" and gallery.network_names() == ["bundled: tiny"]
+    assert network.name == "bundled:tiny" and gallery.network_names() == ["bundled:tiny"]
     assert network.snn.integer and network.samples.in_shape == (1, 8, 8) and len(network.samples) == 40
 
 
 def test_the_latest_run_opens_first_and_all_can_be_chosen(bundle):
     finished_run()
     assert gallery.open_network().name == "mine"
-    assert gallery.network_names() == ["mine", "bundled: tiny"]
-    assert gallery.open_network("bundled: tiny").name == "bundled: tiny"
+    assert gallery.network_names() == ["mine", "bundled:tiny"]
+    assert gallery.open_network("bundled:tiny").name == "bundled:tiny"
 
 
 def test_a_run_whose_data_are_elsewhere_does_not_keep_the_notebook_from_opening(bundle, tmp_path):
     finished_run(source={"name": str(tmp_path / "moved")})
-    assert gallery.open_network().name == "bundled: tiny"
+    assert gallery.open_network().name == "bundled:tiny"
     with pytest.raises((OSError, ValueError), match="moved"):
         gallery.open_network("mine")
 
@@ -72,3 +72,15 @@ def test_a_bundled_network_becomes_a_run_once(bundle):
     assert snn.metadata["source"] == SOURCE and snn.integer
     before = (folder / "snn.safetensors").stat().st_mtime_ns
     assert gallery.unpack("tiny") == folder and (folder / "snn.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_bundled_network_does_not_take_the_place_of_a_run_of_its_name(bundle):
+    finished_run("tiny")
+    with pytest.raises(ValueError, match="run 'tiny' holds another network than bundled:tiny"):
+        gallery.unpack("tiny")
+
+
+def test_a_bundled_network_is_named_with_and_without_a_blank():
+    assert gallery.bundled_name("bundled:tiny") == gallery.bundled_name("bundled: tiny") == "tiny"
+    assert gallery.bundled_name("tiny") is None
+    assert gallery.open_network("bundled: tiny").name == "bundled:tiny"

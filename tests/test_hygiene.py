@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
 CELL_KEYS = {"tags", "editable", "slideshow"}
-HEAVY = ("torch", "plotly", "ipywidgets", "papermill", "sklearn", "numba", "joblib")
+HEAVY = ("torch", "numpy", "pandas", "plotly", "ipywidgets", "papermill", "sklearn", "numba", "distributed", "rich")
 
 
 def name_of(path: Path) -> str:
@@ -143,6 +143,16 @@ def test_a_notebook_has_one_cell_of_literal_parameters(path: Path) -> None:
     parameters = parameters_of(path)
     assert parameters["run"].default == "", "every notebook takes the run it works in"
     assert all(isinstance(parameter.default, bool | int | float | str) for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_parameters_are_read_as_papermill_reads_them(path: Path) -> None:
+    from papermill import inspect_notebook
+
+    theirs = {
+        name: (ast.literal_eval(found["default"]), found["help"]) for name, found in inspect_notebook(path).items()
+    }
+    assert {name: (found.default, found.help) for name, found in parameters_of(path).items()} == theirs
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from networks import networks, random_ann, random_images
 from records import hand_made
 
 from ann_snn_utils.measure.logs import log_folder, write_logs
+from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 

@@ -23,9 +23,9 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.activity import correct
 from ann_snn_utils.runs.manifest import read_manifest
-from ann_snn_utils.runs.outcome import collect
 from ann_snn_utils.runs.parameters import FOLDER
-from ann_snn_utils.runs.report import results_table
+from ann_snn_utils.runs.report import run_report
+from ann_snn_utils.runs.results import collect
 
 TINY = {
     "network": "6C5-P2-8C5-P2-24",
@@ -83,7 +83,7 @@ def test_the_results_are_those_of_the_artifacts(run):
 
 
 def test_the_table_shows_the_results(run):
-    table = results_table(run)
+    table = run_report(run)
     accuracy = json.loads((run / "results.json").read_text())["accuracy"]
     for value in (accuracy["ann"], accuracy["qann"], accuracy["snn"]["silence"]):
         assert f"{100 * value:.2f}" in table
@@ -129,16 +129,18 @@ def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_pa
     assert first | {"run": ""} == second | {"run": ""}
     assert float(row["accuracy.qann"]) == first["accuracy"]["qann"] and row["mixed"] == ""
     page = (tmp_path / "sweeps" / "tiny" / "html" / "06_compare_runs.html").read_text(encoding="utf-8")
-    assert row["run"] in page and "all runs were made with the same code" in page
+    assert row["run"] in page and "all made by one method, and tested on the same images" in page
 
 
 def compared(tmp_path, **parameters) -> str:
-    """Everything that notebook 06 shows, as text."""
+    """Everything that notebook 06 shows, as text, and its tables as HTML."""
     (tmp_path / "run").mkdir(exist_ok=True)
     executed = nbformat.read(execute(FOLDER / "06_compare_runs.ipynb", tmp_path / "run", parameters), as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    texts = (output.get("text", "") or output.get("data", {}).get("text/markdown", "") for output in outputs)
-    return "\n".join(texts)
+    data = [output.get("data", {}) for output in outputs]
+    assert not any(one.get("text/plain", "").startswith("{") for one in data), "no output is a raw dictionary"
+    texts = [output.get("text", "") for output in outputs]
+    return "\n".join([*texts, *(one.get(kind, "") for one in data for kind in ("text/markdown", "text/html"))])
 
 
 def test_the_comparison_reads_collected_results_narrows_them_and_keeps_choices_apart(tmp_path, monkeypatch):
@@ -147,15 +149,15 @@ def test_the_comparison_reads_collected_results_narrows_them_and_keeps_choices_a
     for seed in range(2):
         collect(make_run(f"kept{seed}", seed=seed, accuracy=0.9 + seed / 50))
     shutil.rmtree(tmp_path / "RUNS")
-    make_run("other", dataset="mnist", k=1)
     make_run("choice", held_out=50, accuracy=0.25)
-    shown = compared(tmp_path)
-    tested, choices = shown.rsplit("| setting | n |", 1)
-    assert "91.00 ±\N{NO-BREAK SPACE}1.41" in tested and "| other |" in tested
-    assert "choice" not in tested and "25.00" not in tested and "| choice | 1 |" in choices
+    make_run("other", dataset="mnist", k=1)
+    shown = compared(tmp_path, run="kept1")
+    tested, choices = shown.rsplit("choices on held-out images", 1)
+    assert "91.00 ±\N{NO-BREAK SPACE}1.41" in tested and "baseline (this run)" in tested and "kept0" in tested
+    assert "25.00" not in tested and "25.00" in choices and "other" not in shown.replace("other forms", "")
     narrowed = compared(tmp_path, dataset="mnist")
-    assert "other" in narrowed and "kept" not in narrowed and "choice" not in narrowed
-    assert "| kept1 |" in (named := compared(tmp_path, sweep="kept1")) and "kept0" not in named
+    assert "this run, other" in narrowed and "kept" not in narrowed and "choice" not in narrowed
+    assert "this run, kept1" in (named := compared(tmp_path, sweep="kept1")) and "kept0" not in named
 
 
 def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):

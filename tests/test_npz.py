@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from checkpoints import pack, save_by_protocol
+from checkpoints import pack, python_2, save_by_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +57,11 @@ def test_every_binary_pickle_protocol_is_read(tmp_path, protocol, old_numpy):
     assert same(read_object_array(path), filled)
 
 
+def test_a_file_that_python_2_pickled_is_read(tmp_path):
+    filled = [array for array in ARRAYS if array.size]
+    assert same(read_object_array(pack(tmp_path / "a.npz", python_2(*filled))), filled)
+
+
 def test_a_scalar_is_an_array_without_dimensions(tmp_path):
     np.savez(tmp_path / "a.npz", params=listed(np.float32(2.5)))
     assert same(read_object_array(tmp_path / "a.npz"), [np.array(2.5, dtype=np.float32)])
@@ -74,7 +79,7 @@ def test_a_truncated_file_is_named_in_the_error(tmp_path):
     whole = (tmp_path / "a.npz").read_bytes()
     for size in (0, 10, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.npz").write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"cut\.npz.*(cut short|no \.npz)"):
+        with pytest.raises(ValueError, match=r"cut\.npz.*no \.npz \(zip\) file, cut short or damaged"):
             read_object_array(tmp_path / "cut.npz")
 
 
@@ -83,7 +88,7 @@ def test_a_damaged_byte_is_noticed(tmp_path):
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[content.index(bytes(ARRAYS[4]))] ^= 1
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"params\.npy is damaged"):
+    with pytest.raises(ValueError, match=r"damaged \(Bad CRC-32"):
         read_object_array(tmp_path / "a.npz")
 
 
@@ -283,14 +288,18 @@ def test_two_members_of_one_name_are_refused(tmp_path):
 def test_a_member_that_is_no_npy_file_is_refused(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("params.npy", content)
-    with pytest.raises(ValueError, match=r"does not begin like|not an array of objects"):
+    with pytest.raises(ValueError, match="not an array of objects"):
         read_object_array(tmp_path / "a.npz")
 
 
-@settings(max_examples=300, deadline=None)
+EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 300)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_a_pickle_with_changed_bytes_gives_numbers_or_a_value_error(tmp_path_factory, data):
-    whole = bytearray(pickle.dumps(listed(*ARRAYS[:3]), protocol=data.draw(st.sampled_from([2, 3, 4, 5]))))
+    programs = [python_2(*ARRAYS[:3])] + [pickle.dumps(listed(*ARRAYS[:3]), protocol=n) for n in (2, 3, 4, 5)]
+    whole = bytearray(data.draw(st.sampled_from(programs)))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path = pack(tmp_path_factory.mktemp("fuzz") / "a.npz", bytes(whole))
@@ -305,7 +314,7 @@ def test_a_pickle_with_changed_bytes_gives_numbers_or_a_value_error(tmp_path_fac
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.sampled_from(OPCODES), max_size=30), st.binary())
 def test_random_opcodes_give_a_value_error(tmp_path_factory, opcodes, tail):
     path = pack(tmp_path_factory.mktemp("fuzz") / "a.npz", b"".join(opcodes) + tail)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.events.layout import lay_out
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
@@ -358,3 +360,19 @@ def test_bad_arguments_are_named(arguments, message):
     arguments = {"images": random_images(0, (1, 8, 8)), "time_steps": 4} | arguments
     with pytest.raises(ValueError, match=message):
         simulate(convert(random_ann()), **arguments)
+
+
+def test_the_oracle_shares_no_code_with_what_it_judges():
+    imported = list(ast.walk(ast.parse(Path(oracle.__file__).read_text(encoding="utf-8"))))
+    names = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
+    names |= {"." * node.level + (node.module or "") for node in imported if isinstance(node, ast.ImportFrom)}
+    assert names == {
+        "__future__",
+        "collections.abc",
+        "dataclasses",
+        "fractions",
+        "functools",
+        "math",
+        "typing",
+        "numpy",
+    }

@@ -16,7 +16,7 @@ from toy_study import made, numbers, write_study
 
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs.manifest import mark_of, read_manifest
-from ann_snn_utils.runs.outcome import run_row
+from ann_snn_utils.runs.sweeps import run_row
 
 pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,9 @@ import torch
 
 from ann_snn_utils import train as train_network
 from ann_snn_utils.ann.network import build_ann, raw_weight
+from ann_snn_utils.ann.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
 from ann_snn_utils.ann.reference import evaluate, predict
-from ann_snn_utils.ann.train import OPTIMIZERS, Optimizer, pick_device, set_seed
+from ann_snn_utils.ann.train import pick_device, set_seed
 from ann_snn_utils.data.augment import augment
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import load_tensors, save_tensors
@@ -60,10 +61,17 @@ class Stopped(Exception):
     """Stands for a kill in the middle of an epoch."""
 
 
-@pytest.mark.parametrize(("epoch", "optimizer"), [(1, "adamw"), (2, "muon"), (3, "adamw")])
-def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path, monkeypatch, epoch, optimizer):
+INTERRUPTED = [
+    (1, {"augmentation": "shift-flip", "optimizer": "adamw"}),
+    (2, {"augmentation": "shift-flip", "optimizer": "muon", "momentum": 0.6}),
+    (3, {"augmentation": "reflect-flip-cutout", "optimizer": "adamw", "schedule": "linear"}),
+    (1, {"augmentation": "reflect-flip", "optimizer": "muon", "schedule": "linear", "freeze_encoder": True}),
+]
+
+
+@pytest.mark.parametrize(("epoch", "how"), INTERRUPTED)
+def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path, monkeypatch, epoch, how):
     whole, parts = network(), network()
-    how = {"augmentation": "shift-flip", "optimizer": optimizer}
     expected = train(whole, **how, checkpoint=tmp_path / "whole.safetensors")
 
     calls = 0
@@ -114,7 +122,21 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"c.safetensors belongs to another training \(seed: 0 there, 1 here\)"):
         train(network(), checkpoint=path, seed=1)
+    with pytest.raises(ValueError, match=r"another training \(schedule: 'one-cycle' there, 'linear' here\)"):
+        train(network(), checkpoint=path, schedule="linear")
     assert path.read_bytes() == before
+
+
+def test_a_checkpoint_of_before_there_were_schedules_is_of_the_only_one_there_was(tmp_path):
+    path = tmp_path / "c.safetensors"
+    history = train(network(), checkpoint=path)
+    tensors, metadata = load_tensors(path)
+    for name in ("schedule", "momentum", "freeze_encoder"):
+        del metadata["settings"][name]
+    save_tensors(path, tensors, metadata)
+    assert train(network(), checkpoint=path) == history
+    with pytest.raises(ValueError, match=r"\(momentum: None there, 0.9 here\)"):
+        train(network(), checkpoint=path, momentum=0.9)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +153,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):
         ({"label_smoothing": 1}, "label_smoothing=1: give"),
         ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
         ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
+        ({"schedule": "cosine"}, "schedule='cosine': choose one of one-cycle, linear"),
+        ({"momentum": 1.0}, "momentum=1.0: give a number from 0 to 1, but not 0 or 1"),
+        ({"momentum": "a"}, "momentum='a'"),
         ({"distillation": 0.5}, "distillation=0.5: give it and a teacher"),
         ({"distillation": 2}, "distillation=2: give a number from 0 to 1"),
         ({"label_smoothing": float("nan")}, "label_smoothing=nan"),
@@ -216,6 +241,94 @@ def test_muon_moves_layers_in_orthogonal_steps_relative_to_weights_of_unit_norm(
         assert weight.grad is None and float(weight.detach().norm()) == pytest.approx(len(weight) ** 0.5, rel=1e-5)
         step = torch.linalg.svdvals((weight - old).detach().flatten(1))
         assert step.max() < 2 * step.median() and not torch.equal(weight, old)
+
+
+def courses(steps: int = 10, **how) -> tuple[list[list[float]], list[list[float]]]:
+    """Learning rate and momentum of each optimizer over a training, step by step."""
+    ann = network()
+    optimizer = Optimizer(ann, how.pop("name", "muon"), 3e-3, 0.0, steps, **how)
+    rates, momenta = [], []
+    for _ in range(steps):
+        groups = [each.param_groups[0] for each in optimizer.each]
+        rates.append([group["lr"] for group in groups])
+        momenta.append([group.get("momentum", group.get("betas", [None])[0]) for group in groups])
+        ann(stripes(16).images).square().sum().backward()
+        optimizer.step()
+    return [list(course) for course in zip(*rates, strict=True)], [list(one) for one in zip(*momenta, strict=True)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_momentum_is_what_was_asked_for_throughout(schedule):
+    _, (adamw, muon) = courses(schedule=schedule, momentum=0.6)
+    assert set(muon) == {0.6} and set(adamw) == {0.9}
+    _, (alone,) = courses(schedule=schedule, momentum=0.7, name="adamw")
+    assert set(alone) == {0.7}
+
+
+def test_without_a_momentum_one_cycle_moves_it_against_the_rate_and_linear_leaves_it():
+    (_, rate), (_, cycled) = courses(schedule="one-cycle")
+    assert rate.index(max(rate)) == cycled.index(min(cycled)) and min(cycled) == pytest.approx(0.85)
+    _, (adamw, muon) = courses(schedule="linear")
+    assert set(muon) == {0.95} and set(adamw) == {0.9}
+
+
+def test_a_linear_schedule_falls_from_the_learning_rate_to_nothing_in_equal_steps():
+    (adamw, muon), _ = courses(schedule="linear", steps=4)
+    assert adamw == pytest.approx([3e-3, 2.25e-3, 1.5e-3, 0.75e-3])
+    assert muon == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_frozen_filters_stay_as_they_are_and_all_else_learns(optimizer):
+    ann = network(quantized=False)
+    before = {name: tensor.clone() for name, tensor in ann.state_dict().items()}
+    train(ann, epochs=1, optimizer=optimizer, freeze_encoder=True)
+    same = [name for name, tensor in ann.state_dict().items() if torch.equal(tensor, before[name])]
+    assert same == ["layers.0.conv.weight"]
+    train(ann, epochs=1, optimizer=optimizer)
+    assert not torch.equal(ann.state_dict()["layers.0.conv.weight"], before["layers.0.conv.weight"])
+
+
+def arrows(samples: int = 128) -> Dataset:
+    """Arrows that point left or right: one class is the mirror image of the other."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(samples) % 2
+    images = torch.randint(0, 40, (samples, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    for row, width in enumerate((1, 2, 3, 4, 3, 2, 1)):
+        images[:, 0, row, 4 - width : 5] = 200
+    images[labels == 1] = images[labels == 1].flip(3)
+    return Dataset("arrows", "train", images, labels, ("left", "right"))
+
+
+@pytest.mark.parametrize(("augmentation", "learnt"), [("none", True), ("reflect", True), ("reflect-flip", False)])
+def test_left_and_right_are_learnt_where_images_are_not_mirrored(augmentation, learnt):
+    ann = network()
+    train_network(ann, arrows(), epochs=12, batch_size=16, augmentation=augmentation, progress=False)
+    assert (evaluate(ann, arrows()) >= 105) is learnt
+
+
+def test_each_image_is_mirrored_in_every_other_epoch(monkeypatch):
+    import sys
+
+    asked = []
+
+    def watched(images, how, generator, size, mirrored):
+        asked.append((images, mirrored))
+        return augment(images, how, generator, size, mirrored)
+
+    monkeypatch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", watched)
+    train(network(), epochs=2, augmentation="reflect-flip")
+    turned = [
+        {
+            image.numpy().tobytes(): bool(turn)
+            for images, mirrored in epoch
+            for image, turn in zip(images, mirrored, strict=True)
+        }
+        for epoch in (asked[:6], asked[6:])
+    ]
+    assert turned[0].keys() == turned[1].keys() and len(turned[0]) == 96
+    assert all(turned[0][image] != turned[1][image] for image in turned[0])
+    assert 20 < sum(turned[0].values()) < 76
 
 
 def test_a_network_takes_on_the_answers_of_its_teacher_instead_of_the_labels(tmp_path):

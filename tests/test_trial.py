@@ -90,7 +90,7 @@ def test_only_settings_that_change_something_are_disturbed(setting, disturbed):
 
 def options(line: str) -> dict[str, str]:
     words = shlex.split(line)
-    return {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
+    return {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word in ("-p", "-r")}
 
 
 def test_the_command_gives_notebook_04_the_setting_under_its_own_names():
@@ -119,6 +119,10 @@ def test_scales_of_the_layers_travel_as_yaml():
 
 
 def test_a_bundled_network_is_unpacked_into_a_run_first():
-    line = Setting(64).command("bundled: digits-lenet-k0", 8)
+    line = Setting(64).command("bundled:digits-lenet-k0", 8)
     first, second = line.split(" && ")
     assert "unpack('digits-lenet-k0')" in shlex.split(first)[2] and options(second)["run"] == "digits-lenet-k0"
+
+
+def test_a_run_whose_name_looks_like_a_number_is_named_as_text():
+    assert "-r run 2024" in Setting(64).command("2024", 8)

@@ -1,16 +1,15 @@
-"""Loops over a map's rows of channels for batch norm and (quantized) ReLU, compiled by numba.
+"""Batch norm and (quantized) ReLU of a training step as one function, in five passes over the map.
 
-A map is [positions, channels], float32 or the bits of bfloat16 in uint16; all arithmetic is in float32. Sums
-are made in parts of the rows that do not depend on the number of threads, so neither do their last bits.
-
-Batch norm and (quantized) ReLU of a training step as one function, in five passes over the map.
-
-Layer after layer they read and write each map about fifteen times, and take longer than the convolutions.
+Layer after layer they read and write each map about fifteen times, and take longer than the convolutions. The
+loops, compiled by numba, see a map as [positions, channels], float32 or the bits of bfloat16 in uint16; all
+arithmetic is in float32. Sums are made in parts of the rows that do not depend on the number of threads, so
+neither do their last bits.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +24,14 @@ from ..threads import compiled, compiled_loops
 _PARTS = 64
 
 _REORDERED = {"reassoc", "contract", "nsz"}
-
 _AS_WRITTEN = {"contract", "nsz"}
+# Its callers leave out the first argument, which numba adds.
+_intrinsic: Any = intrinsic
 
 
-@intrinsic
+@_intrinsic
 def _read(context, stored):
-    """Give a float32, or the bits of a bfloat16, as float32: the upper half of one."""
+    """A float32, or the bits of a bfloat16, as float32: the upper half of one."""
 
     def generate(context, builder, signature, arguments):
         (value,) = arguments
@@ -42,9 +42,9 @@ def _read(context, stored):
     return types.float32(stored), generate
 
 
-@intrinsic
+@_intrinsic
 def _rounded(context, value, stored):
-    """Give a float32 in the type of `stored`, rounded to the nearest bfloat16, ties to even, where that is bits."""
+    """A float32 in the type of `stored`, rounded to the nearest bfloat16, ties to even, where that is bits."""
 
     def generate(context, builder, signature, arguments):
         value, word = arguments[0], ir.IntType(32)
@@ -60,7 +60,7 @@ def _rounded(context, value, stored):
 
 @compiled(parallel=True, fastmath=_REORDERED)
 def moments(x: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Give Σ (x − centre) and Σ (x − centre)² over the positions, float32 [parts, 2, channels]."""
+    """Σ (x − centre) and Σ (x − centre)² over the positions, float32 [parts, 2, channels]."""
     rows, channels = x.shape
     sums = np.empty((_PARTS, 2, channels), np.float32)
     for part in prange(_PARTS):
@@ -97,13 +97,13 @@ def activate(x, scale, shift, n, largest, out) -> None:
 
 @njit(fastmath=_AS_WRITTEN)
 def _passed(a, clip, gradient):
-    """Give the gradient where 0 < a < clip, else 0."""
+    """The gradient where 0 < a < clip, else 0."""
     return gradient if (a > np.float32(0)) & (a < clip) else np.float32(0)
 
 
 @compiled(parallel=True, fastmath=_REORDERED)
 def gradient_sums(x, gradient, scale, shift, clip, mean) -> np.ndarray:
-    """Give Σ g and Σ g · (x − mean), float32 [parts, 2, channels]; g: as `_passed` gives it."""
+    """Σ g and Σ g · (x − mean), float32 [parts, 2, channels]; g: as `_passed` gives it."""
     rows, channels = x.shape
     sums = np.empty((_PARTS, 2, channels), np.float32)
     for part in prange(_PARTS):
@@ -131,7 +131,7 @@ def input_gradient(x, gradient, scale, shift, clip, slope, offset, out) -> None:
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, n: int, clip: float | None) -> Tensor:
-    """Give activation(norm(x)) in training mode, and move the running statistics of `norm`.
+    """activation(norm(x)) in training mode, which moves the running statistics of `norm`.
 
     x: float32 or bfloat16 [N, C, H, W] on the CPU; the result has its type and lies channels last. n: levels in
     one unit of activation, 0 for a plain ReLU. clip: largest activation, None for no limit. The gradient is 1
@@ -142,13 +142,16 @@ def norm_act(x: Tensor, norm: nn.BatchNorm2d, n: int, clip: float | None) -> Ten
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, n: int, clip: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, n: int, clip: float
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         rows = _rows(x)
         if len(rows) == 1:
             raise ValueError(f"batch norm of one value in each channel, images {list(x.shape)}: give two images")
         out = torch.empty_like(x)
-        centre = norm.running_mean.numpy().copy()
+        running: Any = norm
+        centre = running.running_mean.numpy().copy()
         with compiled_loops():
             total, square = moments(rows, centre).sum(0, dtype=np.float64)
         offset = total / len(rows)
@@ -160,28 +163,30 @@ class _NormAct(torch.autograd.Function):
         with compiled_loops():
             activate(rows, scale, shift, np.float32(n), np.float32(clip * n if n else clip), _rows(out))
         unbiased = torch.from_numpy(variance * (len(rows) / (len(rows) - 1)))
-        norm.num_batches_tracked += 1
+        running.num_batches_tracked += 1
         # Without a momentum all batches count alike.
-        share = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(torch.from_numpy(mean).to(norm.running_mean), share)
-        norm.running_var.lerp_(unbiased.to(norm.running_var), share)
+        share = 1 / int(running.num_batches_tracked) if norm.momentum is None else norm.momentum
+        for moved, value in ((running.running_mean, torch.from_numpy(mean)), (running.running_var, unbiased)):
+            moved.lerp_(value.to(moved), share)
         ctx.save_for_backward(x)
         ctx.around = mean, deviation, scale, shift, np.float32(clip)
         return out
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (mean, deviation, scale, shift, clip) = ctx.saved_tensors, ctx.around
         gradient = gradient.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        rows, out = _rows(x), torch.empty_like(x)
+        rows, out = _rows(x), None
         with compiled_loops():
             sums = gradient_sums(rows, _rows(gradient), scale, shift, clip, mean.astype(np.float32))
         total, product = sums.sum(0, dtype=np.float64)
-        slope = -scale * product / deviation**2 / len(rows)
-        offset = -scale * total / len(rows) - slope * mean
-        slope, offset = slope.astype(np.float32), offset.astype(np.float32)
-        with compiled_loops():
-            input_gradient(rows, _rows(gradient), scale, shift, clip, slope, offset, _rows(out))
+        if ctx.needs_input_grad[0]:
+            out = torch.empty_like(x)
+            slope = -scale * product / deviation**2 / len(rows)
+            offset = -scale * total / len(rows) - slope * mean
+            ends = slope.astype(np.float32), offset.astype(np.float32), _rows(out)
+            with compiled_loops():
+                input_gradient(rows, _rows(gradient), scale, shift, clip, *ends)
         of_weight = torch.from_numpy((product / deviation).astype(np.float32))
         return out, of_weight, torch.from_numpy(total.astype(np.float32)), None, None, None
 

@@ -1,39 +1,22 @@
-"""Networks: every layer is convolution → batch norm → (quantized) ReLU; a linear classifier follows.
+"""The whole network: every layer is convolution → batch norm → (quantized) ReLU, and a linear classifier follows.
 
-The first layer encodes the image. In a quantized network the weights a layer computes with are integers.
-
-Convolutions of a training step on the CPU, as matrix products where kernels do not overlap.
+The first layer encodes the image. In a quantized network the weights that a layer computes with are integers: −1,
+0, +1 or int8, and its activations are multiples of 2^-k. N images of C channels, H rows and W columns go through.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .notation import NETWORKS, LayerSpec, NetworkSpec, Shape, checked_spec
+from .notation import NETWORKS, LayerSpec, NetworkSpec, Shape, check_counts, checked_spec
 from .quantize import Int8, QuantReLU, Ternary, int8_scale
-
-
-def convolve(x: Tensor, weight: Tensor, spec: LayerSpec) -> Tensor:
-    """Give the convolution of x [N, C, H, W] with weight [O, C, *kernel] as the layer's spec says.
-
-    Where each input meets one kernel position only (P2, fully connected layers) it is a single matrix product,
-    which takes a third to a tenth of the time of a strided convolution's gradients.
-    """
-    apart = spec.kernel == (spec.stride, spec.stride) or spec.out_shape[1:] == (1, 1)
-    if spec.padding or not apart:
-        return F.conv2d(x, weight, None, spec.stride, spec.padding)
-    rows, columns = spec.kernel
-    channels, height, width = spec.out_shape
-    pixels = x.permute(0, 2, 3, 1).reshape(len(x), height, rows, width, columns, -1)
-    blocks = pixels.transpose(2, 3).flatten(0, 2).flatten(1)
-    product = F.linear(blocks, weight.permute(0, 2, 3, 1).flatten(1))
-    return product.view(len(x), height, width, channels).permute(0, 3, 1, 2)
-
 
 LARGEST_PIXEL = 255
 
@@ -43,19 +26,19 @@ _COMPILES = find_spec("numba") is not None
 class Layer(nn.Module):
     """Convolution without bias → batch norm → (quantized) ReLU. `conv.weight` is what it computes with."""
 
-    def __init__(self, spec: LayerSpec, activation: nn.Module, parametrization: nn.Module | None) -> None:
+    def __init__(self, spec: LayerSpec, activation: QuantReLU | nn.ReLU, parametrization: nn.Module | None) -> None:
         super().__init__()
+        inputs, outputs = spec.in_shape[0], spec.out_shape[0]
         self.spec = spec
-        self.conv = nn.Conv2d(
-            spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding, bias=False
-        )
+        self.conv = nn.Conv2d(inputs, outputs, spec.kernel, spec.stride, spec.padding, bias=False)
         nn.init.kaiming_normal_(self.conv.weight)
         if parametrization is not None:
             parametrize.register_parametrization(self.conv, "weight", parametrization)
-        self.norm = nn.BatchNorm2d(spec.out_shape[0])
+        self.norm = nn.BatchNorm2d(outputs)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Activations [N, out_shape] of inputs [N, in_shape]."""
         if not (self.training and x.device.type == "cpu"):
             return self.activation(self.norm(self.conv(x)))
         z = convolve(x, self.conv.weight, self.spec)
@@ -64,9 +47,26 @@ class Layer(nn.Module):
         # Imported here, as it needs numba.
         from .fused import norm_act
 
-        quantized = isinstance(self.activation, QuantReLU)
-        n, clip = (2**self.activation.k, self.activation.clip) if quantized else (0, None)
-        return norm_act(z, self.norm, n, clip)
+        if isinstance(self.activation, QuantReLU):
+            return norm_act(z, self.norm, 2**self.activation.k, self.activation.clip)
+        return norm_act(z, self.norm, 0, None)
+
+
+def convolve(x: Tensor, weight: Tensor, spec: LayerSpec) -> Tensor:
+    """The convolution of x [N, C, H, W] with weight [O, C, *kernel] as the layer's spec says, [N, O, H', W'].
+
+    Where each input meets one kernel position only (P2, fully connected layers) it is a single matrix product,
+    which takes a third to a tenth of the time of a strided convolution's gradients on the CPU.
+    """
+    apart = spec.kernel == (spec.stride, spec.stride) or spec.out_shape[1:] == (1, 1)
+    if spec.padding or not apart:
+        return F.conv2d(x, weight, None, spec.stride, spec.padding)
+    rows, columns = spec.kernel
+    channels, height, width = spec.out_shape
+    pixels = x.permute(0, 2, 3, 1).reshape(len(x), height, rows, width, columns, -1)
+    blocks = pixels.transpose(2, 3).flatten(0, 2).flatten(1)  # [N · H' · W', kernel · C]
+    product = F.linear(blocks, weight.permute(0, 2, 3, 1).flatten(1))
+    return product.view(len(x), height, width, channels).permute(0, 3, 1, 2)
 
 
 class Classifier(nn.Linear):
@@ -83,6 +83,7 @@ class Classifier(nn.Linear):
         return int8_scale(raw_weight(self), per_channel=False) if parametrize.is_parametrized(self) else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, classes] of activations [N, C, H, W]."""
         # Scaling the integer sums, not the weights, leaves equal sums equal: argmax ties stay ties.
         return F.linear(x.flatten(1), self.weight) * self.scale
 
@@ -93,9 +94,10 @@ class ANN(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.metadata: dict = {}
+        self.metadata: dict[str, Any] = {}
         geometry = spec.layers
-        self.layers = nn.Sequential(*(self._layer(i, layer) for i, layer in enumerate(geometry)))
+        layers = nn.Sequential(*(self._layer(index, layer) for index, layer in enumerate(geometry)))
+        self.layers = cast(Sequence[Layer], layers)
         channels, height, width = geometry[-1].out_shape
         quantized = spec.quantized and spec.int8_ends
         self.classifier = Classifier(channels * height * width, spec.classes, quantized)
@@ -110,11 +112,14 @@ class ANN(nn.Module):
         return Layer(geometry, QuantReLU(spec.k, spec.clip), hidden)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits [N, classes] for images [N, C, H, W]: uint8, or floating point in 0 … 1."""
-        return self.classifier(self.layers(self.scaled(images)))
+        """Logits [N, classes] of images [N, C, H, W]: uint8, or floating point in 0 … 1."""
+        x = self.scaled(images)
+        for layer in self.layers:
+            x = layer(x)  # [N, *layer.spec.out_shape]
+        return self.classifier(x)
 
     def scaled(self, images: Tensor) -> Tensor:
-        """Give uint8 images as fractions of 255 in the network's dtype; leave floating point as it is."""
+        """uint8 images as fractions of 255 in the network's dtype; floating point as it is."""
         if images.dtype != torch.uint8:
             return images
         return images.to(self.layers[0].norm.weight.dtype) / LARGEST_PIXEL
@@ -132,28 +137,46 @@ def build_ann(
     padding: str | None = None,
     int8_ends: bool = True,
 ) -> ANN:
-    """Give the network that a notation (or the name "lenet", "vgg") describes, freshly initialised.
+    """The network that a notation (or the name "lenet", "vgg") describes, freshly initialised.
 
-    in_shape: (C, H, W) of the images. k: activations are multiples of 2^-k. ternary: hidden weights are
-    −1/0/+1, otherwise int8 where `int8_ends`, else full precision (as published). quantized=False gives the
-    full-precision network of the same shape, with plain ReLUs. levels: largest activation of the encoding
-    layer. clip: largest hidden activation, None for no limit. padding: "valid" or "same" for convolutions;
-    None takes the named network's own, else "valid". int8_ends: int8 encoder and classifier.
+    in_shape    (C, H, W) of the images
+    k           hidden activations are multiples of 2^-k
+    ternary     hidden weights are −1, 0, +1; otherwise int8 where `int8_ends`, else full precision (as published)
+    quantized   False gives the full-precision network of the same shape, with plain ReLUs
+    levels      largest activation of the encoding layer
+    clip        largest hidden activation, None for no limit
+    padding     of convolutions, "valid" or "same"; None takes the named network's own, else "valid"
+    int8_ends   int8 encoder and classifier
+
     Raises ValueError that names the argument, or points at the token of the notation, that is wrong.
+
+    >>> ann = build_ann("4C3-P2-16", (1, 8, 8), classes=10, k=1)
+    >>> [layer.spec.out_shape for layer in ann.layers]
+    [(4, 6, 6), (4, 3, 3), (16, 1, 1)]
+    >>> ann.layers[1].conv.weight.unique().tolist()
+    [-1.0, 0.0, 1.0]
     """
-    notation, default_padding = NETWORKS.get(str(network), (network, "valid"))
-    padding = padding or default_padding
-    return ANN(checked_spec(notation, in_shape, classes, k, ternary, quantized, levels, clip, padding, int8_ends))
+    notation, own_padding = NETWORKS.get(str(network), (network, "valid"))
+    spec = NetworkSpec(
+        notation, in_shape, classes, k, ternary, quantized, levels, clip, padding or own_padding, int8_ends
+    )
+    spec = checked_spec(spec)
+    if spec.quantized and spec.clip is not None:
+        check_counts(spec, spec.clip * 2**spec.k)
+    return ANN(spec)
 
 
-def raw_weight(module: nn.Module) -> Tensor:
-    """Give the trainable weight of a convolution or classifier, before any quantization."""
-    return module.parametrizations.weight.original if parametrize.is_parametrized(module) else module.weight
+def raw_weight(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
+    """The trainable weight of a convolution or classifier, before any quantization."""
+    if not parametrize.is_parametrized(module):
+        return cast(nn.Parameter, module.weight)
+    parametrizations: Any = module.parametrizations
+    return parametrizations.weight.original
 
 
 @torch.no_grad()
 def copy_weights(source: ANN, target: ANN) -> ANN:
-    """Give `target` the weights and batch norms of `source`, a network of the same shape; returns target.
+    """`target`, with the weights and batch norms of `source`, a network of the same shape.
 
     Raises ValueError where the two networks differ in shape.
     """

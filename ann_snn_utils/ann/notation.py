@@ -1,10 +1,8 @@
-"""Network notation: `32C5-P2-64C5-P2-1000` becomes the geometry of each layer.
+"""Network notation: `32C5-P2-64C5-P2-1000` becomes the geometry of each layer, and a spec says what is built of it.
 
-`32C5` is a convolution with 32 output channels and 5×5 kernels, `P2` a trainable 2×2 convolution with
-stride 2 and as many channels as its input, a bare number a fully connected layer over all that is left of
-the map.
-
-What a network was built with, and whether that is possible: checked before anything is built from it.
+`32C5` is a convolution with 32 output channels and 5×5 kernels, `P2` a trainable 2×2 convolution with stride 2
+and as many channels as its input, a bare number a fully connected layer over all that is left of the map.
+Whatever a network cannot be is refused here, before anything is built.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import prod
-from numbers import Integral
+from typing import Any
 
+from ..checks import RULES, check
 from ..data.dataset import SOURCE_OPTIONS
 
 NETWORKS = {
@@ -27,8 +26,9 @@ Shape = tuple[int, int, int]
 
 # Limits that no study on one machine comes near; beyond them a mistyped number would take all memory.
 MOST_CHARACTERS, MOST_LAYERS = 1000, 200
-
 MOST_NEURONS, MOST_WEIGHTS = 2**26, 2**28
+# A neuron counts in 16 bits, and the thresholds of a layer stay below a GiB.
+MOST_COUNTS, MOST_THRESHOLDS = 2**15 - 1, 2**27
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,17 @@ class LayerSpec:
 
 
 def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSpec]:
-    """Give the geometry of each layer of a network in notation, for images of shape (C, H, W).
+    """The geometry of each layer of a network in notation, for images of shape (C, H, W).
 
     Raises ValueError that shows the wrong token in its place and says why it is wrong.
+
+    >>> for layer in parse("32C5-P2-1000", (1, 28, 28)):
+    ...     print(layer.token, layer.in_shape, layer.out_shape)
+    32C5 (1, 28, 28) (32, 24, 24)
+    P2 (32, 24, 24) (32, 12, 12)
+    1000 (32, 12, 12) (1000, 1, 1)
     """
-    if padding not in ("valid", "same"):
-        raise ValueError(f"padding={padding!r:.40}: choose 'valid' (none) or 'same' (maps keep their size)")
+    check("padding", padding)
     if not isinstance(network, str) or len(network) > MOST_CHARACTERS:
         raise ValueError(
             f"network={network!r:.40}: give text such as '32C5-P2-1000', of at most {MOST_CHARACTERS} characters"
@@ -62,23 +67,24 @@ def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSp
     weights = 0
     for position, token in enumerate(tokens):
         try:
-            layers.append(_layer(token, shape, padding))
-            weights += prod(layers[-1].out_shape[:1] + layers[-1].in_shape[:1] + layers[-1].kernel)
-            if prod(layers[-1].out_shape) > MOST_NEURONS or weights > MOST_WEIGHTS:
+            layer = _layer(token, shape, padding)
+            weights += prod((layer.out_shape[0], layer.in_shape[0], *layer.kernel))
+            if prod(layer.out_shape) > MOST_NEURONS or weights > MOST_WEIGHTS:
                 raise ValueError(
-                    f"with {token} the network has {weights:,} weights and {prod(layers[-1].out_shape):,} neurons "
+                    f"with {token} the network has {weights:,} weights and {prod(layer.out_shape):,} neurons "
                     f"in a layer; at most {MOST_WEIGHTS:,} and {MOST_NEURONS:,}: use fewer, or smaller images"
                 )
         except ValueError as reason:
             start = sum(len(t) + 1 for t in tokens[:position])
             marker = " " * start + "^" * max(1, len(token))
             raise ValueError(f"network: {reason}\n    {network}\n    {marker}") from None
-        shape = layers[-1].out_shape
+        layers.append(layer)
+        shape = layer.out_shape
     return layers
 
 
 def checked_shape(in_shape: Shape) -> Shape:
-    """Give (C, H, W) as three ints; ValueError for anything else, or an image of more than 2^26 values."""
+    """(C, H, W) as three ints; ValueError for anything else, or an image of more than 2^26 values."""
     try:
         channels, height, width = map(operator.index, in_shape)
     except (TypeError, ValueError):
@@ -111,9 +117,6 @@ def _layer(token: str, shape: Shape, padding: str) -> LayerSpec:
     raise ValueError(f"unknown token {token!r:.40}; write 32C5 (convolution), P2 (stride 2) or 1000 (neurons)")
 
 
-LARGEST_K = 8
-
-
 @dataclass(frozen=True)
 class NetworkSpec:
     """All that `build_ann` was called with; `network` is in notation, `padding` is resolved."""
@@ -129,8 +132,8 @@ class NetworkSpec:
     padding: str = "valid"
     int8_ends: bool = True
 
-    def to_dict(self) -> dict:
-        """Give the arguments as plain values, fit for JSON and for `build_ann(**…)`."""
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments as plain values, fit for JSON and for `build_ann(**…)`."""
         return asdict(self) | {"in_shape": list(self.in_shape)}
 
     @property
@@ -139,48 +142,41 @@ class NetworkSpec:
         return parse(self.network, self.in_shape, self.padding)
 
 
-def checked_spec(
-    network: str,
-    in_shape: Shape,
-    classes: int,
-    k: int,
-    ternary: bool,
-    quantized: bool,
-    levels: int,
-    clip: int | None,
-    padding: str,
-    int8_ends: bool,
-) -> NetworkSpec:
-    """Give the spec with these values; ValueError names the one that is wrong. `network` is in notation."""
-    numbers = {"k": (k, 0, LARGEST_K), "levels": (levels, 1, 255), "classes": (classes, 2, 2**20)}
-    if clip is not None:
-        numbers["clip"] = clip, 1, 255
-    whole = {}
-    for name, (value, low, high) in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-            raise ValueError(f"{name}={value!r:.40}: give a whole number from {low} to {high}")
-        whole[name] = int(value)
-    flags = {"ternary": ternary, "quantized": quantized, "int8_ends": int8_ends}
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}={value!r:.40}: give True or False")
-    spec = NetworkSpec(network, checked_shape(in_shape), padding=padding, **whole, **flags)
-    weights = prod(spec.layers[-1].out_shape) * spec.classes
+def checked_spec(spec: NetworkSpec) -> NetworkSpec:
+    """The spec with every value in its plain type; ValueError that names the one that no network can have."""
+    plain: dict[str, Any] = {"in_shape": checked_shape(spec.in_shape)}
+    for name, value in vars(spec).items():
+        if name in RULES and not (name == "clip" and value is None):
+            plain[name] = check(name, value)
+    spec = replace(spec, **plain)
+    layers = spec.layers
+    weights = prod(layers[-1].out_shape) * spec.classes
     if weights > MOST_WEIGHTS:
-        raise ValueError(f"classes={classes}: a classifier of {weights:,} weights; give at most {MOST_WEIGHTS:,}")
+        raise ValueError(
+            f"classes={spec.classes}: a classifier of {weights:,} weights; give at most {MOST_WEIGHTS:,}"
+        )
     return spec
 
 
+def check_counts(spec: NetworkSpec, most: int) -> None:
+    """Refuse tables of thresholds for counts up to `most` that would be too large for the layers of a network."""
+    widest = max(layer.out_shape[0] for layer in spec.layers)
+    if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
+        raise ValueError(
+            f"clip={spec.clip}, k={spec.k}: counts up to {most} in {widest} channels; at most {MOST_COUNTS} "
+            f"(16 bits) and {MOST_THRESHOLDS:,} thresholds a layer are taken: use a smaller k, clip or max_levels"
+        )
+
+
 def spec_of(path: object, metadata: Mapping[str, object]) -> NetworkSpec:
-    """Give the spec that a file's metadata hold; ValueError that names the file where it is none."""
+    """The spec that a file's metadata hold; ValueError that names the file where it is none."""
     found = metadata.get("spec")
-    names = {field.name for field in fields(NetworkSpec)}
-    if not isinstance(found, dict) or set(found) != names:
+    if not isinstance(found, dict) or set(found) != {field.name for field in fields(NetworkSpec)}:
         raise ValueError(f"{path} holds no network: its metadata have no whole 'spec'; make it again")
     source = metadata.get("source", {"name": ""})
     if not isinstance(source, dict) or not {"name"} <= set(source) <= {"name", *SOURCE_OPTIONS}:
         raise ValueError(f"{path}: its metadata name no data set; make it again")
     try:
-        return checked_spec(**found)
+        return checked_spec(NetworkSpec(**found))
     except ValueError as error:
         raise ValueError(f"{path} holds no network: {error}") from None

@@ -6,25 +6,29 @@ behind every layer absorbs whatever scale they had. Activations become multiples
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 TERNARY_RATIO = 0.7
-
 INT8_LARGEST = 127
 
 
 def ternary(weight: Tensor) -> Tensor:
-    """Give sign(w) where |w| > 0.7 · mean|w| over the whole layer, else 0; same shape and dtype.
+    """sign(w) where |w| > 0.7 · mean|w| over the whole layer, else 0; same shape and dtype.
 
     Source: ternary weight networks as used by Zou et al. 2024.
+
+    >>> ternary(torch.tensor([-0.9, -0.2, 0.1, 0.6]))
+    tensor([-1., -0.,  0.,  1.])
     """
     magnitude = weight.abs()
     return weight.sign() * (magnitude > TERNARY_RATIO * magnitude.mean())
 
 
 def int8_scale(weight: Tensor, per_channel: bool = True) -> Tensor:
-    """Give the step s with w ≈ s · int8(w): max|w| / 127, per output channel [O, 1, …] or one for all.
+    """The step s with w ≈ s · int8(w): max|w| / 127, per output channel [O, 1, …] or one for all.
 
     A channel of zeros has no scale of its own; 1 keeps its weights zero.
     """
@@ -34,7 +38,7 @@ def int8_scale(weight: Tensor, per_channel: bool = True) -> Tensor:
 
 
 def int8(weight: Tensor, per_channel: bool = True) -> Tensor:
-    """Give the integers round(w / s) in −127 … 127, in the dtype of `weight`; s as `int8_scale` says."""
+    """The integers round(w / s) in −127 … 127, in the dtype of `weight`; s as `int8_scale` says."""
     return (weight.detach() / int8_scale(weight, per_channel)).round()
 
 
@@ -42,11 +46,11 @@ class _StraightThrough(torch.autograd.Function):
     """The integers; their gradient goes to the values that they were made of."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, integer: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, integer: Tensor) -> Tensor:
         return integer
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -73,7 +77,7 @@ class _Levels(torch.autograd.Function):
     """floor(n · relu(x) + 1/2) / n, at most `largest` / n. Saves its input, which batch norm made anyway."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, n: int, largest: int | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, n: int, largest: int | None) -> Tensor:
         ctx.save_for_backward(x)
         ctx.clip = None if largest is None else largest / n
         code = (x * n).add_(0.5).floor_() if n > 1 else (x + 0.5).floor_()
@@ -81,7 +85,7 @@ class _Levels(torch.autograd.Function):
         return code.div_(n) if n > 1 else code
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         # One fused pass each: gradient · (0 < x), or gradient · (0 < x < clip).
         if ctx.clip is None:

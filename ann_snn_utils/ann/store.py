@@ -1,19 +1,29 @@
-"""Small trained networks that come with the project: integer weights packed, checked by their SHA-256.
+"""Networks on disk: those of a run, and the small trained ones that come with the project.
 
-A file holds the quantized network, from which `convert` makes any spiking form: hidden ternary weights in two
-bits, int8 ends in one byte, batch norm in float32. index.json says what each one is and how it was made.
+The latter are packed and checked by their SHA-256: hidden ternary weights in two bits, int8 ends in one byte,
+batch norm in float32. From such a quantized network `convert` makes any spiking form; index.json says how each
+was made.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
 from .network import ANN, raw_weight
 from .notation import spec_of
+
+FOLDER = ROOT / "data" / "pretrained"
+INDEX = "index.json"
+# Before the name of a bundled network, where a run could be named instead.
+BUNDLED = "bundled:"
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def _shown(tensor: Tensor | None) -> str:
@@ -50,25 +60,15 @@ def load_ann(path: str | Path) -> ANN:
     return ann
 
 
-FOLDER = ROOT / "data" / "pretrained"
-
-# Before the name of a bundled network, where a run could be named instead.
-BUNDLED = "bundled: "
-
-INDEX = "index.json"
-
-_NORM = ("weight", "bias", "running_mean", "running_var")
-
-
 def pack_ternary(weight: Tensor) -> Tensor:
-    """Give the weights −1, 0, +1 of any shape in two bits each, uint8 [⌈n / 4⌉]; the first is the lowest pair."""
+    """Weights −1, 0, +1 of any shape in two bits each, uint8 [⌈n / 4⌉]; the first is the lowest pair."""
     codes = (weight.flatten().to(torch.int16) + 1).to(torch.uint8)
     codes = torch.cat([codes, codes.new_zeros(-len(codes) % 4)]).view(-1, 4)
     return codes[:, 0] | codes[:, 1] << 2 | codes[:, 2] << 4 | codes[:, 3] << 6
 
 
 def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Give back what `pack_ternary` packed, int8 of the given shape. ValueError where the lengths differ."""
+    """What `pack_ternary` packed, int8 of the given shape; ValueError where the lengths differ."""
     number = int(torch.tensor(shape).prod())
     if len(packed) != -(-number // 4):
         raise ValueError(f"{len(packed)} bytes of ternary weights do not make shape {tuple(shape)}")
@@ -78,13 +78,21 @@ def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     return (codes.to(torch.int8) - 1).reshape(shape)
 
 
-def list_pretrained(folder: Path = FOLDER) -> dict[str, dict]:
-    """Give name → description of every network in the folder's index; none where there is no index."""
+class Listed(msgspec.Struct, frozen=True):
+    """What the index must say of a network; what it says beside that, such as its accuracy, is free."""
+
+    file: str
+    sha256: str
+
+
+def list_pretrained(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """Name → description of every network in the folder's index; none where there is no index."""
     path = Path(folder) / INDEX
     index = load_json(path) if path.is_file() else {}
-    entries = index.values() if isinstance(index, dict) else [None]
-    if not all(isinstance(entry, dict) and {"file", "sha256"} <= set(entry) for entry in entries):
-        raise ValueError(f"{path} is not an index of networks: restore it from git")
+    try:
+        msgspec.convert(index, dict[str, Listed])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is not an index of networks ({error}): restore it from git") from None
     return index
 
 
@@ -116,17 +124,18 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
 
 
 def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
-    """Give the path of a network's file, checked by its SHA-256.
+    """The path of a network's file, checked by its SHA-256.
 
     Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
     """
-    index = list_pretrained(folder)
+    index, path = list_pretrained(folder), Path(folder) / f"{name}.safetensors"
+    if not index:
+        raise ValueError(f"pretrained network {name!r}: {folder} lists none; work in a checkout of the project")
     if name not in index:
-        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index) or 'none yet'}")
-    path = Path(folder) / f"{name}.safetensors"
+        raise ValueError(f"pretrained network {name!r}: choose one of {', '.join(index)}")
     if index[name]["file"] != path.name:
         raise ValueError(f"{INDEX} lists another file than {path}: restore it from git")
-    found, listed = sha256(path), str(index[name]["sha256"])
+    found, listed = sha256(path), index[name]["sha256"]
     if found != listed:
         raise ValueError(f"{path} has SHA-256 {found[:16]}…, {INDEX} lists {listed[:16]}…: restore it from git")
     return path
@@ -134,7 +143,7 @@ def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
 
 @torch.no_grad()
 def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
-    """Give the quantized network of that name, in evaluation mode; `.metadata` holds its description.
+    """The quantized network of that name, in evaluation mode; `.metadata` holds its description.
 
     Raises ValueError as `pretrained_file` does.
     """

@@ -1,88 +1,30 @@
 """Training, full precision and quantized alike, that can stop at any epoch and go on as if it had not.
 
-The state of a training between two epochs, in a file that another process can go on from.
-
-What moves the weights in training: AdamW, or Muon for the weights of the layers and AdamW for all else.
-
-Muon (K. Jordan et al., 2024) steps in orthogonal matrices, and learns in fewer epochs.
+A checkpoint holds the state of a training between two epochs; another process can go on from it.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass
-from numbers import Integral, Real
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import checked_seed
+from ..checks import check, checked_seed
 from ..checks import generator as seeded
-from ..data.augment import RECIPES, augment
+from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
 from .network import ANN, raw_weight
+from .notation import NetworkSpec
+from .optimizer import Optimizer
 from .reference import evaluate
-
-OPTIMIZERS = ("adamw", "muon")
-
-# AdamW steps by so much, Muon by a share of the weights: where the one takes 0.003, the other takes 0.05.
-_MUON_RATE = 50 / 3
-
-# Of the iteration that makes a matrix orthogonal. More take time, and bring nothing.
-_ITERATIONS = 3
-
-
-class Optimizer:
-    """The optimizers of one training, each with a one-cycle schedule over `steps` steps, as one.
-
-    With name "muon", batch norm must follow every weight that it moves: weights keep a norm of 1 an output
-    channel, on average, and steps are relative to that.
-    """
-
-    def __init__(self, ann: ANN, name: str, learning_rate: float, weight_decay: float, steps: int) -> None:
-        weights = [raw_weight(layer.conv) for layer in ann.layers] if name == "muon" else []
-        self._matrices = [(weight, _as_matrix(weight)) for weight in weights]
-        moved = {id(weight) for weight in weights}
-        others = [parameter for parameter in ann.parameters() if id(parameter) not in moved]
-        # In one pass over the weights where they lie, where the device can.
-        fused = others[0].device.type in ("cpu", "cuda")
-        self.each: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, learning_rate, weight_decay=weight_decay, fused=fused)
-        ]
-        if weights:
-            matrices = [matrix for _, matrix in self._matrices]
-            rate = learning_rate * _MUON_RATE
-            self.each.append(torch.optim.Muon(matrices, rate, weight_decay=0.0, ns_steps=_ITERATIONS))
-        self.schedules = [OneCycleLR(each, each.defaults["lr"], steps, pct_start=0.2) for each in self.each]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the weights along their gradients, the schedules by one step, and forget the gradients."""
-        for weight, matrix in self._matrices:
-            matrix.grad = weight.grad.permute(0, 2, 3, 1).reshape(matrix.shape)
-        for each, schedule in zip(self.each, self.schedules, strict=True):
-            each.step()
-            schedule.step()
-            each.zero_grad(set_to_none=True)
-        for weight, matrix in self._matrices:
-            weight.grad = None
-            matrix.mul_(len(matrix) ** 0.5 / matrix.norm().clamp(min=1e-12))
-
-
-def _as_matrix(weight: nn.Parameter) -> nn.Parameter:
-    """Give [outputs, all else] over the memory of a weight [O, I, H, W], which from now on lies channels last."""
-    outputs, inputs, height, width = weight.shape
-    rows: Tensor = weight.detach().permute(0, 2, 3, 1).reshape(outputs, -1).clone()
-    weight.data = rows.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-    return nn.Parameter(rows)
 
 
 def save_checkpoint(
@@ -121,8 +63,9 @@ def resume(
     saved = metadata.get("settings")
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
-    # Checkpoints of earlier versions do not say which images they saw.
-    saved = {"data": settings["data"]} | saved
+    # Checkpoints of before there were these settings tell nothing of them.
+    before = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False, "data": settings.get("data")}
+    saved = before | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
         pairs = ((name, saved.get(name), settings[name]) for name in differing)
@@ -149,7 +92,7 @@ def _restore(
     generator.set_state(tensors["generator"])
     parts = zip(optimizer.each, optimizer.schedules, metadata["groups"], metadata["schedules"], strict=True)
     for which, (each, schedule, group, cycle) in enumerate(parts):
-        prefix, total = f"optimizer.{which}.", schedule.total_steps
+        prefix = f"optimizer.{which}."
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith(prefix):
@@ -157,7 +100,8 @@ def _restore(
                 state.setdefault(int(index), {})[key] = tensor
         _restore_optimizer(each, state, group)
         schedule.load_state_dict(cycle)
-        if (schedule.total_steps, schedule.last_epoch * epochs) != (total, len(found) * total):
+        total = getattr(schedule, "total_steps", optimizer.steps)
+        if total != optimizer.steps or schedule.last_epoch * epochs != len(found) * total:
             raise ValueError("its schedule is that of another training")
     return list(found)
 
@@ -179,28 +123,6 @@ def _restore_optimizer(
             kept[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Epochs of the full-precision and the quantized training of a data set, and its augmentation."""
-
-    ann_epochs: int
-    qann_epochs: int
-    augmentation: str
-
-
-DEFAULTS = {
-    "digits": Recipe(15, 25, "shift"),
-    "mnist": Recipe(6, 14, "shift"),
-    "fashion_mnist": Recipe(8, 16, "shift"),
-    "cifar10": Recipe(30, 30, "shift-flip"),
-}
-
-
-def recipe(dataset: str) -> Recipe:
-    """Give the default recipe of a data set by name; image folders and unknown names train like CIFAR-10."""
-    return DEFAULTS.get(dataset, DEFAULTS["cifar10"])
-
-
 def pick_device(name: str = "auto") -> torch.device:
     """Give the device called `name`; "auto" takes CUDA, then MPS, then the CPU. ValueError if it is absent."""
     if name == "auto":
@@ -212,8 +134,8 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def precision(device: torch.device):
-    """Give the autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
+def precision(device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
     fast = {
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
         "cpu": lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported(),
@@ -228,6 +150,26 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(checked_seed(seed))
 
 
+def batch_sizes(spec: NetworkSpec, images: int, batch_size: int) -> list[int]:
+    """Images of each step of an epoch. A last one that would be alone joins those before, where it has to.
+
+    Batch norm of a 1×1 map has one value a channel and image, and of a single value there is no variance. Raises
+    ValueError where that leaves no step.
+
+    >>> batch_sizes(NetworkSpec("4C3-16", (1, 8, 8), 10), images=9, batch_size=4)
+    [4, 5]
+    """
+    sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
+    if all(layer.out_shape[1:] != (1, 1) for layer in spec.layers):
+        return sizes
+    if min(batch_size, images) < 2:
+        name, value = ("batch_size", batch_size) if batch_size < 2 else ("images", images)
+        raise ValueError(f"{name}={value}: batch norm of layers with 1×1 maps takes two images a step; give more")
+    if sizes[-1] == 1:
+        sizes[-2:] = [sizes[-2] + 1]
+    return sizes
+
+
 def train(
     ann: ANN,
     dataset: Dataset,
@@ -240,6 +182,9 @@ def train(
     augmentation: str = "none",
     label_smoothing: float = 0.0,
     optimizer: str = "adamw",
+    schedule: str = "one-cycle",
+    momentum: float | None = None,
+    freeze_encoder: bool = False,
     teacher: ANN | None = None,
     distillation: float = 0.0,
     checkpoint: str | Path | None = None,
@@ -249,49 +194,20 @@ def train(
 ) -> list[dict]:
     """Train `ann` in place and give its history: one row an epoch with loss, accuracies and seconds.
 
-    One-cycle schedule up to `learning_rate`. dataset: uint8 images, kept on the device and augmented there;
-    where they are larger than the network takes, it trains on random crops of them. optimizer: "adamw" or
-    "muon", see `Optimizer`. distillation: share of the loss, 0 … 1, that takes the class probabilities of
-    `teacher`, a trained network for the same images, for labels.
-    checkpoint: file written after every epoch; where it exists, training goes on from it to exactly the
-    state that an uninterrupted run would have reached. validation: evaluated after every epoch.
+    dataset         uint8 images, kept on the device and augmented there; where they are larger than the
+                    network takes, it trains on random crops of them
+    augmentation    one of `AUGMENTATIONS`
+    optimizer, schedule, momentum   as `Optimizer` says; `learning_rate` is the largest
+    freeze_encoder  leave the first layer's filters as they are
+    distillation    share of the loss, 0 … 1, that takes the class probabilities of `teacher`, a trained
+                    network for the same images, for labels
+    checkpoint      file written after every epoch; where it exists, training goes on from it to exactly the
+                    state that an uninterrupted run would have reached
+    validation      evaluated after every epoch
+
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}={value!r:.40}: give a whole number above 0")
-    for name, value, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
-        if not isinstance(value, Real) or not lowest <= value <= 1e6:
-            raise ValueError(f"{name}={value!r:.40}: give a number from {lowest:g} to 1e6")
-    for name, value, known in (("augmentation", augmentation, RECIPES), ("optimizer", optimizer, OPTIMIZERS)):
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
-    if not isinstance(distillation, Real) or not 0 <= distillation <= 1:
-        raise ValueError(f"distillation={distillation!r:.40}: give a number from 0 to 1")
-    if (teacher is None) != (distillation == 0):
-        raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
-    if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing={label_smoothing!r:.40}: give a number from 0 to less than 1")
-    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
-    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
-    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
-        raise ValueError(
-            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
-            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
-        )
-    target = pick_device(device)
-    ann.to(target, memory_format=torch.channels_last).train()
-    images, labels = dataset.images.to(target), dataset.labels.to(target)
-    steps = -(-len(dataset) // batch_size)
-    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * steps)
-    if teacher is not None:
-        teacher = copy.deepcopy(teacher).to(target, memory_format=torch.channels_last).eval()
-    generator = seeded(seed)
-    settings = {
-        "spec": ann.spec.to_dict(),
-        "dataset": dataset.name,
-        "images": len(dataset),
-        "data": dataset.sha256,
+    given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -300,21 +216,58 @@ def train(
         "augmentation": augmentation,
         "label_smoothing": label_smoothing,
         "optimizer": optimizer,
+        "schedule": schedule,
+        "momentum": momentum,
         "distillation": distillation,
     }
+    for name, value in given.items():
+        if name != "momentum" or value is not None:
+            check(name, value)
+    if (teacher is None) != (distillation == 0):
+        raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
+    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
+    height, width = size
+    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
+    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
+        raise ValueError(
+            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
+            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
+        )
+    sizes = batch_sizes(ann.spec, len(dataset), batch_size)
+    target = pick_device(device)
+    ann.to(target).to(memory_format=torch.channels_last).train()
+    images, labels = dataset.images.to(target), dataset.labels.to(target)
+    encoder = raw_weight(ann.layers[0].conv).requires_grad_(not freeze_encoder)
+    mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * len(sizes), schedule, momentum)
+    if teacher is not None:
+        teacher = copy.deepcopy(teacher).to(target).to(memory_format=torch.channels_last).eval()
+    generator = seeded(seed)
+    settings = {
+        "spec": ann.spec.to_dict(),
+        "dataset": dataset.name,
+        "images": len(dataset),
+        "data": dataset.sha256,
+        "freeze_encoder": freeze_encoder,
+        **given,
+    }
+    # Drawn before a checkpoint sets the generator, so that it is the same half again.
+    alternating = AUGMENTATIONS[augmentation].flip == "alternating"
+    half = torch.rand(len(dataset), generator=generator) < 0.5 if alternating else None
     history: list[dict] = []
     if checkpoint and Path(checkpoint).exists():
         history = resume(checkpoint, settings, ann, mover, generator)
     for epoch in range(len(history) + 1, epochs + 1):
         started, loss_sum = time.perf_counter(), torch.zeros((), device=target)
         correct = torch.zeros((), dtype=torch.int64, device=target)
-        order = torch.randperm(len(dataset), generator=generator).to(target).split(batch_size)
-        for rows in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
-            batch = augment(images[rows], augmentation, generator, tuple(size))
+        order = torch.randperm(len(dataset), generator=generator).split(sizes)
+        for chosen in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
+            rows = chosen.to(target)
+            mirrored = None if half is None else half[chosen] ^ (epoch % 2 == 0)
+            batch = augment(images[rows], augmentation, generator, (height, width), mirrored)
             loss, logits = training_step(ann, mover, batch, labels[rows], label_smoothing, teacher, distillation)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
-        row = {
+        row: dict[str, float] = {
             "epoch": epoch,
             "loss": float(loss_sum) / len(dataset),
             "train_accuracy": int(correct) / len(dataset),
@@ -329,6 +282,7 @@ def train(
             save_checkpoint(checkpoint, settings, ann, mover, generator, history)
         if progress:
             tqdm.write(" ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in row.items()))
+    encoder.requires_grad_(True)
     ann.eval()
     return history
 

@@ -73,6 +73,8 @@ _TEMPLATE = """
 body.jp-Notebook { max-width: 1100px; margin: 0 auto; padding: 1em; }
 math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math, serif; }
 math[display="block"] { font-size: 1.15em; margin: 0.8em 0; }
+.jp-RenderedMarkdown .highlight pre { font-size: var(--jp-code-font-size); line-height: 1.3; }
+.jp-RenderedMarkdown .highlight * { font-family: var(--jp-code-font-family); }
 </style>{%- endblock -%}
 """.replace("PLOTLY_JS", PLOTLY_JS)
 
@@ -178,4 +180,6 @@ def _markdown(context: Any, source: str) -> str:
     renderer.block_math = renderer.multiline_math = equation
     renderer.inline_math = readable
     renderer.latex_environment = lambda name, body: equation(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-    return MarkdownWithMath(renderer=renderer).render(source)
+    rendered = MarkdownWithMath(renderer=renderer).render(source)
+    # A link to another notebook leads to that notebook's page, which lies beside this one.
+    return re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', rendered)

@@ -23,8 +23,8 @@ from typing import Any
 from ..files import save_json
 from ..runs.folder import runs_root, sweep_folder
 from ..runs.manifest import mark_of, read_manifest
-from ..runs.outcome import SWEEP_FILE, read_sweep_file, run_row, with_differences, write_csv
 from ..runs.parameters import defaults_of
+from ..runs.sweeps import SWEEP_FILE, read_sweep_file, run_row, with_differences, write_csv
 from .execute import NotebookFailed
 from .kernels import close_kernels, closed, warm_kernel
 from .pages import export_html

@@ -21,8 +21,10 @@ from typing import Any
 
 import torch
 
+from ..ann.initialise import INITIALISATIONS
 from ..ann.network import build_ann
-from ..ann.train import OPTIMIZERS
+from ..ann.optimizer import OPTIMIZERS, SCHEDULES
+from ..data.augment import AUGMENTATIONS
 from ..data.dataset import Dataset, load_dataset, source_of
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name
 from ..runs.parameters import check_parameters, defaults_of, ordered_notebooks, select_notebooks
@@ -45,9 +47,19 @@ _AT_LEAST = {
     "published_samples": 1,
     "time_steps": 1,
     "max_levels": 0,
+    "learning_rate": 0,
     "qann_learning_rate": 0,
-    "label_smoothing": 0,
+    "momentum": -1,
+    "label_smoothing": -1,
     "distillation": 0,
+}
+
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "qann_optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "augmentation": AUGMENTATIONS,
+    "initialisation": INITIALISATIONS,
 }
 
 
@@ -77,14 +89,14 @@ def _try(settings: Mapping[str, Any], data: dict[tuple[Any, ...], Dataset]) -> N
             raise ValueError(f"{name}={settings[name]!r}: give at least {least}")
     if settings.get("time_steps", 1) > MOST_STEPS:
         raise ValueError(f"time_steps={settings['time_steps']!r}: give at most {MOST_STEPS:,}")
-    if settings.get("learning_rate", 1.0) <= 0:
-        raise ValueError(f"learning_rate={settings['learning_rate']!r}: give a number above 0")
-    for name in ("label_smoothing", "distillation"):
-        if settings.get(name, 0.0) > 1:
-            raise ValueError(f"{name}={settings[name]!r}: give at most 1")
-    for name, known in (("optimizer", OPTIMIZERS), ("qann_optimizer", ("", *OPTIMIZERS))):
-        if settings.get(name, known[0]) not in known:
-            raise ValueError(f"{name}={settings[name]!r}: choose one of {', '.join(OPTIMIZERS)}")
+    if settings.get("distillation", 0.0) > 1:
+        raise ValueError(f"distillation={settings['distillation']!r}: give at most 1")
+    for name in ("label_smoothing", "momentum"):
+        if settings.get(name, 0.0) >= 1:
+            raise ValueError(f"{name}={settings[name]!r}: give less than 1")
+    for name, known in _CHOICES.items():
+        if settings.get(name, "") not in ("", *known):
+            raise ValueError(f"{name}={settings[name]!r}: choose one of {', '.join(known)}")
     if "dataset" in settings:
         source = source_of(settings)
         key = tuple(source.values())

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..ann.initialise import initialise
 from ..ann.network import ANN, build_ann, copy_weights
+from ..ann.recipes import Recipe, recipe
 from ..ann.reference import evaluate
 from ..ann.store import load_ann, save_ann
-from ..ann.train import pick_device, recipe, set_seed, train
+from ..ann.train import pick_device, set_seed, train
 from ..data.dataset import SPLITS, Dataset, identity_of, load_recorded, load_splits, source_of
 from ..measure.logs import log_folder, write_logs
 from ..runs.folder import require, run_folder
@@ -36,8 +38,9 @@ def train_ann(folder: Path, parameters: Mapping[str, Any], device: str = "auto")
         quantized=False,
         padding=parameters["padding"] or None,
     )
-    epochs = parameters["ann_epochs"] or recipe(parameters["dataset"]).ann_epochs
-    return _train(folder, ANN_FILE, "01_train_ann", ann, (training, test), epochs, parameters, chosen, source, {})
+    plan = recipe(parameters["dataset"], parameters)
+    initialise(ann, plan.initialisation, training.images)
+    return _train(folder, ANN_FILE, "01_train_ann", ann, (training, test), plan, parameters, chosen, source, {})
 
 
 def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto") -> Path:
@@ -59,10 +62,10 @@ def train_qann(folder: Path, parameters: Mapping[str, Any], device: str = "auto"
         int8_ends=parameters["int8_ends"],
     )
     copy_weights(ann, qann)
-    epochs = parameters["qann_epochs"] or recipe(source["name"]).qann_epochs
+    plan = recipe(source["name"], parameters)
     kept = {"ann_correct": ann.metadata["correct"]}
     splits, teacher = (training, test), ann if parameters["distillation"] else None
-    return _train(folder, QANN_FILE, "02_quantize", qann, splits, epochs, parameters, chosen, source, kept, teacher)
+    return _train(folder, QANN_FILE, "02_quantize", qann, splits, plan, parameters, chosen, source, kept, teacher)
 
 
 def _train(
@@ -71,7 +74,7 @@ def _train(
     stage: str,
     ann: ANN,
     splits: tuple[Dataset, Dataset],
-    epochs: int,
+    plan: Recipe,
     parameters: Mapping[str, Any],
     device: Any,
     source: dict[str, Any],
@@ -79,19 +82,13 @@ def _train(
     teacher: ANN | None = None,
 ) -> Path:
     started, (training, test) = time.monotonic(), splits
-    rate = parameters.get("qann_learning_rate") or parameters["learning_rate"]
-    optimizer = parameters.get("qann_optimizer") or parameters["optimizer"]
     history = train(
         ann,
         training,
-        epochs=epochs,
+        **plan.training(quantized=file == QANN_FILE),
         batch_size=parameters["batch_size"],
         device=str(device),
-        learning_rate=rate,
-        optimizer=optimizer,
         seed=parameters["seed"],
-        augmentation=recipe(source["name"]).augmentation,
-        label_smoothing=parameters["label_smoothing"],
         teacher=teacher,
         distillation=parameters.get("distillation", 0.0),
         checkpoint=folder / file.replace(".safetensors", ".checkpoint.safetensors"),
@@ -103,7 +100,7 @@ def _train(
     record_stage(
         folder,
         stage,
-        parameters=parameters,
+        parameters={**parameters, **plan.resolved(parameters)},
         inputs=[ANN_FILE] if file != ANN_FILE else [],
         artifacts=[file],
         seconds=round(time.monotonic() - started, 1),
@@ -142,8 +139,7 @@ def simulate_run(
     """Give a run's table of accuracy, spikes and SOPs over time, and the folder of its six logs if wanted.
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
-    `simulate`. dataset: where the run's images lie now, as in `load_recorded`. logs:
-    written in batches of 200 images (50 for CIFAR-10), as published.
+    `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10), as published.
     """
     folder = run_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
@@ -175,7 +171,7 @@ def over_time(record: Record) -> str:
     rows = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")]
     images = record.samples
     for step in range(record.time_steps):
-        silent = int(((record.settled_at > 0) & (record.settled_at <= step + 1)).sum())
+        silent = int(((record.settled_at > 0) & (record.settled_at < step + 1)).sum())
         spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
         rows.append(
             (

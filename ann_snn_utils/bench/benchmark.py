@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..files import ROOT, load_json
 from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
 from ..simulator.run import simulate
-from .contenders import ANNS, LABELS, SLOW, TIMELESS, available, enter, exactness
+from .contenders import ANNS, CONTENDERS, available, exactness
 from .timing import hardware_limits, interleaved, peak_memory, ratios, spread, training_times, work_of
 from .workload import Workload, load_workload
 
@@ -55,13 +56,13 @@ QUICK = Settings(
 
 def run_benchmark(
     settings: Settings = FULL,
-    contenders: Sequence[str] = tuple(LABELS),
+    contenders: Iterable[str] = tuple(CONTENDERS),
     repeats: int = 7,
     parts: Sequence[str] = PARTS,
     memory: bool = True,
     say: Callable[[str], None] = print,
-) -> dict[str, object]:
-    """Give all results as JSON values: rows of the comparison, sweeps, limits, training, machine and load.
+) -> dict[str, Any]:
+    """All results as JSON values: rows of the comparison, sweeps, limits, training, machine and load.
 
     repeats: rounds; 7 or more for numbers that are to be shown. parts: which of PARTS. memory: measure peaks,
     each in a process of its own. say: told what goes on. Raises ValueError that names a wrong argument.
@@ -71,7 +72,7 @@ def run_benchmark(
             raise ValueError(f"part {part!r}: choose from {', '.join(PARTS)}")
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "machine": machine() | {"cpu_flags": cpu_flags(), "quick": settings.quick},
         "versions": versions(),
         "code": git_state(),
@@ -86,18 +87,17 @@ def run_benchmark(
         raise ValueError(f"contenders={', '.join(contenders)}: ratios need 'events' or 'dense', and an ANN")
     for line in result["skipped"]:
         say(line)
-    slow = (*SLOW, *(["dense"] if "events" in names else []))
     say("limits of the machine")
     result["limits"] = hardware_limits(repeats, settings.quick)
-    for part, workload, kept in (
+    for part, workload, taking in (
         ("lenet", settings.lenet, names),
         ("few", settings.few, names),
-        ("vgg", settings.vgg, [name for name in names if name not in slow]),
+        ("vgg", settings.vgg, [name for name in names if not (CONTENDERS[name].slow or _outdone(name, names))]),
     ):
         if part in parts:
-            say(f"{part}: {', '.join(kept)}")
-            result["rows"] += compare(workload[0], workload[1], workload[2], kept, repeats, memory)
-    backend = "events" if "events" in names else "dense"
+            say(f"{part}: {', '.join(taking)}")
+            result["rows"] += compare(*workload, taking, repeats, memory)
+    backend = _fastest(names)
     if "lenet" in parts:
         result["silence"] = silence(work)
         result["distance"] = distance(work, result["limits"], backend, repeats)
@@ -106,7 +106,7 @@ def run_benchmark(
         result["sweeps"] = sweeps(settings, backend, repeats)
     if "whole" in parts:
         say("the whole test set")
-        result["whole"] = whole(settings, backend, repeats)
+        result["whole"] = large_run(settings, backend, repeats)
     if "training" in parts:
         say("training")
         result["training"] = training_times(*settings.training, repeats)
@@ -117,19 +117,23 @@ def run_benchmark(
 def compare(
     workload: str, batch: int, steps: Sequence[int], names: Sequence[str], repeats: int, memory: bool
 ) -> list[dict]:
-    """Give one row for each contender and number of steps: times, ratios, memory, exactness, and `same_class`:
+    """One row for each contender and number of steps: times, ratios, memory, exactness, and `same_class`:
     the share of images whose class is that of our simulator after as many steps (at silence, without steps).
 
     A ratio is taken within each round. `to_ann`: to the better layout of the float32 network. `to_ours`: to
     this project's own simulator at as many steps (the first of them that takes part).
     """
     work = load_workload(workload, batch)
-    shown = _shown(names, steps)
-    entered = {(name, t): enter(name, work, t) for name, t in shown}
-    seconds = interleaved({key: contender.run for key, contender in entered.items()}, repeats)
-    ann = min((key for key in entered if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
-    ours = "events" if "events" in names else "dense"
-    run = simulate(work.snn, work.images, _middle(steps))
+    middle, ours = _middle(steps), _fastest(names)
+    jobs = {
+        (name, t): CONTENDERS[name].prepare(work, t)
+        for t in steps
+        for name in names
+        if t == middle or not (CONTENDERS[name].timeless or CONTENDERS[name].slow or _outdone(name, names))
+    }
+    seconds = interleaved(jobs, repeats)
+    ann = min((key for key in jobs if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
+    run = simulate(work.snn, work.images, middle)
     activity = {
         "time_steps": run.time_steps,
         "spikes_per_neuron": float(run.abs_spike.sum()) / batch / sum(run.neurons[1:]),
@@ -140,9 +144,9 @@ def compare(
     reference = simulate(work.snn, work.images, max(*steps, work.snn.levels), backend="dense").predictions
     settled = simulate(work.snn, work.images).predictions[-1]
     rows = []
-    for (name, t), contender in entered.items():
-        key, timeless = (name, t), name in TIMELESS
-        there = settled if timeless else reference[t - 1]
+    for (name, t), job in jobs.items():
+        key, timeless = (name, t), CONTENDERS[name].timeless
+        expected = settled if timeless else reference[t - 1]
         rows.append(
             {
                 "workload": workload,
@@ -150,7 +154,7 @@ def compare(
                 "origin": work.origin,
                 "contender": name,
                 "activity": activity,
-                "label": contender.label,
+                "label": CONTENDERS[name].label,
                 "time_steps": None if timeless else t,
                 "batch": batch,
                 "seconds": spread(seconds[key]),
@@ -158,9 +162,9 @@ def compare(
                 "to_ann": ratios(seconds[key], seconds[ann]),
                 "to_ours": None if timeless else ratios(seconds[key], seconds[ours, t]),
                 "best_ann": key == ann,
-                "same_class": None if name in ANNS else float((contender.run() == there).double().mean()),
+                "same_class": None if name in ANNS else float((job() == expected).double().mean()),
                 **exact[name],
-                "memory": peak_memory(name, workload, batch, t) if memory and t == _middle(steps) else None,
+                "memory": peak_memory(name, workload, batch, t) if memory and t == middle else None,
             }
         )
     return rows
@@ -170,15 +174,18 @@ def _middle(steps: Sequence[int]) -> int:
     return 4 if 4 in steps else max(steps)
 
 
-def _shown(names: Sequence[str], steps: Sequence[int]) -> list[tuple[str, int]]:
-    """Give the pairs of contender and steps that are timed: the slow ones at T = 4 only."""
-    once = (*TIMELESS, *SLOW, *(["dense"] if "events" in names else []))
-    return [(name, t) for t in steps for name in names if name not in once or t == _middle(steps)]
+def _fastest(names: Sequence[str]) -> str:
+    return "events" if "events" in names else "dense"
+
+
+def _outdone(name: str, names: Sequence[str]) -> bool:
+    """Whether a contender is this project's slower simulator while the faster one takes part."""
+    return name == "dense" and "events" in names
 
 
 def silence(work: Workload) -> dict[str, float]:
-    """Give the steps that images take until they are silent, on average and at the most, and a network that
-    cannot stop by itself must take for every input."""
+    """The steps that images take until they are silent, on average and at the most, and the number that a network
+    which cannot stop by itself must take for every input."""
     record = simulate(work.snn, work.images)
     return {
         "mean_steps": float(record.settled_at.double().mean()) + 1,
@@ -188,7 +195,7 @@ def silence(work: Workload) -> dict[str, float]:
 
 
 def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[str, float]:
-    """Give the additions/s of the simulator at T = 4, and their share of the additions that the machine can do."""
+    """The additions/s of the simulator at T = 4, and their share of the additions that the machine can do."""
     record = simulate(work.snn, work.images, 4, backend=backend)
     operations = work_of(record)
     seconds = interleaved({"run": lambda: simulate(work.snn, work.images, 4, backend=backend)}, repeats)["run"]
@@ -210,7 +217,7 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
 
 
 def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dict]]:
-    """Give seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
+    """Seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
     name, batch, _ = settings.lenet
     work = load_workload(name, max(batch, *settings.batches))
 
@@ -225,8 +232,8 @@ def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dic
     }
 
 
-def whole(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
-    """Give seconds and peak memory of one call over many images."""
+def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
+    """Seconds and peak memory of one call over many images."""
     samples, time_steps = settings.whole
     work = load_workload(settings.lenet[0], samples)
     job = {"run": lambda: simulate(work.snn, work.images, time_steps, backend=backend)}
@@ -240,7 +247,7 @@ def whole(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
 
 
 def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
-    """Give the newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
+    """The newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
     found = sorted(Path(folder).glob("*.json"))
     if not found:
         raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
@@ -248,12 +255,12 @@ def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
 
 
 def load() -> list[float] | None:
-    """Give the machine's load averages over 1, 5 and 15 minutes, or None where the system has none."""
+    """The machine's load averages over 1, 5 and 15 minutes, or None where the system has none."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
 def cpu_flags() -> list[str]:
-    """Give those instruction sets of this processor that matter for small integers; none where unknown."""
+    """Those instruction sets of this processor that matter for small integers; none where unknown."""
     try:
         words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:

@@ -1,21 +1,18 @@
-"""Who takes part in the benchmark: each contender's job on a workload, ready to be timed, and its exactness.
+"""Who takes part in the benchmark: what each contender runs on a workload, and whether its answers are exact.
 
-The same quantized network in other simulators, where they are installed: SpikingJelly and snnTorch.
-
-Both compute in float32 with real-valued thresholds and biases; batch norms are folded into the weights.
-
-The integer network in plain NumPy, as the published system simulates it: the benchmark's first rival.
-
-Arrays of float64, one im2col and one matrix product for each layer and step, all steps whether or not anything
-fires. Only the thresholds are the exact ones, so that its answers can be compared.
+SpikingJelly and snnTorch, where they are installed, run the same quantized network with batch norms folded into the
+weights, in float32 with real-valued thresholds and biases. The NumPy baseline simulates the integer network as the
+published system does: float64 arrays, one im2col and one matrix product for each layer and step, all steps whether
+or not anything fires; only its thresholds are the exact ones, so that its answers can be compared.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,11 +27,23 @@ from ..simulator.run import choose_backend, simulate
 from ..snn.network import SNN, SpikingLayer
 from .workload import Workload
 
+Job = Callable[[], Tensor]
+"""A job to be timed: its result is the class of each image, int64 [N]."""
+
+# Images on which exactness is checked; fewer in colour, whose networks take the float64 reference minutes.
+EXACT_SAMPLES, EXACT_SAMPLES_IN_COLOUR = 64, 8
+
+# Counts of a layer without a clip stay far below this in every network that is timed.
+_LARGEST_COUNT = 63
+
+# Steps in which the converted network of SpikingJelly settles.
+SETTLING_STEPS = 64
+
 
 def simulate_numpy(snn: SNN, images: np.ndarray, time_steps: int) -> np.ndarray:
-    """Give the class scores after each step, float64 [T, N, classes], for uint8 images [N, C, H, W].
+    """Class scores after each step, float64 [T, N, classes], of uint8 images [N, C, H, W].
 
-    Source: Zou et al. 2024; the neuron is that of `neuron.py`.
+    Source: Zou et al. 2024; the neuron is that of `simulator.neuron`.
     """
     encoder, *hidden = snn.layers
     pixels = _convolve(images.transpose(0, 2, 3, 1).astype(np.float64), _columns(encoder), encoder.spec)
@@ -62,7 +71,7 @@ def _columns(layer: SpikingLayer) -> np.ndarray:
 
 
 def _convolve(inputs: np.ndarray, weight: np.ndarray, spec: LayerSpec) -> np.ndarray:
-    """Give the sums [N, H', W', O] of inputs [N, H, W, I]: im2col, then one matrix product."""
+    """The sums [N, H', W', O] of inputs [N, H, W, I]: im2col, then one matrix product."""
     pad = (spec.padding, spec.padding)
     padded = np.pad(inputs, ((0, 0), pad, pad, (0, 0)))
     windows = sliding_window_view(padded, spec.kernel, (1, 2))[:, :: spec.stride, :: spec.stride]
@@ -85,7 +94,7 @@ class _State:
         self.upper = np.broadcast_to(self.table[:, 1], self.membrane.shape).copy()
 
     def fire(self, sums: np.ndarray) -> np.ndarray:
-        """Add the sums to the membranes and give the spikes −1, 0, +1; thresholds move where one was sent."""
+        """Add the sums to the membranes and return the spikes −1, 0, +1; thresholds move where one was sent."""
         self.membrane += sums
         spikes = (self.membrane >= self.upper).astype(np.float64)
         spikes -= self.membrane < self.lower
@@ -94,18 +103,6 @@ class _State:
         channel, count = moved[3], self.count[moved]
         self.lower[moved], self.upper[moved] = self.table[channel, count], self.table[channel, count + 1]
         return spikes
-
-
-# Counts of a layer without a clip stay far below this in every network that is timed.
-_LARGEST_COUNT = 63
-
-# Steps in which the converted network of SpikingJelly settles.
-SETTLING_STEPS = 64
-
-
-def missing(name: str) -> str | None:
-    """Give why a peer ("spikingjelly", "snntorch") cannot take part, or None where it is installed."""
-    return None if find_spec(name) else f"{name} is not installed: pip install -c constraints.txt '.[bench]'"
 
 
 class Quantizer(nn.Module):
@@ -121,14 +118,14 @@ class Quantizer(nn.Module):
 
 @torch.no_grad()
 def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Sequential:
-    """Give the network as convolutions with bias and `activation(step, largest count)` behind each."""
+    """The network as convolutions with bias and `activation(step, largest count)` behind each."""
     modules: list[nn.Module] = []
     for layer in qann.layers:
         norm, spec = layer.norm, layer.spec
         gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         conv = nn.Conv2d(spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding)
-        conv.weight.copy_(layer.conv.weight.double() * gain[:, None, None, None])
-        conv.bias.copy_(norm.bias.double() - norm.running_mean.double() * gain)
+        bias = norm.bias.double() - norm.running_mean.double() * gain
+        conv.load_state_dict({"weight": layer.conv.weight.double() * gain[:, None, None, None], "bias": bias})
         n, clip = 2**layer.activation.k, layer.activation.clip
         modules += [conv, activation(1 / n, _LARGEST_COUNT * n if clip is None else clip * n)]
     read_out = nn.Linear(qann.classifier.in_features, qann.spec.classes, bias=False)
@@ -136,8 +133,8 @@ def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Seque
     return nn.Sequential(*modules, nn.Flatten(), read_out).eval()
 
 
-def spikingjelly(qann: ANN) -> nn.Module:
-    """Give the network as SpikingJelly's SpikeZIP recipe converts it. ModuleNotFoundError without SpikingJelly."""
+def spikingjelly(qann: ANN) -> nn.Sequential:
+    """The network as SpikingJelly's SpikeZIP recipe converts it. ModuleNotFoundError without SpikingJelly."""
     logging.getLogger("spikingjelly").setLevel(logging.ERROR)
     from spikingjelly.activation_based.ann2snn import ModuleConverter, SpikeZIPTFQANNRecipe
 
@@ -147,8 +144,8 @@ def spikingjelly(qann: ANN) -> nn.Module:
 
 
 @torch.inference_mode()
-def run_spikingjelly(net: nn.Module, images: Tensor, time_steps: int, multi_step: bool) -> Tensor:
-    """Give the class scores [N, classes] after `time_steps`: the image at the first step, zeros behind it.
+def run_spikingjelly(net: nn.Sequential, images: Tensor, time_steps: int, multi_step: bool) -> Tensor:
+    """Class scores [N, classes] after `time_steps`: the image at the first step, zeros behind it.
 
     images: float32 [N, C, H, W] in 0 … 1. multi_step: all steps of a layer at once, SpikingJelly's mode "m".
     """
@@ -166,8 +163,8 @@ def run_spikingjelly(net: nn.Module, images: Tensor, time_steps: int, multi_step
 
 
 @torch.no_grad()
-def spikingjelly_mismatches(net: nn.Module, qann: ANN, images: Tensor) -> int:
-    """Give how many settled counts of SpikingJelly's network differ from the quantized network's codes."""
+def spikingjelly_mismatches(net: nn.Sequential, qann: ANN, images: Tensor) -> int:
+    """The number of settled counts of SpikingJelly's network that differ from the quantized network's codes."""
     run_spikingjelly(net, images.float() / 255, SETTLING_STEPS, multi_step=False)
     counts = [module.acc_q for module in net if hasattr(module, "acc_q")]
     pairs = zip(counts, codes(qann, images)[0], strict=True)
@@ -175,7 +172,7 @@ def spikingjelly_mismatches(net: nn.Module, qann: ANN, images: Tensor) -> int:
 
 
 def snntorch(qann: ANN) -> nn.Sequential:
-    """Give the network with snnTorch's Leaky neurons: no leak, a reset that subtracts the threshold of 1.
+    """The network with snnTorch's Leaky neurons: no leak, a reset that subtracts the threshold of 1.
 
     The nearest that snnTorch has, and another neuron: it sends no −1, so nothing is ever taken back, and the
     image is shown, with all biases, at every step. Raises ValueError for k > 0 (its spikes are worth 1), and
@@ -190,132 +187,115 @@ def snntorch(qann: ANN) -> nn.Sequential:
 
 @torch.inference_mode()
 def run_snntorch(net: nn.Sequential, images: Tensor, time_steps: int) -> Tensor:
-    """Give the class scores [N, classes] after `time_steps` of a constant float32 image [N, C, H, W]."""
+    """Class scores [N, classes] after `time_steps` of a constant float32 image [N, C, H, W]."""
     for module in net:
         if hasattr(module, "reset_mem"):
             module.reset_mem()
     return sum(net(images) for _ in range(time_steps))
 
 
-LABELS = {
-    "events": "this project, events",
-    "dense": "this project, dense",
-    "silence": "this project, until silence",
-    "ann-contiguous": "float32 ANN, contiguous",
-    "ann-channels-last": "float32 ANN, channels last",
-    "numpy": "NumPy im2col, float64",
-    "spikingjelly": "SpikingJelly SpikeZIP, step by step",
-    "spikingjelly-multi": "SpikingJelly SpikeZIP, multi-step",
-    "snntorch": "snnTorch Leaky, another neuron",
-}
+def _ours(backend: str | None, work: Workload, time_steps: int | None) -> Job:
+    return lambda: simulate(work.snn, work.images, time_steps, backend=backend).predictions[-1]
 
-# Those whose time does not depend on a number of steps.
-TIMELESS = ("ann-contiguous", "ann-channels-last", "silence")
 
-ANNS = ("ann-contiguous", "ann-channels-last")
+def _ann(layout: torch.memory_format, work: Workload, _: int) -> Job:
+    ann = copy.deepcopy(work.ann).to(memory_format=layout)
+    batch = (work.images.float() / 255).contiguous(memory_format=layout)
 
-SPIKINGJELLY = ("spikingjelly", "spikingjelly-multi")
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return ann(batch).argmax(1)
 
-# Rivals that are timed on small networks only: a VGG takes them minutes.
-SLOW = ("numpy", *SPIKINGJELLY, "snntorch")
+    return run
 
-# Images on which exactness is checked; fewer of those in colour, whose networks take the float64 reference minutes.
-EXACT_SAMPLES, EXACT_SAMPLES_IN_COLOUR = 64, 8
+
+def _numpy(work: Workload, time_steps: int) -> Job:
+    pixels = work.images.numpy()
+    return lambda: torch.from_numpy(simulate_numpy(work.snn, pixels, time_steps)[-1].argmax(1))
+
+
+def _spikingjelly(multi_step: bool, work: Workload, time_steps: int) -> Job:
+    net, images = spikingjelly(work.qann), work.images.float() / 255
+    return lambda: run_spikingjelly(net, images, time_steps, multi_step).argmax(1)
+
+
+def _snntorch(work: Workload, time_steps: int) -> Job:
+    net, images = snntorch(work.qann), work.images.float() / 255
+    return lambda: run_snntorch(net, images, time_steps).argmax(1)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A named job: `run` gives the class of each image, int64 [N]."""
+    """One that takes part: its name in tables, and `prepare(work, time_steps)`, which gives its job.
 
-    name: str
-    run: Callable[[], Tensor]
+    timeless: its time does not depend on a number of steps. slow: timed on small networks only, as a VGG takes it
+    minutes. package: what must be installed for it.
+    """
 
-    @property
-    def label(self) -> str:
-        """What it is called in tables."""
-        return LABELS[self.name]
+    label: str
+    prepare: Callable[[Workload, int], Job]
+    timeless: bool = False
+    slow: bool = False
+    package: str = ""
 
 
-def available(names: Sequence[str], work: Workload) -> tuple[list[str], list[str]]:
-    """Give those contenders that can take part, and a line for each that cannot, with the reason.
+CONTENDERS = {
+    "events": Contender("this project, events", partial(_ours, "events")),
+    "dense": Contender("this project, dense", partial(_ours, "dense")),
+    "silence": Contender("this project, until silence", lambda work, _: _ours(None, work, None), timeless=True),
+    "ann-contiguous": Contender("float32 ANN, contiguous", partial(_ann, torch.contiguous_format), timeless=True),
+    "ann-channels-last": Contender("float32 ANN, channels last", partial(_ann, torch.channels_last), timeless=True),
+    "numpy": Contender("NumPy im2col, float64", _numpy, slow=True),
+    "spikingjelly": Contender(
+        "SpikingJelly SpikeZIP, step by step", partial(_spikingjelly, False), slow=True, package="spikingjelly"
+    ),
+    "spikingjelly-multi": Contender(
+        "SpikingJelly SpikeZIP, multi-step", partial(_spikingjelly, True), slow=True, package="spikingjelly"
+    ),
+    "snntorch": Contender("snnTorch Leaky, another neuron", _snntorch, slow=True, package="snntorch"),
+}
+
+ANNS = ("ann-contiguous", "ann-channels-last")
+
+
+def available(names: Iterable[str], work: Workload) -> tuple[list[str], list[str]]:
+    """Those contenders that can take part, and a line for each that cannot, with the reason.
 
     Raises ValueError for a name that is no contender's.
     """
     taking, skipped = [], []
     for name in names:
-        if name not in LABELS:
-            raise ValueError(f"contender {name!r}: choose from {', '.join(LABELS)}")
-        package = {"spikingjelly-multi": "spikingjelly"}.get(name, name)
-        reason = missing(package) if package in ("spikingjelly", "snntorch") else None
+        if name not in CONTENDERS:
+            raise ValueError(f"contender {name!r}: choose from {', '.join(CONTENDERS)}")
+        package, reason = CONTENDERS[name].package, ""
+        if package and not find_spec(package):
+            reason = f"{package} is not installed: pip install -c constraints.txt '.[bench]'"
         if name == "events" and choose_backend(work.snn, None) != "events":
             reason = "numba is missing: pip install numba"
         if reason:
-            skipped.append(f"{LABELS[name]}: skipped, {reason}")
+            skipped.append(f"{CONTENDERS[name].label}: skipped, {reason}")
         else:
             taking.append(name)
     return taking, skipped
 
 
-def enter(name: str, work: Workload, time_steps: int) -> Contender:
-    """Give the contender of that name on a workload over `time_steps`; whatever can be prepared is."""
-    images, scaled = work.images, work.images.float() / 255
-    if name in ("events", "dense", "silence"):
-        steps, backend = (None, None) if name == "silence" else (time_steps, name)
-
-        def run() -> Tensor:
-            return simulate(work.snn, images, steps, backend=backend).predictions[-1]
-
-    elif name in ANNS:
-        layout = torch.channels_last if name == "ann-channels-last" else torch.contiguous_format
-        ann, batch = copy.deepcopy(work.ann).to(memory_format=layout), scaled.contiguous(memory_format=layout)
-
-        def run() -> Tensor:
-            return _forward(ann, batch).argmax(1)
-
-    elif name == "numpy":
-        pixels = images.numpy()
-
-        def run() -> Tensor:
-            return torch.from_numpy(simulate_numpy(work.snn, pixels, time_steps)[-1].argmax(1))
-
-    elif name in SPIKINGJELLY:
-        net = spikingjelly(work.qann)
-
-        def run() -> Tensor:
-            return run_spikingjelly(net, scaled, time_steps, multi_step=name == "spikingjelly-multi").argmax(1)
-
-    else:
-        leaky = snntorch(work.qann)
-
-        def run() -> Tensor:
-            return run_snntorch(leaky, scaled, time_steps).argmax(1)
-
-    return Contender(name, run)
-
-
-@torch.inference_mode()
-def _forward(ann: ANN, batch: Tensor) -> Tensor:
-    return ann(batch)
-
-
 def exactness(name: str, work: Workload, time_steps: int) -> dict[str, object]:
-    """Give {"exact": bool or None, "checked": what was compared} of a contender on some of the images.
+    """{"exact": bool or None, "checked": what was compared} of a contender on some of the images.
 
     Simulators of this project: class scores of every step equal those of the NumPy baseline, and counts at
     silence the quantized network's codes. NumPy: the same scores. SpikingJelly: its counts once settled.
     None for the float32 network and for another neuron, which answer another question.
     """
     images = work.images[: EXACT_SAMPLES if work.images.shape[1] == 1 else EXACT_SAMPLES_IN_COLOUR]
-    if name in SPIKINGJELLY:
+    if CONTENDERS[name].package == "spikingjelly":
         different = spikingjelly_mismatches(spikingjelly(work.qann), work.qann, images)
         return {"exact": different == 0, "checked": f"{different} settled counts differ from the ANN's codes"}
     if name in (*ANNS, "snntorch"):
         return {"exact": None, "checked": "not the same computation"}
     backend = name if name in ("events", "dense") else None
     settled = simulate(work.snn, images, backend=backend)
-    different = sum(
-        int((count != code).sum()) for count, code in zip(settled.counts, codes(work.qann, images)[0], strict=True)
-    )
+    pairs = zip(settled.counts, codes(work.qann, images)[0], strict=True)
+    different = sum(int((count != code).sum()) for count, code in pairs)
     scores = torch.from_numpy(simulate_numpy(work.snn, images.numpy(), time_steps))
     equal = bool((scores == simulate(work.snn, images, time_steps, backend=backend).logits).all())
     return {

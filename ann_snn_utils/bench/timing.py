@@ -1,10 +1,7 @@
 """Times that can be compared on a busy machine: jobs take turns, and ratios are formed within each round.
 
-How long a training step takes: quantized, full precision, and the convolutions of both alone.
-
-What this machine can do at best: int8 multiplications in a large matrix product, int8 additions, memory.
-
-The peak memory of one contender, measured in a process of its own so that peaks do not mix.
+In this way the limits of the machine and the steps of a training are timed too. The peak memory of a contender is
+measured in a process of its own, so that peaks do not mix.
 """
 
 from __future__ import annotations
@@ -13,8 +10,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +20,19 @@ from torch import Tensor
 
 from ..ann.network import ANN, build_ann, convolve
 from ..ann.notation import LayerSpec
-from ..ann.train import Optimizer, pick_device, precision, training_step
+from ..ann.optimizer import Optimizer
+from ..ann.train import pick_device, precision, training_step
 from ..data.augment import augment
 from ..files import ROOT
 from ..simulator.record import Record
-from .contenders import enter
+from .contenders import CONTENDERS
 from .workload import load_workload, textures
 
+K = TypeVar("K", bound=Hashable)
 
-def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Give the seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
+
+def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
+    """The seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
 
     At its turn a job runs twice, and the second run is timed: the first finds in the caches what the job before
     left there, and the threads of that job's library still waiting for more. Raises ValueError for repeats
@@ -39,7 +40,7 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    seconds: dict[K, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
             job()
@@ -50,13 +51,17 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Give the median, the quartiles (`low`, `high`) and the number n of some values."""
+    """The median, the quartiles (`low`, `high`) and the number n of some values.
+
+    >>> spread([1.0, 2.0, 3.0, 4.0, 5.0])
+    {'median': 3.0, 'low': 2.0, 'high': 4.0, 'n': 5}
+    """
     low, median, high = np.percentile(values, (25, 50, 75)).tolist()
     return {"median": median, "low": low, "high": high, "n": len(values)}
 
 
 def ratios(values: Sequence[float], to: Sequence[float]) -> dict[str, float]:
-    """Give the spread of values[i] / to[i]: a slow moment of the machine slows both of a round."""
+    """The spread of values[i] / to[i]: a slow moment of the machine slows both of a round."""
     return spread([value / other for value, other in zip(values, to, strict=True)])
 
 
@@ -67,7 +72,7 @@ _CACHED, _STREAMED = 2**15, 2**26
 
 
 def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, float]]:
-    """Give the spread of what the machine does at best in a second.
+    """The spread of what the machine does at best in a second.
 
     int8_operations: of a large matrix product, a multiply–add counted as two. int8_additions: in the cache,
     by one core, times the threads in use. memory_bytes: of additions in memory, two read and one written.
@@ -94,7 +99,7 @@ def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, fl
 
 
 def work_of(record: Record) -> dict[str, float]:
-    """Give synaptic operations per image of a run: all, and those through a weight other than zero.
+    """Synaptic operations per image of a run: all, and those through a weight other than zero.
 
     A spike adds to a membrane for each; the encoder's and the classifier's products are not among them.
     """
@@ -104,11 +109,8 @@ def work_of(record: Record) -> dict[str, float]:
     }
 
 
-MIB = 2**20
-
-
 def peak_memory(name: str, workload: str, samples: int, time_steps: int) -> dict[str, float] | None:
-    """Give {"peak_mib", "before_mib"}: resident memory at its highest, and before the contender was run.
+    """{"peak_mib", "before_mib"}: resident memory at its highest, and before the contender was run.
 
     None on systems without /proc/self/status. Raises RuntimeError where the process fails.
     """
@@ -125,23 +127,19 @@ def _highest() -> float:
     # Not ru_maxrss: a child inherits its parent's peak there.
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024 / MIB
+            return int(line.split()[1]) / 1024
     raise OSError("/proc/self/status has no line VmHWM")
 
 
 def _measure(name: str, workload: str, samples: str, time_steps: str) -> None:
-    contender = enter(name, load_workload(workload, int(samples)), int(time_steps))
+    run = CONTENDERS[name].prepare(load_workload(workload, int(samples)), int(time_steps))
     before = _highest()
-    contender.run()
+    run()
     print(json.dumps({"peak_mib": round(_highest(), 1), "before_mib": round(before, 1)}))
 
 
-if __name__ == "__main__":
-    _measure(*sys.argv[1:])
-
-
 def training_times(network: str, side: int, batch_size: int, repeats: int) -> dict[str, object]:
-    """Give seconds per step, quantized, in full precision and of the convolutions alone, and their ratios.
+    """Seconds per training step, quantized, in full precision and of the convolutions alone, and their ratios.
 
     A step is what `train` does with a batch: augmentation, forward, loss, backward, optimizer. The convolutions
     run forward and backward, in the form that training gives them, on tensors that lie ready in its layout and
@@ -149,17 +147,15 @@ def training_times(network: str, side: int, batch_size: int, repeats: int) -> di
     """
     device = pick_device("cpu")
     images, labels = textures(batch_size, side), torch.arange(batch_size) % 10
-    jobs = {
-        name: _step(
-            build_ann(network, (3, side, side), 10, padding="same", quantized=name == "quantized"), images, labels
-        )
-        for name in ("quantized", "full precision")
-    }
+    ann = build_ann(network, (3, side, side), 10, padding="same", quantized=False)
+    quantized = build_ann(network, (3, side, side), 10, padding="same")
     with precision(device):
-        reduced = torch.is_autocast_enabled("cpu")
-    dtype = torch.bfloat16 if reduced else torch.float32
-    layers = build_ann(network, (3, side, side), 10, padding="same").spec.layers
-    jobs["convolutions"] = _convolutions(layers, batch_size, dtype)
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+    jobs = {
+        "quantized": _step(quantized, images, labels),
+        "full precision": _step(ann, images, labels),
+        "convolutions": _convolutions(ann.spec.layers, batch_size, dtype),
+    }
     seconds = interleaved(jobs, repeats)
     return {
         "network": network,
@@ -183,7 +179,7 @@ def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
     return step
 
 
-def _convolutions(layers: list[LayerSpec], batch_size: int, dtype: torch.dtype) -> Callable[[], None]:
+def _convolutions(layers: Sequence[LayerSpec], batch_size: int, dtype: torch.dtype) -> Callable[[], None]:
     made = []
     for index, layer in enumerate(layers):
         channels, *kernel = layer.in_shape[0], *layer.kernel
@@ -199,3 +195,7 @@ def _convolutions(layers: list[LayerSpec], batch_size: int, dtype: torch.dtype) 
             torch.autograd.grad(y, [t for t in (x, weight) if t.requires_grad], gradient)
 
     return run
+
+
+if __name__ == "__main__":
+    _measure(*sys.argv[1:])

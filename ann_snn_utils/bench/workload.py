@@ -14,7 +14,23 @@ from ..data.dataset import load_dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 
-WORKLOADS = ("lenet", "lenet-few", "vgg", "small", "small-few", "small-vgg")
+# The bundled networks to take, the first whose test images are here.
+_TRAINED = {
+    "lenet": ("mnist-lenet-k0", "digits-lenet-k0"),
+    "lenet-few": ("mnist-lenet-k0-clip2",),
+    "vgg": ("cifar10-jpeg-vgg-k0-clip3",),
+}
+
+# Otherwise a network with random weights: notation, largest activation of the encoder, clip, side of colour images.
+_RANDOM: dict[str, tuple[str, int, int | None, int]] = {
+    "lenet-few": ("lenet", 2, 2, 0),
+    "vgg": ("vgg", 4, None, 24),
+    "small": ("6C5-P2-8C5-P2-24", 4, None, 0),
+    "small-few": ("6C5-P2-8C5-P2-24", 2, 2, 0),
+    "small-vgg": ("4C3-8C3-P2-8C3-P2-16-16", 4, None, 12),
+}
+
+WORKLOADS = tuple(_TRAINED | _RANDOM)
 
 # Batches of images from which a network without training takes its batch norms' statistics.
 _CALIBRATION = 12
@@ -40,7 +56,7 @@ class Workload:
 
 
 def load_workload(name: str, samples: int) -> Workload:
-    """Give the workload of that name with so many images; a set with fewer is repeated.
+    """The workload of that name with so many images; a set with fewer is repeated.
 
     "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
     "lenet-few": the bundled MNIST network of few levels; "vgg": the bundled CIFAR-10 network where its test
@@ -50,17 +66,8 @@ def load_workload(name: str, samples: int) -> Workload:
     torch.manual_seed(0)
     if name not in WORKLOADS:
         raise ValueError(f"workload {name!r}: choose one of {', '.join(WORKLOADS)}")
-    if name == "lenet":
-        qann, images, origin = _trained("mnist-lenet-k0") or _trained("digits-lenet-k0")
-    elif name == "lenet-few":
-        qann, images, origin = _trained("mnist-lenet-k0-clip2") or _random("lenet", levels=2, clip=2)
-    elif name == "vgg":
-        qann, images, origin = _trained("cifar10-jpeg-vgg-k0-clip3") or _random("vgg", 24, max(samples, 32))
-    elif name == "small-vgg":
-        qann, images, origin = _random("4C3-8C3-P2-8C3-P2-16-16", 12, max(samples, 32))
-    else:
-        few = {"levels": 2, "clip": 2} if name == "small-few" else {}
-        qann, images, origin = _random("6C5-P2-8C5-P2-24", **few)
+    trained = next(filter(None, map(_trained, _TRAINED.get(name, ()))), None)
+    qann, images, origin = trained or _random(*_RANDOM[name], samples=max(samples, 32))
     spec = qann.spec
     ann = build_ann(spec.network, spec.in_shape, spec.classes, quantized=False, padding=spec.padding)
     rows = torch.arange(samples) % len(images)
@@ -77,18 +84,18 @@ def _trained(name: str) -> tuple[ANN, Tensor, str] | None:
     return qann, images, f"trained weights ({name}) on test images of {dataset.name}"
 
 
-def _random(network: str, side: int = 0, samples: int = 0, **levels: int) -> tuple[ANN, Tensor, str]:
+def _random(network: str, levels: int, clip: int | None, side: int, samples: int) -> tuple[ANN, Tensor, str]:
     if side:
         images, seen = textures(samples, side), "random textures"
-        qann = build_ann(network, (3, side, side), 10, padding="same")
+        qann = build_ann(network, (3, side, side), 10, levels=levels, clip=clip, padding="same")
     else:
         images, seen = load_dataset("digits").images, "digits"
-        qann = build_ann(network, (1, 28, 28), 10, **levels)
+        qann = build_ann(network, (1, 28, 28), 10, levels=levels, clip=clip)
     return calibrated(qann, images[:120]), images, f"random ternary weights, batch norms calibrated on {seen}"
 
 
 def textures(samples: int, side: int, seed: int = 0) -> Tensor:
-    """Give random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
+    """Random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.zeros(samples, 3, side, side)
     for cells in (2, 4, side):
@@ -100,7 +107,7 @@ def textures(samples: int, side: int, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def calibrated(ann: ANN, images: Tensor) -> ANN:
-    """Give `ann` with the batch norms' statistics of these images, in evaluation mode.
+    """`ann` with the batch norms' statistics of these images, in evaluation mode.
 
     Every layer's inputs are then standardised and shifted, so that about as many neurons fire as in a trained
     network; nothing is learned.

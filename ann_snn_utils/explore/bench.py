@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from ..ann.network import ANN
 from ..data.dataset import Dataset
 from ..figures import accuracy_drawing, accuracy_over_time, bit_widths, drawing_of, mismatch_bars, redraw
-from ..measure.equivalence import Comparison, compare_forms, requantize
+from ..measure.equivalence import FormComparison, compare_forms, requantize
 from .page import Explorer, bar, choice, labelled, live, page, say, show_progress, slider, status
 from .plots import alive
 from .worker import Latest
@@ -23,20 +23,20 @@ CAPTION = (
 
 
 def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int = 8) -> Explorer:
-    """Give the explorer of threshold forms for a quantized network, on the first `size` samples.
+    """The explorer of threshold forms for a quantized network, on the first `size` samples.
 
     k, levels and clip are changed without training again, so the ANN's own accuracy changes with them.
     """
     spec = ann.spec
     size = min(size, len(samples))
 
-    def compute(wanted: tuple[int, int, int, int], report=lambda share: None) -> Comparison:
+    def compute(wanted: tuple[int, int, int, int], report=lambda share: None) -> FormComparison:
         k, levels, clip, size = wanted
         return compare_forms(
             requantize(ann, k, levels, clip or None), samples.subset(range(size)), time_steps, report
         )
 
-    def draw_figures(found: Comparison) -> dict[str, go.Figure]:
+    def draw_figures(found: FormComparison) -> dict[str, go.Figure]:
         names = found.layer_names
         return {
             "mismatches": mismatch_bars(found.mismatches, names, found.compared),
@@ -50,7 +50,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
         return Explorer(TITLE, CAPTION, figures)
     figures = alive(figures)
     sizes = sorted({size, *(s for s in (32, 64, 128, 256, len(samples)) if s <= min(256, len(samples)))})
-    clips = [("none", 0), *((str(c), c) for c in sorted({1, 2, 4, 8} | ({spec.clip} - {None})))]
+    clips = [("none", 0), *((str(c), c) for c in sorted({1, 2, 4, 8} | ({spec.clip} if spec.clip else set())))]
     controls = {
         "k": slider("k", 0, max(3, spec.k), spec.k, continuous_update=False),
         "levels": slider("levels", 1, max(8, spec.levels), spec.levels, continuous_update=False),
@@ -59,7 +59,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
     }
     line, progress = status(), bar()
 
-    def deliver(found: Comparison) -> None:
+    def deliver(found: FormComparison) -> None:
         drawn = draw_figures(found)
         redraw(figures["accuracy"], accuracy_drawing(found.accuracy, found.ann_accuracy))
         for name in ("mismatches", "bits"):
@@ -86,7 +86,7 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
     return Explorer(TITLE, CAPTION, figures, controls, box)
 
 
-def _sentence(found: Comparison) -> str:
+def _sentence(found: FormComparison) -> str:
     total = sum(found.compared)
     parts = [f"{form}: <b>{sum(wrong):,}</b>" for form, wrong in found.mismatches.items()]
     return f"Codes that differ, of {total:,}: {' · '.join(parts)} · quantized ANN {found.ann_accuracy:.2%}"

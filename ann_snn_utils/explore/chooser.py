@@ -24,7 +24,7 @@ class Networks:
     _followers: list[tuple[widgets.Box, Callable[[Network], Explorer]]] = field(default_factory=list)
 
     def show(self, build: Callable[[Network], Explorer]) -> Explorer:
-        """Give the explorer that `build` makes; it is built anew whenever another network is chosen."""
+        """The explorer that `build` makes; it is built anew whenever another network is chosen."""
         shown = build(self.current)
         if shown.box is None:
             return shown
@@ -52,7 +52,7 @@ class Networks:
 
 
 def networks(run: str = "") -> Networks:
-    """Give the drop-down of networks, opened on a run (its name, or "bundled: …"); empty takes the latest."""
+    """The drop-down of networks, opened on a run (its name, or "bundled:…"); empty takes the latest."""
     current = open_network(run)
     if not live():
         return Networks(current)

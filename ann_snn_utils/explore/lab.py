@@ -45,9 +45,9 @@ def accuracy_lab(
     time_steps: int = 8,
     seed: int = 0,
 ) -> Explorer:
-    """Give the explorer of accuracy and work on the first `size` samples (0: all), over `time_steps` steps.
+    """The explorer of accuracy and work on the first `size` samples (0: all), over `time_steps` steps.
 
-    ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled: …" for a
+    ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled:…" for a
     network that comes with the project), for the command that repeats the trial. seed: of noise and faults.
     """
     size = min(size or len(samples), len(samples))
@@ -56,10 +56,8 @@ def accuracy_lab(
     @lru_cache(8)
     def undisturbed(size: int) -> tuple[Trial, float | None]:
         chosen = samples.subset(range(size))
-        right = None if ann is None else (predict(ann, chosen.images) == chosen.labels).double().mean()
-        return run_trial(snn, samples, Setting(size, seed=seed), time_steps), None if right is None else float(
-            right
-        )
+        right = None if ann is None else float((predict(ann, chosen.images) == chosen.labels).double().mean())
+        return run_trial(snn, samples, Setting(size, seed=seed), time_steps), right
 
     def accuracy_of(trial: Trial, step: int) -> dict:
         before, ann_accuracy = undisturbed(trial.setting.samples)
@@ -94,7 +92,7 @@ def accuracy_lab(
         **{f"layer {i}": control for i, control in enumerate(layers)},
     }
     line, command, progress = status(), status(), bar()
-    state = {"trial": first, "resetting": False}
+    trial, resetting = first, False
 
     def setting() -> Setting:
         scales = tuple(control.value for control in layers)
@@ -115,19 +113,20 @@ def accuracy_lab(
             else undisturbed(wanted.samples)[0]
         )
 
-    def deliver(trial: Trial) -> None:
-        state["trial"] = trial
+    def deliver(found: Trial) -> None:
+        nonlocal trial
+        trial = found
         redraw(figures["spikes"], spikes_drawing(trial.record))
         draw()
 
     def draw(_=None) -> None:
-        trial, step = state["trial"], controls["step"].value
+        step = controls["step"].value
         redraw(figures["accuracy"], accuracy_drawing(**accuracy_of(trial, step)))
         redraw(figures["cost"], cost_drawing(**cost_of(trial, step)))
         speak()
 
     def speak() -> None:
-        trial, step = state["trial"], controls["step"].value
+        step = controls["step"].value
         say(line, _sentence(trial, step, *undisturbed(trial.setting.samples)))
         say(command, f"The same in batch:<br><code>{html.escape(trial.setting.command(run, step))}</code>")
 
@@ -142,18 +141,19 @@ def accuracy_lab(
         for control in layers:
             control.layout.display = None if controls["per_layer"].value else "none"
         controls["scale"].disabled = controls["per_layer"].value
-        if not state["resetting"]:
+        if not resetting:
             worker.submit(setting())
 
     def reset(_=None) -> None:
+        nonlocal resetting
         # One trial for all the controls that go back.
-        state["resetting"] = True
+        resetting = True
         controls["per_layer"].value, controls["fault"].value, controls["size"].value = False, "", size
         controls["noise"].value = controls["rate"].value = 0.0
         for control in (controls["scale"], *layers):
             control.value = 1.0
         controls["step"].value = time_steps
-        state["resetting"] = False
+        resetting = False
         change()
 
     controls["step"].observe(draw, names="value")

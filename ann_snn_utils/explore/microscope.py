@@ -12,7 +12,7 @@ from ..ann.network import ANN
 from ..ann.reference import codes
 from ..data.dataset import Dataset
 from ..figures import layer_map, layer_map_drawing, mosaic_position, neuron_drawing, neuron_trace, redraw
-from ..simulator.record import Record
+from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
 from ..snn.network import SNN
 from .page import Explorer, button, choice, labelled, live, page, player, say, slider, status
@@ -47,22 +47,28 @@ class Sample:
     def codes(self) -> list[torch.Tensor] | None:
         return None if self.ann is None else [code[0] for code in codes(self.ann, self.image[None])[0]]
 
+    @property
+    def traces(self) -> Traces:
+        assert self.record.traces is not None, "the run was asked to trace its sample"
+        return self.record.traces
+
     def counts(self, layer: int, step: int) -> torch.Tensor:
-        return self.record.traces.spikes[layer][:step, 0].sum(0, dtype=torch.int64)
+        return self.traces.spikes[layer][:step, 0].sum(0, dtype=torch.int64)
 
     def liveliest(self, layer: int) -> tuple[int, int, int]:
-        """Give the neuron of a layer with the most spikes, those taken back counting more."""
-        spikes = self.record.traces.spikes[layer][:, 0].long()
+        """The neuron of a layer with the most spikes, those taken back counting more."""
+        spikes = self.traces.spikes[layer][:, 0].long()
         lively = ((spikes != 0) + 3 * (spikes < 0)).sum(0)
-        return tuple(int(i) for i in torch.unravel_index(lively.argmax(), lively.shape))
+        channel, row, column = map(int, torch.unravel_index(lively.argmax(), lively.shape))
+        return channel, row, column
 
     def layer_name(self, layer: int) -> str:
         return f"{layer} · {self.snn.layers[layer].name}"
 
     def neuron_arguments(self, layer: int, neuron: tuple[int, int, int], step: int) -> dict:
-        """Give the arguments of `neuron_trace` for one neuron."""
+        """The arguments of `neuron_trace` for one neuron."""
         channel, row, column = neuron
-        traces = self.record.traces
+        traces = self.traces
         return dict(
             membrane=traces.membranes[layer][:, 0, channel, row, column],
             spikes=traces.spikes[layer][:, 0, channel, row, column],
@@ -75,7 +81,7 @@ class Sample:
         )
 
     def map_arguments(self, layer: int, neuron: tuple[int, int, int], step: int) -> dict:
-        """Give the arguments of `layer_map` for one layer."""
+        """The arguments of `layer_map` for one layer."""
         counts = self.counts(layer, step)
         return dict(image=self.image, counts=counts, neuron=neuron, layer=self.layer_name(layer), step=step)
 
@@ -88,13 +94,15 @@ class Sample:
             code = int(self.codes[layer][neuron])
             parts.append(f"the ANN's code is {code} {'✓' if code == count else '… not yet'}")
         parts.append(
-            f"the whole sample is silent since step {silent}" if 0 < silent <= step else "neurons are still firing"
+            f"the whole sample is silent since step {silent + 1}"
+            if 0 < silent < step
+            else "neurons are still firing"
         )
         return " · ".join(parts)
 
 
 def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_steps: int = 8) -> Explorer:
-    """Give the explorer of single neurons, over the first images of `samples` and `time_steps` steps.
+    """The explorer of single neurons, over the first images of `samples` and `time_steps` steps.
 
     ann: the quantized network that the codes beside the count come from; without it they are left out.
     """
@@ -122,40 +130,45 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         "step": slider("time step", 1, time_steps, time_steps),
         "liveliest": button("Liveliest neuron"),
     }
-    line, state = status(), {"sample": sample, "moving": False}
+    line, moving = status(), False
 
     def neuron_now() -> tuple[int, int, int]:
-        return tuple(controls[name].value for name in PLACE)
+        channel, row, column = (controls[name].value for name in PLACE)
+        return channel, row, column
 
     def move_to(neuron: tuple[int, int, int]) -> None:
+        nonlocal moving
         # One redraw for the three sliders.
-        state["moving"] = True
+        moving = True
         shape = snn.layers[controls["layer"].value].spec.out_shape
         for name, size, value in zip(PLACE, shape, neuron, strict=True):
             controls[name].max, controls[name].value = size - 1, value
-        state["moving"] = False
+        moving = False
         draw()
 
     def draw(_=None) -> None:
-        if state["moving"]:
+        if moving:
             return
         place = (controls["layer"].value, neuron_now(), controls["step"].value)
-        redraw(figures["neuron"], neuron_drawing(**state["sample"].neuron_arguments(*place)))
-        redraw(figures["map"], layer_map_drawing(**state["sample"].map_arguments(*place)))
-        say(line, state["sample"].sentence(*place))
+        redraw(figures["neuron"], neuron_drawing(**sample.neuron_arguments(*place)))
+        redraw(figures["map"], layer_map_drawing(**sample.map_arguments(*place)))
+        say(line, sample.sentence(*place))
 
     def choose_sample(change) -> None:
-        state["sample"] = run(change.new)
+        nonlocal sample
+        sample = run(change.new)
         draw()
 
     def find_liveliest(_=None) -> None:
-        move_to(state["sample"].liveliest(controls["layer"].value))
+        move_to(sample.liveliest(controls["layer"].value))
 
     def choose_cell(_trace, points, _selector) -> None:
         shape = snn.layers[controls["layer"].value].spec.out_shape
-        place = mosaic_position(*map(int, points.point_inds[0]), shape) if points.point_inds else None
-        if place is not None:
-            move_to(place)
+        if points.point_inds:
+            row, column = map(int, points.point_inds[0])
+            place = mosaic_position(row, column, shape)
+            if place is not None:
+                move_to(place)
 
     say(line, sample.sentence(first, neuron, time_steps))
     controls["sample"].observe(choose_sample, names="value")

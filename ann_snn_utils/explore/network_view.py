@@ -8,7 +8,7 @@ from ..ann.network import ANN
 from ..ann.reference import codes
 from ..data.dataset import Dataset
 from ..figures import class_scores, maps_drawing, raster, raster_drawing, redraw, scores_drawing, spike_maps
-from ..simulator.record import Record
+from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
 from ..snn.network import SNN
 from .page import Explorer, choice, labelled, live, page, player, say, slider, status
@@ -23,7 +23,7 @@ CAPTION = (
 
 
 def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_steps: int = 8) -> Explorer:
-    """Give the explorer of the whole network: one run of each chosen image, sliced at any of its steps.
+    """The explorer of the whole network: one run of each chosen image, sliced at any of its steps.
 
     ann: the quantized network, to say whether its answer is reached; without it that is left out.
     """
@@ -42,8 +42,8 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     # The first step at which layers correct each other.
     record, step = run(0), min(2, time_steps)
     figures = {
-        "maps": spike_maps(record.traces, names, step),
-        "raster": raster(record.traces, names, step=step),
+        "maps": spike_maps(_traces(record), names, step),
+        "raster": raster(_traces(record), names, step=step),
         "scores": class_scores(**scores(record, 0, step)),
     }
     if not live():
@@ -54,23 +54,24 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         "step": slider("time steps T", 1, time_steps, step),
         "show": choice("maps show", [("spikes at T", "spikes"), ("counts up to T", "counts")], "spikes"),
     }
-    line, state = status(), {"record": record, "ann": ann_answer(0)}
+    line, answer = status(), ann_answer(0)
 
     def draw(_=None) -> None:
-        record, step, index = state["record"], controls["step"].value, controls["sample"].value
-        redraw(figures["maps"], maps_drawing(record.traces, names, step, show=controls["show"].value))
-        redraw(figures["raster"], raster_drawing(record.traces, names, step=step))
+        step, index, traces = controls["step"].value, controls["sample"].value, _traces(record)
+        redraw(figures["maps"], maps_drawing(traces, names, step, show=controls["show"].value))
+        redraw(figures["raster"], raster_drawing(traces, names, step=step))
         redraw(figures["scores"], scores_drawing(**scores(record, index, step)))
-        say(line, _sentence(record, index, step, samples, state["ann"]))
+        say(line, _sentence(record, index, step, samples, answer))
 
     def choose_sample(change) -> None:
-        state.update(record=run(change.new), ann=ann_answer(change.new))
+        nonlocal record, answer
+        record, answer = run(change.new), ann_answer(change.new)
         draw()
 
     controls["sample"].observe(choose_sample, names="value")
     controls["step"].observe(draw, names="value")
     controls["show"].observe(draw, names="value")
-    say(line, _sentence(record, 0, step, samples, state["ann"]))
+    say(line, _sentence(record, 0, step, samples, answer))
     shown = [
         labelled(controls["sample"], "Which test image is presented, once, at step 1."),
         labelled(controls["show"], "Spikes (+1 blue, −1 orange), or net counts: deeper blue is more."),
@@ -79,6 +80,11 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     figures["maps"].add_class("snn-wide")
     box = page(TITLE, CAPTION, shown, [line], [figures["maps"], figures["raster"], figures["scores"]])
     return Explorer(TITLE, CAPTION, figures, controls, box)
+
+
+def _traces(record: Record) -> Traces:
+    assert record.traces is not None, "the run was asked to trace its sample"
+    return record.traces
 
 
 def _sentence(record: Record, index: int, step: int, samples: Dataset, ann_answer: int | None) -> str:
@@ -91,7 +97,7 @@ def _sentence(record: Record, index: int, step: int, samples: Dataset, ann_answe
         f"Sample {index}, after step {step}: <b>“{html.escape(samples.classes[answer])}”</b> {right}",
         f"margin {best - second:,.6g}",
         f"{int(record.spike_num[step - 1]):,} hidden spikes so far",
-        f"silent since step {silent}" if 0 < silent <= step else f"{pending:,} neurons will still fire",
+        f"silent since step {silent + 1}" if 0 < silent < step else f"{pending:,} neurons will still fire",
     ]
     if ann_answer is not None:
         parts.insert(2, f"the quantized ANN says “{html.escape(samples.classes[ann_answer])}”")

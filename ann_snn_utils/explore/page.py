@@ -74,7 +74,7 @@ def live() -> bool:
 
 
 def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
-    """Give a control with a line of help below; the line is its tooltip, too."""
+    """A control with a line of help below; the line is its tooltip, too."""
     for part in (control, *getattr(control, "children", ())):
         if hasattr(part, "description"):
             part.tooltip = explanation
@@ -86,25 +86,25 @@ def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
 
 
 def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
-    """Give a slider over whole numbers, or over decimals where `step` is one."""
+    """A slider over whole numbers, or over decimals where `step` is one."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
     look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
 
 
 def choice(label: str, options, value=None) -> widgets.Dropdown:
-    """Give a drop-down list; options are values, or pairs of label and value."""
+    """A drop-down list; options are values, or pairs of label and value."""
     look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return widgets.Dropdown(options=options, value=value, description=label, **look)
 
 
 def button(label: str) -> widgets.Button:
-    """Give a button as wide as the other controls."""
+    """A button as wide as the other controls."""
     return widgets.Button(description=label, layout=widgets.Layout(width="auto"))
 
 
 def bar() -> widgets.FloatProgress:
-    """Give a progress bar over 0 … 1, hidden until there is progress to show."""
+    """A progress bar over 0 … 1, hidden until there is progress to show."""
     return widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(height="10px", visibility="hidden"))
 
 
@@ -115,7 +115,7 @@ def show_progress(bar: widgets.FloatProgress, share: float | None) -> None:
 
 
 def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
-    """Give a slider with buttons that play it from its lowest to its highest value."""
+    """A slider with buttons that play it from its lowest to its highest value."""
     play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=milliseconds)
     # Python is not asked between the two: the page itself moves the slider.
     widgets.jslink((play, "value"), (control, "value"))
@@ -124,7 +124,7 @@ def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
 
 
 def status() -> widgets.HTML:
-    """Give a line that says in words what the figures show."""
+    """A line that says in words what the figures show."""
     return widgets.HTML()
 
 
@@ -140,7 +140,7 @@ def page(
     lines: list[widgets.Widget],
     figures: list[go.FigureWidget],
 ) -> widgets.VBox:
-    """Give the explorer's box: title, one sentence, controls in rows, lines of words, figures."""
+    """The explorer's box: title, one sentence, controls in rows, lines of words, figures."""
     head = f'<div class="snn-title">{html.escape(title)}</div><div class="snn-lead">{html.escape(caption)}</div>'
     wrap = widgets.Layout(flex_flow="row wrap")
     row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)

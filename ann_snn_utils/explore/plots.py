@@ -90,12 +90,12 @@ class LiveFigure(go.FigureWidget):
 
 @cache
 def stage() -> Stage:
-    """Give the stage, one for all explorers of a notebook."""
+    """The stage, one for all explorers of a notebook."""
     return Stage(source=str(go.FigureWidget._esm))
 
 
 def alive(figures: dict[str, go.Figure]) -> dict[str, go.FigureWidget]:
-    """Give live figures, made with their first data: later ones are lost when the page is loaded again."""
+    """Live figures, made with their first data: later ones are lost when the page is loaded again."""
     made = {name: LiveFigure(figure) for name, figure in figures.items()}
     for figure in made.values():
         figure._config = {**figure._config, "responsive": True, "displaylogo": False}

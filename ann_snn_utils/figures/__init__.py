@@ -8,7 +8,7 @@ from .map import layer_map, layer_map_drawing, mosaic, mosaic_cell, mosaic_posit
 from .neuron import neuron_drawing, neuron_trace
 from .run import accuracy_drawing, accuracy_over_time, settling_histogram, spikes_drawing, spikes_over_time
 from .sample import class_scores, maps_drawing, raster, raster_drawing, scores_drawing, spike_maps
-from .settings import accuracy_of_settings, accuracy_vs_energy, accuracy_vs_sops, robustness, seed_spread
+from .settings import accuracy_of_settings, accuracy_vs_cost, robustness, setting_effects
 from .speed import cost_curves, limit_bars, speed_bars
 from .template import PALETTE, TEMPLATE, Drawing, drawing_of, redraw
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
@@ -20,8 +20,7 @@ __all__ = [
     "accuracy_drawing",
     "accuracy_of_settings",
     "accuracy_over_time",
-    "accuracy_vs_energy",
-    "accuracy_vs_sops",
+    "accuracy_vs_cost",
     "activation_staircase",
     "bit_widths",
     "break_even",
@@ -51,7 +50,7 @@ __all__ = [
     "robustness",
     "sample_images",
     "scores_drawing",
-    "seed_spread",
+    "setting_effects",
     "settling_histogram",
     "speed_bars",
     "spike_maps",

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import BLUE, FAINT, INK, PALETTE, PURPLE, VERMILION, blank, whole_number
+from .template import BLUE, FAINT, INK, PURPLE, VERMILION, blank, layer_bars, numbered, whole_number
 
 
 def threshold_staircase(
@@ -19,7 +19,7 @@ def threshold_staircase(
     levels: int = 6,
     title: str | None = None,
 ) -> go.Figure:
-    """Give the count as a function of the membrane U for some channels, over their first `levels` steps.
+    """The count as a function of the membrane U for some channels, over their first `levels` steps.
 
     layer: exact integer thresholds, drawn as the staircase. real, published: the same layer converted with
     float and with published thresholds; the real θ_j appear as diamonds, the published ones as a second
@@ -39,32 +39,16 @@ def threshold_staircase(
         table = _reachable(layer, channel)[:levels]
         # A channel that always fires, or never, has no jump inside its reach.
         low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
-        x, y = _stairs(table, low, high)
-        place = dict(row=1, col=column)
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            name="exact: integer ⌈θ⌉",
-            line=dict(color=BLUE, width=2.5),
-            showlegend=first,
-            legendgroup="exact",
-            hovertemplate=f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>exact</extra>",
-            **place,
-        )
+        place = dict(row=1, col=column, showlegend=first)
+        hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
+        forms = [("exact: integer ⌈θ⌉", "exact", table, BLUE, "solid", 2.5)]
         if published is not None:
-            x, y = _stairs(_reachable(published, channel)[:levels], low, high)
-            figure.add_scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                name="published rounding",
-                line=dict(color=VERMILION, width=1.5, dash="dash"),
-                showlegend=first,
-                legendgroup="published",
-                hovertemplate=f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>published</extra>",
-                **place,
-            )
+            rounded = _reachable(published, channel)[:levels]
+            forms.append(("published rounding", "published", rounded, VERMILION, "dash", 1.5))
+        for name, form, thresholds, color, dash, width in forms:
+            x, y = _stairs(thresholds, low, high)
+            look = dict(mode="lines", line=dict(color=color, dash=dash, width=width), legendgroup=form)
+            figure.add_scatter(x=x, y=y, name=name, hovertemplate=f"{hover}{form}</extra>", **look, **place)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
             inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
@@ -74,7 +58,6 @@ def threshold_staircase(
                 mode="markers",
                 name="real θ",
                 marker=dict(symbol="diamond-open", size=9, color=PURPLE, line_width=2),
-                showlegend=first,
                 legendgroup="real",
                 hovertemplate=f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>",
                 **place,
@@ -100,7 +83,7 @@ def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
 
 
 def _stairs(table: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give the corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
+    """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = np.arange(start, start + len(jumps) + 1)
@@ -113,30 +96,31 @@ def mismatch_bars(
     neurons: Sequence[int],
     title: str = "Codes that differ from the quantized network's",
 ) -> go.Figure:
-    """Give the share of wrong codes in each layer, a bar for each threshold form.
+    """The share of wrong codes in each layer, a bar for each threshold form.
 
     mismatches: form → wrong codes per layer. neurons: codes compared per layer (neurons · samples).
     """
-    figure = blank(title)
-    for index, (form, wrong) in enumerate(mismatches.items()):
-        shares = [100 * int(w) / int(n) for w, n in zip(wrong, neurons, strict=True)]
-        figure.add_bar(
-            x=_numbered(layer_names),
-            y=shares,
-            name=form,
-            marker_color=PALETTE[index % len(PALETTE)],
-            customdata=[[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)],
-            text=[_few(value) for value in shares],
-            textposition="outside",
-            textangle=0,
-            textfont_size=11,
-            constraintext="none",
-            cliponaxis=False,
-            hovertemplate="layer %{x}<br>%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)"
-            f"<extra>{form}</extra>",
-        )
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="share of codes that differ", ticksuffix=" %", rangemode="tozero")
+    shares = {
+        form: [100 * int(w) / int(n) for w, n in zip(wrong, neurons, strict=True)]
+        for form, wrong in mismatches.items()
+    }
+    figure = layer_bars(
+        title,
+        layer_names,
+        shares,
+        "share of codes that differ",
+        "%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)<extra>{name}</extra>",
+        customdata=[
+            [[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)] for wrong in mismatches.values()
+        ],
+        text=[[_few(value) for value in row] for row in shares.values()],
+        textposition="outside",
+        textangle=0,
+        textfont_size=11,
+        constraintext="none",
+        cliponaxis=False,
+    )
+    figure.update_yaxes(ticksuffix=" %")
     return figure
 
 
@@ -146,8 +130,8 @@ def mismatch_table(
     neurons: Sequence[int],
     title: str = "Code mismatches",
 ) -> go.Figure:
-    """Give the same numbers as a table: a row for each layer and the total, a column for each form."""
-    rows = [*_numbered(layer_names), "total"]
+    """The same numbers as a table: a row for each layer and the total, a column for each form."""
+    rows = [*numbered(layer_names), "total"]
     columns = {"layer": rows, "codes compared": [whole_number(n) for n in (*neurons, sum(map(int, neurons)))]}
     for form, wrong in mismatches.items():
         columns[form] = [whole_number(w) for w in (*wrong, sum(map(int, wrong)))]
@@ -166,33 +150,25 @@ def mismatch_table(
 def bit_widths(
     widths: Mapping[str, Sequence[int]], layer_names: Sequence[str], title: str = "Bits that each layer needs"
 ) -> go.Figure:
-    """Give bits per layer, a bar for each quantity: quantity → whole number of bits for every layer.
+    """Bits per layer, a bar for each quantity: quantity → whole number of bits for every layer.
 
     Fit for membrane (worst case), membrane (observed), threshold, spike count and fractional bits.
     """
-    figure = blank(title)
-    for index, (quantity, bits) in enumerate(widths.items()):
-        figure.add_bar(
-            x=_numbered(layer_names),
-            y=[int(b) for b in bits],
-            name=quantity,
-            text=[str(int(b)) for b in bits],
-            textposition="outside",
-            cliponaxis=False,
-            marker_color=PALETTE[index % len(PALETTE)],
-            hovertemplate=f"layer %{{x}}<br>{quantity}: %{{y}} bits<extra></extra>",
-        )
-    for bits in (8, 16, 32):
-        if bits <= max((int(b) for row in widths.values() for b in row), default=0):
-            figure.add_hline(bits, line=dict(color=INK, dash="dot", width=1), layer="below")
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="bits", rangemode="tozero")
+    figure = layer_bars(
+        title,
+        layer_names,
+        widths,
+        "bits",
+        "{name}: %{y} bits<extra></extra>",
+        text=[[str(int(b)) for b in bits] for bits in widths.values()],
+        textposition="outside",
+        cliponaxis=False,
+    )
+    widest = max((int(b) for row in widths.values() for b in row), default=0)
+    for width in (8, 16, 32):
+        if width <= widest:
+            figure.add_hline(width, line=dict(color=INK, dash="dot", width=1), layer="below")
     return figure
-
-
-def _numbered(layer_names: Sequence[str]) -> list[str]:
-    # Two layers may share a token; an axis of categories would draw them as one.
-    return [f"{index} · {name}" for index, name in enumerate(layer_names)]
 
 
 def _few(percent: float) -> str:

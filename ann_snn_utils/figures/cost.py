@@ -1,7 +1,4 @@
-"""Figures of what a run costs: operations, energy, accuracy for energy.
-
-Figures of what a circuit costs: memory, cycles, and energy against the number of time steps.
-"""
+"""Figures of what a run and its circuit cost: operations, energy, memory, cycles, and energy against time steps."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import DASHES, INK, PALETTE, SKY, Drawing, bar_labels, blank, redraw, time_axis
+from .template import INK, PALETTE, SKY, Drawing, add_line, bar_labels, blank, layer_bars, redraw, time_axis
 
 
 def operations_bars(
@@ -21,33 +18,23 @@ def operations_bars(
     macs: Sequence[float],
     title: str = "Operations per image",
 ) -> go.Figure:
-    """Give, for each layer, multiply–accumulates of the ANN beside the SNN's synaptic operations, per image.
+    """For each layer, multiply–accumulates of the ANN beside the SNN's synaptic operations, per image.
 
     sops counts every synapse that a spike reaches, effective_sops those with a weight other than zero.
     """
-    figure = blank(title)
-    series = (
-        ("ANN multiply–accumulates", macs, INK),
-        ("SNN synaptic operations", sops, PALETTE[0]),
-        ("… with a weight other than 0", effective_sops, SKY),
-    )
-    for name, values, color in series:
-        figure.add_bar(
-            x=[f"{i} · {layer}" for i, layer in enumerate(layer_names)],
-            y=[float(v) for v in values],
-            name=name,
-            marker_color=color,
-            hovertemplate=f"layer %{{x}}<br>{name}: %{{y:,.0f}} per image<extra></extra>",
-        )
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="operations per image", rangemode="tozero")
-    return figure
+    series = {
+        "ANN multiply–accumulates": macs,
+        "SNN synaptic operations": sops,
+        "… with a weight other than 0": effective_sops,
+    }
+    hover = "{name}: %{y:,.0f} per image<extra></extra>"
+    return layer_bars(title, layer_names, series, "operations per image", hover, (INK, PALETTE[0], SKY))
 
 
 def energy_bars(
     energy: Mapping[str, Mapping[str, float]], title: str = "Energy per image, from operation counts"
 ) -> go.Figure:
-    """Give a stacked horizontal bar for each system: system → component → picojoules per image."""
+    """A stacked horizontal bar for each system: system → component → picojoules per image."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
     unit, factor = energy_unit(max(totals.values(), default=0.0))
     figure = blank(title, height=150 + 48 * len(energy))
@@ -77,30 +64,22 @@ def cost_over_time(
     step: int | None = None,
     title: str = "Work per image so far, against the ANN's",
 ) -> go.Figure:
-    """Give operations and energy per image up to each time step, beside the dense int8 network's.
+    """Operations and energy per image up to each time step, beside the dense int8 network's.
 
     sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
     """
     figure = blank(title, columns=2, horizontal_spacing=0.16)
     for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
-        hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image<extra></extra>"
-        figure.add_scatter(mode="lines+markers", name=name, line_color=color, hovertemplate=hover, row=1, col=1)
-    figure.add_scatter(
-        mode="lines+markers",
-        name="energy",
-        line_color=PALETTE[2],
-        hovertemplate="energy up to step %{x}<br>%{y:.4g} nJ per image<extra></extra>",
-        row=1,
-        col=2,
-    )
+        hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image"
+        add_line(figure, name, color, hover=hover, mode="lines+markers", row=1, col=1)
+    hover = "energy up to step %{x}<br>%{y:.4g} nJ per image"
+    add_line(figure, "energy", PALETTE[2], hover=hover, mode="lines+markers", row=1, col=2)
     for column, name in ((1, "ANN's multiply–accumulates, hidden layers"), (2, "int8 ANN's energy")):
-        line = dict(color=PALETTE[1] if column == 1 else PALETTE[3], dash="dash")
-        hover = name + ": %{y:,.4g}<extra></extra>"
-        figure.add_scatter(mode="lines", name=name, line=line, hovertemplate=hover, row=1, col=column)
+        color = PALETTE[1] if column == 1 else PALETTE[3]
+        add_line(figure, name, color, "dash", hover=name + ": %{y:,.4g}", row=1, col=column)
     for column in (1, 2):
-        line = dict(color=INK, dash="dot", width=1)
-        figure.add_scatter(mode="lines", line=line, hoverinfo="skip", showlegend=False, row=1, col=column)
+        add_line(figure, "step", INK, "dot", 1, showlegend=False, row=1, col=column)
     figure.update_xaxes(**time_axis(len(sops)))
     figure.update_yaxes(title_text="operations per image", col=1)
     figure.update_yaxes(title_text="energy per image (nJ)", col=2)
@@ -115,11 +94,11 @@ def cost_drawing(
     ann_energy: float,
     step: int | None = None,
 ) -> Drawing:
-    """Give what `cost_over_time` draws, to redraw a figure that it made with another run or step."""
+    """What `cost_over_time` draws, to redraw a figure that it made with another run or step."""
     x = np.arange(1, len(sops) + 1)
     nanojoules = np.asarray(energy) / 1000
     edges, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
-    lines = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
+    lines: list[dict] = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
     return Drawing(
         [
             dict(x=x, y=np.asarray(sops)),
@@ -134,7 +113,7 @@ def cost_drawing(
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:
-    """Give the unit in which so much energy is read best, and the factor from picojoules to it."""
+    """The unit in which so much energy is read best, and the factor from picojoules to it."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return unit, 1 / size
@@ -145,89 +124,50 @@ _KINDS = ("weights", "membranes", "counts", "thresholds", "scores")
 
 
 def memory_bars(report: Mapping[str, Any], title: str = "Memory of the network and its state") -> go.Figure:
-    """Give the bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
+    """The bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
     parts = [*report["layers"], {"name": "classifier", **report["classifier"]}]
-    names = [f"{index} · {part['name']}" for index, part in enumerate(parts)]
-    figure = blank(title)
-    for index, kind in enumerate(_KINDS):
-        values = [part["memory_bits"].get(kind, 0) / 1000 for part in parts]
-        figure.add_bar(
-            x=names,
-            y=values,
-            name=kind,
-            marker=dict(color=PALETTE[index], line_width=0),
-            offsetgroup="snn",
-            hovertemplate=f"%{{x}}<br>{kind}: %{{y:,.4g}} kbit<extra>SNN</extra>",
-        )
-    figure.add_bar(
-        x=names,
-        y=[part["dense"]["memory_bits"]["int8"] / 1000 for part in parts],
-        name="int8 ANN",
-        marker=dict(color=INK, line_width=0),
-        offsetgroup="ann",
-        hovertemplate="%{x}<br>%{y:,.4g} kbit<extra>int8 ANN</extra>",
+    kilobits = {kind: [part["memory_bits"].get(kind, 0) / 1000 for part in parts] for kind in _KINDS}
+    kilobits["int8 ANN"] = [part["dense"]["memory_bits"]["int8"] / 1000 for part in parts]
+    figure = layer_bars(
+        title,
+        [part["name"] for part in parts],
+        kilobits,
+        "kbit",
+        "{name}: %{y:,.4g} kbit<extra></extra>",
+        (*PALETTE[: len(_KINDS)], INK),
+        offsetgroup=[*["snn"] * len(_KINDS), "ann"],
     )
-    figure.update_layout(barmode="stack", bargroupgap=0.08)
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="kbit", rangemode="tozero")
-    return figure
+    return figure.update_layout(barmode="stack", bargroupgap=0.08)
 
 
 def cycles_bars(report: Mapping[str, Any], title: str = "Cycles for one image, one adder per neuron") -> go.Figure:
-    """Give each layer's cycles, as measured and in the worst case, beside a dense network's, on a log scale."""
-    names = [f"{index} · {layer['name']}" for index, layer in enumerate(report["layers"])]
-    figure = blank(title)
-    series = (
-        ("measured", [layer["cycles"]["measured"] for layer in report["layers"]], PALETTE[0]),
-        ("worst case", [layer["cycles"]["worst_case"] for layer in report["layers"]], SKY),
-        ("dense, one multiplier per neuron", [layer["dense"]["cycles"] for layer in report["layers"]], INK),
-    )
-    for name, values, color in series:
-        figure.add_bar(
-            x=names,
-            y=values,
-            name=name,
-            marker=dict(color=color, line_width=0),
-            hovertemplate=f"%{{x}}<br>{name}: %{{y:,.0f}} cycles<extra></extra>",
-        )
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="cycles", type="log", dtick=1)
-    return figure
+    """Each layer's cycles, as measured and in the worst case, beside a dense network's, on a log scale."""
+    layers = report["layers"]
+    cycles = {
+        "measured": [layer["cycles"]["measured"] for layer in layers],
+        "worst case": [layer["cycles"]["worst_case"] for layer in layers],
+        "dense, one multiplier per neuron": [layer["dense"]["cycles"] for layer in layers],
+    }
+    names, hover = [layer["name"] for layer in layers], "{name}: %{y:,.0f} cycles<extra></extra>"
+    figure = layer_bars(title, names, cycles, "cycles", hover, (PALETTE[0], SKY, INK))
+    return figure.update_yaxes(type="log", dtick=1)
 
 
 def break_even(report: Mapping[str, Any], title: str = "Energy against time steps") -> go.Figure:
-    """Give the energy after each step, what it would be if every step cost the mean, and the int8 network's."""
+    """The energy after each step, what it would be if every step cost the mean, and the int8 network's."""
     (entry, *_), steps = report["energy"], report["steps"]
     spent, parts = entry["snn_picojoules_until_step"], entry["snn_picojoules"]
     each = (parts["total"] - parts["encoder"]) / steps
     last = 1.25 * max(steps, entry["ann_int8"]["break_even_steps"] or 0)
     figure = blank(title)
-    nanojoules = [value / 1000 for value in spent]
-    figure.add_scatter(
-        x=list(range(1, steps + 1)),
-        y=nanojoules,
-        mode="lines+markers",
-        name="SNN, measured",
-        line_color=PALETTE[0],
-        hovertemplate="after step %{x}: %{y:.4g} nJ<extra></extra>",
-    )
-    figure.add_scatter(
-        x=[0, last],
-        y=[parts["encoder"] / 1000, (parts["encoder"] + last * each) / 1000],
-        mode="lines",
-        name="SNN, were every step as busy",
-        line=dict(color=PALETTE[0], dash=DASHES[2]),
-        hoverinfo="skip",
-    )
     level = entry["ann_int8"]["picojoules"] / 1000
-    figure.add_scatter(
-        x=[0, last],
-        y=[level, level],
-        mode="lines",
-        name="int8 ANN",
-        line=dict(color=PALETTE[1], dash=DASHES[1]),
-        hovertemplate="int8 ANN: %{y:,.4g} nJ<extra></extra>",
+    measured: dict[str, Any] = dict(
+        x=list(range(1, steps + 1)), y=[value / 1000 for value in spent], mode="lines+markers"
     )
+    add_line(figure, "SNN, measured", PALETTE[0], hover="after step %{x}: %{y:.4g} nJ", **measured)
+    busy = [parts["encoder"] / 1000, (parts["encoder"] + last * each) / 1000]
+    add_line(figure, "SNN, were every step as busy", PALETTE[0], "dot", x=[0, last], y=busy)
+    add_line(figure, "int8 ANN", PALETTE[1], "dash", hover="int8 ANN: %{y:,.4g} nJ", x=[0, last], y=[level, level])
     figure.update_xaxes(title_text="time steps", rangemode="tozero")
     figure.update_yaxes(title_text=f"energy per image (nJ, {entry['constants']})", rangemode="tozero")
     return figure

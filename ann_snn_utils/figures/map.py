@@ -1,7 +1,4 @@
-"""The figure to choose a neuron in: the image, and below it its layer's counts, channels side by side.
-
-Channels of a layer side by side in one picture, and where each neuron is in it.
-"""
+"""The figure to choose a neuron in: an image above its layer's counts, channels side by side in one picture."""
 
 from __future__ import annotations
 
@@ -9,29 +6,30 @@ from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from .template import COUNTS, VERMILION, Drawing, blank, redraw
 
 
-def mosaic(values) -> np.ndarray:
-    """Give the channels of [C, H, W] side by side in one picture of whole numbers, None between channels.
+def mosaic(values: ArrayLike) -> np.ndarray:
+    """The channels of [C, H, W] side by side in one picture of whole numbers, None between channels.
 
     None, not NaN, because a page reads it as JSON.
     """
-    values = np.asarray(values)
-    channels, height, width = values.shape
+    maps = np.asarray(values)
+    channels, height, width = maps.shape
     columns = _columns(channels, height, width)
     rows = -(-channels // columns)
     gap = 0 if height == width == 1 else 1
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), None, dtype=object)
     for channel in range(channels):
         top, left = channel // columns * (height + gap), channel % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = values[channel]
+        sheet[top : top + height, left : left + width] = maps[channel]
     return sheet
 
 
 def mosaic_position(row: int, column: int, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
-    """Give (channel, y, x) of a cell of the mosaic of a map of `shape` (C, H, W); None between channels."""
+    """(channel, y, x) of a cell of the mosaic of a map of `shape` (C, H, W); None between channels."""
     channels, height, width = shape
     gap = 0 if height == width == 1 else 1
     down, y = divmod(row, height + gap)
@@ -42,7 +40,7 @@ def mosaic_position(row: int, column: int, shape: tuple[int, int, int]) -> tuple
 
 
 def mosaic_cell(neuron: tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Give (row, column) in the mosaic of the neuron (channel, y, x): the inverse of `mosaic_position`."""
+    """(row, column) in the mosaic of the neuron (channel, y, x): the inverse of `mosaic_position`."""
     gap = 0 if shape[1] == shape[2] == 1 else 1
     down, across = divmod(neuron[0], _columns(*shape))
     return down * (shape[1] + gap) + neuron[1], across * (shape[2] + gap) + neuron[2]
@@ -54,13 +52,12 @@ def _columns(channels: int, height: int, width: int) -> int:
 
 @lru_cache(64)
 def mosaic_places(shape: tuple[int, int, int]) -> np.ndarray:
-    """Give channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels.
+    """Channel, y and x of every cell of the mosaic, int16 [rows, columns, 3]; −1 between channels.
 
     The array is shared: it cannot be written to.
     """
-    index = np.stack(np.indices(shape, dtype=np.int16))
-    sheets = [mosaic(part) for part in index]
-    places = np.stack([np.where(np.equal(sheet, None), -1, sheet).astype(np.int16) for sheet in sheets], -1)
+    sheets = [mosaic(axis) for axis in np.indices(shape)]
+    places = np.stack([np.where(sheet == np.array(None), -1, sheet).astype(np.int16) for sheet in sheets], -1)
     places.flags.writeable = False
     return places
 
@@ -68,8 +65,10 @@ def mosaic_places(shape: tuple[int, int, int]) -> np.ndarray:
 _GREY = [[0.0, "#000000"], [1.0, "#ffffff"]]
 
 
-def layer_map(image, counts, neuron: tuple[int, int, int], layer: str, step: int) -> go.Figure:
-    """Give one image above the net spike counts of one layer after a step, with one neuron marked.
+def layer_map(
+    image: ArrayLike, counts: ArrayLike, neuron: tuple[int, int, int], layer: str, step: int
+) -> go.Figure:
+    """One image above the net spike counts of one layer after a step, with one neuron marked.
 
     image: pixels [C, H, W], shown as their mean over channels. counts: whole numbers [C, H, W]. neuron:
     (channel, row, column) in the layer's map. The second trace is the map; its cells can be clicked.
@@ -90,18 +89,20 @@ def layer_map(image, counts, neuron: tuple[int, int, int], layer: str, step: int
     return redraw(figure, layer_map_drawing(image, counts, neuron, layer, step))
 
 
-def layer_map_drawing(image, counts, neuron: tuple[int, int, int], layer: str, step: int) -> Drawing:
-    """Give what `layer_map` draws, to redraw a figure that it made with another sample, layer or neuron."""
-    counts = np.asarray(counts)
-    row, column = mosaic_cell(neuron, counts.shape)
+def layer_map_drawing(
+    image: ArrayLike, counts: ArrayLike, neuron: tuple[int, int, int], layer: str, step: int
+) -> Drawing:
+    """What `layer_map` draws, to redraw a figure that it made with another sample, layer or neuron."""
+    sums = np.asarray(counts)
+    row, column = mosaic_cell(neuron, (sums.shape[0], sums.shape[1], sums.shape[2]))
     hover = "channel %{customdata[0]}, row %{customdata[1]}, column %{customdata[2]}<br>count %{z}"
     return Drawing(
         [
             dict(z=np.asarray(image).mean(0).round().astype(np.uint8)),
             dict(
-                z=mosaic(counts),
-                zmax=max(1, int(counts.max())),
-                customdata=mosaic_places(counts.shape),
+                z=mosaic(sums),
+                zmax=max(1, int(sums.max())),
+                customdata=mosaic_places(sums.shape),
                 hovertemplate=f"layer {layer}<br>{hover} after step {step}<extra>click to choose</extra>",
             ),
             dict(x=[column], y=[row]),

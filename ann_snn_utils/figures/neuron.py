@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import BAND, BLUE, FALL, GREEN, INK, ORANGE, PURPLE, RISE, Drawing, blank, redraw, time_axis
+from .template import (
+    BAND,
+    BLUE,
+    FALL,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RISE,
+    Drawing,
+    add_line,
+    blank,
+    redraw,
+    time_axis,
+)
 
 
 def neuron_trace(
@@ -21,16 +36,17 @@ def neuron_trace(
     name: str = "neuron",
     title: str = "The moving threshold",
 ) -> go.Figure:
-    """Give one neuron over time: U between its thresholds θ_n and θ_{n+1}, its spikes, and its count below.
+    """One neuron over time: U between its thresholds θ_n and θ_{n+1}, its spikes, and its count below.
 
     membrane, spikes (−1, 0, +1): one value for each of T steps. thresholds: θ_j of the neuron's channel, j =
     1 … J. At each step the neuron compares U with the thresholds of the count n it had before; while U stays
     inside the shaded band it is silent. encoder: the threshold climbs by itself, θ_t at step t.
-    ann_code: the quantized network's code. settled_at: the sample's last step with a spike; 0 or None where
-    not known. until: draw only the first steps; the axes stay those of the whole run.
+    ann_code: the quantized network's code. settled_at: as in Record; a star marks the step after it, the
+    sample's first silent one. until: draw only the first steps; the axes stay those of the whole run.
     """
     figure = blank(title, 2, height=480, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
-    upper, lower = dict(row=1, col=1), dict(row=2, col=1)
+    upper: dict[str, Any] = dict(row=1, col=1)
+    lower = dict(row=2, col=1)
     figure.add_scatter(
         fill="toself",
         fillcolor=BAND,
@@ -41,16 +57,8 @@ def neuron_trace(
         **upper,
     )
     figure.add_scatter(mode="lines", line=dict(color=GREEN, width=2), **upper)
-    figure.add_scatter(
-        mode="lines", name="θ<sub>n</sub>: −1 below", line=dict(color=ORANGE, dash="dash", width=2), **upper
-    )
-    figure.add_scatter(
-        mode="lines+markers",
-        name="membrane U",
-        line=dict(color=INK, width=2),
-        marker=dict(size=6, color=INK),
-        **upper,
-    )
+    add_line(figure, "θ<sub>n</sub>: −1 below", ORANGE, "dash", hoverinfo=None, **upper)
+    add_line(figure, "membrane U", hoverinfo=None, mode="lines+markers", marker=dict(size=6, color=INK), **upper)
     for label, symbol, color in (("+1", "triangle-up", RISE), ("−1", "triangle-down", FALL)):
         marker = dict(symbol=symbol, size=14, color=color, line=dict(color="white", width=1))
         figure.add_scatter(mode="markers", name=f"spike {label}", marker=marker, **upper)
@@ -61,7 +69,7 @@ def neuron_trace(
         name="sample silent",
         **lower,
         marker=dict(symbol="star", size=14, color=ORANGE, line_width=1),
-        hovertemplate="the whole sample is silent<br>after step %{x}<extra></extra>",
+        hovertemplate="the whole sample is silent<br>from step %{x} on<extra></extra>",
     )
     figure.update_xaxes(**time_axis(len(membrane)))
     figure.update_xaxes(title_text=None, row=1)
@@ -80,12 +88,12 @@ def neuron_drawing(
     encoder: bool = False,
     name: str = "neuron",
 ) -> Drawing:
-    """Give what `neuron_trace` draws, to redraw a figure that it made with another neuron or step."""
-    membrane, spikes = np.asarray(membrane, dtype=np.float64), np.asarray(spikes, dtype=np.int64)
+    """What `neuron_trace` draws, to redraw a figure that it made with another neuron or step."""
+    u, fires = np.asarray(membrane, dtype=np.float64), np.asarray(spikes, dtype=np.int64)
     theta = np.asarray(thresholds, dtype=np.float64)
-    steps = len(membrane)
+    steps = len(u)
     shown = steps if until is None else max(1, min(int(until), steps))
-    counts = spikes.cumsum()
+    counts = fires.cumsum()
     before = np.concatenate([[0], counts[:-1]])
     if encoder:
         upper = [float(theta[t]) if t < len(theta) else None for t in range(steps)]
@@ -93,21 +101,21 @@ def neuron_drawing(
     else:
         upper = [_finite(theta[n]) if 0 <= n < len(theta) else None for n in before]
         lower = [_finite(theta[n - 1]) if 0 < n <= len(theta) else None for n in before]
-    low, high = _reach(membrane, [v for v in (*upper, *lower) if v is not None])
+    low, high = _reach(u, [v for v in (*upper, *lower) if v is not None])
     floors = [low if v is None else max(low, v) for v in lower[:shown]]
     ceilings = [high if v is None else min(high, v) for v in upper[:shown]]
     edges = [edge for t in range(1, shown + 1) for edge in (t - 0.5, t + 0.5)]
     t = np.arange(1, shown + 1)
     code = [] if ann_code is None else [int(ann_code)] * 2
-    silent = bool(settled_at) and settled_at <= shown
+    silent = [settled_at + 1] if settled_at and settled_at < shown else []
     largest = max(1, int(counts.max(initial=0)), int(ann_code or 0))
     at_step = [step for step in range(1, shown + 1) for _ in range(2)]
     threshold_hover = name + "<br>step %{customdata}<br>threshold %{y:.6g}<extra></extra>"
 
     def fired(sign: int) -> dict:
-        where = np.flatnonzero(spikes[:shown] == sign)
+        where = np.flatnonzero(fires[:shown] == sign)
         hover = name + f"<br>step %{{x}}: spike {sign:+d}<br>count is now %{{customdata}}<extra></extra>"
-        return dict(x=where + 1, y=membrane[where], customdata=counts[where], hovertemplate=hover)
+        return dict(x=where + 1, y=u[where], customdata=counts[where], hovertemplate=hover)
 
     return Drawing(
         [
@@ -126,7 +134,7 @@ def neuron_drawing(
                 hovertemplate=threshold_hover,
                 showlegend=not encoder,
             ),
-            dict(x=t, y=membrane[:shown], hovertemplate=name + "<br>step %{x}<br>U = %{y:.6g}<extra></extra>"),
+            dict(x=t, y=u[:shown], hovertemplate=name + "<br>step %{x}<br>U = %{y:.6g}<extra></extra>"),
             fired(1),
             fired(-1),
             dict(x=t, y=counts[:shown], hovertemplate=name + "<br>after step %{x}<br>count %{y}<extra></extra>"),
@@ -136,7 +144,7 @@ def neuron_drawing(
                 showlegend=bool(code),
                 hovertemplate=name + "<br>ANN code %{y}<extra></extra>",
             ),
-            dict(x=[settled_at] if silent else [], y=[int(counts[settled_at - 1])] if silent else []),
+            dict(x=silent, y=[int(counts[step - 1]) for step in silent]),
         ],
         {
             "yaxis.range": [low, high],
@@ -155,7 +163,7 @@ def _twice(values: Sequence) -> list:
 
 
 def _reach(membrane: np.ndarray, thresholds: Sequence[float]) -> tuple[float, float]:
-    """Give the y range: the membrane, and those thresholds that do not dwarf it."""
+    """The y range: the membrane, and those thresholds that do not dwarf it."""
     low, high = min(0.0, float(membrane.min())), max(0.0, float(membrane.max()))
     span = max(high - low, 4.0)
     near = [v for v in thresholds if low - 1.5 * span <= v <= high + 1.5 * span]

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from ..simulator.record import Record
-from .template import DASHES, INK, PALETTE, VERMILION, Drawing, blank, percent_range, redraw, share, time_axis
+from .template import (
+    DASHES,
+    INK,
+    PALETTE,
+    VERMILION,
+    Drawing,
+    add_line,
+    blank,
+    numbered,
+    percent_range,
+    redraw,
+    share,
+    time_axis,
+)
 
 
 def accuracy_over_time(
-    accuracy: Mapping[str, Sequence[float]],
+    accuracy: Mapping[str, Sequence[float] | np.ndarray],
     ann_accuracy: float | None = None,
     pending: np.ndarray | None = None,
     layer_names: Sequence[str] = (),
     step: int | None = None,
     title: str = "Accuracy over time",
 ) -> go.Figure:
-    """Give accuracy after each time step, a line for each name, against the quantized network's.
+    """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
     later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line.
@@ -29,33 +44,12 @@ def accuracy_over_time(
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(accuracy) - 1 - index if len(accuracy) <= 3 else 0)
-        figure.add_scatter(
-            mode="lines+markers",
-            name=name,
-            line=dict(color=color, dash=dash, width=width),
-            marker=dict(size=4 + width),
-            row=1,
-            col=1,
-            hovertemplate=name + "<br>step %{x}<br>accuracy %{y:.2f} %<extra></extra>",
-        )
-    figure.add_scatter(
-        mode="lines",
-        name="quantized ANN",
-        row=1,
-        col=1,
-        line=dict(color=INK, dash="dash"),
-        showlegend=ann_accuracy is not None,
-        hovertemplate="quantized ANN<br>accuracy %{y:.2f} %<extra></extra>",
-    )
-    figure.add_scatter(
-        mode="lines",
-        name="step shown",
-        row=1,
-        col=1,
-        line=dict(color=INK, dash="dot", width=1),
-        hoverinfo="skip",
-        showlegend=False,
-    )
+        look = dict(mode="lines+markers", marker_size=4 + width, row=1, col=1)
+        add_line(figure, name, color, dash, width, name + "<br>step %{x}<br>accuracy %{y:.2f} %", **look)
+    place: dict[str, Any] = dict(row=1, col=1)
+    hover = "quantized ANN<br>accuracy %{y:.2f} %"
+    add_line(figure, "quantized ANN", dash="dash", hover=hover, showlegend=ann_accuracy is not None, **place)
+    add_line(figure, "step shown", dash="dot", width=1, showlegend=False, **place)
     figure.update_yaxes(title_text="accuracy", ticksuffix=" %", row=1, col=1)
     figure.update_xaxes(**time_axis(max(map(len, accuracy.values()))))
     drawing = accuracy_drawing(accuracy, ann_accuracy, step)
@@ -64,24 +58,18 @@ def accuracy_over_time(
     table = np.asarray(pending)
     for index in range(table.shape[1]):
         name = f"{index} · {layer_names[index]}" if len(layer_names) else f"layer {index}"
-        figure.add_scatter(
-            mode="lines",
-            name=name,
-            stackgroup="pending",
-            row=1,
-            col=2,
-            line=dict(color=PALETTE[index % len(PALETTE)], width=1),
-            hovertemplate=f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire<extra></extra>",
-        )
+        hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
+        color = PALETTE[index % len(PALETTE)]
+        add_line(figure, name, color, width=1, hover=hover, stackgroup="pending", row=1, col=2)
     figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", row=1, col=2)
     stacked = [dict(x=np.arange(1, len(table) + 1), y=row) for row in table.T]
     return redraw(figure, Drawing(drawing.traces + stacked, drawing.layout))
 
 
 def accuracy_drawing(
-    accuracy: Mapping[str, Sequence[float]], ann_accuracy: float | None = None, step: int | None = None
+    accuracy: Mapping[str, Sequence[float] | np.ndarray], ann_accuracy: float | None = None, step: int | None = None
 ) -> Drawing:
-    """Give what `accuracy_over_time` draws without pending neurons, to redraw a figure that it made."""
+    """What `accuracy_over_time` draws without pending neurons, to redraw a figure that it made."""
     curves = [share(values) for values in accuracy.values()]
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
     low, high = percent_range([value for curve in [*curves, level] for value in curve])
@@ -97,12 +85,12 @@ def accuracy_drawing(
 
 
 def spikes_over_time(record: Record, title: str = "Spikes per image, layer and step") -> go.Figure:
-    """Give stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
+    """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
     figure = blank(title)
     for sign in (1, -1):
-        for index, name in enumerate(record.layer_names):
+        for index, name in enumerate(numbered(record.layer_names)):
             figure.add_bar(
-                name=f"{index} · {name}",
+                name=name,
                 showlegend=sign > 0,
                 legendgroup=str(index),
                 marker=dict(color=PALETTE[index % len(PALETTE)], opacity=1 if sign > 0 else 0.6),
@@ -115,7 +103,7 @@ def spikes_over_time(record: Record, title: str = "Spikes per image, layer and s
 
 
 def spikes_drawing(record: Record) -> Drawing:
-    """Give what `spikes_over_time` draws, to redraw a figure that it made for a run of the same network."""
+    """What `spikes_over_time` draws, to redraw a figure that it made for a run of the same network."""
     x = np.arange(1, record.time_steps + 1)
     return Drawing(
         [
@@ -132,8 +120,10 @@ def spikes_drawing(record: Record) -> Drawing:
     )
 
 
-def settling_histogram(settled_at, time_steps: int, title: str = "When samples fall silent") -> go.Figure:
-    """Give the number of samples that fell silent after each step, and of those that had not by `time_steps`.
+def settling_histogram(
+    settled_at: ArrayLike, time_steps: int, title: str = "When samples fall silent"
+) -> go.Figure:
+    """The number of samples that fell silent after each step, and of those that had not by `time_steps`.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """

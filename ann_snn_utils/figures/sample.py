@@ -9,13 +9,28 @@ import plotly.graph_objects as go
 
 from ..simulator.record import Traces
 from .map import mosaic, mosaic_places
-from .template import BLUE, COUNTS, FAINT, FALL, GREEN, INK, RISE, SIGNED, SKY, Drawing, blank, redraw, time_axis
+from .template import (
+    BLUE,
+    COUNTS,
+    FAINT,
+    FALL,
+    GREEN,
+    RISE,
+    SIGNED,
+    SKY,
+    Drawing,
+    add_line,
+    blank,
+    numbered,
+    redraw,
+    time_axis,
+)
 
 
 def spike_maps(
     traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
 ) -> go.Figure:
-    """Give a map of every layer, its channels side by side, for one traced sample at (or up to) one step.
+    """A map of every layer, its channels side by side, for one traced sample at (or up to) one step.
 
     sample: position among the traced samples. show: "spikes" for the spikes −1/0/+1 of this step, "counts"
     for the net counts so far. Raises ValueError for a step outside the run.
@@ -33,12 +48,12 @@ def spike_maps(
         horizontal_spacing=0.03,
         vertical_spacing=0.26 / rows,
     )
-    for index, name in enumerate(layer_names):
+    for index, name in enumerate(numbered(layer_names)):
         figure.add_heatmap(
             customdata=mosaic_places(tuple(traces.spikes[index].shape[2:])),
             showscale=False,
             hoverongaps=False,
-            name=f"{index} · {name}",
+            name=name,
             row=index // columns + 1,
             col=index % columns + 1,
         )
@@ -55,7 +70,7 @@ def spike_maps(
 def maps_drawing(
     traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
 ) -> Drawing:
-    """Give what `spike_maps` draws, to redraw a figure that it made at another step or of another sample."""
+    """What `spike_maps` draws, to redraw a figure that it made at another step or of another sample."""
     steps = len(traces.spikes[0])
     if not 1 <= step <= steps:
         raise ValueError(f"step={step}: the run has steps 1 to {steps}")
@@ -93,7 +108,7 @@ def raster(
     step: int | None = None,
     neurons_per_layer: int = 40,
 ) -> go.Figure:
-    """Give the spikes of one traced sample as marks over time, for up to `neurons_per_layer` of each layer.
+    """The spikes of one traced sample as marks over time, for up to `neurons_per_layer` of each layer.
 
     Of the neurons that fire, evenly spaced ones are shown, those that fire first at the bottom. step: spikes
     after it are left out, and a line marks it.
@@ -107,13 +122,7 @@ def raster(
             hovertemplate="layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, "
             f"column %{{customdata[3]}}<br>step %{{x}}: spike {label}<extra></extra>",
         )
-    figure.add_scatter(
-        mode="lines",
-        hoverinfo="skip",
-        line=dict(color=INK, dash="dot", width=1),
-        name="step shown",
-        showlegend=False,
-    )
+    add_line(figure, "step shown", dash="dot", width=1, showlegend=False)
     height = _slot(traces, neurons_per_layer)
     for index in range(1, len(layer_names)):
         figure.add_hline(index * height - 1, line=dict(color=FAINT, width=1))
@@ -122,7 +131,7 @@ def raster(
         tickvals=[(index + 0.5) * height - 1 for index in range(len(layer_names))],
         showgrid=False,
         zeroline=False,
-        ticktext=[f"{index} · {name}" for index, name in enumerate(layer_names)],
+        ticktext=numbered(layer_names),
         range=[-1, len(layer_names) * height - 1],
         title_text="layer, neurons by first spike",
     )
@@ -136,7 +145,7 @@ def raster_drawing(
     step: int | None = None,
     neurons_per_layer: int = 40,
 ) -> Drawing:
-    """Give what `raster` draws, to redraw a figure that it made at another step or with another sample."""
+    """What `raster` draws, to redraw a figure that it made at another step or with another sample."""
     steps, height = len(traces.spikes[0]), _slot(traces, neurons_per_layer)
     marks: dict[int, list[tuple]] = {1: [], -1: []}
     for index in range(len(layer_names)):
@@ -159,14 +168,14 @@ def raster_drawing(
 
 
 def _slot(traces: Traces, neurons_per_layer: int) -> int:
-    """Give the rows of the raster that each layer has."""
+    """The rows of the raster that each layer has."""
     return min(neurons_per_layer, max(spikes[0, 0].numel() for spikes in traces.spikes)) + 2
 
 
 def class_scores(
     scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
 ) -> go.Figure:
-    """Give a bar for each class; the prediction stands out, the true class is outlined, the margin is named.
+    """A bar for each class; the prediction stands out, the true class is outlined, the margin is named.
 
     scores: class scores after one step, integers where the network is. The prediction is the first of equal
     scores; the margin is its distance to the runner-up.
@@ -187,16 +196,16 @@ def class_scores(
 def scores_drawing(
     scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
 ) -> Drawing:
-    """Give what `class_scores` draws, to redraw a figure that it made with other scores."""
-    scores = np.asarray(scores)
-    prediction = int(scores.argmax())
-    margin = scores[prediction] - np.delete(scores, prediction).max()
-    colors = [SKY] * len(scores)
+    """What `class_scores` draws, to redraw a figure that it made with other scores."""
+    values = np.asarray(scores)
+    prediction = int(values.argmax())
+    margin = values[prediction] - np.delete(values, prediction).max()
+    colors = [SKY] * len(values)
     colors[prediction] = BLUE if label is None or prediction == label else FALL
-    outline = [3 if index == label else 0 for index in range(len(scores))]
+    outline = [3 if index == label else 0 for index in range(len(values))]
     when = "" if step is None else f" after step {step}"
     return Drawing(
-        [{"y": scores, "marker.color": colors, "marker.line.width": outline}],
+        [{"y": values, "marker.color": colors, "marker.line.width": outline}],
         {
             "title.text": f"Class scores{when}: “{classes[prediction]}”, margin {margin:,.6g}",
             "xaxis.title.text": "class" if label is None else f"class (true: {classes[label]})",

@@ -1,182 +1,307 @@
-"""Figures that put settings beside each other: accuracy over time, and accuracy against what it costs.
+"""Figures that put settings beside each other: what each changes, accuracy over time, and against its cost.
 
-Figures over several runs: robustness against disturbances, the spread over seeds.
+At most five settings are in colour, the same in each figure of a page; all others are grey, and named where the
+pointer rests. Axes of accuracy are logarithmic in the error: 99.5 and 99.6 % are further apart than 89.5 and 89.6.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import DASHES, INK, ORANGE, PALETTE, SKY, blank, in_lines, percent_axis, share, time_axis
+from .template import DASHES, FAINT, INK, PALETTE, blank, in_lines, percent_axis, share
+
+COLOURED = 5
 
 # Percent of errors that can be told from none; and where the axis has ticks.
 _LEAST = 0.01
-
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 50, 90)
-
 _FINE_TICKS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90)
+
+_GREY = "rgba(128,128,128,0.45)"
+
+# Pixels between the names of two lines, and around the plot.
+_LINE_GAP, _LEFT, _RIGHT, _TOP, _BOTTOM = 17, 190, 64, 44, 52
 
 
 def accuracy_of_settings(
     curves: Mapping[str, Sequence[Sequence[float]]],
     published: tuple[int, float] | None = None,
     title: str = "Accuracy over time",
+    coloured: Sequence[str] = (),
+    height: int = 340,
 ) -> go.Figure:
-    """Give accuracy after each step: a line for the mean of each setting's runs, and every run as points.
+    """Accuracy after each step: a line for the mean of each setting's runs, named where it begins.
 
     curves: setting → for each run its accuracies (fractions 0 … 1), one for each step; one that has settled keeps
-    its last value. published: step and accuracy of another system. The axis spreads errors, not right answers.
+    its last value. published: step and accuracy of another system. coloured: at most five settings, the first ones
+    unless given; their runs are drawn as points.
     """
-    figure = blank(title, height=_height(curves))
+    figure = blank(title, height=height)
+    colours = _colours(curves, coloured)
     longest = max(*(len(curve) for runs in curves.values() for curve in runs), published[0] if published else 1)
     steps = list(range(1, longest + 1))
-    values = []
-    for index, (name, runs) in enumerate(curves.items()):
-        full = [share([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
-        average = [sum(column) / len(full) for column in zip(*full, strict=True)]
-        values += [value for curve in full for value in curve]
-        _add_runs(figure, index, steps * len(full), [value for curve in full for value in curve], len(full))
+    full = {
+        name: [share([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
+        for name, runs in curves.items()
+    }
+    means = {name: [mean(column) for column in zip(*runs, strict=True)] for name, runs in full.items()}
+    values = [value for runs in full.values() for curve in runs for value in curve]
+    for name in _grey_first(curves, colours):
+        runs, colour = full[name], colours.get(name, _GREY)
+        if name in colours and len(runs) > 1:
+            figure.add_scatter(
+                x=[step for curve in curves[name] for step in range(1, len(curve) + 1)],
+                y=_errors(share(value for curve in curves[name] for value in curve)),
+                mode="markers",
+                hoverinfo="skip",
+                name=f"every run of {name}",
+                marker=dict(size=4, color=colour, opacity=0.45),
+            )
         figure.add_scatter(
             x=steps,
-            y=_errors(average),
-            name=in_lines(name),
-            **_style(index),
-            customdata=average,
-            hovertemplate=f"{name}<br>step %{{x}}<br>accuracy %{{customdata:.2f}} %<extra>n = {len(full)}</extra>",
+            y=_errors(means[name]),
+            mode="lines",
+            name=name,
+            line=dict(color=colour, width=2.5 if name in colours else 1),
+            customdata=means[name],
+            hovertemplate=f"{name}<br>step %{{x}}<br>accuracy %{{customdata:.2f}} %<extra>n = {len(runs)}</extra>",
         )
     if published is not None:
         values.append(100 * published[1])
         figure.add_scatter(
             x=[published[0]],
             y=_errors(values[-1:]),
-            mode="markers",
+            mode="markers+text",
             name="published",
+            text=["published"],
+            textposition="bottom right",
             customdata=values[-1:],
-            marker=dict(symbol="diamond", size=11, color=ORANGE, line=dict(color=INK, width=1)),
+            marker=dict(symbol="diamond", size=10, color=INK),
             hovertemplate="published<br>step %{x}<br>accuracy %{customdata:.2f} %<extra></extra>",
         )
-    figure.update_xaxes(**time_axis(longest))
-    figure.update_yaxes(**_accuracy_axis(values))
-    return figure
-
-
-def accuracy_vs_energy(points: Sequence[Mapping], title: str = "Accuracy against energy") -> go.Figure:
-    """Give accuracy over the energy of one sample; see `pareto.cost_points` for the points, in picojoules."""
-    unit, factor = energy_unit(max((float(point["cost"]) for point in points), default=0.0))
-    return _accuracy_vs_cost(points, title, "energy", f"energy per image ({unit})", unit, factor)
-
-
-def accuracy_vs_sops(points: Sequence[Mapping], title: str = "Accuracy against synaptic operations") -> go.Figure:
-    """Give accuracy over the synaptic operations of one sample; see `pareto.cost_points` for the points."""
-    most = max((float(point["cost"]) for point in points), default=0.0)
-    unit, factor = ("million SOPs", 1e-6) if most >= 1e6 else ("SOPs", 1.0)
-    axis = f"synaptic operations per image{' (million)' if factor < 1 else ''}"
-    return _accuracy_vs_cost(points, title, "SOPs", axis, unit, factor)
-
-
-def _accuracy_vs_cost(
-    points: Sequence[Mapping], title: str, quantity: str, axis: str, unit: str, factor: float
-) -> go.Figure:
-    groups: dict[str, list[Mapping]] = {}
-    for point in points:
-        groups.setdefault(str(point["group"]), []).append(point)
-    figure = blank(title, height=_height(groups))
-    front, widest = _front(points), max((float(point["cost"]) for point in points), default=0.0)
-    figure.add_scatter(
-        x=[factor * point["cost"] for point in front],
-        y=_errors(share(point["accuracy"] for point in front)),
-        mode="lines+markers+text",
-        name=f"no other is better for its {quantity}",
-        hoverinfo="skip",
-        line=dict(color=INK, dash="dot", shape="hv", width=1.5),
-        marker=dict(symbol="circle-open", size=16, color=INK, line_width=1.5),
-        text=_labels(front, widest),
-        textposition="top left",
-        textfont_size=11,
-        cliponaxis=False,
-    )
-    for index, (name, members) in enumerate(groups.items()):
-        pairs = [pair for point in members for pair in point["runs"]]
-        seeds = max(len(point["runs"]) for point in members)
-        _add_runs(figure, index, [factor * cost for cost, _ in pairs], share(right for _, right in pairs), seeds)
-        accuracy = share(point["accuracy"] for point in members)
-        figure.add_scatter(
-            x=[factor * point["cost"] for point in members],
-            y=_errors(accuracy),
-            name=in_lines(name),
-            **_style(index),
-            customdata=[[point["name"], value] for point, value in zip(members, accuracy, strict=True)],
-            hovertemplate=f"{name}<br>%{{customdata[0]}}<br>accuracy %{{customdata[1]:.2f}} %<br>"
-            f"%{{x:.4g}} {unit}<extra>n = {seeds}</extra>",
+    axis = _accuracy_axis(values)
+    figure.update_yaxes(**axis, side="right")
+    begin = {name: math.log10(_errors(means[name])[0]) for name in colours}
+    for name, place in _apart(begin, axis["range"], height - _TOP - _BOTTOM).items():
+        figure.add_annotation(
+            x=0, y=place, text=in_lines(name, 28), xanchor="right", xshift=-9, showarrow=False, align="right"
         )
-    figure.update_xaxes(title_text=axis, rangemode="tozero")
-    figure.update_yaxes(**_accuracy_axis([100 * right for point in points for _, right in point["runs"]]))
-    return figure
+        figure.layout.annotations[-1].font = dict(color=colours[name], size=12)
+    ticks = [2**power for power in range(longest.bit_length())]
+    figure.update_xaxes(
+        title_text="time step",
+        type="log",
+        range=[-0.02, math.log10(longest) + 0.03],
+        tickvals=ticks,
+        ticktext=ticks,
+    )
+    return figure.update_layout(showlegend=False, margin=dict(l=_LEFT, r=_RIGHT, t=_TOP, b=_BOTTOM))
 
 
-def _front(points: Sequence[Mapping]) -> list[Mapping]:
-    front: list[Mapping] = []
-    for point in sorted(points, key=lambda point: (float(point["cost"]), -float(point["accuracy"]))):
-        if not front or point["accuracy"] > front[-1]["accuracy"]:
-            front.append(point)
+def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
+    chosen = [name for name in coloured if name in names] or list(names)
+    return dict(zip(chosen[:COLOURED], PALETTE, strict=False))
+
+
+def _grey_first(names: Mapping[str, Any], colours: Mapping[str, str]) -> list[str]:
+    return [name for name in names if name not in colours] + list(colours)[::-1]
+
+
+def _apart(places: Mapping[str, float], axis: Sequence[float], pixels: int) -> dict[str, float]:
+    """Places of names on a reversed axis, from top to bottom, moved down until no two lines touch."""
+    unit = abs(axis[0] - axis[1]) / pixels
+    found: dict[str, float] = {}
+    last = -math.inf
+    for name in sorted(places, key=places.__getitem__):
+        lines = in_lines(name, 28).count("<br>")
+        last = max(places[name], last + _LINE_GAP * unit * (1 + lines / 2))
+        found[name] = last
+        last += _LINE_GAP * unit * lines / 2
+    # What was moved below the plot is moved up again, all together.
+    below = max(0.0, max(found.values(), default=0.0) - max(axis) + _LINE_GAP * unit / 2)
+    return {name: place - below for name, place in found.items()}
+
+
+def accuracy_vs_cost(
+    energy: Mapping[str, Sequence[tuple[float, float]]],
+    sops: Mapping[str, Sequence[tuple[float, float]]],
+    title: str = "Accuracy against cost",
+    coloured: Sequence[str] = (),
+) -> go.Figure:
+    """Accuracy over the energy and the synaptic operations of one image: a line for each setting, step by step.
+
+    energy, sops: setting → for each step the cost (picojoules, operations) and the accuracy (a fraction). A dotted
+    line joins the points that no other one beats in both. coloured: at most five settings, the first ones unless
+    given.
+    """
+    unit, factor = energy_unit(max((cost for points in energy.values() for cost, _ in points), default=0.0))
+    panels = (
+        (energy, factor, f"energy per image ({unit})", unit),
+        (sops, 1e-6, "synaptic operations per image (million)", "million SOPs"),
+    )
+    figure = blank(title, columns=2, height=360, shared_yaxes=True, horizontal_spacing=0.03)
+    colours = _colours(energy or sops, coloured)
+    for column, (points, scale, axis, unit) in enumerate(panels, 1):
+        for name in _grey_first(points, colours):
+            if name not in points:
+                continue
+            costs, accuracy = [scale * cost for cost, _ in points[name]], share(right for _, right in points[name])
+            figure.add_scatter(
+                x=costs,
+                y=_errors(accuracy),
+                row=1,
+                col=column,
+                name=in_lines(name),
+                mode="lines+markers",
+                showlegend=name in colours and column == 1,
+                line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1),
+                marker=dict(size=6 if name in colours else 4),
+                customdata=[[step, value] for step, value in enumerate(accuracy, 1)],
+                hovertemplate=f"{name}<br>T = %{{customdata[0]}}<br>accuracy %{{customdata[1]:.2f}} %<br>"
+                f"%{{x:.4g}} {unit}<extra></extra>",
+            )
+        front = _front([point for own in points.values() for point in own])
+        figure.add_scatter(
+            x=[scale * cost for cost, _ in front],
+            y=_errors(share(right for _, right in front)),
+            row=1,
+            col=column,
+            mode="lines",
+            name="no other is better for its cost",
+            showlegend=column == 1,
+            hoverinfo="skip",
+            line=dict(color=INK, dash="dot", shape="hv", width=1.5),
+        )
+        ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
+        figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
+    shares = [100 * right for points in (energy, sops) for own in points.values() for _, right in own]
+    figure.update_yaxes(**_accuracy_axis(shares or [0.0]))
+    figure.update_yaxes(title_text=None, col=2)
+    return figure.update_layout(legend_traceorder="reversed", margin_b=90)
+
+
+def _ticks(costs: Sequence[float], scale: float) -> list[float]:
+    low, high = (math.log10(scale * bound) for bound in (min(costs, default=1.0) or 1.0, max(costs, default=1.0)))
+    series = (round(m * 10.0**e, 9) for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5))
+    return [tick for tick in series if low - 0.3 <= math.log10(tick) <= high + 0.3]
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    front: list[tuple[float, float]] = []
+    for cost, right in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or right > front[-1][1]:
+            front.append((cost, right))
     return front
 
 
-def _labels(front: Sequence[Mapping], widest: float) -> list[str]:
-    # Where points crowd, only the first of them is named.
-    labels, cost, error = [], -math.inf, math.inf
-    for point, this in zip(front, _errors(share(point["accuracy"] for point in front)), strict=True):
-        near = point["cost"] - cost < 0.06 * widest and error / this < 1.6
-        labels.append("" if near else point["name"])
-        cost, error = (cost, error) if near else (point["cost"], this)
-    return labels
+def setting_effects(
+    changes: Sequence[Mapping[str, Any]],
+    at: Sequence[str] = ("T = 2", "silence"),
+    title: str = "What each setting changes",
+) -> go.Figure:
+    """Difference from the baseline in percentage points: a row for each setting, a point for each run, their mean.
 
-
-def _add_runs(figure: go.Figure, index: int, x: Sequence[float], percent: Sequence[float], runs: int) -> None:
-    # One run is its own mean.
-    if runs > 1:
-        figure.add_scatter(
-            x=x,
-            y=_errors(percent),
-            mode="markers",
-            showlegend=False,
-            hoverinfo="skip",
-            name=f"every run {index}",
-            marker=dict(size=5, color=PALETTE[index % len(PALETTE)], opacity=0.45),
+    changes: for each run what `varies` (the parameters, which are told apart by colour), its `setting`, and the
+    difference at each of `at`, which has a panel of its own. Axes are spread out around zero.
+    """
+    settings = list(dict.fromkeys(row["setting"] for row in changes))
+    varied = {row["setting"]: row["varies"] for row in changes}
+    parameters = list(dict.fromkeys(varied.values()))
+    names = {name: in_lines(name, 34) for name in settings}
+    lines = sum(1 + name.count("<br>") * 0.6 for name in names.values())
+    subtitles = [f"at {step}" for step in at]
+    figure = blank(
+        title,
+        columns=len(at),
+        height=int(125 + 22 * lines),
+        subtitles=subtitles,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
+    for column, step in enumerate(at, 1):
+        for index, parameter in enumerate(parameters):
+            rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
+            own = [name for name in settings if varied[name] == parameter]
+            colour = PALETTE[index % (len(PALETTE) - 1)]
+            figure.add_scatter(
+                x=[_spread(row[step]) for row in rows],
+                y=[names[row["setting"]] for row in rows],
+                row=1,
+                col=column,
+                mode="markers",
+                name=parameter,
+                marker=dict(size=8, color=colour, opacity=0.7),
+                customdata=[[row.get("seed", ""), row[step]] for row in rows],
+                hovertemplate="%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points<extra></extra>",
+            )
+            means = {
+                name: mean(values) for name in own if (values := [r[step] for r in rows if r["setting"] == name])
+            }
+            figure.add_scatter(
+                x=[_spread(value) for value in means.values()],
+                y=[names[name] for name in means],
+                row=1,
+                col=column,
+                mode="markers",
+                name=f"mean of {parameter}",
+                marker=dict(symbol="line-ns-open", size=16, color=colour, line_width=2),
+                hovertemplate="%{y}<br>mean %{customdata:+.2f} points<extra></extra>",
+                customdata=list(means.values()),
+            )
+        ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
+        figure.add_vline(x=0, line=dict(color=INK, width=1), row=1, col=column)
+        figure.update_xaxes(
+            tickvals=[_spread(tick) for tick in ticks],
+            ticktext=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks],
+            title_text="percentage points against the baseline",
+            row=1,
+            col=column,
         )
+    ends = [sum(varied[s] in parameters[: i + 1] for s in settings) - 0.5 for i in range(len(parameters) - 1)]
+    for end in ends:
+        figure.add_hline(y=end, line=dict(color=FAINT, width=1))
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=list(names.values()),
+        range=[len(settings) - 0.5, -0.5],
+        showgrid=False,
+    )
+    return figure.update_layout(showlegend=False, margin_t=70)
 
 
-def _style(index: int) -> dict:
-    color = PALETTE[index % len(PALETTE)]
-    dash = DASHES[index // len(PALETTE) % len(DASHES)]
-    return dict(
-        mode="lines+markers",
-        line=dict(color=color, dash=dash, width=2),
-        marker=dict(symbol=index % 8, size=7, color=color),
+def _signed_ticks(values: Sequence[float]) -> list[float]:
+    low, high = min([0.0, *values]), max([0.0, *values])
+    steps = (0.2, 1, 5, 20, 100) if high - low > 3 else (0.05, 0.1, 0.2, 0.5, 1, 2)
+    return (
+        [-step for step in steps[::-1] if -step >= 1.6 * low]
+        + [0.0]
+        + [step for step in steps if step <= 1.6 * high]
     )
 
 
-def _height(settings: Mapping) -> int:
-    # The legend takes a line for every few settings.
-    return 400 + 14 * len(settings)
+def _spread(points: float) -> float:
+    # Linear near zero, logarithmic further out: a tenth of a point and ten points are both to be seen.
+    return math.asinh(points / 0.1)
 
 
 def _errors(percent: Sequence[float]) -> list[float]:
     return [max(100 - value, _LEAST) for value in percent]
 
 
-def _accuracy_axis(percent: Sequence[float]) -> dict:
+def _accuracy_axis(percent: Sequence[float]) -> dict[str, Any]:
     errors = _errors(percent)
     low, high = math.log10(min(errors)), math.log10(max(errors))
     room = 0.08 * (high - low) + 0.04
     ticks = _TICKS if high - low > 1 else _FINE_TICKS
     return dict(
-        title_text="accuracy (logarithmic in the error)",
+        title_text="accuracy (log of error)",
         type="log",
         range=[high + room, low - room],
         tickvals=list(ticks),
@@ -190,7 +315,7 @@ def robustness(
     disturbance: str = "noise ratio",
     title: str | None = None,
 ) -> go.Figure:
-    """Give accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
+    """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
     figure = blank(title or f"Accuracy under {disturbance}")
     everything = [share(values) for values in accuracy.values()]
     for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
@@ -205,57 +330,4 @@ def robustness(
         )
     figure.update_xaxes(title_text=disturbance)
     figure.update_yaxes(**percent_axis("accuracy", [v for row in everything for v in row]))
-    return figure
-
-
-def seed_spread(
-    groups: Mapping[str, Sequence[float]],
-    reference: Mapping[str, float] | None = None,
-    title: str = "Every seed, mean ± standard deviation",
-) -> go.Figure:
-    """Give each group's accuracies (fractions 0 … 1) as points, with mean and sample standard deviation.
-
-    reference: group → a published accuracy to compare with, drawn as a bar across. One seed has no deviation.
-    """
-    figure = blank(title, height=160 + 54 * len(groups))
-    names = list(groups)[::-1]
-    rows = [share(groups[name]) for name in names]
-    figure.add_scatter(
-        x=[v for row in rows for v in row],
-        y=[name for name, row in zip(names, rows, strict=True) for _ in row],
-        mode="markers",
-        name="one seed",
-        marker=dict(size=9, color=SKY, opacity=0.8),
-        customdata=[i for row in rows for i in range(1, len(row) + 1)],
-        hovertemplate="%{y}<br>run %{customdata}: %{x:.2f} %<extra></extra>",
-    )
-    means = [float(np.mean(row)) for row in rows]
-    spreads = [float(np.std(row, ddof=1)) if len(row) > 1 else 0.0 for row in rows]
-    figure.add_scatter(
-        x=means,
-        y=names,
-        mode="markers+text",
-        name="mean ± standard deviation",
-        marker=dict(symbol="line-ns-open", size=18, color=PALETTE[0], line_width=2.5),
-        error_x=dict(type="data", array=spreads, color=PALETTE[0], thickness=1.5, width=6),
-        text=[
-            f"{m:.2f} ± {s:.2f}" if len(row) > 1 else f"{m:.2f}"
-            for m, s, row in zip(means, spreads, rows, strict=True)
-        ],
-        textposition="top center",
-        hovertemplate="%{y}<br>mean %{text} %<extra></extra>",
-    )
-    chosen = {name: value for name, value in (reference or {}).items() if name in groups}
-    if chosen:
-        figure.add_scatter(
-            x=share(chosen.values()),
-            y=list(chosen),
-            mode="markers",
-            name="published",
-            marker=dict(symbol="diamond", size=10, color=ORANGE),
-            hovertemplate="%{y}<br>published %{x:.2f} %<extra></extra>",
-        )
-    figure.update_xaxes(title_text="accuracy", ticksuffix=" %")
-    wrapped = [in_lines(name) for name in names]
-    figure.update_yaxes(type="category", range=[-0.6, len(names) - 0.3], tickvals=names, ticktext=wrapped)
     return figure

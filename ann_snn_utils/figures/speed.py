@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
-from .template import BLUE, INK, ORANGE, SKY, VERMILION, bar_labels, blank
+from .template import BLUE, INK, ORANGE, SKY, VERMILION, add_line, bar_labels, blank
 
 _OURS, _ANN = ("events", "dense", "silence"), ("ann-contiguous", "ann-channels-last")
 
 
 def speed_bars(rows: Sequence[Mapping], title: str = "Images per second, median and quartiles") -> go.Figure:
-    """Give one bar for each row of `benchmark.compare` on a logarithmic axis, the fastest on top."""
+    """One bar for each row of `benchmark.compare` on a logarithmic axis, the fastest on top."""
     figure = blank(title, height=150 + 26 * len(rows))
     groups = (
         ("this project", BLUE, lambda name: name in _OURS),
@@ -61,7 +62,7 @@ def _name(row: Mapping) -> str:
 def cost_curves(
     sweeps: Mapping[str, Sequence[Mapping]], ann_seconds: float | None = None, title: str = "Cost of a run"
 ) -> go.Figure:
-    """Give milliseconds against the number of steps, and microseconds per image against the batch.
+    """Milliseconds against the number of steps, and microseconds per image against the batch.
 
     sweeps: that of the benchmark. ann_seconds: one pass of the float32 network over the batch of the steps.
     """
@@ -103,16 +104,8 @@ def cost_curves(
             col=column,
         )
     if ann_seconds is not None:
-        figure.add_scatter(
-            x=[0, steps[-1]["time_steps"]],
-            y=[1e3 * ann_seconds] * 2,
-            mode="lines",
-            line=dict(color=INK, dash="dash"),
-            name="float32 ANN, one pass",
-            hovertemplate="ANN: %{y:.3g} ms<extra></extra>",
-            row=1,
-            col=1,
-        )
+        level: dict[str, Any] = dict(x=[0, steps[-1]["time_steps"]], y=[1e3 * ann_seconds] * 2, row=1, col=1)
+        add_line(figure, "float32 ANN, one pass", dash="dash", hover="ANN: %{y:.3g} ms", **level)
     figure.update_xaxes(title_text="time steps T", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="milliseconds", rangemode="tozero", col=1)
     ticks = [row["batch"] for row in batches]
@@ -128,7 +121,7 @@ def _scaled(row: Mapping, factor: float) -> tuple[float, float, float]:
 def limit_bars(
     distance: Mapping, limits: Mapping, title: str = "Additions per second, and what the cores can do"
 ) -> go.Figure:
-    """Give the simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
+    """The simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
     figure = blank(title, height=250)
     bars = (
         ("the cores' int8 additions, in cache", limits["int8_additions"], INK),

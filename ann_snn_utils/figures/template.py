@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -83,7 +84,7 @@ class Drawing:
 
 
 def redraw(figure: go.Figure, drawing: Drawing) -> go.Figure:
-    """Give the figure (or the live FigureWidget) these data in place, in one message to the page."""
+    """Put these data into a figure (or a live FigureWidget) in place, in one message to the page; returns it."""
     with figure.batch_update():
         for trace, properties in zip(figure.data, drawing.traces, strict=True):
             for path, value in properties.items():
@@ -94,7 +95,7 @@ def redraw(figure: go.Figure, drawing: Drawing) -> go.Figure:
 
 
 def drawing_of(figure: go.Figure) -> Drawing:
-    """Give the data of a whole figure, to redraw another one that the same function made."""
+    """The data of a whole figure, to redraw another one that the same function made."""
     kept = ("x", "y", "text", "customdata", "hovertemplate")
     traces = [{name: trace[name] for name in kept if trace[name] is not None} for trace in figure.data]
     layout = {f"{axis}.range": figure.layout[axis].range for axis in ("xaxis", "yaxis")}
@@ -109,13 +110,62 @@ def blank(
     subtitles: Sequence[str] | None = None,
     **arguments: object,
 ) -> go.Figure:
-    """Give an empty figure in the house template, with rows × columns panels; width follows the page.
+    """An empty figure in the house template, with rows × columns panels; width follows the page.
 
     Further arguments are those of plotly's `make_subplots`.
     """
     figure = make_subplots(rows, columns, subplot_titles=subtitles, **arguments)
     figure.update_annotations(font=dict(size=12))
     figure.update_layout(template=TEMPLATE, title_text=title, height=height)
+    return figure
+
+
+def numbered(layer_names: Sequence[str]) -> list[str]:
+    """Names of layers that tell two of the same token apart: an axis of categories would draw them as one."""
+    return [f"{index} · {name}" for index, name in enumerate(layer_names)]
+
+
+def add_line(
+    figure: go.Figure,
+    name: str,
+    color: str = INK,
+    dash: str = "solid",
+    width: float = 2,
+    hover: str = "",
+    **trace: Any,
+) -> None:
+    """Add a line to a figure; hover: what is said of a point, nothing where empty. trace: further properties."""
+    said = dict(hovertemplate=f"{hover}<extra></extra>") if hover else dict(hoverinfo="skip")
+    look = dict(mode="lines", line=dict(color=color, dash=dash, width=width))
+    figure.add_scatter(name=name, **look | said | trace)
+
+
+def layer_bars(
+    title: str,
+    layer_names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    axis: str,
+    hover: str,
+    colors: Sequence[str] = PALETTE,
+    **bars: Any,
+) -> go.Figure:
+    """A figure with a bar for each layer and series; hover: what is said of a bar, with {name} for the series.
+
+    bars: properties of every trace; a list of them holds one for each series.
+    """
+    figure = blank(title)
+    for index, (name, values) in enumerate(series.items()):
+        own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
+        figure.add_bar(
+            x=numbered(layer_names),
+            y=[float(value) for value in values],
+            name=name,
+            marker=dict(color=colors[index % len(colors)], line_width=0),
+            hovertemplate=f"layer %{{x}}<br>{hover.replace('{name}', name)}",
+            **own,
+        )
+    figure.update_xaxes(title_text="layer")
+    figure.update_yaxes(title_text=axis, rangemode="tozero")
     return figure
 
 
@@ -134,31 +184,31 @@ def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], t
 
 
 def time_axis(time_steps: int) -> dict:
-    """Give the x axis that counts time steps 1 … T, with whole ticks."""
+    """The x axis that counts time steps 1 … T, with whole ticks."""
     return dict(title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0)
 
 
 def percent_axis(title: str, values: Sequence[float] = ()) -> dict:
-    """Give a y axis in percent that has room for `values` (in percent)."""
+    """A y axis in percent that has room for `values` (in percent)."""
     return dict(title_text=title, ticksuffix=" %", range=percent_range(values))
 
 
 def percent_range(values: Sequence[float]) -> list[float]:
-    """Give a range up to 100 percent, from the ten below the smallest of `values`, or from 0."""
+    """A range up to 100 percent, from the ten below the smallest of `values`, or from 0."""
     floor = max(0.0, 10.0 * ((min(values) - 2) // 10)) if len(values) else 0.0
     return [floor, 100 + (100 - floor) * 0.04]
 
 
-def share(values: Sequence[float]) -> list[float]:
-    """Give fractions 0 … 1 as percent."""
+def share(values: Iterable[float]) -> list[float]:
+    """Fractions 0 … 1 as percent."""
     return [100 * float(value) for value in values]
 
 
 def whole_number(value: float) -> str:
-    """Give a number with thousands in groups: 1234567 → '1,234,567'."""
+    """A number with thousands in groups: 1234567 → '1,234,567'."""
     return f"{value:,.0f}"
 
 
 def in_lines(name: str, letters: int = 40) -> str:
-    """Give a long name broken into lines of so many letters: beside a figure it takes its width from it."""
+    """A long name broken into lines of so many letters: beside a figure it takes its width from it."""
     return "<br>".join(wrap(name, letters))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, blank, percent_axis, share
+from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, add_line, blank, percent_axis, share
 
 
 def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.Figure:
-    """Give loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
+    """Loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
 
     Accuracies are fractions 0 … 1; `accuracy` is the validation accuracy, drawn where an epoch has one.
     """
@@ -23,16 +25,8 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
     figure = blank(title, columns=2, horizontal_spacing=0.12)
     epochs = [row["epoch"] for row in history]
     lines = "lines+markers" if len(history) < 40 else "lines"
-    figure.add_scatter(
-        x=epochs,
-        y=[float(row["loss"]) for row in history],
-        mode=lines,
-        name="training loss",
-        line_color=BLUE,
-        hovertemplate="epoch %{x}<br>loss %{y:.4f}<extra></extra>",
-        row=1,
-        col=1,
-    )
+    losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, row=1, col=1)
+    add_line(figure, "training loss", BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
     values: list[float] = []
     for key, name, color, dash in (
         ("train_accuracy", "training accuracy", VERMILION, "solid"),
@@ -42,24 +36,18 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
         if rows:
             y = share([row[key] for row in rows])
             values += y
-            figure.add_scatter(
-                x=[row["epoch"] for row in rows],
-                y=y,
-                mode=lines,
-                name=name,
-                line=dict(color=color, dash=dash),
-                hovertemplate="epoch %{x}<br>" + name + " %{y:.2f} %<extra></extra>",
-                row=1,
-                col=2,
-            )
+            points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, row=1, col=2)
+            add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
     return figure
 
 
-def weight_histogram(weights: Mapping[str, object], title: str = "Weights before they become ternary") -> go.Figure:
-    """Give, for each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
+def weight_histogram(
+    weights: Mapping[str, ArrayLike], title: str = "Weights before they become ternary"
+) -> go.Figure:
+    """For each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
 
     weights: layer name → raw (float) weight of any shape. Those beyond ±1 become ±1, the others 0.
     """
@@ -114,48 +102,36 @@ def weight_histogram(weights: Mapping[str, object], title: str = "Weights before
 def activation_staircase(
     k: int | Sequence[int] = 0, clip: int | None = None, title: str = "Quantized activation"
 ) -> go.Figure:
-    """Give a = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
+    """A = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
     ks = [k] if isinstance(k, int) else list(k)
     top = float(clip if clip is not None else 4)
     figure = blank(title)
-    figure.add_scatter(
-        x=[-1.0, 0.0, top + 1],
-        y=[0.0, 0.0, top + 1],
-        mode="lines",
-        name="ReLU",
-        line=dict(color=INK, dash="dot"),
-        hovertemplate="x = %{x:.2f}<br>relu = %{y:.2f}<extra></extra>",
-    )
+    relu: dict[str, Any] = dict(x=[-1.0, 0.0, top + 1], y=[0.0, 0.0, top + 1])
+    add_line(figure, "ReLU", dash="dot", hover="x = %{x:.2f}<br>relu = %{y:.2f}", **relu)
     for index, level in enumerate(ks):
         n = 2**level
         largest = round(top * n) if clip is not None else round((top + 1) * n)
         jumps = (np.arange(1, largest + 1) - 0.5) / n
         x = np.concatenate([[-1.0], np.repeat(jumps, 2), [top + 1]])
-        y = (
-            np.concatenate([[0.0], np.stack([np.arange(largest), np.arange(1, largest + 1)], 1).ravel(), [largest]])
-            / n
-        )
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            name=f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1",
-            line=dict(color=PALETTE[index % len(PALETTE)], dash=DASHES[index % len(DASHES)]),
-            hovertemplate=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}<extra></extra>",
-        )
+        y = np.repeat(np.arange(largest + 1), 2) / n
+        name = f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1"
+        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+        add_line(figure, name, color, dash, hover=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
     figure.update_yaxes(title_text="activation a")
     return figure
 
 
-def sample_images(images, labels, classes: Sequence[str], n: int = 10, title: str = "Samples") -> go.Figure:
-    """Give the first n images in rows of up to ten, each with its class below.
+def sample_images(
+    images: ArrayLike, labels: ArrayLike, classes: Sequence[str], n: int = 10, title: str = "Samples"
+) -> go.Figure:
+    """The first n images in rows of up to ten, each with its class below.
 
     images: uint8 [N, 1 or 3, H, W] tensor or array; labels: whole numbers [N] that index `classes`.
     """
     from PIL import Image
 
-    pixels = np.asarray(images)[:n]
+    pixels, numbers = np.asarray(images)[:n], np.asarray(labels)
     count, channels, height, width = pixels.shape
     columns = min(10, count)
     rows, gap = -(-count // columns), max(1, height // 3)
@@ -169,7 +145,7 @@ def sample_images(images, labels, classes: Sequence[str], n: int = 10, title: st
         figure.add_annotation(
             x=left + width / 2 - 0.5,
             y=top + height - 0.5,
-            text=str(classes[int(labels[index])]),
+            text=str(classes[int(numbers[index])]),
             showarrow=False,
             yanchor="top",
             font_size=12,

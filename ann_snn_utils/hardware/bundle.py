@@ -1,9 +1,8 @@
 """The hardware bundle: a folder with a network's integers, inputs and golden outputs that describes itself.
 
-manifest.json says what every file holds, layout.txt says the numbers again for readers without JSON. The
-readers in C and Python, which lie in the folder too, recompute the golden outputs from its files alone.
-
-Integer arrays as files that hardware loads: raw little-endian bytes, and the same as a $readmemh image.
+Arrays are raw little-endian bytes, and $readmemh images of the same. manifest.json says what every file holds,
+layout.txt says the numbers again for readers without JSON. The readers in C and Python, which lie in the folder
+too, recompute the golden outputs from its files alone.
 """
 
 from __future__ import annotations
@@ -28,7 +27,14 @@ from ..snn.network import SNN
 from .circuit import Hardware, LayerHardware, golden_parts, hardware
 from .cost import cost_report, cost_table
 
-DTYPES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
+FORMAT, VERSION = "ann-snn-bundle", 1
+READERS = Path(__file__).parent / "readers"
+MAP = ("channel", "row", "column")
+# Of a layer, in the order in which the reader in C expects them.
+LAYOUT = (
+    "stride padding weight_bits largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits "
+    "membrane_bytes"
+).split()
 
 
 @dataclass(frozen=True)
@@ -47,17 +53,21 @@ class MemoryFile:
     axes: tuple[str, ...]
     frame_axes: int = 0
 
-    def to_dict(self) -> dict:
-        """Give what a reader needs to know about the file, as JSON values."""
-        described = {"dtype": self.dtype, "bits": self.bits, "shape": list(self.shape), "axes": list(self.axes)}
+    def to_dict(self) -> dict[str, Any]:
+        """What a reader needs to know about the file, as JSON values."""
+        described: dict[str, Any] = {"dtype": self.dtype, "bits": self.bits}
+        described |= {"shape": list(self.shape), "axes": list(self.axes)}
         return described | ({"frame_axes": self.frame_axes} if self.frame_axes else {})
 
 
 def pack_pairs(values: np.ndarray) -> np.ndarray:
-    """Give values −1, 0, +1 of the last axis in two bits each: uint8 [..., ⌈n / 4⌉], the last byte filled with 0.
+    """Values −1, 0, +1 of the last axis in two bits each: uint8 [..., ⌈n / 4⌉], the last byte filled with 0.
 
     A pair is two's complement, 11 for −1, 00 and 01; the first value is in the lowest bits. Raises ValueError
     for another value.
+
+    >>> pack_pairs(np.array([1, -1, 0, 0])).tolist() == [0b00_00_11_01]
+    True
     """
     if values.size and (values.min() < -1 or values.max() > 1):
         raise ValueError(f"two bits hold −1, 0 and +1 only, not {values.min()} … {values.max()}")
@@ -97,13 +107,6 @@ def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: boo
         text.write(lines + "\n")
 
 
-FORMAT, VERSION = "ann-snn-bundle", 1
-
-READERS = Path(__file__).parent / "readers"
-
-MAP = ("channel", "row", "column")
-
-
 def write_bundle(
     snn: SNN,
     dataset: Dataset,
@@ -112,9 +115,9 @@ def write_bundle(
     time_steps: int | None = None,
     replace_old: bool = False,
 ) -> Path:
-    """Write the bundle of an integer network and a data set's samples into the folder `out`, and give its path.
+    """Write the bundle of an integer network and a data set's samples as the folder `out`, and return its path.
 
-    The folder appears whole or not at all. time_steps: None runs until every sample is silent. provenance:
+    The folder appears complete or not at all. time_steps: None runs until every sample is silent. provenance:
     JSON values that say where the network comes from. The same arguments make the same bytes. replace_old: a
     bundle that lies there already is replaced. Raises ValueError for a network that is not all integers,
     FileExistsError for a folder that holds something else, OSError where it cannot be written.
@@ -122,15 +125,15 @@ def write_bundle(
     out = Path(out)
     check_target(out, replace_old)
     circuit = hardware(snn)
-    whole = simulate(snn, dataset, time_steps)
-    steps = whole.time_steps
+    record = simulate(snn, dataset, time_steps)
+    steps = record.time_steps
     with _not_taken(out), atomic(out) as folder:
         folder.mkdir()
         files = _network_files(folder, snn, circuit)
         files += _vectors(folder, dataset)
         files += _golden(folder, snn, circuit, dataset, steps)
         described = description(snn, circuit, dataset, steps)
-        report = cost_report(snn, circuit, dataset.images, whole)
+        report = cost_report(snn, circuit, dataset.images, record)
         save_json(folder / "cost.json", report)
         (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
         for index in range(len(circuit.layers)):
@@ -140,7 +143,7 @@ def write_bundle(
         with (folder / "README.md").open("a", encoding="utf-8") as readme:
             readme.write("\n" + cost_table(report) + "\n")
         listed = {file.name: file.to_dict() for file in files}
-        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
         origin = {"provenance": dict(provenance or {}), "training": snn.metadata}
         save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
@@ -172,9 +175,9 @@ def check_target(out: Path, replace_old: bool = False) -> None:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Tell whether a folder holds a bundle of any version."""
+    """True where a folder holds a bundle of any version."""
     try:
-        return json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("format") == FORMAT
+        return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("format") == FORMAT)
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
@@ -187,7 +190,7 @@ def _set_aside(old: Path) -> None:
 
 
 def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> dict[str, Any]:
-    """Give the manifest without its lists of files."""
+    """The manifest without its lists of files."""
     spec = snn.spec
     return {
         "format": FORMAT,
@@ -231,13 +234,8 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
         "kernel": list(spec.kernel),
         "stride": spec.stride,
         "padding": spec.padding,
-        "weight_bits": circuit.weight_bits,
-        "largest_count": circuit.largest_count,
-        "count_bits": circuit.count_bits,
-        "saturates": circuit.saturates,
-        "fraction_bits": circuit.fraction_bits,
-        "constant_bytes": circuit.constant_bytes,
-        "threshold_bits": circuit.threshold_bits,
+        **{name: getattr(circuit, name) for name in ("weight_bits", "largest_count", "count_bits", "saturates")},
+        **{name: getattr(circuit, name) for name in ("fraction_bits", "constant_bytes", "threshold_bits")},
         "membrane_lowest": lowest,
         "membrane_highest": highest,
         "membrane_bits": circuit.membrane_bits,
@@ -246,7 +244,7 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
 
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
-    """Give the numbers of one layer as Verilog's local parameters, named as in layout.txt."""
+    """The numbers of one layer as Verilog's local parameters, named as in layout.txt."""
     lines = [line.split() for line in layout_text(described).splitlines()]
     starts = [number for number, (name, _) in enumerate(lines) if name == "layer"] + [len(lines)]
     shared = [line for line in lines[: starts[0]] if line[0] in ("samples", "steps", "levels", "amplitude_shift")]
@@ -255,7 +253,7 @@ def verilog_header(described: Mapping[str, Any], index: int) -> str:
 
 
 def layout_text(described: Mapping[str, Any]) -> str:
-    """Give the manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
+    """The manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
     classifier = described["classifier"]
     rows = [("bundle_version", described["version"])]
     rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
@@ -266,19 +264,7 @@ def layout_text(described: Mapping[str, Any]) -> str:
         for side in ("in", "out"):
             rows += [(f"{side}_{axis}s", size) for axis, size in zip(MAP, layer[f"{side}_shape"], strict=True)]
         rows += [("kernel_rows", layer["kernel"][0]), ("kernel_columns", layer["kernel"][1])]
-        names = (
-            "stride",
-            "padding",
-            "weight_bits",
-            "largest_count",
-            "saturates",
-            "fraction_bits",
-            "constant_bytes",
-            "threshold_bits",
-            "membrane_bits",
-            "membrane_bytes",
-        )
-        rows += [(name, int(layer[name])) for name in names]
+        rows += [(name, int(layer[name])) for name in LAYOUT]
     return "".join(f"{name} {value}\n" for name, value in rows)
 
 
@@ -308,28 +294,18 @@ def _vectors(folder: Path, dataset: Dataset) -> list[MemoryFile]:
 
 
 def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:
-    samples, files = len(dataset), []
+    samples, classes, files = len(dataset), snn.spec.classes, []
+    over_time = ("sample", "step")
     for index, layer in enumerate(circuit.layers):
-        shape, size = layer.layer.spec.out_shape, layer.membrane_bytes
-        spikes = MemoryFile(
-            f"golden/layer{index}_spikes",
-            "int8",
-            2,
-            (samples, steps, *shape),
-            ("sample", "step", *MAP),
-            frame_axes=2,
-        )
+        name, shape, bits = f"golden/layer{index}", layer.layer.spec.out_shape, 8 * layer.membrane_bytes
         files += [
-            spikes,
-            MemoryFile(
-                f"golden/layer{index}_membranes", f"int{8 * size}", 8 * size, (samples, *shape), ("sample", *MAP)
-            ),
+            MemoryFile(f"{name}_spikes", "int8", 2, (samples, steps, *shape), (*over_time, *MAP), frame_axes=2),
+            MemoryFile(f"{name}_membranes", f"int{bits}", bits, (samples, *shape), ("sample", *MAP)),
         ]
-    classes = snn.spec.classes
-    size = 8 * circuit.score_bytes
+    bits = 8 * circuit.score_bytes
     files += [
-        MemoryFile("golden/scores", f"int{size}", size, (samples, steps, classes), ("sample", "step", "class")),
-        MemoryFile("golden/predictions", "int32", 32, (samples, steps), ("sample", "step")),
+        MemoryFile("golden/scores", f"int{bits}", bits, (samples, steps, classes), (*over_time, "class")),
+        MemoryFile("golden/predictions", "int32", 32, (samples, steps), over_time),
     ]
     for number, part in enumerate(golden_parts(snn, dataset.images, steps)):
         arrays = [array for pair in zip(part.spikes, part.membranes, strict=True) for array in pair]

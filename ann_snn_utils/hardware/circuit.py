@@ -1,6 +1,6 @@
-"""The numbers that a circuit for an integer network needs: A, D and f of each layer, and every bit width.
+"""A circuit for an integer network: A, D and f of each layer, every bit width, and what it must reproduce.
 
-What hardware must reproduce: spikes of every layer and step, membranes at the end, scores, predictions.
+Its golden outputs are the spikes of every layer and step, the membranes at the end, scores and predictions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def golden_parts(snn: SNN, images: Tensor, time_steps: int) -> Iterator[Golden]:
 
 
 def golden_of(record: Record) -> Golden:
-    """Give the golden outputs of a record that carries the traces of all its samples."""
+    """The golden outputs of a record that carries the traces of all its samples."""
+    assert record.traces is not None
     return Golden(
         [spikes.transpose(0, 1).numpy() for spikes in record.traces.spikes],
         [membranes[-1].numpy() for membranes in record.traces.membranes],
@@ -104,12 +105,12 @@ class Hardware:
 
 
 def bytes_for(lowest: int, highest: int) -> int:
-    """Give the size of the smallest signed integer type of whole bytes that holds lowest … highest."""
+    """Size of the smallest signed integer type of whole bytes that holds lowest … highest."""
     return torch.iinfo(smallest_integer(lowest, highest)).bits // 8
 
 
 def hardware(snn: SNN) -> Hardware:
-    """Give the circuit of an integer network, with thresholds that one adder makes.
+    """The circuit of an integer network, with thresholds that one adder makes.
 
     The order in which the spikes of a step are added does not matter: every count lies in 0 … J before and
     after its spike, so any partial sum lies within the worst case of U. Raises ValueError for a network that

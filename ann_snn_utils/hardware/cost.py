@@ -1,11 +1,9 @@
-"""What a circuit for the network costs, layer by layer, against dense int8 and FP32 networks of the same shape.
-
-The cost report as Markdown tables, for a bundle's README, a terminal and a notebook.
-"""
+"""What a circuit for the network costs, layer by layer, against dense int8 and FP32 networks of the same shape."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,8 +16,8 @@ from ..snn.network import SNN, SpikingLayer
 from ..tables import markdown_table
 from .circuit import Hardware, LayerHardware, golden_parts
 
-# A dense layer keeps one scale and one bias of 32 bits for each channel.
-NORM_BITS = 64
+# Bits of a value of the dense networks, each of which keeps a scale and a bias of 32 bits for each channel.
+DENSE, NORM_BITS = {"int8": 8, "fp32": 32}, 64
 
 
 def cost_report(
@@ -29,7 +27,7 @@ def cost_report(
     record: Record,
     constants: Sequence[EnergyConstants] = (ENERGY_45NM,),
 ) -> dict[str, Any]:
-    """Give the costs of one image, as JSON values: `layers`, `classifier`, `total` and `energy`.
+    """The costs of one image, as JSON values: `layers`, `classifier`, `total` and `energy`.
 
     record: a run of `images`, from whose spikes "measured" costs are means; "worst_case" ones hold for every
     input over as many steps. Memory is in bits. Cycles are those of one adder for each neuron, which takes
@@ -41,10 +39,7 @@ def cost_report(
     """
     steps, work = record.time_steps, macs(snn.spec)
     measured = _cycles(snn, images, steps)
-    layers = [
-        _layer(index, layer, record, steps, measured[index], work[index])
-        for index, layer in enumerate(circuit.layers)
-    ]
+    layers = [_layer(i, layer, record, steps, measured[i], work[i]) for i, layer in enumerate(circuit.layers)]
     inputs, classes = circuit.layers[-1].layer.neurons, snn.spec.classes
     events = float((record.positive + record.negative)[:, -1].sum()) / record.samples
     read_out = {
@@ -99,15 +94,14 @@ def _layer(
             "macs": work,
             "cycles": fan_in,
             "memory_bits": {
-                kind: (weights + neurons) * bits + NORM_BITS * channels
-                for kind, bits in (("int8", 8), ("fp32", 32))
+                kind: (weights + neurons) * bits + NORM_BITS * channels for kind, bits in DENSE.items()
             },
         },
     }
 
 
 def _cycles(snn: SNN, images: Tensor, steps: int) -> list[float]:
-    """Give for each layer the mean over images of Σ over steps (spikes at the busiest neuron + 1)."""
+    """For each layer the mean over images of Σ over steps (spikes at the busiest neuron + 1)."""
     totals = torch.zeros(len(snn.layers), dtype=torch.float64)
     for part in golden_parts(snn, images, steps):
         for index, layer in enumerate(snn.layers[1:], 1):
@@ -122,20 +116,23 @@ def _busiest(layer: SpikingLayer, arriving: Tensor) -> int:
     return int(reached.flatten(1).amax(1).sum())
 
 
-def _total(layers: list[dict], read_out: dict) -> dict[str, Any]:
-    spiking = sum(sum(layer["memory_bits"].values()) for layer in [*layers, read_out])
-    dense = {
-        kind: sum(layer["dense"]["memory_bits"][kind] for layer in [*layers, read_out]) for kind in ("int8", "fp32")
-    }
-    kinds = ("worst_case", "measured")
+def _total(layers: list[dict[str, Any]], read_out: dict[str, Any]) -> dict[str, Any]:
+    everything = [*layers, read_out]
+    dense = {f"ann_{kind}": sum(one["dense"]["memory_bits"][kind] for one in everything) for kind in DENSE}
+
+    def over(
+        what: str, parts: list[dict[str, Any]], of: Callable[[Iterable[float]], float] = sum
+    ) -> dict[str, float]:
+        return {kind: of(part[what][kind] for part in parts) for kind in ("worst_case", "measured")}
+
     return {
-        "memory_bits": {"snn": spiking} | {f"ann_{kind}": bits for kind, bits in dense.items()},
-        "events": {kind: sum(layer["events"][kind] for layer in layers) for kind in kinds},
-        "additions": {kind: sum(layer["additions"][kind] for layer in [*layers, read_out]) for kind in kinds},
-        "threshold_updates": {kind: sum(layer["threshold_updates"][kind] for layer in layers) for kind in kinds},
-        "cycles": {kind: sum(layer["cycles"][kind] for layer in layers) for kind in kinds},
-        "slowest_layer_cycles": {kind: max(layer["cycles"][kind] for layer in layers) for kind in kinds},
-        "dense_macs": sum(layer["dense"]["macs"] for layer in [*layers, read_out]),
+        "memory_bits": {"snn": sum(sum(one["memory_bits"].values()) for one in everything)} | dense,
+        "events": over("events", layers),
+        "additions": over("additions", everything),
+        "threshold_updates": over("threshold_updates", layers),
+        "cycles": over("cycles", layers),
+        "slowest_layer_cycles": over("cycles", layers, max),
+        "dense_macs": sum(one["dense"]["macs"] for one in everything),
         "dense_cycles": sum(layer["dense"]["cycles"] for layer in layers),
     }
 
@@ -154,18 +151,17 @@ def _energy(snn: SNN, record: Record, constants: EnergyConstants) -> dict[str, A
             "break_even_steps": max(0.0, left / growing) if growing else None,
             "exceeded_at": next(exceeded, None),
         }
-    parts = {name: getattr(last.snn, name) for name in ("encoder", "hidden", "thresholds", "classifier")}
     return {
         "constants": constants.name,
         "source": constants.source,
-        "snn_picojoules": {**parts, "total": last.snn.total},
+        "snn_picojoules": {**asdict(last.snn), "total": last.snn.total},
         "snn_picojoules_until_step": [e.snn.total for e in spent],
         **against,
     }
 
 
 def cost_table(report: Mapping[str, Any]) -> str:
-    """Give the report of `cost_report` as three Markdown tables: memory, work, energy."""
+    """The report of `cost_report` as three Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
         name, bits = f"{index} {layer['name']}", layer["memory_bits"]
@@ -176,24 +172,15 @@ def cost_table(report: Mapping[str, Any]) -> str:
                 "neurons = adders": layer["adders"],
                 "adder bits": layer["adder_bits"],
                 **{
-                    f"{what}, {kind}": layer[what.replace(" ", "_")][key]
+                    what: "{measured:,.0f} of {worst_case:,.0f}".format(**layer[what.replace(" ", "_")])
                     for what in ("events", "additions", "threshold updates", "cycles")
-                    for key, kind in (("worst_case", "worst"), ("measured", "measured"))
                 },
                 "dense cycles": layer["dense"]["cycles"],
             }
         )
     read_out = report["classifier"]
     bits = read_out["memory_bits"]
-    memory.append(
-        {
-            "layer": "classifier",
-            "weights": bits["weights"],
-            "scores": bits["scores"],
-            "sum": sum(bits.values()),
-            **_dense(read_out),
-        }
-    )
+    memory.append({"layer": "classifier", **bits, "sum": sum(bits.values()), **_dense(read_out)})
     total = report["total"]["memory_bits"]
     sums = {"sum": total["snn"], "int8 ANN": total["ann_int8"], "FP32 ANN": total["ann_fp32"]}
     memory.append({"layer": "all", **sums})
@@ -201,7 +188,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
     parts = [
         f"Means over {report['samples']} images, {report['steps']} steps each. Memory in bits:",
         markdown_table(memory, columns),
-        "Work for one image, in the worst case and as measured:",
+        "Work for one image, measured and, behind the *of*, in the worst case:",
         markdown_table(work),
         "Arithmetic energy for one image, in nanojoules (memory access is counted for none):",
         markdown_table([_energy_row(one) for one in report["energy"]]),

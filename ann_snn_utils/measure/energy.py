@@ -70,10 +70,13 @@ class Energy:
 
 
 def macs(spec: NetworkSpec) -> list[int]:
-    """Give the multiply-accumulates of each layer for one image, encoder first and the classifier last.
+    """Multiply-accumulates of each layer for one image, encoder first and the classifier last.
 
     They are a dense implementation's: padded positions at the border count too. The published comparison
     leaves out both ends: sum(macs(spec)[1:-1]).
+
+    >>> macs(NetworkSpec("32C5-P2-64C5-P2-1000", (1, 28, 28), classes=10))
+    [460800, 589824, 3276800, 262144, 1024000, 10000]
     """
     geometry = spec.layers
     layers = [prod(layer.out_shape) * layer.in_shape[0] * prod(layer.kernel) for layer in geometry]
@@ -83,7 +86,7 @@ def macs(spec: NetworkSpec) -> list[int]:
 def energy(
     record: Record, snn: SNN, constants: EnergyConstants = ENERGY_45NM, time_steps: int | None = None
 ) -> Energy:
-    """Give the energy of one sample's arithmetic, averaged over a run (or over its first `time_steps`).
+    """Energy of one sample's arithmetic, averaged over a run (or over its first `time_steps`).
 
     Spiking network: int8 multiply-accumulates of the encoder, once, as the image is presented once; one
     addition for every effective synaptic operation, for every hidden spike (its threshold moves) and for
@@ -107,13 +110,14 @@ def energy(
     work = macs(snn.spec)
 
     adds = [_synapse_add(layer) for layer in hidden]
-    updates = [_threshold_add(layer) for layer in snn.layers]
+    updates = ["fp32" if layer.thresholds.is_floating_point() else _synapse_add(layer) for layer in snn.layers]
+    read_out = "fp32" if snn.classifier.is_floating_point() else "int32"
     moves = [climbs, *events[1:]]
     spiking = Parts(
         encoder=work[0] * (constants.fp32_mac if encoder.weight.is_floating_point() else constants.int8_mac),
         hidden=_priced(operations[1:], adds, constants),
         thresholds=_priced(moves, updates, constants),
-        classifier=float(events[-1]) * snn.spec.classes * _cost(constants, _read_out_add(snn)),
+        classifier=float(events[-1]) * snn.spec.classes * _cost(constants, read_out),
     )
     int8, fp32 = (_dense(work, cost) for cost in (constants.int8_mac, constants.fp32_mac))
     return Energy(spiking, int8, fp32, tuple(adds), constants)
@@ -131,17 +135,9 @@ def _synapse_add(layer: SpikingLayer) -> str:
     return "int8" if fits else "int32"
 
 
-def _threshold_add(layer: SpikingLayer) -> str:
-    return "fp32" if layer.thresholds.is_floating_point() else _synapse_add(layer)
-
-
-def _read_out_add(snn: SNN) -> str:
-    return "fp32" if snn.classifier.is_floating_point() else "int32"
-
-
 def _priced(numbers: Sequence[float], adds: list[str], constants: EnergyConstants) -> float:
     return float(sum(n * _cost(constants, add) for n, add in zip(numbers, adds, strict=True)))
 
 
 def _cost(constants: EnergyConstants, add: str) -> float:
-    return getattr(constants, f"{add}_add")
+    return float(getattr(constants, f"{add}_add"))

@@ -1,6 +1,6 @@
 """Does the spiking network settle on the quantized network's integer codes? Every neuron, every image.
 
-The three threshold forms side by side, for another k, number of levels or clip of the same weights.
+And what other forms of thresholds, another k, number of levels or clip make of the same weights.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def check_equivalence(
             mismatches[index] += int(differs.sum())
             wanted = EXAMPLES_PER_LAYER - len(examples[index])
             for place in differs.nonzero()[:wanted].tolist():
-                sample, *where = place
-                values = int(code[tuple(place)]), int(count[tuple(place)])
-                examples[index].append(Mismatch(index, names[index], start + sample, *where, *values))
+                sample, channel, y, x = place
+                codes_there = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
+                found = Mismatch(index, names[index], start + sample, channel, y, x, *codes_there)
+                examples[index].append(found)
         predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
         wrong += int((predictions[-1] != record.predictions[-1]).sum())
         settled.append(record.settled_at)
@@ -125,7 +126,7 @@ def check_equivalence(
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class FormComparison:
     """What each form ("exact", "published", "float") makes of one quantized network.
 
     mismatches: form → codes that differ at silence, for each layer; compared: codes compared for each layer.
@@ -142,15 +143,15 @@ class Comparison:
 
 
 def requantize(ann: ANN, k: int, levels: int, clip: int | None) -> ANN:
-    """Give a network with the same weights and batch norms, and other activations; it is not trained again."""
+    """A network with the same weights and batch norms, and other activations; it is not trained again."""
     spec = replace(ann.spec, k=k, levels=levels, clip=clip)
     return copy_weights(ann, build_ann(**spec.to_dict())).eval()
 
 
 def compare_forms(
     ann: ANN, samples: Dataset, time_steps: int, report: Callable[[float], None] = lambda share: None
-) -> Comparison:
-    """Give the comparison of the three forms over all `samples`; report is told the share done, and may raise.
+) -> FormComparison:
+    """The comparison of the three forms over all `samples`; report is told the share done, and may raise.
 
     Raises ValueError for a network that is not quantized or has no exact form.
     """
@@ -172,10 +173,11 @@ def compare_forms(
     if nets["exact"].integer:
         proofs = certify(nets["exact"], nets["float"])
         bits["integers that fit all decisions"] = [proof.fractional_bits for proof in proofs]
-        if all(proof.naive_bits is not None for proof in proofs):
-            bits["by rounding"] = [proof.naive_bits for proof in proofs]
+        naive = [proof.naive_bits for proof in proofs if proof.naive_bits is not None]
+        if len(naive) == len(proofs):
+            bits["by rounding"] = naive
     report(1.0)
-    return Comparison(
+    return FormComparison(
         tuple(layer.name for layer in nets["exact"].layers),
         mismatches,
         [code.numel() for code in expected],

@@ -19,7 +19,7 @@ TOTALS = ("spike_num", "spike_collect", "sop_num", "abs_spike", "sum_spike")
 
 
 def log_folder(snn: SNN, root: str | os.PathLike[str] = "figs") -> Path:
-    """Give the folder that the published system would log to: root/{WQ|NWQ}[_INT]/k{k}.
+    """The folder that the published system would log to: root/{WQ|NWQ}[_INT]/k{k}.
 
     WQ: ternary weights; _INT: integer thresholds.
     """
@@ -37,7 +37,7 @@ def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels
     are left out; the published MNIST script, unlike its CIFAR-10 one, adds those to sop_num.
     All six files appear or none. Raises ValueError for records without labels or of different lengths.
     """
-    batches = [records] if isinstance(records, Record) else list(records)
+    batches: list[Record] = [records] if isinstance(records, Record) else list(records)
     if not batches:
         raise ValueError("write_logs: there is no record to write; pass one for each batch")
     steps = sorted({record.time_steps for record in batches})

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from ..ann.store import BUNDLED
 from ..data.dataset import Dataset
@@ -41,15 +40,11 @@ class Setting:
         return any(s != 1 for s in scales) or self.noise_ratio > 0 or bool(self.fault and self.fault_rate)
 
     def command(self, run: str, time_steps: int) -> str:
-        """Give the shell line that repeats the trial on a run (or "bundled: …") in batch, with papermill."""
-        name = run.removeprefix(BUNDLED)
-        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb"]
-        for key, value in (
-            ("run", name),
-            ("time_steps", time_steps),
-            ("samples", self.samples),
-            ("seed", self.seed),
-        ):
+        """The shell line that repeats the trial on a run (or "bundled:…") in batch, with papermill."""
+        name = run.removeprefix(BUNDLED).strip()
+        # -r takes the name as text: -p would make a number of a run called 2024.
+        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb", "-r", "run", name]
+        for key, value in (("time_steps", time_steps), ("samples", self.samples), ("seed", self.seed)):
             words += ["-p", key, str(value)]
         if isinstance(self.threshold_scale, tuple):
             words += ["-y", f"threshold_scale: [{', '.join(f'{s:g}' for s in self.threshold_scale)}]"]
@@ -61,8 +56,8 @@ class Setting:
             words += ["-p", "fault", self.fault, "-p", "fault_rate", f"{self.fault_rate:g}"]
         if name == run:
             return shlex.join(words)
-        unpack = f"from ann_snn_utils.gallery import unpack; unpack({name!r})"
-        return f'python -c "{unpack}" && {shlex.join(words)}'
+        unpack = f"from ann_snn_utils.runs.gallery import unpack; unpack({name!r})"
+        return f"{shlex.join(['python', '-c', unpack])} && {shlex.join(words)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +83,7 @@ def run_trial(
     time_steps: int,
     report: Callable[[float], None] = lambda share: None,
 ) -> Trial:
-    """Give the trial of a setting on the first `setting.samples` samples, as `simulate` would run it at once.
+    """The trial of a setting on the first `setting.samples` samples, as `simulate` would run it at once.
 
     report: is told the share that is done, and may raise to stop.
     """
@@ -102,7 +97,17 @@ def run_trial(
     for start in range(0, len(chosen), size):
         report(start / len(chosen))
         part = slice(start, start + size)
-        records.append(_run(scaled, images[part], chosen.labels[part], setting, time_steps))
+        records.append(
+            simulate(
+                scaled,
+                images[part],
+                time_steps,
+                seed=setting.seed,
+                labels=chosen.labels[part],
+                fault=setting.fault or None,
+                fault_rate=setting.fault_rate,
+            )
+        )
     report(1.0)
     record = merge(records, time_steps)
     spent = [energy(record, scaled, time_steps=t) for t in range(1, time_steps + 1)]
@@ -115,8 +120,3 @@ def run_trial(
         np.array([e.snn.total for e in spent]),
         spent[-1].ann_int8.total,
     )
-
-
-def _run(snn: SNN, images: Tensor, labels: Tensor, setting: Setting, time_steps: int) -> Record:
-    fault = dict(fault=setting.fault or None, fault_rate=setting.fault_rate)
-    return simulate(snn, images, time_steps, seed=setting.seed, labels=labels, **fault)

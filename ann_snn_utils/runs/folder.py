@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_settings
 from ..files import ROOT, save_json
 from .manifest import MANIFEST, record_stage
 from .parameters import FOLDER, ordered_notebooks, parameters_of
@@ -165,8 +166,12 @@ class Stage:
         artifacts: Iterable[str] = (),
         metrics: Mapping[str, Any] | None = None,
         results: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record the stage in the run's manifest; `results` are written to results.json first."""
+        """Record the stage in the run's manifest; `results` are written to results.json first.
+
+        parameters: what took the place of parameters that were left open.
+        """
         artifacts = list(artifacts)
         if results is not None:
             save_json(self.folder / "results.json", {"run": self.folder.name, **results})
@@ -174,7 +179,7 @@ class Stage:
         record_stage(
             self.folder,
             self.notebook,
-            parameters=self.parameters,
+            parameters={**self.parameters, **(parameters or {})},
             inputs=self.inputs,
             artifacts=artifacts,
             metrics=metrics,
@@ -186,9 +191,11 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     """Give the stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
-    after its parameters. Raises FileNotFoundError that names the notebook which makes a missing input.
+    after its parameters. Raises ValueError for a parameter that is wrong, FileNotFoundError that names the
+    notebook which makes a missing input.
     """
     parameters = {name: names[name] for name in parameters_of(FOLDER / f"{notebook}.ipynb")}
+    check_settings(parameters)
     inputs = tuple(inputs)
     run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
     folder = run_folder(run, create=not inputs)

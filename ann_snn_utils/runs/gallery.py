@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, save_ann
 from ..data.dataset import Dataset, load_recorded
@@ -30,16 +32,21 @@ def network_names() -> list[str]:
     return runs + [BUNDLED + name for name in list_pretrained()]
 
 
+def bundled_name(network: str) -> str | None:
+    """The name that a network has in the project's index ("bundled:tiny" → "tiny"), or None for a run's name."""
+    return network.removeprefix(BUNDLED).strip() if network.startswith(BUNDLED) else None
+
+
 def open_network(name: str = "", dataset: str | None = None) -> Network:
-    """Give the network of a run, or a bundled one ("bundled: …"); an empty name takes the latest run, if any.
+    """Give the network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
     as in `load_recorded`. Raises FileNotFoundError or ValueError that says what is missing.
     """
     if not name:
         return _default()
-    if name.startswith(BUNDLED):
-        ann = load_pretrained(name.removeprefix(BUNDLED))
+    if bundled := bundled_name(name):
+        ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
     else:
         folder = run_folder(name)
@@ -52,14 +59,25 @@ def open_network(name: str = "", dataset: str | None = None) -> Network:
 def unpack(name: str) -> Path:
     """Give the folder of a run that holds a bundled network, made where it is not there yet.
 
-    So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled.
+    So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled, and
+    where a run of that name holds another network.
     """
     ann = load_pretrained(name)
     folder = run_folder(name, create=True)
-    if not (folder / "snn.safetensors").exists():
-        save_ann(ann, folder / "qann.safetensors", **ann.metadata)
-        save_snn(convert(ann), folder / "snn.safetensors")
+    qann, snn = folder / "qann.safetensors", folder / "snn.safetensors"
+    if not snn.exists():
+        save_ann(ann, qann, **ann.metadata)
+        save_snn(convert(ann), snn)
+    elif not _equal(ann, load_ann(require(folder, qann.name))):
+        raise ValueError(
+            f"run {name!r} holds another network than bundled:{name}: name its folder {folder} otherwise"
+        )
     return folder
+
+
+def _equal(one: ANN, other: ANN) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return one.spec == other.spec and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def _default() -> Network:

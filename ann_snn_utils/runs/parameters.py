@@ -1,17 +1,19 @@
-"""The ordered notebooks and their parameters, read from the files without running or importing anything."""
+"""The ordered notebooks and their parameters, read from the files without running or importing anything.
+
+`papermill.inspect_notebook` finds the same (a test compares them), but every `--help` would wait for its import,
+1.8 s of computing, and it passes over a line that it cannot read, where a study must refuse.
+"""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import functools
-import io
 import json
 import math
 import os
 import re
 import threading
-import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +23,14 @@ from typing import Any
 FOLDER: Path = Path(__file__).resolve().parents[2] / "notebooks"
 
 _NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
-
 _PARSING = threading.Lock()
-
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_KINDS = {bool: "true or false", int: "an integer of at most 64 bits", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook: its name, the default's value and the comment behind it."""
+    """One parameter of a notebook: its name, its default and the comment behind it."""
 
     name: str
     default: Any
@@ -37,38 +38,39 @@ class Parameter:
 
 
 def ordered_notebooks(folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
-    """Give the notebooks NN_name.ipynb of a folder in their order."""
+    """The notebooks NN_name.ipynb of a folder, in their order."""
     return sorted(path for path in Path(folder).glob("*.ipynb") if _NAME.fullmatch(path.stem))
 
 
 def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
-    """Give the notebooks that a selection such as "00-04,06" or "02_quantize" names, in order.
+    """The notebooks that a selection such as "00-04,06" or "02_quantize" names, in order.
 
     A range takes whatever lies in it. Raises ValueError for a part that names no notebook.
     """
     available = {path.stem: path for path in ordered_notebooks(folder)}
-    chosen = set()
+    chosen: set[str] = set()
     for part in (part.strip() for part in selection.split(",")):
-        first, dash, last = part.partition("-")
-        low, high = first[:2], (last if dash else first)[:2]
-        exact = {part} if part in available else set()
-        numeric = re.fullmatch(r"\d\d(-\d\d)?", part)
-        found = exact or {stem for stem in available if numeric and low <= stem[:2] <= high}
+        low, _, high = part.partition("-")
+        if part in available:
+            found = {part}
+        elif re.fullmatch(r"\d\d(-\d\d)?", part):
+            found = {stem for stem in available if low <= stem[:2] <= (high or low)}
+        else:
+            found = set()
         if not found:
-            listed = ", ".join(available) or f"none in {folder}"
             raise ValueError(
-                f"notebooks={selection!r:.200}: {part!r:.100} names no notebook; give numbers, ranges or "
-                f"names such as '00-04,06' from: {listed}"
+                f"notebooks={selection!r:.200}: {part!r:.100} names no notebook; give numbers, ranges or names "
+                f"such as '00-04,06' from: {', '.join(available) or f'none in {folder}'}"
             )
         chosen |= found
     return [path for stem, path in available.items() if stem in chosen]
 
 
 def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
-    """Give the parameters of a notebook by name, from the cell that is tagged `parameters`.
+    """The parameters of a notebook by name, from the one cell that is tagged `parameters`.
 
     The cell may hold comments and `name = literal` lines only: whatever is computed there would keep its
-    value when papermill sets other ones below it. Raises ValueError naming the notebook and the line.
+    default's value when papermill sets a parameter. Raises ValueError for any other line.
     """
     path = Path(notebook)
     return dict(_parameters(path.name, parameters_source(path)))
@@ -79,34 +81,42 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
 def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
     try:
         body = parsed(source).body
-        comments = _comments(source)
-    except (SyntaxError, tokenize.TokenError) as error:
+    except (SyntaxError, ValueError) as error:
         raise ValueError(f"{notebook}: the parameters cell is not Python: {error}") from None
-    found = {}
+    lines, found = re.split("\r\n?|\n", source), {}
     for node in body:
-        line = source.splitlines()[node.lineno - 1]
-        names = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         try:
-            (name,) = (name.id for name in names)
-            default = ast.literal_eval(node.value)
-        except (AttributeError, ValueError, TypeError):
+            name, default = _assignment(node)
+        except (ValueError, TypeError):
+            line = lines[node.lineno - 1].strip()
             raise ValueError(
-                f"{notebook}: {line.strip()!r} in the parameters cell: write `name = literal` lines only"
+                f"{notebook}: {line!r} in the parameters cell: write `name = literal` lines only"
             ) from None
-        found[name] = Parameter(name, default, comments.get(node.end_lineno, ""))
+        # Columns of a syntax tree count bytes.
+        _, _, comment = lines[(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")
+        found[name] = Parameter(name, default, comment.strip("# "))
     return found
+
+
+def _assignment(node: ast.stmt) -> tuple[str, Any]:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, ast.literal_eval(value)
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return name, ast.literal_eval(value)
+    raise ValueError
 
 
 @functools.lru_cache(maxsize=1024)
 def parsed(source: str) -> ast.Module:
-    """Give the syntax tree of Python source, shared: do not change it. Raises SyntaxError."""
+    """The syntax tree of Python source, shared: do not change it. Raises SyntaxError."""
     # Python 3.11 can raise SystemError where two threads make trees at a time.
     with _PARSING:
         return ast.parse(source)
 
 
 def parameters_source(path: Path) -> str:
-    """Give the source of a notebook's `parameters` cell. Raises ValueError where there is not exactly one."""
+    """The source of a notebook's `parameters` cell. Raises ValueError where there is not exactly one."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
@@ -117,81 +127,74 @@ def parameters_source(path: Path) -> str:
     return "".join(tagged[0]["source"])
 
 
-def _comments(source: str) -> dict[int, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+def takers_of(notebooks: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Parameter]]:
+    """Every parameter's name → the stems of the notebooks that take it, in order, each with its own default."""
+    takers: dict[str, dict[str, Parameter]] = {}
+    for notebook in notebooks:
+        for name, parameter in parameters_of(notebook).items():
+            takers.setdefault(name, {})[Path(notebook).stem] = parameter
+    return takers
 
 
 def check_parameters(parameters: Mapping[str, Any], notebooks: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
-    """Give the parameters with their values in the type of the notebooks' defaults.
+    """The parameters with their values in the type of the notebooks' defaults.
 
     Text, as from a command line, is read as that type; an int is taken for a float. Raises ValueError for a
     name that no notebook takes, with the nearest ones, and for a value of another type.
     """
-    takers: dict[str, list[tuple[str, Parameter]]] = {}
-    for notebook in notebooks:
-        for name, parameter in parameters_of(notebook).items():
-            takers.setdefault(name, []).append((Path(notebook).stem, parameter))
-    checked = {}
+    takers, checked = takers_of(notebooks), {}
     for name, value in parameters.items():
         if name not in takers:
             raise ValueError(_unknown(name, takers))
-        for stem, parameter in takers[name]:
+        for stem, parameter in takers[name].items():
             checked[name] = typed(name, value, parameter.default, stem)
     return checked
 
 
-def _unknown(name: str, takers: Mapping[str, list[tuple[str, Parameter]]]) -> str:
-    def named(names: Iterable[str]) -> str:
-        return ", ".join(f"{n} ({', '.join(stem for stem, _ in takers[n])})" for n in names)
-
+def _unknown(name: str, takers: Mapping[str, Iterable[str]]) -> str:
     near = difflib.get_close_matches(name.lower(), takers, n=3, cutoff=0.5)
-    if near:
-        return f"no notebook takes a parameter {name!r:.100}: did you mean {named(near)}?"
-    return f"no notebook takes a parameter {name!r:.100}: choose from {named(sorted(takers))}"
+    listed = ", ".join(f"{found} ({', '.join(takers[found])})" for found in near or sorted(takers))
+    advice = f"did you mean {listed}?" if near else f"choose from {listed}"
+    return f"no notebook takes a parameter {name!r:.100}: {advice}"
 
 
 def typed(name: str, value: Any, default: Any, stem: str) -> Any:
-    """Give `value` in the type of `default`. Raises ValueError that names the parameter and its notebook."""
+    """`value` in the type of `default`. Raises ValueError that names the parameter and its notebook."""
     kind = type(default)
-    with_text = isinstance(value, str) and kind is not str
-    result = value
     try:
-        if with_text and kind is bool:
-            result = _WORDS[value.strip().lower()]
-        elif with_text and kind in (int, float):
-            result = kind(value)
-        elif with_text:
-            result = ast.literal_eval(value)
+        result = _read(value, kind) if isinstance(value, str) else value
         if kind is float and type(result) is int:
             result = float(result)
-        if type(result) is not kind or (kind is float and not math.isfinite(result)):
-            raise ValueError
-        if kind is int and not -(2**63) <= result < 2**63:
-            raise ValueError
-        if kind is str:
-            # Text that no file can hold, such as half a surrogate pair.
+        fits = type(result) is kind
+        if fits and kind is float:
+            fits = math.isfinite(result)
+        if fits and kind is int:
+            fits = -(2**63) <= result < 2**63
+        if fits and kind is str:
+            # Raises UnicodeError for text that no file can hold, such as half a surrogate pair.
             result.encode()
     except (ValueError, KeyError, SyntaxError, OverflowError):
-        long = " of at most 64 bits" if type(result) is int else ""
-        words = {bool: "true or false", int: f"an integer{long}", float: "a number", str: "text"}
-        wanted = words.get(kind, f"a {kind.__name__}")
-        raise ValueError(
-            f"{name}={value!r:.200}: {stem} takes {wanted}, and {default!r} where it is left out"
-        ) from None
+        fits = False
+    if not fits:
+        wanted = _KINDS.get(kind, f"a {kind.__name__}")
+        raise ValueError(f"{name}={value!r:.200}: {stem} takes {wanted}, and {default!r} where it is left out")
     return result
 
 
+def _read(text: str, kind: type) -> Any:
+    if kind is bool:
+        return _WORDS[text.strip().lower()]
+    if kind in (int, float, str):
+        return kind(text)
+    return ast.literal_eval(text)
+
+
 def declared(parameters: Mapping[str, Any], notebook: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give those of the parameters that a notebook takes."""
+    """Those of the parameters that a notebook takes."""
     names = parameters_of(notebook)
     return {name: value for name, value in parameters.items() if name in names}
 
 
 def defaults_of(notebooks: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
-    """Give the default of every parameter of the notebooks; the first notebook that takes it decides."""
-    found: dict[str, Any] = {}
-    for notebook in notebooks:
-        for name, parameter in parameters_of(notebook).items():
-            found.setdefault(name, parameter.default)
-    return found
+    """The default of every parameter of the notebooks; the first notebook that takes it decides."""
+    return {name: next(iter(found.values())).default for name, found in takers_of(notebooks).items()}

@@ -23,12 +23,12 @@ PACKAGE = ROOT / "ann_snn_utils"
 _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numba", "plotly", "papermill")
 
 # Rooms that show or record a result and cannot change it: editing them makes no finished stage outdated.
-_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__main__")
+_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "listing", "cli", "__main__")
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Give the versions of Python, of this package and of the libraries that results depend on."""
+    """Versions of Python, of this package and of the libraries that results depend on."""
     found = {"python": platform.python_version()}
     for name in ("ann-snn-utils", *_LISTED):
         try:
@@ -38,8 +38,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def versions_line() -> str:
+    """The versions that decide a result's numbers, in one line for the head of a notebook."""
+    named = ("python", "ann-snn-utils", "torch", "numpy", "numba")
+    return " · ".join(f"{name} {version}" for name, version in versions().items() if name in named)
+
+
 def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Give {"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
+    """{"commit": hash or None, "dirty": bool or None}; dirty tells of changes that are not committed.
 
     Both are None where `root` is not the top of a git repository, and the commit is None before the first.
     """
@@ -62,7 +68,7 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Give the facts of this machine that change speed or the last bits: processor, threads, accelerator."""
+    """Facts of this machine that change speed or the last bits: processor, threads, accelerator."""
     import torch
 
     return {

@@ -1,19 +1,22 @@
-"""The table of the README: every setting's results on the test set beside those of the published system."""
+"""What results stand beside: the published system's, and those of the networks that come with the project.
+
+And the results of all collected runs as Markdown: the short table of the README, and the page in data/results.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..ann.notation import NETWORKS
+import pandas as pd
+
+from ..ann.store import list_pretrained
 from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
 from ..tables import markdown_table
-from .compare import Comparison, compare, held_out, spread
-from .folder import ARTIFACTS
-from .outcome import Outcome, part_of
-from .parameters import FOLDER, defaults_of
+from .compare import baseline_of, by_setting, compare, describe, in_words, neuron_forms, setting_of
+from .results import RECORDED, RunResult, collected_results
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
@@ -30,143 +33,209 @@ PUBLISHED = (
 COPIES = {"cifar10-jpeg": "cifar10"}
 
 LABELS = {
+    "digits": "digits",
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "cifar10-jpeg": "CIFAR-10, JPEG copies",
 }
 
-_SHOWN_AT = {f"T = {step}": f"SNN, T = {step}" for step in (1, 2, 4, 8)} | {SILENCE: "SNN at silence"}
+MOST_ROWS = 8
 
-COLUMNS = (
-    "data set",
-    "network",
-    "setting",
-    "n",
-    "epochs",
-    "full-precision ANN",
-    "quantized ANN",
-    *_SHOWN_AT.values(),
-    "mismatches",
-    "published",
-)
-
-_TRAINING = ("01_train_ann", "02_quantize")
-
-# They are columns of their own, or say which run it is.
-_TOLD = {"run", "dataset", "network", "k", "ternary", "seed", "ann_epochs", "qann_epochs"}
-
-# They change only what else is recorded.
-_ASIDE = {"max_levels", "published_samples", "robustness_samples", "time_steps"}
+# What of a setting changes the spiking network; the rest is how it was trained.
+_FORM = ("k", "ternary", "levels", "clip", "int8_ends")
 
 
 def published(dataset: str, network: str) -> Mapping[str, Any] | None:
-    """Give the published results for a data set (or copies of it) and a network in notation, None where none."""
+    """The published results for a data set (or copies of it) and a network in notation, None where none."""
     wanted = COPIES.get(dataset, dataset), network
     found = [entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted]
     return found[0] if found else None
 
 
-def published_beside(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
-    """Give setting → published results, for the settings whose network and data set have any."""
-    first = {setting: rows[0] for setting, rows in comparison.settings.items()}
-    found = {setting: published(row["dataset"], row["network"]) for setting, row in first.items()}
-    return {setting: entry for setting, entry in found.items() if entry}
+def label(dataset: str) -> str:
+    """The name of a data set as it stands above a table or a figure."""
+    return LABELS.get(dataset, dataset)
 
 
-def heading(dataset: str) -> str:
-    """Give the name of a data set as it stands above a figure."""
-    return LABELS.get(dataset, dataset) + (" (published: original images)" if dataset in COPIES else "")
+def published_point(found: Mapping[str, RunResult]) -> tuple[int, float] | None:
+    """Time steps and accuracy (a fraction) of the published system where it ran one of these runs' networks."""
+    for one in found.values():
+        if entry := published(one.results["dataset"], one.results["network"]):
+            return entry["time_steps"], entry["snn"]
+    return None
 
 
-def on_test_set(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Give the runs on undisturbed test images; choices made on held-out training images do not belong there."""
-    return {
-        run: outcome
-        for run, outcome in outcomes.items()
-        if outcome.results["undisturbed"] and not held_out(outcome)
-    }
+def on_test_set(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
+    """The runs on undisturbed test images; choices made on held-out training images do not belong there."""
+    return {run: one for run, one in found.items() if one.results["undisturbed"] and not one.held_out}
 
 
-def results_table(outcomes: Mapping[str, Outcome]) -> str:
-    """Give the settings of these runs on the test set as a Markdown table; accuracies in percent.
+def by_dataset(found: Mapping[str, RunResult]) -> dict[str, dict[str, RunResult]]:
+    """Data set → its runs; data sets with published results first, then in the order of their names here."""
 
-    Seeds of one setting make one row, which says where they were run with several versions of the code.
+    def place(dataset: str) -> tuple[bool, int, str]:
+        beside = any(entry["dataset"] == COPIES.get(dataset, dataset) for entry in PUBLISHED)
+        return not beside, NAMES.index(dataset) if dataset in NAMES else len(NAMES), dataset
+
+    names = sorted({one.results["dataset"] for one in found.values()}, key=place)
+    return {name: {r: one for r, one in found.items() if one.results["dataset"] == name} for name in names}
+
+
+def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundled network's metadata record, in the form of results.json.
+
+    They must hold samples, correct, mismatches and neurons, and may hold ann_correct, snn_correct (by time step
+    and "silence"), spikes_per_sample, sops_per_sample and more. ValueError where they do not.
     """
-    comparison = compare(on_test_set(outcomes))
-    if not comparison.rows:
-        return "no results on a test set yet: `ann-snn collect` keeps those of a run"
-    found: dict[tuple, list[dict[str, Any]]] = {}
-    for row in comparison.rows:
-        found.setdefault(_order(row, comparison), []).append(row)
-    rows = [_row(found[order], comparison) for order in sorted(found)]
-    alike = Counter(order[:-1] for order in found)
-    for order, row in zip(sorted(found), rows, strict=True):
-        # Told only where nothing else tells two rows apart.
-        if alike[order[:-1]] > 1:
-            row["setting"] += f", images {order[-1]}"
-    return markdown_table(rows, COLUMNS)
-
-
-def _order(row: Mapping[str, Any], comparison: Comparison) -> tuple:
-    """Give what runs of one row have in common, in the order of the table: what was published stands first."""
-    dataset, network = row["dataset"], row["network"]
-    place = NAMES.index(dataset) if dataset in NAMES else len(NAMES)
-    epochs = _epochs(comparison.outcomes[row["run"]])
-    return (
-        published(dataset, network) is None,
-        place,
-        dataset,
-        network,
-        _setting(row, comparison),
-        epochs,
-        str(row["data"]),
-    )
-
-
-def _row(members: list[dict[str, Any]], comparison: Comparison) -> dict[str, Any]:
-    first, values = members[0], spread(members)
-    dataset, network, codes = first["dataset"], first["network"], {str(member["code"]) for member in members}
-    neurons = [member["neurons"] for member in members if isinstance(member["neurons"], int)]
-    of = f" of {sum(neurons):,}" if len(neurons) == len(members) else ""
-    versions = f" ({len(codes)} versions of the code)" if len(codes) > 1 else ""
-    return (
-        {shown: values.get(name) for name, shown in _SHOWN_AT.items()}
-        | _beside(first)
-        | {
-            "data set": LABELS.get(dataset, dataset),
-            "network": next((name for name, (notation, _) in NETWORKS.items() if notation == network), network),
-            "setting": _setting(first, comparison),
-            "n": f"{values['n']}{versions}",
-            "epochs": _epochs(comparison.outcomes[first["run"]]),
-            "full-precision ANN": values["ANN"],
-            "quantized ANN": values["quantized"],
-            "mismatches": f"{values['mismatches']:,}{of}",
+    try:
+        samples, right = metadata["samples"], metadata.get("snn_correct", {})
+        correct = {"ann": metadata["ann_correct"]} if "ann_correct" in metadata else {}
+        correct |= {"qann": metadata["correct"]}
+        found = {name: metadata[name] for name in RECORDED if name in metadata}
+        found |= {
+            "samples": samples,
+            "correct": correct | {"snn": right},
+            "accuracy": {name: count / samples for name, count in correct.items()}
+            | {"snn": {step: count / samples for step, count in right.items()}},
         }
+        found |= {name: metadata[name] + 0 for name in ("mismatches", "neurons")}
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        said = f"{error!r:.200}"
+        raise ValueError(f"the network's metadata record no results ({said}): restore it from git") from None
+    return found
+
+
+def bundled_beside(dataset: str, network: str) -> tuple[str, dict[str, Any]] | None:
+    """The name and results of the first bundled network for a data set, of the same architecture if there is one.
+
+    Its results are those of the run that it was made in, where they are collected, else what is recorded with it.
+    """
+    entries = {n: e for n, e in list_pretrained().items() if e.get("source", {}).get("name") == dataset}
+    same = [name for name, entry in entries.items() if entry["spec"]["network"] == network]
+    for name in same or entries:
+        run = collected_results().get(entries[name].get("run", ""))
+        return name, run.results if run else recorded_in(entries[name])
+    return None
+
+
+def _soonest(frame: pd.DataFrame) -> str:
+    """The setting whose last spike comes first; of several, the one nearest to the baseline."""
+    return str(frame.groupby("setting", sort=False)["last spike"].max().astype(float).fillna(math.inf).idxmin())
+
+
+def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
+    """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
+
+    Of each data set and network: the settings of the bundled networks, or else the baseline, and the setting that
+    falls silent soonest. No row is chosen by its accuracy. found: the collected results unless given.
+    """
+    tested = on_test_set(collected_results() if found is None else found)
+    bundled = {entry.get("run") for entry in list_pretrained().values()}
+    rows = []
+    for dataset, members in by_dataset(tested).items():
+        for network in dict.fromkeys(one.results["network"] for one in members.values()):
+            own = {run: one for run, one in members.items() if one.results["network"] == network}
+            frame = compare(own)
+            main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))
+            chosen = dict.fromkeys([*(main or ["baseline"]), _soonest(frame)])
+            table = by_setting(frame)
+            for setting in chosen:
+                run = own[frame.index[frame.setting == setting][0]]
+                made = setting_of(run)
+                rows.append(
+                    {
+                        "images, network": f"{label(dataset)}, {in_words('network', made['network'])}",
+                        "setting": _in_form(made),
+                        "epochs": made["epochs"],
+                        "seeds": table.at[setting, "runs"],
+                        "ANN": table.at[setting, "ANN"],
+                        **{f"SNN, {at}": table.at[setting, at] for at in ("T = 1", "T = 2", "T = 4")},
+                        "SNN at silence": table.at[setting, SILENCE],
+                        "published": _beside(run),
+                    }
+                )
+    return pd.DataFrame(rows[:MOST_ROWS])
+
+
+def _in_form(setting: Mapping[str, Any]) -> str:
+    usual = {"levels": 4, "clip": 0, "int8_ends": True}
+    told = [name for name in _FORM if name in setting and (name not in usual or setting[name] != usual[name])]
+    return ", ".join(in_words(name, setting[name]) for name in told)
+
+
+def main_table(found: Mapping[str, RunResult] | None = None) -> str:
+    """The main results as the README's Markdown table, and below it how many codes were compared."""
+    tested = on_test_set(collected_results() if found is None else found)
+    rows = main_results(tested)
+    if rows.empty:
+        return "no results on a test set yet: `ann-snn collect` keeps those of a run"
+    return f"{markdown_table(rows.to_dict('records'))}\n\n{_codes(tested)}"
+
+
+def _codes(found: Mapping[str, RunResult]) -> str:
+    wrong = sum(one.results["mismatches"] for one in found.values())
+    compared = sum(one.results.get("neurons") or 0 for one in found.values())
+    return (
+        f"Over all {len(found)} runs on test sets, {wrong:,} of {compared:,} counts at silence differ "
+        "from the quantized network's codes."
     )
 
 
-def _setting(row: Mapping[str, Any], comparison: Comparison) -> str:
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
-    parts = [f"k = {row.get('k')}", "ternary" if row.get("ternary") else "int8"]
-    for name, value in comparison.outcomes[row["run"]].parameters.items():
-        # A dot: the stages of a run were given different values.
-        unusual = "." in name or value != defaults.get(name)
-        told = name in _TOLD or name.endswith(".seed")
-        if unusual and not told and name not in _ASIDE:
-            parts.append(f"{name} = {value}")
-    return ", ".join(parts)
+def _beside(run: RunResult) -> str:
+    found, setting = published(run.results["dataset"], run.results["network"]), setting_of(run)
+    if found is None or setting["k"] != 0 or not setting["ternary"]:
+        return "–"
+    note = ", original images" if run.results["dataset"] in COPIES else ""
+    return f"{100 * found['snn']:.2f} at T = {found['time_steps']}{note}"
 
 
-def _epochs(outcome: Outcome) -> str:
-    histories = [part_of(outcome.stages.get(stem, {}), "metrics").get("history") for stem in _TRAINING]
-    return " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
+def all_results(found: Mapping[str, RunResult] | None = None) -> str:
+    """Every collected setting as a Markdown page, data set after data set, in percent of the test images."""
+    collected = collected_results() if found is None else found
+    tested = on_test_set(collected)
+    parts = [
+        "# All collected results",
+        "`ann-snn table --all` prints this page from the files beside it, which hold every run's raw numbers, "
+        "parameters and training history. Accuracies on test images in percent, mean ± standard deviation over the "
+        "runs of a setting; settings are named by what they have other than the baseline; epochs: full precision "
+        "+ quantized; last spike: the latest step in which any image's network still fired, of all runs. Published "
+        "results: Zou et al. 2024, 200 epochs, real-valued first and last layer.",
+        _codes(tested),
+    ]
+    for dataset, members in by_dataset(tested).items():
+        parts += [f"## {label(dataset)}", *_page_of(members)]
+        for network in dict.fromkeys(one.results["network"] for one in members.values()):
+            if entry := published(dataset, network):
+                copies = " (on the original images)" if dataset in COPIES else ""
+                parts.append(
+                    f"Published for `{network}`{copies}: ANN {100 * entry['ann']:.2f}, "
+                    f"SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}."
+                )
+    choices = {run: one for run, one in collected.items() if one.held_out and one.results["undisturbed"]}
+    if choices:
+        parts += [
+            "## Choices",
+            "Made on training images that were held out, never on a test set. These numbers are no results.",
+        ]
+        for dataset, members in by_dataset(choices).items():
+            parts += [f"### {label(dataset)}", *_page_of(members, forms=False)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _beside(row: Mapping[str, Any]) -> dict[str, str]:
-    found = published(row["dataset"], row["network"])
-    if found is None or row.get("k") != 0 or not row.get("ternary"):
-        return {}
-    note = ", original images" if row["dataset"] in COPIES else ""
-    reached = f"ANN {100 * found['ann']:.2f}, SNN {100 * found['snn']:.2f} at T = {found['time_steps']}"
-    return {"published": reached + note}
+def _page_of(members: Mapping[str, RunResult], forms: bool = True) -> list[str]:
+    frame = compare(members)
+    table = by_setting(frame)
+    table.insert(1, "epochs", frame.groupby("setting", sort=False)["epochs"].first())
+    named = [f"T = {step}" for step in (1, 2, 4, 8)]
+    columns = ["runs", "epochs", "ANN", "quantized", *named, SILENCE, "last spike", "SOPs", "µJ", "mismatches"]
+    table["last spike"] = table["last spike"].map(lambda step: "–" if pd.isna(step) else f"{step:.0f}")
+    text = markdown_table(table[columns].reset_index().to_dict("records"))
+    parts = [f"Baseline: {describe(baseline_of(members))}.", text]
+    if forms and len(other := neuron_forms(members, frame)):
+        parts.append(
+            "The same networks with other forms of thresholds, and without spikes that are taken back, on the "
+            "images that notebook 04 takes for it:"
+        )
+        parts.append(markdown_table(other.to_dict("records")))
+    return parts

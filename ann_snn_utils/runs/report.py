@@ -1,93 +1,227 @@
-"""Results of runs as plain tables for a terminal.
+"""What runs reached, in a notebook and in a terminal: the card of one run, the table of settings, a list of runs.
 
-Does a network that comes with the project still reach what was recorded with it? Measured anew, side by side.
+The card sets a run beside the network that comes with the project and the published system; the table sets its
+setting among those of its data set. Notebook 06 shows both as DataFrames, `ann-snn study` prints them last.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.dataset import Dataset
+import pandas as pd
+from IPython.display import HTML
+
 from ..files import load_json
-from ..measure.activity import SILENCE, reached
-from ..measure.equivalence import check_equivalence
-from ..simulator.record import Record, merge
-from ..simulator.run import simulate
-from ..snn.network import SNN
-from ..tables import aligned
-from .folder import require, run_folder
-from .gallery import BUNDLED, Network, open_network
+from ..measure.activity import SILENCE
+from ..tables import aligned, cell
+from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
+from .folder import list_runs, require, run_folder
 from .manifest import MANIFEST, mark_of, read_manifest, stale_stages
+from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
+from .results import RunResult, load_results, local_result
+
+MOST_SETTINGS = 8
 
 
-def results_table(folder: str | os.PathLike[str]) -> str:
-    """Give a run's results.json as an aligned table: accuracy of each network, mismatches, spikes, SOPs.
+def card(columns: Mapping[str, Mapping[str, Any]], counts: bool = False) -> pd.DataFrame:
+    """Results beside each other, a column of text for each, "–" for what one does not tell.
 
-    Raises FileNotFoundError that names the notebook to run where the file is missing, ValueError where it
+    columns: heading → results in the form of results.json, of which any part may be missing; of a spiking
+    network's accuracies, the steps in any of them are rows. counts: tell right answers and images too.
+    Raises LookupError, TypeError or ValueError for what is no such results.
+    """
+    steps = {step for results in columns.values() for step in results.get("accuracy", {}).get("snn", {})}
+    ordered = sorted(steps, key=lambda step: (step == SILENCE, int(step) if step.isdigit() else 0, step))
+    frame = pd.DataFrame({name: _card_column(results, ordered, counts) for name, results in columns.items()})
+    return frame[(frame != "–").any(axis=1)]
+
+
+def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool) -> pd.Series:
+    accuracy, correct = results.get("accuracy", {}), results.get("correct", {})
+
+    def scored(shares: Mapping[str, float], right: Mapping[str, int], name: str) -> str:
+        if name not in shares:
+            return "–"
+        images = f" ({right[name]:,} of {results['samples']:,})" if counts and name in right else ""
+        return f"{100 * shares[name]:.2f} %{images}"
+
+    rows = {
+        "full-precision ANN": scored(accuracy, correct, "ann"),
+        "quantized ANN": scored(accuracy, correct, "qann"),
+    }
+    shares, right = accuracy.get("snn", {}), correct.get("snn", {})
+    for step in steps:
+        rows["SNN at silence" if step == SILENCE else f"SNN, T = {step}"] = scored(shares, right, step)
+    last, average = results.get("silence_step"), results.get("mean_settling_step")
+    rows["last step with a spike"] = cell(last) + (f" (mean {average:.1f})" if average else "")
+    macs = results.get("macs_per_sample")
+    for row, name in (("spikes per image", "spikes"), ("SOPs per image", "sops")):
+        rows[row] = _whole(results.get(f"{name}_per_sample"))
+    if macs and "sops_per_sample" in results:
+        rows["SOPs per image"] += f" ({results['sops_per_sample'] / macs:.2f} per MAC)"
+    energy = results.get("energy_pj", {})
+    rows["energy per image"] = f"{energy['snn'] / 1e6:.3f} µJ" if "snn" in energy else "–"
+    if "int8" in energy:
+        rows["energy per image"] += f" (int8 ANN {energy['int8'] / 1e6:.3f})"
+    of = f" of {results['neurons']:,}" if results.get("neurons") else ""
+    rows["code mismatches"] = cell(results.get("mismatches")) + of
+    return pd.Series(rows)
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def card_of(result: RunResult) -> pd.DataFrame:
+    """The card of a run: its results beside those of a bundled network and of the published system, if any."""
+    dataset, network = result.results["dataset"], result.results["network"]
+    columns = {f"this run, {result.run}": result.results}
+    if beside := bundled_beside(dataset, network):
+        columns[f"bundled {beside[0]}"] = beside[1]
+    if entry := published(dataset, network):
+        note = ", original images" if dataset in COPIES else ""
+        shares = {"ann": entry["ann"], "snn": {str(entry["time_steps"]): entry["snn"]}}
+        columns[f"published{note}"] = {"accuracy": shares}
+    frame = card(columns)
+    # All steps are in notebook 04; here are those that decide.
+    told = [f"SNN, T = {step}" for step in (1, 2, 4, *([entry["time_steps"]] if entry else []))]
+    return frame[[not name.startswith("SNN, T") or name in told for name in frame.index]]
+
+
+def settings_table(frame: pd.DataFrame, run: str = "", most: int | None = MOST_SETTINGS) -> pd.DataFrame:
+    """The settings of `compare`'s frame as text, indexed by name: those nearest to the baseline, and that of `run`.
+
+    Accuracies in percent, mean ± standard deviation over the runs; energy of one image. most: rows, None for all.
+    """
+    table = by_setting(frame)
+    own = frame.setting.get(run)
+    chosen = list(table.index)[:most]
+    if own is not None and own not in chosen:
+        chosen[-1:] = [own]
+    columns = ["runs", "T = 1", "T = 2", "T = 4", SILENCE, "µJ"]
+    shown = table.loc[chosen, columns].map(cell)
+    return shown.rename(index={own: f"{own} (this run)"}).rename_axis(None)
+
+
+def select(
+    run: str = "", dataset: str = "", sweep: str = ""
+) -> tuple[RunResult, dict[str, dict[str, RunResult]], dict[str, RunResult]]:
+    """The run on the card, data set → the runs to compare, and the choices among them made on held-out images.
+
+    run: empty for the latest. dataset: empty for that of the run, or all those of a sweep. sweep: its name, or
+    names of runs separated by commas; empty for all runs but those that were disturbed on purpose. Raises
+    FileNotFoundError for what is not there, ValueError where nothing is left.
+    """
+    found = {name: one for name, one in load_results(sweep).items() if sweep or one.results["undisturbed"]}
+    found = {name: one for name, one in found.items() if dataset in ("", one.results["dataset"])}
+    if not found:
+        asked = " ".join(f"{n}={v!r}" for n, v in (("dataset", dataset), ("sweep", sweep)) if v) or "no choice"
+        raise ValueError(f"{asked}: no such run has finished notebook 04 yet; run `ann-snn study` first")
+    this = find_result(found, run)
+    tested = {name: one for name, one in found.items() if not one.held_out}
+    chosen = dataset or ("" if sweep else this.results["dataset"])
+    datasets = {name: own for name, own in by_dataset(tested).items() if chosen in ("", name)}
+    return this, datasets, {name: one for name, one in found.items() if one.held_out}
+
+
+def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
+    """The result of a run; without a name that of the latest run among these, or of the first collected one.
+
+    Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
+    """
+    if run:
+        if result := found.get(run) or load_results(run).get(run):
+            return result
+        raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
+    local = [name for name in list_runs() if name in found]
+    latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
+    return found[latest] if latest else next(iter(found.values()))
+
+
+def folded(title: str, frame: pd.DataFrame) -> HTML:
+    """A table under a line that opens it, which scrolls by itself where it is wider than the page."""
+    table = frame.map(cell).to_html(border=0)
+    summary = f"<summary><b>{html.escape(title)}</b></summary>"
+    return HTML(f'<details>{summary}<div style="overflow-x: auto">{table}</div></details>')
+
+
+def csv_link(frame: pd.DataFrame, name: str) -> HTML:
+    """A link to the table as a CSV file that is part of the page; nothing is written on this machine."""
+    data = base64.b64encode(frame.to_csv().encode()).decode()
+    return HTML(f'<a download="{html.escape(name)}" href="data:text/csv;base64,{data}">{html.escape(name)}</a>')
+
+
+def full_tables(
+    datasets: Mapping[str, Mapping[str, RunResult]], choices: Mapping[str, RunResult]
+) -> Iterator[HTML]:
+    """Every setting and every run of each data set, folded, its CSV file, and the choices on held-out images."""
+    for name, found in datasets.items():
+        frame = compare(found)
+        plain, forms = frame.drop(columns=list(CURVES)), neuron_forms(found, frame)
+        yield folded(f"{label(name)}: all {frame.setting.nunique()} settings", by_setting(frame))
+        yield folded(f"{label(name)}: all {len(frame)} runs", plain)
+        if len(forms):
+            yield folded(f"{label(name)}: other forms of thresholds, and no spike taken back", forms)
+        yield csv_link(plain, f"{name}.csv")
+    for name, found in by_dataset(choices).items():
+        yield folded(f"{label(name)}: choices on held-out images, no results", by_setting(compare(found)))
+
+
+def _text(frame: pd.DataFrame) -> list[str]:
+    rows = [(name, *map(str, row)) for name, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    return aligned([(frame.index.name or "", *frame.columns), *rows])
+
+
+def run_card(folder: str | os.PathLike[str]) -> str:
+    """The card of a run's results as aligned text, and whether they are outdated.
+
+    Raises FileNotFoundError that names the notebook to run where results.json is missing, ValueError where it
     lacks an entry.
     """
-    path = require(folder, "results.json")
-    results = load_json(path)
-    try:
-        rows = list(outcome_rows(results).values())
-        title = f"{results['run']}: {results['dataset']}, {results['network']}, k = {results['k']}"
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path} is not complete ({error!r:.200}): run notebook 04_spike_analysis again") from None
+    result = _result_in(folder)
     notes = [
         f"outdated: {name} read files that have been made anew; run the study again"
         for name in stale_stages(read_manifest(folder))
     ]
-    return "\n".join([title, *aligned(rows), *notes])
+    title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
+    return "\n".join([title, *_text(card_of(result)), *notes])
 
 
-def outcome_rows(results: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Give what results tell as rows of label, value and count or comment, by the names ann, qann, 1 …, sops, macs.
+def _result_in(folder: str | os.PathLike[str]) -> RunResult:
+    require(folder, "results.json")
+    result = local_result(Path(folder).name)
+    assert result is not None
+    return result
 
-    Where networks or time steps are left out, or spikes, SOPs, energy or MACs, their rows are; raises
-    LookupError, TypeError or ValueError for the rest.
-    """
-    correct, samples, shares = results["correct"], results["samples"], results.get("accuracy", {})
 
-    def scored(label: str, right: int, share: float | None) -> tuple[str, str, str]:
-        # The spiking network may have seen fewer images than the networks that it was made from.
-        images = round(right / share) if share else samples
-        share = right / samples if share is None else share
-        return label, f"{100 * share:.2f} %", f"{right:,} of {images:,}"
-
-    networks = {"ann": "full-precision ANN", "qann": "quantized ANN"}
-    there = {name: label for name, label in networks.items() if name in correct}
-    rows = {name: scored(label, correct[name], shares.get(name)) for name, label in there.items()}
-    within = f", T ≤ {results['silence_step']}" if "silence_step" in results else ""
-    for step, right in correct["snn"].items():
-        label = f"integer SNN at silence{within}" if step == SILENCE else f"integer SNN, T = {step}"
-        rows[step] = scored(label, right, shares.get("snn", {}).get(step))
-    rows["mismatches"] = ("code mismatches", f"{results['mismatches']:,}", f"of {results['neurons']:,} codes")
-    macs, spikes, sops = (results.get(f"{name}_per_sample") for name in ("macs", "spikes", "sops"))
-    if spikes is not None:
-        rows["spikes"] = ("spikes per image", f"{spikes:,.0f}", "")
-    if sops is not None:
-        rows["sops"] = ("SOPs per image", f"{sops:,.0f}", f"{sops / macs:.3f} per MAC of the ANN" if macs else "")
-    if energy := results.get("energy_pj"):
-        ours, int8, fp32 = (f"{energy[name] / 1e6:,.3f} µJ" for name in ("snn", "int8", "fp32"))
-        rows["energy"] = ("arithmetic energy per image", ours, f"ANN: int8 {int8}, FP32 {fp32}")
-    if macs is not None:
-        rows["macs"] = ("MACs per image (ANN)", f"{macs:,}", "")
-    return rows
+def run_report(folder: str | os.PathLike[str]) -> str:
+    """The card of a run, and its setting among those of its data set. Raises as `run_card` does."""
+    result = _result_in(folder)
+    dataset = result.results["dataset"]
+    found = {n: one for n, one in load_results().items() if one.results["dataset"] == dataset}
+    tested = on_test_set(found)
+    parts = [run_card(folder)]
+    if result.run in tested and len(tested) > 1:
+        frame = compare(tested)
+        title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(tested))})"
+        parts.append("\n".join([title, *_text(settings_table(frame, result.run))]))
+    return "\n\n".join(parts)
 
 
 def runs_table(runs: Sequence[str]) -> str:
-    """Give one line for each run: accuracy of its networks, mismatches and spikes, or what is missing."""
-    rows: list[tuple[str, ...]] = [("run", "ANN %", "QANN %", "SNN %", "silent at", "mismatches", "spikes/image")]
+    """One line for each run: accuracy of its networks, mismatches and spikes, or what is missing."""
+    rows: list[tuple[str, ...]] = [("run", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")]
     for run in runs:
         path = Path(run_folder(run)) / "results.json"
         try:
             results = load_json(path)
             accuracy = results["accuracy"]
-            shares = (accuracy["ann"], accuracy["qann"], accuracy["snn"]["silence"])
+            shares = (accuracy["ann"], accuracy["qann"], accuracy["snn"][SILENCE])
             rows.append(
                 (
                     run,
@@ -98,148 +232,14 @@ def runs_table(runs: Sequence[str]) -> str:
                 )
             )
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
-            try:
-                done = ", ".join(read_manifest(path.parent)["stages"]) or "nothing"
-            except ValueError:
-                done = f"unknown, its {MANIFEST} is damaged"
-            mark = mark_of(path.parent)
-            now = f"; {mark['state']} in {mark['stage']}" if mark else ""
-            rows.append((run, f"no results yet; done: {done}{now}"))
+            rows.append((run, _state_of(path.parent)))
     return "\n".join(aligned(rows))
 
 
-# Images at a time: the counts of a large network on a whole test set would fill the memory.
-_PART = 1000
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A network's results, measured anew, beside those recorded with it; both in the form of results.json.
-
-    whole: whether all images that were recorded are measured. differences: a line for each recorded number
-    that is not reproduced.
-    """
-
-    name: str
-    measured: dict[str, Any]
-    recorded: dict[str, Any]
-    whole: bool
-    differences: tuple[str, ...]
-
-
-def evaluate_pretrained(name: str, samples: int | None = None, progress: bool = False) -> Evaluation:
-    """Measure a bundled network on its test set, or on the first `samples` images of it in a balanced order.
-
-    The quantized network is evaluated in float64, the spiking one until silence, and every count is compared
-    with its code. Raises ValueError for a name that is not bundled, or samples that the test set does not have.
-    """
-    network = open_network(BUNDLED + name)
-    recorded = recorded_in(network.ann.metadata)
-    test = network.samples if samples is None else network.samples.subset(range(_checked(samples, network.samples)))
-    measured = measure(replace(network, samples=test), progress)
-    whole = len(test) == recorded["samples"]
-    differences = ()
-    if samples is None and not whole:
-        differences = (f"the test set has {len(test):,} images, recorded are results on {recorded['samples']:,}",)
-    elif whole:
-        differences = differing(measured, recorded)
-    return Evaluation(name, measured, recorded, whole, differences)
-
-
-def _checked(samples: int, test: Dataset) -> int:
-    if not 1 <= samples <= len(test):
-        raise ValueError(f"samples={samples}: the test set of {test.name!r} has 1 to {len(test)} images to give")
-    return samples
-
-
-def measure(network: Network, progress: bool = False) -> dict[str, Any]:
-    """Give a network's results on its samples, in the form of results.json."""
-    test, snn = network.samples, network.snn
-    exact = check_equivalence(network.ann, snn, test.images, progress=progress)
-    found = reached(_run(snn, test), snn)
-    right = int((exact.predictions == test.labels).sum())
-    return found | {
-        "dataset": test.name,
-        "network": snn.spec.network,
-        "k": snn.k,
-        "accuracy": found["accuracy"] | {"qann": right / len(test)},
-        "correct": {"qann": right} | found["correct"],
-        "mismatches": sum(exact.mismatches),
-        "neurons": sum(exact.neurons),
-    }
-
-
-def _run(snn: SNN, test: Dataset) -> Record:
-    parts = [
-        replace(simulate(snn, test.subset(range(start, min(start + _PART, len(test))))), counts=[])
-        for start in range(0, len(test), _PART)
-    ]
-    return merge(parts, max(part.time_steps for part in parts))
-
-
-def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a network's metadata record, in the form of results.json.
-
-    They must hold samples, correct, mismatches and neurons, and may hold ann_correct, snn_correct (by time step
-    and "silence"), spikes_per_sample and sops_per_sample. ValueError where they do not.
-    """
+def _state_of(folder: Path) -> str:
     try:
-        correct = {"ann": metadata["ann_correct"]} if "ann_correct" in metadata else {}
-        correct |= {"qann": metadata["correct"], "snn": metadata.get("snn_correct", {})}
-        found = {"correct": correct} | {name: metadata[name] for name in ("samples", "mismatches", "neurons")}
-        found |= {name: metadata[name] for name in ("spikes_per_sample", "sops_per_sample") if name in metadata}
-        outcome_rows(found)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        said = f"{error!r:.200}"
-        raise ValueError(f"the network's metadata record no results ({said}): restore it from git") from None
-    return found
-
-
-def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give a line for each recorded number that the measured ones do not reproduce; counts to the last one."""
-    ours, theirs = outcome_rows(measured), outcome_rows(recorded)
-    right = measured["correct"]["snn"]
-    pairs = {name: (right.get(name), count) for name, count in recorded["correct"]["snn"].items()}
-    pairs["qann"] = measured["correct"]["qann"], recorded["correct"]["qann"]
-    pairs["mismatches"] = measured["mismatches"], recorded["mismatches"]
-    for name in ("spikes", "sops"):
-        number = recorded.get(f"{name}_per_sample")
-        if number is not None:
-            # Sums of whole numbers over the images, written as fractions.
-            pairs[name] = round(measured[f"{name}_per_sample"], 6), round(number, 6)
-    lines = []
-    for name, (found, wanted) in pairs.items():
-        if found != wanted:
-            label = (ours.get(name) or theirs[name])[0]
-            lines.append(f"{label}: {_text(found)}, recorded {_text(wanted)}")
-    if measured["neurons"] != recorded["neurons"]:
-        lines.append(f"codes compared: {measured['neurons']:,}, recorded {recorded['neurons']:,}")
-    return tuple(lines)
-
-
-def _text(number: Any) -> str:
-    return "not measured" if number is None else f"{number:,}"
-
-
-def evaluation_table(evaluation: Evaluation) -> str:
-    """Give the evaluation as an aligned table, and below it whether the recorded numbers are reproduced."""
-    measured, recorded = evaluation.measured, evaluation.recorded
-    ours, theirs = outcome_rows(measured), outcome_rows(recorded)
-    title = (
-        f"{evaluation.name}: {measured['dataset']}, {measured['network']}, k = {measured['k']}, "
-        f"{measured['samples']:,} test images"
-    )
-    rows = [("", "measured", "", "recorded", "")]
-    for name in dict.fromkeys(["ann", *ours, *theirs]):
-        if name in ours or name in theirs:
-            label, *shown = ours.get(name) or (theirs[name][0], "–", "")
-            rows.append((label, *shown, *(theirs[name][1:] if name in theirs else ("–", ""))))
-    return "\n".join([title, *aligned(rows), *_verdict(evaluation)])
-
-
-def _verdict(evaluation: Evaluation) -> list[str]:
-    if evaluation.differences:
-        return [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
-    if not evaluation.whole:
-        return [f"the recorded numbers are those of {evaluation.recorded['samples']:,} images: nothing was checked"]
-    return ["every recorded number is reproduced, but that of the full-precision network, which is not kept"]
+        done = ", ".join(read_manifest(folder)["stages"]) or "nothing"
+    except ValueError:
+        done = f"unknown, its {MANIFEST} is damaged"
+    mark = mark_of(folder)
+    return f"no results yet; done: {done}" + (f"; {mark['state']} in {mark['stage']}" if mark else "")

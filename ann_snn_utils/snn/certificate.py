@@ -48,16 +48,24 @@ class LayerCertificate:
 
 
 def signed_bits(lowest: int, highest: int) -> int:
-    """Give the width in bits of the smallest two's-complement integer that holds lowest … highest."""
+    """Width in bits of the smallest two's-complement integer that holds lowest … highest.
+
+    >>> signed_bits(-128, 127), signed_bits(0, 128)
+    (8, 9)
+    """
     return max(int(highest).bit_length(), (-int(lowest) - 1).bit_length() if lowest < 0 else 0) + 1
 
 
 def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
-    """Give the certificate of every layer of an integer network, encoder first.
+    """The certificate of every layer of an integer network, encoder first.
 
     real: the same network converted with thresholds="float", from which `naive_bits` is found.
     Every decision of the one-adder form is compared with the table's over channels × levels × the reachable
     range. Raises ValueError for a network whose thresholds are not integers.
+
+    >>> from ann_snn_utils import build_ann, convert
+    >>> for layer in certify(convert(build_ann("4C3-P2-16", (1, 8, 8), classes=10, clip=2).eval())):
+    ...     assert layer.fractional_bits <= 30 and layer.count_bits <= 3
     """
     if not snn.integer:
         raise ValueError(f"certify: thresholds={snn.thresholds!r} or real-valued ends; convert an integer network")
@@ -84,7 +92,7 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
 
 
 def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
-    """Give the least and greatest A + j·D that decide right at each level, int64 [O, J]."""
+    """The least and greatest A + j·D that decide right at each level, int64 [O, J]."""
     table, one = layer.thresholds, 1 << bits
     least, greatest = (table - 1) * one + 1, table * one
     # Every membrane in reach fires, or none does: only one side matters.
@@ -93,7 +101,7 @@ def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def _steps(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the interval of D, int64 [O] each, from every pair of levels i < j."""
+    """The interval of D, int64 [O] each, from every pair of levels i < j."""
     channels, levels = least.shape
     low = torch.zeros(channels, dtype=torch.int64)
     high = torch.full((channels,), UNBOUNDED)
@@ -106,7 +114,7 @@ def _steps(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
-    """Give the smallest f and, for each channel, integers A and D with (U << f) ≥ A + j·D ⇔ U ≥ θ_j.
+    """The smallest f and, for each channel, integers A and D with (U << f) ≥ A + j·D ⇔ U ≥ θ_j.
 
     Raises ValueError where no f up to 30 will do: the thresholds of a channel do not lie on a line.
     """
@@ -127,21 +135,21 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
 
 
 def _disagreeing(layer: SpikingLayer, bits: int, offset: Tensor, step: Tensor) -> Tensor:
-    """Tell for each channel whether (U << bits) ≥ A + j·D differs from U ≥ θ_j at any level and membrane.
+    """True for each channel where (U << bits) ≥ A + j·D differs from U ≥ θ_j at any level and membrane.
 
-    A comparison with an ascending U changes its answer once; where ⌈(A + j·D) / 2^f⌉, kept in reach, equals
+    A comparison with an ascending U changes its answer once; where ⌈(A + j·D) / 2^f⌉, held in reach, equals
     θ_j, it changes at the same membrane, so every U is covered.
     """
     level = torch.arange(1, layer.thresholds.shape[1] + 1)
     first = -(-(offset[:, None] + level * step[:, None])).div(1 << bits, rounding_mode="floor")
     lowest, beyond = layer.lowest[:, None], layer.highest[:, None] + 1
-    kept = torch.minimum(torch.maximum(first, lowest), beyond)
+    adder = torch.minimum(torch.maximum(first, lowest), beyond)
     table = torch.minimum(torch.maximum(layer.thresholds, lowest), beyond)
-    return (kept != table).any(1)
+    return (adder != table).any(1)
 
 
 def naive_bits(layer: SpikingLayer, real: SpikingLayer) -> int | None:
-    """Give the smallest f for which A and D, rounded from the real thresholds, decide as the table does.
+    """The smallest f for which A and D, rounded from the real thresholds, decide as the table does.
 
     real: the layer converted with thresholds="float". What rounding alone needs, to compare `one_adder` with;
     None beyond 30 bits. Constant channels, which have no line to round, are left out.

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..ann.network import ANN, LARGEST_PIXEL, Layer
-from ..ann.notation import NetworkSpec
+from ..ann.notation import NETWORKS, NetworkSpec, Shape, check_counts, checked_spec
 from ..ann.reference import in_float64
-from .network import FORMS, MOST_COUNTS, SNN, SpikingLayer, worst_case
+from ..ann.train import batch_sizes
+from ..checks import check
+from .network import FORMS, SNN, SpikingLayer, worst_case
 from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
-
-# Thresholds of one layer, so that a table stays below a GiB.
-MOST_THRESHOLDS = 2**27
 
 # Entries of an open-ended layer's table.
 SHORTEST, LONGEST = 64, 4096
 
 
+def check_network(
+    settings: Mapping[str, Any], in_shape: Shape, classes: int, images: int = 2, hardware: bool = False
+) -> NetworkSpec:
+    """The spec of the network that a study's parameters ask for; ValueError where it could not be made.
+
+    Takes milliseconds and no memory: what each parameter may be alone `check_settings` says, and here stands what
+    depends on the network and its data.
+
+    settings            by the notebooks' names: network, padding, k, ternary, levels, clip, int8_ends, …
+    in_shape, classes   of the images as the network will see them
+    images              how many the training set has, where that is known
+    hardware            whether a bundle will be written, which holds integers only
+    """
+    notation, own_padding = NETWORKS.get(settings["network"], (settings["network"], "valid"))
+    asked = {name: settings[name] for name in ("k", "ternary", "levels", "int8_ends") if name in settings}
+    clip, padding = settings.get("clip") or None, settings.get("padding") or own_padding
+    spec = checked_spec(NetworkSpec(notation, in_shape, classes, clip=clip, padding=padding, **asked))
+    check_counts(spec, settings.get("max_levels") or SHORTEST if clip is None else clip * 2**spec.k)
+    if "batch_size" in settings:
+        batch_sizes(spec, images, settings["batch_size"])
+    scales = settings.get("threshold_scale", 1.0)
+    if isinstance(scales, list | tuple) and len(scales) != len(spec.layers):
+        raise ValueError(
+            f"threshold_scale={scales!r:.80}: give one factor, or one for each of {len(spec.layers)} layers"
+        )
+    if hardware and not spec.int8_ends:
+        raise ValueError("int8_ends=False: a hardware bundle holds integers only; set it to true, or leave out 08")
+    return spec
+
+
 def table_length(largest: int) -> int:
-    """Give a `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
+    """A `max_levels` with room for counts of `largest` and a third more: 64, doubled up to 4096."""
     length = SHORTEST
     while 4 * largest >= 3 * length and length < LONGEST:
         length *= 2
@@ -31,7 +61,7 @@ def table_length(largest: int) -> int:
 
 @torch.no_grad()
 def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
-    """Give a `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
+    """A `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
 
     Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
     longer than that. batch_size: images at a time.
@@ -48,28 +78,28 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
 
 @torch.no_grad()
 def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
-    """Give the spiking network that settles on exactly the codes of a quantized network.
+    """The spiking network that settles on exactly the codes of a quantized network.
 
     thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
     of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
     max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
     `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
     holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
+
+    >>> from ann_snn_utils import build_ann
+    >>> snn = convert(build_ann("4C3-P2-16", (1, 8, 8), classes=10, clip=2).eval())
+    >>> [(layer.name, layer.weight.dtype, layer.largest_count) for layer in snn.layers][1:]
+    [('P2', torch.int8, 2), ('16', torch.int8, 2)]
+    >>> snn.integer
+    True
     """
     if thresholds not in FORMS:
         raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
     if not ann.spec.quantized:
         raise ValueError("convert: this network is full precision; train one built with quantized=True")
-    if not isinstance(max_levels, Integral) or not 1 <= max_levels <= LONGEST:
-        raise ValueError(f"max_levels={max_levels!r:.40}: give a whole number from 1 to {LONGEST}")
+    max_levels = check("max_levels", max_levels)
     reference, spec = in_float64(ann), ann.spec
-    most = max_levels if spec.clip is None else spec.clip * 2**spec.k
-    widest = max(layer.out_shape[0] for layer in spec.layers)
-    if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
-        raise ValueError(
-            f"clip={spec.clip}, k={spec.k}: counts up to {most} in {widest} channels; at most {MOST_COUNTS} "
-            f"(16 bits) and {MOST_THRESHOLDS:,} thresholds a layer are taken: use a smaller k, clip or max_levels"
-        )
+    check_counts(spec, max_levels if spec.clip is None else spec.clip * 2**spec.k)
     layers: list[SpikingLayer] = []
     largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
     for index, layer in enumerate(reference.layers):

@@ -1,22 +1,21 @@
-"""The integer spiking network as data: weights, threshold tables and membrane bounds, saved as integers."""
+"""The integer spiking network as data: weights, threshold tables and membrane bounds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ann.notation import MOST_COUNTS as MOST_COUNTS
 from ..ann.notation import LayerSpec, NetworkSpec
-
-# A neuron counts in 16 bits.
-MOST_COUNTS = 2**15 - 1
 
 
 def worst_case(weight: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the least and greatest membrane of each channel, int64 [O], for inputs from 0 to `largest` [I]."""
+    """The least and greatest membrane of each channel, int64 [O], for inputs from 0 to `largest` [I]."""
     reach = weight.double() * largest.double()[None, :, None, None]
     if float(reach.abs().sum((1, 2, 3)).max()) >= 2**53:
         raise ValueError("membranes of 2^53 and more cannot be computed exactly: use fewer or smaller inputs")
@@ -99,7 +98,7 @@ class SNN:
     layers: tuple[SpikingLayer, ...]
     classifier: Tensor
     thresholds: str = "exact"
-    metadata: dict = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def k(self) -> int:
@@ -129,7 +128,7 @@ class SNN:
 
 
 def smallest_integer(lowest: int, highest: int) -> torch.dtype:
-    """Give the smallest signed integer dtype that holds lowest … highest; ValueError beyond 64 bits."""
+    """The smallest signed integer dtype that holds lowest … highest; ValueError beyond 64 bits."""
     for dtype in (torch.int8, torch.int16, torch.int32, torch.int64):
         if torch.iinfo(dtype).min <= lowest and highest <= torch.iinfo(dtype).max:
             return dtype

@@ -1,4 +1,4 @@
-"""What the tensors of a spiking layer must be: types, shapes, order, and the worst case of its membranes."""
+"""A spiking network on disk. A file is read with suspicion: types, shapes, order, worst cases of membranes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_layer(
 
 
 def checked_tensor(tensors: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
-    """Give a tensor of a file by its name; ValueError where it is missing, of another type, or holds NaN."""
+    """A tensor of a file by its name; ValueError where it is missing, of another type, or holds NaN."""
     if name not in tensors:
         raise ValueError(f"{path}: tensor {name} is missing; convert the network again")
     tensor = tensors[name]

@@ -12,14 +12,15 @@ import hashlib
 import json
 import sys
 from array import array
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 
 CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
-
-PAIRS = (0, 1, None, -1)
-
+# What two bits stand for; 10 for nothing.
+NO_PAIR = 2
+PAIRS = (0, 1, NO_PAIR, -1)
 LARGEST, MOST_THRESHOLDS = 2**31, 2**24
 
 
@@ -31,31 +32,31 @@ class Different(Exception):
     """A recomputed value is not the golden one, or leaves its stated width."""
 
 
-def whole(entry, name, low, high):
-    """Give the integer that a part of the manifest holds under a name."""
+def integer(entry: object, name: str, low: int, high: int) -> int:
+    """The integer that a part of the manifest holds under a name."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, int) or not low <= value <= high:
         raise Unreadable(f"manifest.json: {name} is {str(value)[:40]!r}, not a whole number from {low} to {high}")
     return int(value)
 
 
-def sizes(entry, name, number):
-    """Give the list of sizes that a part of the manifest holds under a name."""
+def sizes(entry: dict, name: str, number: int) -> list[int]:
+    """The list of sizes that a part of the manifest holds under a name."""
     values = entry.get(name)
     if not isinstance(values, list) or len(values) != number:
         raise Unreadable(f"manifest.json: {name} is {str(values)[:40]!r}, not {number} sizes")
-    return [whole({name: value}, name, 1, 65536) for value in values]
+    return [integer({name: value}, name, 1, 65536) for value in values]
 
 
-def product(*values):
-    """Give a product that can be the size of a file of a bundle."""
+def product(*values: int) -> int:
+    """A product that can be the size of a file of a bundle."""
     if prod(values) > LARGEST:
         raise Unreadable(f"manifest.json: {prod(values)} values are more than a bundle holds")
     return prod(values)
 
 
-def read_bytes(folder, name, expected):
-    """Give the bytes of a file of the expected length."""
+def read_bytes(folder: Path, name: str, expected: int) -> bytes:
+    """The bytes of a file of the expected length."""
     try:
         found = (folder / name).stat().st_size
         if found == expected:
@@ -65,8 +66,8 @@ def read_bytes(folder, name, expected):
     raise Unreadable(f"{name} has {found} bytes, not {expected}: copy the bundle again")
 
 
-def read_integers(folder, name, number, size, unsigned=False):
-    """Give the little-endian integers of a file."""
+def read_integers(folder: Path, name: str, number: int, size: int, unsigned: bool = False) -> array:
+    """The little-endian integers of a file."""
     values = array(CODES[size].upper() if unsigned else CODES[size])
     values.frombytes(read_bytes(folder, f"{name}.bin", number * size))
     if sys.byteorder == "big":
@@ -74,15 +75,15 @@ def read_integers(folder, name, number, size, unsigned=False):
     return values
 
 
-def unpack(data, number, name):
-    """Give the first values of bytes with four 2-bit values each, the first in the lowest bits."""
+def unpack(data: bytes, number: int, name: str) -> list[int]:
+    """The first values of bytes with four 2-bit values each, the first in the lowest bits."""
     values = [PAIRS[byte >> shift & 3] for byte in data for shift in (0, 2, 4, 6)][:number]
-    if None in values:
+    if NO_PAIR in values:
         raise Unreadable(f"{name}.bin holds the pair 10, which is none of −1, 0, +1")
     return values
 
 
-def held(values, bits, what):
+def check_width(values: Iterable[int], bits: int, what: str) -> None:
     """Raise unless every value fits a signed integer of that many bits."""
     least, most = min(values), max(values)
     if not -(1 << bits - 1) <= least <= most < 1 << bits - 1:
@@ -92,20 +93,20 @@ def held(values, bits, what):
 class Layer:
     """One layer: geometry, weights and thresholds."""
 
-    def __init__(self, folder, entry, index):
+    def __init__(self, folder: Path, entry: dict, index: int) -> None:
         self.index = index
         self.in_shape, self.out_shape = sizes(entry, "in_shape", 3), sizes(entry, "out_shape", 3)
         self.kernel = sizes(entry, "kernel", 2)
-        self.stride, self.padding = whole(entry, "stride", 1, 65536), whole(entry, "padding", 0, 65536)
+        self.stride, self.padding = integer(entry, "stride", 1, 65536), integer(entry, "padding", 0, 65536)
         for into, out, kernel in zip(self.in_shape[1:], self.out_shape[1:], self.kernel, strict=True):
             if (into + 2 * self.padding - kernel) // self.stride + 1 != out:
                 raise Unreadable(f"manifest.json: layer {index} does not make a map of {out} from {into}")
         self.size = product(*self.out_shape)
-        self.most, self.saturates = whole(entry, "largest_count", 1, 65536), whole(entry, "saturates", 0, 1)
-        self.fraction, self.bits = whole(entry, "fraction_bits", 0, 61), whole(entry, "membrane_bits", 1, 62)
-        self.threshold_bits = whole(entry, "threshold_bits", 1, 62)
-        self.bytes, constant = whole(entry, "membrane_bytes", 1, 8), whole(entry, "constant_bytes", 1, 8)
-        if self.bytes not in CODES or constant not in CODES or whole(entry, "weight_bits", 2, 8) not in (2, 8):
+        self.most, self.saturates = integer(entry, "largest_count", 1, 65536), integer(entry, "saturates", 0, 1)
+        self.fraction, self.bits = integer(entry, "fraction_bits", 0, 61), integer(entry, "membrane_bits", 1, 62)
+        self.threshold_bits = integer(entry, "threshold_bits", 1, 62)
+        self.bytes, constant = integer(entry, "membrane_bytes", 1, 8), integer(entry, "constant_bytes", 1, 8)
+        if self.bytes not in CODES or constant not in CODES or integer(entry, "weight_bits", 2, 8) not in (2, 8):
             raise Unreadable(f"manifest.json: layer {index} has a width that no file of a bundle has")
         channels, places = self.out_shape[0], product(*self.kernel)
         fan_in = product(self.in_shape[0], places)
@@ -116,20 +117,20 @@ class Layer:
             raise Unreadable(f"manifest.json: layer {index} counts to {self.most}, more than a bundle's layers do")
         self.thresholds = [[a + j * d for j in range(self.most + 2)] for a, d in zip(offset, step, strict=True)]
         for row in self.thresholds:
-            held(row, self.threshold_bits, f"layer {index}: A + j·D")
+            check_width(row, self.threshold_bits, f"layer {index}: A + j·D")
         # For each input channel and place in the kernel: the channels that it reaches, with their weights.
         self.taps = [
             [[(o, w) for o, w in enumerate(weight[i * places + place :: fan_in]) if w] for place in range(places)]
             for i in range(self.in_shape[0])
         ]
 
-    def _weights(self, folder, bits, number):
+    def _weights(self, folder: Path, bits: int, number: int) -> Sequence[int]:
         name = f"network/layer{self.index}_weight"
         if bits == 8:
             return read_integers(folder, name, number, 1)
         return unpack(read_bytes(folder, f"{name}.bin", -(-number // 4)), number, name)
 
-    def add(self, membrane, inputs, amplitude):
+    def add(self, membrane: list[int], inputs: Iterable[int], amplitude: int) -> None:
         """Add every input's weights to the membranes that it reaches."""
         (_, rows, columns), (high, wide) = self.out_shape, self.kernel
         for place, value in enumerate(inputs):
@@ -146,12 +147,12 @@ class Layer:
                     if not off and 0 <= column < columns:
                         for out, weight in taps[ky * wide + kx]:
                             membrane[(out * rows + row) * columns + column] += weight * value * amplitude
-        held(membrane, self.bits, f"layer {self.index}: a membrane")
+        check_width(membrane, self.bits, f"layer {self.index}: a membrane")
         ends = [min(membrane) << self.fraction, max(membrane) << self.fraction]
-        held(ends, self.threshold_bits, f"layer {self.index}: U << {self.fraction}")
+        check_width(ends, self.threshold_bits, f"layer {self.index}: U << {self.fraction}")
 
-    def fire(self, membrane, counts, step):
-        """Give the spikes of one step, and count them."""
+    def fire(self, membrane: list[int], counts: list[int], step: int) -> list[int]:
+        """The spikes of one step, which it counts."""
         place = self.out_shape[1] * self.out_shape[2]
         spikes = [0] * self.size
         for at, u in enumerate(membrane):
@@ -166,15 +167,15 @@ class Layer:
         return spikes
 
 
-def load(folder):
-    """Give the manifest and the layers."""
+def load(folder: Path) -> tuple[dict, list[Layer]]:
+    """The manifest and the layers."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"manifest.json cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != "ann-snn-bundle":
         raise Unreadable("manifest.json is not that of a bundle")
-    whole(manifest, "version", 1, 1)
+    integer(manifest, "version", 1, 1)
     entries = manifest.get("layers")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise Unreadable("manifest.json: layers is no list of layers")
@@ -182,25 +183,25 @@ def load(folder):
     for before, after in pairwise(layers):
         if before.out_shape != after.in_shape:
             raise Unreadable(f"manifest.json: layer {after.index} does not take what layer {before.index} gives")
-    if layers[0].most != whole(manifest, "levels", 1, 65536):
+    if layers[0].most != integer(manifest, "levels", 1, 65536):
         raise Unreadable("manifest.json: the encoder counts to another number than levels")
     return manifest, layers
 
 
-def same(found, golden, what):
+def same(found: list[int], golden: list[int], what: str) -> None:
     """Raise at the first place where two lists differ."""
     if found != golden:
         place = next(i for i, (a, b) in enumerate(zip(found, golden, strict=True)) if a != b)
         raise Different(f"{what}, place {place}: {found[place]} recomputed, {golden[place]} in the golden file")
 
 
-def run(folder, limit=None):
-    """Recompute the samples of a bundle; give how many samples, steps and right predictions there were."""
+def run(folder: Path, limit: int | None = None) -> tuple[int, int, int]:
+    """Recompute the samples of a bundle; how many samples, steps and right predictions there were."""
     manifest, layers = load(folder)
-    samples, steps = whole(manifest, "samples", 1, 10**7), whole(manifest, "steps", 1, 65536)
-    amplitude, entry = 1 << whole(manifest, "amplitude_shift", 0, 16), manifest.get("classifier")
-    inputs, last, classes = product(*layers[0].in_shape), layers[-1].size, whole(entry, "classes", 1, 65536)
-    score_bits, score_bytes = whole(entry, "score_bits", 1, 62), whole(entry, "score_bytes", 1, 8)
+    samples, steps = integer(manifest, "samples", 1, 10**7), integer(manifest, "steps", 1, 65536)
+    amplitude, entry = 1 << integer(manifest, "amplitude_shift", 0, 16), manifest.get("classifier")
+    inputs, last, classes = product(*layers[0].in_shape), layers[-1].size, integer(entry, "classes", 1, 65536)
+    score_bits, score_bytes = integer(entry, "score_bits", 1, 62), integer(entry, "score_bytes", 1, 8)
     if score_bytes not in CODES:
         raise Unreadable(f"manifest.json: score_bytes is {score_bytes}, which no integer type has")
     weight = read_integers(folder, "network/classifier", product(classes, last), 1)
@@ -221,7 +222,7 @@ def run(folder, limit=None):
     for sample in range(used):
         state, counts = ([[0] * layer.size for layer in layers] for _ in range(2))
         layers[0].add(state[0], images[sample * inputs : (sample + 1) * inputs], 1)
-        score, spikes = [0] * classes, []
+        score, spikes = [0] * classes, [0]
         for step in range(1, steps + 1):
             at, where = sample * steps + step - 1, f"sample {sample}, step {step}"
             for i, (layer, frame) in enumerate(zip(layers, frames, strict=True)):
@@ -233,7 +234,7 @@ def run(folder, limit=None):
             for neuron, spike in enumerate(spikes):
                 if spike:
                     score = [sum + spike * w for sum, w in zip(score, weight[neuron::last], strict=True)]
-            held(score, score_bits, f"{where}: a class score")
+            check_width(score, score_bits, f"{where}: a class score")
             same(score, list(scores[at * classes : (at + 1) * classes]), f"{where}, scores")
             same([score.index(max(score))], [predictions[at]], f"{where}, prediction")
         for i, layer in enumerate(layers):
@@ -246,7 +247,7 @@ def run(folder, limit=None):
     return used, steps, right
 
 
-def check_files(folder, manifest):
+def check_files(folder: Path, manifest: dict) -> None:
     """Raise for a file that is not the listed one, or a .hex file that says other than its .bin."""
     files, tensors = manifest.get("files"), manifest.get("tensors")
     if not isinstance(files, dict) or not isinstance(tensors, dict):
@@ -254,20 +255,20 @@ def check_files(folder, manifest):
     for name, entry in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(entry, dict):
             raise Unreadable(f"manifest.json lists {name[:80]!r}, which is no file of this folder")
-        data = read_bytes(folder, name, whole(entry, "bytes", 0, LARGEST * 16))
+        data = read_bytes(folder, name, integer(entry, "bytes", 0, LARGEST * 16))
         if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
             raise Different(f"{name} is not the file that manifest.json lists")
     for name, entry in tensors.items():
         if f"{name}.bin" not in files or f"{name}.hex" not in files:
             raise Unreadable(f"manifest.json describes {name[:80]!r}, which is not among its files")
-        size, data = max(1, whole(entry, "bits", 2, 64) // 8), (folder / f"{name}.bin").read_bytes()
+        size, data = max(1, integer(entry, "bits", 2, 64) // 8), (folder / f"{name}.bin").read_bytes()
         lines = (folder / f"{name}.hex").read_text(encoding="ascii").splitlines()[1:]
         if lines != [data[i : i + size][::-1].hex() for i in range(0, len(data), size)]:
             raise Different(f"{name}.hex does not hold the words of {name}.bin")
 
 
-def main(arguments):
-    """Check the bundle beside this file, or the one named, and give the exit code."""
+def main(arguments: list[str]) -> int:
+    """Check the bundle beside this file, or the one named; the exit code."""
     try:
         folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
         samples, steps, right = run(folder, int(arguments[1]) if len(arguments) > 1 else None)

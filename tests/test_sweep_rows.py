@@ -1,4 +1,4 @@
-"""One row for each run; runs made with other code or data are told apart, and never averaged."""
+"""One row for each run; runs of another method or on other images are told apart, and never averaged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from outcomes import make_run
 
 from ann_snn_utils.files import save_json
-from ann_snn_utils.runs.compare import all_outcomes, compare, grouped, groups, mean_curve, mixed
+from ann_snn_utils.runs.compare import by_setting, compare, mean_curve, mixed
 from ann_snn_utils.runs.folder import sweep_folder
 from ann_snn_utils.runs.manifest import MARK
-from ann_snn_utils.runs.outcome import chosen_runs, run_row, with_differences, write_csv
 from ann_snn_utils.runs.report import runs_table
+from ann_snn_utils.runs.results import load_results
+from ann_snn_utils.runs.sweeps import chosen_runs, run_row, with_differences, write_csv
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -56,17 +57,19 @@ def test_what_of_a_run_differs_from_most_others_is_said() -> None:
     for number in range(3):
         make_run(f"a{number}", seed=number)
     make_run("code", code="c1")
+    make_run("method", changed={"method": 2})
     make_run("data", data="d1")
-    assert {row["run"]: row["mixed"] for row in rows("a0", "a1", "a2", "code", "data")} == {
+    assert {row["run"]: row["mixed"] for row in rows("a0", "a1", "a2", "code", "method", "data")} == {
         "a0": None,
         "a1": None,
         "a2": None,
-        "code": "code of 01_train_ann",
+        "code": None,
+        "method": "method",
         "data": "training images",
     }
-    assert mixed(all_outcomes("a0,a1,data")) == ["data: other training images than most runs"]
+    assert mixed(load_results("a0,a1,data")) == ["data: other training images than most runs"]
     # Other images are no surprise where another data set was asked for.
-    assert mixed(all_outcomes(f"a0,a1,{make_run('mnist', data='d2', dataset='mnist')}")) == []
+    assert mixed(load_results(f"a0,a1,{make_run('mnist', data='d2', dataset='mnist')}")) == []
 
 
 def test_another_version_or_machine_is_noted_apart(runs: Path) -> None:
@@ -92,22 +95,16 @@ def test_a_table_is_written_with_every_column_of_every_run(tmp_path: Path) -> No
 
 
 def test_only_runs_that_agree_in_all_but_the_seed_are_averaged() -> None:
-    names = [make_run("a", accuracy=0.4), make_run("b", accuracy=0.6, seed=1), make_run("c", ann_epochs=5)]
-    names += [make_run("d", code="c1"), make_run("e", data="d1")]
-    comparison = compare(all_outcomes())
-    assert comparison.apart == ["dataset", "network", "k", "ann_epochs", "code", "data"]
-    found = grouped(comparison.rows, comparison.apart)
-    assert [row["n"] for row in found] == [2, 1, 1, 1]
-    assert found[0]["quantized"].replace("\N{NO-BREAK SPACE}", " ") == "50.00 ± 14.14"
-    assert compare(all_outcomes("a,b")).apart == ["dataset", "network", "k"]
-    rows = comparison.rows
-    assert list(groups(rows[:2], ["k"])) == ["all runs"] and list(groups(rows[1:2], ["k"])) == ["b"]
-
-
-def test_a_group_is_named_after_what_tells_it_apart() -> None:
-    for name, given in (("a", {}), ("b", {"k": 1}), ("c", {"k": 1, "seed": 1})):
-        make_run(name, **given)
-    assert {name: len(rows) for name, rows in compare(all_outcomes()).settings.items()} == {"k=0": 1, "k=1": 2}
+    make_run("a", accuracy=0.4)
+    make_run("b", accuracy=0.6, seed=1, code="c1")
+    make_run("c", k=1)
+    make_run("d", changed={"method": 2})
+    make_run("e", data="d1", clip=2)
+    table = by_setting(compare(load_results()))
+    names = ["baseline", "k = 1", "method 2"]
+    assert list(table.index)[:3] == names and len(table) == 4 and table.index[3].startswith("clip 2, images ")
+    assert list(table.runs) == ["2", "1", "1", "1"]
+    assert table.quantized["baseline"].replace("\N{NO-BREAK SPACE}", " ") == "50.00 ± 14.14"
 
 
 def test_a_curve_that_has_settled_keeps_its_last_value_in_the_mean() -> None:
@@ -121,7 +118,7 @@ def test_runs_are_chosen_by_sweep_or_by_name() -> None:
     save_json(sweep_folder("levels") / "sweep.json", asked)
     assert chosen_runs("") == ["a", "b"]
     assert chosen_runs("levels") == ["b", "c"] and chosen_runs("b, a") == ["b", "a"]
-    assert list(all_outcomes("levels")) == ["b"]
+    assert list(load_results("levels")) == ["b"]
     with pytest.raises(FileNotFoundError, match=r"no sweep 'level'.*\(levels\)"):
         chosen_runs("level")
     with pytest.raises(FileNotFoundError, match="no run 'x'"):

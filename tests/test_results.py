@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,18 @@ from outcomes import make_run, make_stale
 
 from ann_snn_utils.ann.store import load_pretrained, save_ann
 from ann_snn_utils.cli import main
-from ann_snn_utils.files import load_json, save_json, sha256
+from ann_snn_utils.files import ROOT, load_json, save_json, sha256
 from ann_snn_utils.runs.compare import compare, mixed
-from ann_snn_utils.runs.folder import run_folder, sweep_folder
+from ann_snn_utils.runs.folder import run_folder, runs_root, sweep_folder
 from ann_snn_utils.runs.manifest import MARK, record_stage
-from ann_snn_utils.runs.outcome import collect, collected_outcomes, keep_network, local_outcome, missing_in
+from ann_snn_utils.runs.results import (
+    collect,
+    collected_results,
+    keep_network,
+    load_results,
+    local_result,
+    missing_in,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +36,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_collected_run_can_be_compared_as_the_local_one_can(kept: Path) -> None:
     path = collect(make_run("a", k=2, label_smoothing=0.1))
     assert path == kept / "a.json"
-    local, collected = local_outcome("a"), collected_outcomes()["a"]
-    assert compare({"a": collected}).rows == compare({"a": local}).rows
+    local, collected = local_result("a"), collected_results()["a"]
+    assert compare({"a": collected}).equals(compare({"a": local}))
     assert collected.parameters["label_smoothing"] == 0.1 and collected.results["seed"] == 0
     assert mixed({"a": collected, "b": local}) == []
 
@@ -99,9 +107,11 @@ def test_the_command_collects_what_it_can_and_says_what_not(kept: Path, capsys: 
 @pytest.mark.parametrize(
     "name, value, said",
     [
-        ("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "no accuracy of 'qann'"),
-        ("samples", "9", "samples"),
-        ("energy_pj", {}, "no energy"),
+        ("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "`$.accuracy.qann`"),
+        ("accuracy", {"ann": 1, "qann": 1, "snn": {"4": 1}}, "no accuracy of the spiking network at silence"),
+        ("samples", "9", "`$.samples`"),
+        ("energy_pj", {}, "`$.energy_pj`"),
+        ("accuracy_over_time", [], "`$.accuracy_over_time`"),
         ("sops_over_time", [1.0], "sops_over_time of another length"),
     ],
 )
@@ -111,14 +121,14 @@ def test_collected_results_that_lack_something_are_named_with_it(kept: Path, nam
     content["results"][name] = value
     save_json(path, content)
     assert said in missing_in(content["results"])
-    with pytest.raises(ValueError, match=f"a.json is not complete .*{said}.*collect its run again"):
-        collected_outcomes()
+    with pytest.raises(ValueError, match=f"a.json is not complete .*{re.escape(said)}.*collect its run again"):
+        collected_results()
 
 
 def test_a_file_under_another_runs_name_is_refused(kept: Path) -> None:
     collect(make_run("a")).rename(kept / "b.json")
     with pytest.raises(ValueError, match="b.json holds the results of run 'a'"):
-        collected_outcomes()
+        collected_results()
 
 
 def test_a_runs_network_is_kept_with_the_results_to_reproduce(tmp_path: Path) -> None:
@@ -129,3 +139,28 @@ def test_a_runs_network_is_kept_with_the_results_to_reproduce(tmp_path: Path) ->
     metadata = load_pretrained("small", tmp_path / "pretrained").metadata
     assert metadata["run"] == "b" and metadata["snn_correct"] == {"1": 50, "silence": 50}
     assert metadata["command"] == "ann-snn study -p network 8C5-10 -p limit 40" and metadata["mismatches"] == 0
+    assert metadata["method"] == 1 and metadata["silence_step"] == 2
+
+
+def test_a_local_run_wins_over_the_collected_one_of_its_name() -> None:
+    collect(make_run("a", accuracy=0.4))
+    collect(make_run("b", accuracy=0.5))
+    make_run("a", accuracy=0.6)
+    for name in ("results.json", "manifest.json"):
+        (runs_root() / "b" / name).unlink()
+    found = {name: one.results["accuracy"]["qann"] for name, one in load_results().items()}
+    assert found == {"a": 0.6, "b": 0.5}
+    assert list(load_results("b")) == ["b"] and list(load_results("b, a")) == ["b", "a"]
+    with pytest.raises(FileNotFoundError, match="no sweep 'c'"):
+        load_results("c, b")
+
+
+def test_results_collected_before_methods_were_numbered_are_read_as_before_and_are_of_method_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANN_SNN_RESULTS", str(ROOT / "data" / "results"))
+    old = {name: one for name, one in collected_results().items() if "method" not in one.results}
+    assert {one.method for one in old.values()} == {1} and len(old) == 89
+    one = old["mnist-lenet-k0-ternary-s0-6165d83c"]
+    assert one.parameters["label_smoothing"] == 0.1 and one.results["correct"]["snn"]["silence"] == 9967
+    assert one.images == old["mnist-lenet-k2-ternary-s1-6165d83c"].images and not one.held_out

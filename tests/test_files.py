@@ -15,7 +15,7 @@ from ann_snn_utils.files import ROOT, atomic, load_json, load_tensors, save_json
 
 
 def test_root_is_the_folder_that_holds_the_package():
-    assert (ROOT / "ann_snn_utils" / "artifacts.py").is_file()
+    assert (ROOT / "ann_snn_utils" / "files.py").is_file()
 
 
 def test_a_file_appears_under_its_name_only_when_the_block_ends(tmp_path):

@@ -1,0 +1,28 @@
+"""The library's own source, printed where a notebook explains it."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from .files import ROOT
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def listing(*objects: Any) -> Markdown:
+    """Source of functions or classes as a code block, below the path of the file that it stands in.
+
+    Markdown, because JupyterLab, exported pages and web hosts all colour its code, each in its own theme.
+    """
+    from IPython.display import Markdown
+
+    parts = []
+    for one in map(inspect.unwrap, objects):
+        path = inspect.getsourcefile(one)
+        shown = path and path.removeprefix(f"{ROOT}/")
+        source = textwrap.dedent(inspect.getsource(one)).rstrip()
+        parts.append(f"*{shown}*\n\n```python\n{source}\n```")
+    return Markdown("\n\n".join(parts))

@@ -1,0 +1,124 @@
+"""Does a network that comes with the project still reach what was recorded with it? Measured anew, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..data.dataset import Dataset
+from ..measure.activity import SILENCE, reached
+from ..measure.equivalence import check_equivalence
+from ..simulator.record import Record, merge
+from ..simulator.run import simulate
+from ..snn.network import SNN
+from ..tables import aligned
+from .gallery import BUNDLED, Network, open_network
+from .published import recorded_in
+from .report import card
+
+# Images at a time: the counts of a large network on a complete test set would fill the memory.
+_PART = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's results, measured anew, beside those recorded with it; both in the form of results.json.
+
+    complete: whether all images that were recorded are measured. differences: a line for each recorded number
+    that is not reproduced.
+    """
+
+    name: str
+    measured: dict[str, Any]
+    recorded: dict[str, Any]
+    complete: bool
+    differences: tuple[str, ...]
+
+
+def evaluate_pretrained(name: str, samples: int | None = None, progress: bool = False) -> Evaluation:
+    """Measure a bundled network on its test set, or on the first `samples` images of it in a balanced order.
+
+    The quantized network is evaluated in float64, the spiking one until silence, and every count is compared
+    with its code. Raises ValueError for a name that is not bundled, or samples that the test set does not have.
+    """
+    network = open_network(BUNDLED + name)
+    recorded, images = recorded_in(network.ann.metadata), len(network.samples)
+    if samples is not None and not 1 <= samples <= images:
+        test = network.samples.name
+        raise ValueError(f"samples={samples}: the test set of {test!r} has 1 to {images} images to give")
+    test = network.samples if samples is None else network.samples.subset(range(samples))
+    measured = measure(replace(network, samples=test), progress)
+    complete = len(test) == recorded["samples"]
+    differences: tuple[str, ...] = ()
+    if samples is None and not complete:
+        differences = (f"the test set has {len(test):,} images, recorded are results on {recorded['samples']:,}",)
+    elif complete:
+        differences = differing(measured, recorded)
+    return Evaluation(name, measured, recorded, complete, differences)
+
+
+def measure(network: Network, progress: bool = False) -> dict[str, Any]:
+    """A network's results on its samples, in the form of results.json."""
+    test, snn = network.samples, network.snn
+    exact = check_equivalence(network.ann, snn, test.images, progress=progress)
+    found = reached(_run(snn, test), snn)
+    right = int((exact.predictions == test.labels).sum())
+    return found | {
+        "dataset": test.name,
+        "network": snn.spec.network,
+        "k": snn.k,
+        "accuracy": found["accuracy"] | {"qann": right / len(test)},
+        "correct": {"qann": right} | found["correct"],
+        "mismatches": sum(exact.mismatches),
+        "neurons": sum(exact.neurons),
+    }
+
+
+def _run(snn: SNN, test: Dataset) -> Record:
+    parts = [
+        replace(simulate(snn, test.subset(range(start, min(start + _PART, len(test))))), counts=[])
+        for start in range(0, len(test), _PART)
+    ]
+    return merge(parts, max(part.time_steps for part in parts))
+
+
+def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line for each recorded number that the measured ones do not reproduce; counts to the last one."""
+    pairs = {
+        "quantized ANN": (measured["correct"]["qann"], recorded["correct"]["qann"]),
+        "code mismatches": (measured["mismatches"], recorded["mismatches"]),
+        "codes compared": (measured["neurons"], recorded["neurons"]),
+    }
+    for step, count in recorded["correct"]["snn"].items():
+        label = "SNN at silence" if step == SILENCE else f"SNN, T = {step}"
+        pairs[label] = measured["correct"]["snn"].get(step), count
+    for label, name in (("spikes per image", "spikes_per_sample"), ("SOPs per image", "sops_per_sample")):
+        if name in recorded:
+            # Sums of whole numbers over the images, written as fractions.
+            pairs[label] = round(measured[name], 6), round(recorded[name], 6)
+    return tuple(
+        f"{label}: {'not measured' if found is None else f'{found:,}'}, recorded {wanted:,}"
+        for label, (found, wanted) in pairs.items()
+        if found != wanted
+    )
+
+
+def evaluation_table(evaluation: Evaluation) -> str:
+    """The evaluation as an aligned table, and below it whether the recorded numbers are reproduced."""
+    measured, recorded = evaluation.measured, evaluation.recorded
+    title = (
+        f"{evaluation.name}: {measured['dataset']}, {measured['network']}, k = {measured['k']}, "
+        f"{measured['samples']:,} test images"
+    )
+    frame = card({"measured": measured, "recorded": recorded}, counts=True)
+    rows = [(name, *values) for name, *values in frame.itertuples()]
+    return "\n".join([title, *aligned([("", *frame.columns), *rows]), *_verdict(evaluation)])
+
+
+def _verdict(evaluation: Evaluation) -> list[str]:
+    if evaluation.differences:
+        return [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
+    if not evaluation.complete:
+        return [f"the recorded numbers are those of {evaluation.recorded['samples']:,} images: nothing was checked"]
+    return ["every recorded number is reproduced, but that of the full-precision network, which is not kept"]

@@ -1,0 +1,341 @@
+"""What one run reached and how it was made, from its run folder or from the results kept with the project.
+
+A finished run is collected into one small JSON file without paths, data/results/<run>.json. Such files outlive the
+code that wrote them: whether their numbers may stand beside newer ones is decided by the method number.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from ..ann.recipes import before, recipe
+from ..ann.store import FOLDER as PRETRAINED
+from ..ann.store import load_ann, save_pretrained
+from ..data.dataset import folder_label
+from ..files import ROOT, load_json, save_json, sha256
+from ..measure.activity import SILENCE
+from .folder import ARTIFACTS, check_run_name, list_runs, require, run_folder, runs_root
+from .manifest import MANIFEST, is_manifest, mark_of, read_manifest, stale_stages
+from .parameters import FOLDER, defaults_of, parameters_of
+from .sweeps import chosen_runs, list_sweeps, parameters_of_run, part_of
+
+# Room for every count and energy, and small enough for any sum, mean or text of them.
+_Amount = Annotated[float, msgspec.Meta(gt=-1e15, lt=1e15)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Curve = Annotated[list[_Amount], msgspec.Meta(min_length=1)]
+
+
+class _Accuracy(msgspec.Struct):
+    ann: _Share
+    qann: _Share
+    snn: dict[str, _Share]
+
+    def __post_init__(self) -> None:
+        if SILENCE not in self.snn:
+            raise ValueError("no accuracy of the spiking network at silence")
+
+
+class _Energy(msgspec.Struct):
+    snn: _Amount
+
+
+class _Results(msgspec.Struct):
+    """What every results.json holds. The optional entries came later than the oldest results that are kept."""
+
+    dataset: str
+    network: str
+    samples: _Amount
+    mismatches: _Amount
+    spikes_per_sample: _Amount
+    sops_per_sample: _Amount
+    undisturbed: bool
+    accuracy: _Accuracy
+    energy_pj: _Energy
+    accuracy_over_time: _Curve
+    sops_over_time: _Curve | None = None
+    energy_over_time: _Curve | None = None
+    neurons: _Amount | None = None
+    silence_step: _Amount | None = None
+    mean_settling_step: _Amount | None = None
+    macs_per_sample: _Amount | None = None
+    method: int = 1
+    accuracy_by_thresholds: dict[str, _Curve] | None = None
+    accuracy_without_negative_spikes: _Curve | None = None
+
+    def __post_init__(self) -> None:
+        steps = len(self.accuracy_over_time)
+        for name in ("sops_over_time", "energy_over_time"):
+            if (curve := getattr(self, name)) is not None and len(curve) != steps:
+                raise ValueError(f"{name} of another length")
+
+
+def missing_in(results: Any) -> str:
+    """What results lack, or hold wrongly, to be compared with others; empty where nothing."""
+    try:
+        msgspec.convert(results, _Results)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's results.json, and its manifest (or the part of it that was collected)."""
+
+    run: str
+    results: dict[str, Any]
+    manifest: dict[str, Any]
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """The records of the stages that made the results, by notebook."""
+        found = self.manifest["stages"]
+        return {stem: found[stem] for stem in ARTIFACTS.values() if stem in found}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the stages that made the results.
+
+        One that a notebook did not take yet when the run was made has the value that the run had all the same.
+        """
+        stages = {
+            stem: {"parameters": self._implied(stem) | stage["parameters"]} for stem, stage in self.stages.items()
+        }
+        return parameters_of_run({"stages": stages})
+
+    def _implied(self, stem: str) -> dict[str, Any]:
+        defaults = _defaults(stem)
+        dataset = self.stages.get("01_train_ann", {"parameters": {}})["parameters"].get("dataset", "")
+        return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """The parameters that are neither the notebooks' defaults nor those of the data set's recipe.
+
+        Where the stages of a run were given different values of one, so are all of these.
+        """
+        usual = usual_values(str(self.parameters.get("dataset")))
+        return {name: value for name, value in self.parameters.items() if value not in usual.get(name, ())}
+
+    @property
+    def method(self) -> int:
+        """Number of the method that made the results; those from before it was recorded are of method 1."""
+        return self.results.get("method", 1)
+
+    @property
+    def images(self) -> str | None:
+        """Eight hexadecimal digits that change with the images, None where the run does not tell them."""
+        data = [digests for stage in self.stages.values() if (digests := part_of(stage, "metrics").get("data"))]
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8] if data else None
+
+    @property
+    def held_out(self) -> int:
+        """Training images that stood in for the test set, to make choices; 0 for results on the test set."""
+        value = self.parameters.get("held_out")
+        return value if isinstance(value, int) else 0
+
+
+@functools.cache
+def _defaults(stem: str) -> dict[str, Any]:
+    path = FOLDER / f"{stem}.ipynb"
+    found = parameters_of(path) if path.is_file() else {}
+    return {name: parameter.default for name, parameter in found.items()}
+
+
+def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
+    """Parameter → its default in the notebooks, and its value in the recipe of a data set."""
+    own = asdict(recipe(dataset))
+    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
+    return {name: (value, own.get(name, value)) for name, value in defaults.items()}
+
+
+def results_root() -> Path:
+    """Folder of collected results: $ANN_SNN_RESULTS, else data/results below the repository root."""
+    return ROOT / Path(os.environ.get("ANN_SNN_RESULTS") or "data/results").expanduser()
+
+
+def load_results(selection: str = "") -> dict[str, RunResult]:
+    """Every run that has results, local or collected, by its name; a local run of the same name wins.
+
+    selection: a sweep, or names of runs separated by commas; empty for all. Raises FileNotFoundError for a
+    name that is neither, ValueError that names a damaged file.
+    """
+    collected = collected_results()
+    if not selection:
+        names = sorted({*list_runs(), *collected})
+    elif selection in list_sweeps():
+        names = chosen_runs(selection)
+    else:
+        names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
+        if rest := [name for name in names if name not in collected]:
+            chosen_runs(", ".join(rest))
+    found = {name: local_result(name) or collected.get(name) for name in names}
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def local_result(run: str) -> RunResult | None:
+    """The result in a run's folder, None where it has none yet. Raises ValueError that names a damaged file."""
+    path = runs_root() / run / "results.json"
+    if not path.is_file():
+        return None
+    results = load_json(path)
+    if missing := missing_in(results):
+        raise ValueError(f"{path} is not complete ({missing}): run notebook 04_spike_analysis again")
+    return RunResult(run, results, read_manifest(path.parent))
+
+
+def collected_results() -> dict[str, RunResult]:
+    """Run → every collected result, in alphabetical order. Raises ValueError that names a damaged file."""
+    return {path.stem: read_collected(path) for path in sorted(results_root().glob("*.json"))}
+
+
+def read_collected(path: Path) -> RunResult:
+    """The result that `collect` wrote into a file. Raises ValueError that names a damaged one."""
+    content = load_json(path)
+    remedy = "collect its run again, or restore it from git"
+    if not isinstance(content, dict) or not is_manifest(content.get("manifest")):
+        raise ValueError(f"{path} holds no collected results: {remedy}")
+    if missing := missing_in(content.get("results")):
+        raise ValueError(f"{path} is not complete ({missing}): {remedy}")
+    if content["results"].get("run") != path.stem:
+        raise ValueError(f"{path} holds the results of run {content['results'].get('run')!r:.100}: {remedy}")
+    return RunResult(check_run_name(path.stem), content["results"], content["manifest"])
+
+
+# What tells how a stage was made. Not what was asked of it besides, and where: that names paths and machines.
+_COLLECTED = (
+    "recorded",
+    "parameters",
+    "seed",
+    "inputs",
+    "artifacts",
+    "metrics",
+    "seconds",
+    "stale",
+    "versions",
+    "git",
+    "device",
+)
+_MACHINE = ("processor", "cores", "torch_threads", "cpu_capability", "accelerator")
+
+
+def collect(run: str) -> Path:
+    """Write a finished run's results, parameters, seed and provenance to data/results/<run>.json; its path.
+
+    The file appears in full or not at all, and the same run gives the same file. Raises FileNotFoundError where
+    there is no such run, ValueError for one that is unfinished, outdated or damaged; both name the remedy.
+    """
+    folder = run_folder(run)
+    manifest = _finished(folder)
+    results = load_json(folder / "results.json")
+    if missing := missing_in(results):
+        raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
+    stages = {stem: _essentials(manifest["stages"][stem]) for stem in ARTIFACTS.values()}
+    path = results_root() / f"{folder.name}.json"
+    save_json(
+        path,
+        {
+            "run": folder.name,
+            "results": results | {"run": folder.name, "dataset": _without_folder(results["dataset"])},
+            "manifest": {"run": folder.name, "stages": stages},
+        },
+    )
+    return path
+
+
+# What a bundled network's metadata take from results.json as it stands.
+RECORDED = (
+    "method",
+    "spikes_per_sample",
+    "sops_per_sample",
+    "macs_per_sample",
+    "silence_step",
+    "mean_settling_step",
+    "energy_pj",
+)
+
+
+def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
+    """Bundle the network of a collected run with the project, and the results that `evaluate` is to reproduce.
+
+    Raises ValueError for a run whose results are not those of its full test set, and as `save_pretrained` does.
+    """
+    result = read_collected(results_root() / f"{check_run_name(run)}.json")
+    ann = load_ann(require(run_folder(run), "qann.safetensors"))
+    results, parameters = result.results, result.parameters
+    if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
+        raise ValueError(f"run {run!r} was disturbed, or not tested on its whole test set: keep another's network")
+    return save_pretrained(
+        ann,
+        check_run_name(name, "network"),
+        folder,
+        run=run,
+        command=_command(result),
+        mismatches=results["mismatches"],
+        neurons=results["neurons"],
+        snn_correct=results["correct"]["snn"],
+        **{name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED},
+    )
+
+
+def _command(result: RunResult) -> str:
+    if any("." in name for name in result.parameters):
+        return "the notebooks 01 to 04, each with its own parameters"
+    return " ".join(["ann-snn study", *(f"-p {name} {value}" for name, value in result.unusual.items())])
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    run, mark, manifest = folder.name, mark_of(folder), read_manifest(folder)
+    if mark is not None:
+        said = f"{mark['state']} in {mark['stage'] or 'a stage'}"
+        remedy = "wait for it" if mark["state"] == "running" else "give its command again, which goes on"
+        raise ValueError(f"run {run!r} is unfinished, {said}: {remedy}")
+    stages = manifest["stages"]
+    if missing := [stem for stem in ARTIFACTS.values() if stem not in stages]:
+        raise ValueError(f"run {run!r} is unfinished, without {', '.join(missing)}: {_again(run, missing[0])}")
+    made = {
+        name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem]["artifacts"].items()
+    }
+    if "results.json" not in made or not (folder / "results.json").is_file():
+        raise ValueError(f"run {run!r} is unfinished, without results.json: run 04_spike_analysis again")
+    if stale := [stem for stem in stale_stages(manifest) if stem in ARTIFACTS.values()]:
+        raise ValueError(
+            f"run {run!r} is outdated, {stale[0]} read files that have been made anew: {_again(run, stale[0])}"
+        )
+    # Weights may have been deleted to save space; what is there must be what the manifest tells of.
+    for name, (stem, digest) in made.items():
+        if (folder / name).is_file() and sha256(folder / name) != digest:
+            raise ValueError(
+                f"run {run!r} is outdated, {name} is not the file that {stem} recorded in {MANIFEST}: "
+                f"{_again(run, stem)}"
+            )
+    return manifest
+
+
+def _again(run: str, stem: str) -> str:
+    return f"`ann-snn study --run {run} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
+
+
+def _essentials(stage: Mapping[str, Any]) -> dict[str, Any]:
+    essentials = {name: stage.get(name) for name in _COLLECTED}
+    essentials["parameters"] = {n: _without_folder(v) for n, v in stage["parameters"].items() if n != "run"}
+    machine, request = (part_of(stage, name) for name in ("machine", "request"))
+    essentials["machine"] = {name: machine[name] for name in _MACHINE if name in machine}
+    # A stage that a command made without its notebook has no digest of code.
+    essentials["request"] = {"code": request["code"]} if "code" in request else {}
+    return essentials
+
+
+def _without_folder(value: Any) -> Any:
+    # An image folder's path is of no use elsewhere.
+    is_path = isinstance(value, str) and ("/" in value or "\\" in value)
+    return folder_label(value.replace("\\", "/").rstrip("/").rpartition("/")[2]) if is_path else value

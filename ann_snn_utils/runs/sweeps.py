@@ -1,0 +1,221 @@
+"""The file that a sweep leaves, sweeps/<name>/sweep.json, and its table: one tidy row for each run.
+
+A row holds a run's state, every parameter, every metric, and where all of it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..data.dataset import SOURCE_OPTIONS
+from ..files import atomic, load_json
+from .folder import SWEEPS, check_run_name, list_runs, run_folder, runs_root, sweep_folder
+from .manifest import mark_of, read_manifest, stale_stages
+
+SWEEP_FILE = "sweep.json"
+
+
+class _SweepFile(msgspec.Struct):
+    notebooks: list[str]
+    varied: list[str]
+    runs: dict[str, dict[str, Any]]
+
+
+def list_sweeps() -> list[str]:
+    """Names of all sweeps, in alphabetical order."""
+    return sorted(path.parent.name for path in (runs_root() / SWEEPS).glob(f"*/{SWEEP_FILE}"))
+
+
+def read_sweep_file(name: str) -> dict[str, Any]:
+    """What a sweep asked for: name, notebooks, varied, and the parameters of each run.
+
+    Raises FileNotFoundError, with the nearest names, where there is none of this name; ValueError for a damaged
+    file.
+    """
+    path = sweep_folder(name) / SWEEP_FILE
+    if not path.is_file():
+        sweeps = list_sweeps()
+        near = ", ".join(difflib.get_close_matches(name, sweeps, cutoff=0.3) or sweeps[:5]) or "none yet"
+        raise FileNotFoundError(f"there is no sweep {name!r} in {runs_root()}: choose one that is there ({near})")
+    asked = load_json(path)
+    try:
+        msgspec.convert(asked, _SweepFile)
+        for run in asked["runs"]:
+            check_run_name(run)
+    except msgspec.ValidationError as error:
+        remedy = "give the sweep's command again, which writes it anew"
+        raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return asked
+
+
+def chosen_runs(selection: str) -> list[str]:
+    """The runs of a sweep, or the runs whose names, separated by commas, are given; all for empty text.
+
+    Raises FileNotFoundError for a name that is neither a sweep nor a run.
+    """
+    if not selection:
+        return list_runs()
+    if selection in list_sweeps():
+        return list(read_sweep_file(selection)["runs"])
+    names = [name.strip() for name in selection.split(",") if name.strip()]
+    if len(names) == 1 and names[0] not in list_runs():
+        read_sweep_file(names[0])
+    return [run_folder(name).name for name in names]
+
+
+def part_of(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of a stage's record, such as its metrics; empty where it has none."""
+    # A record that another version of the project wrote may lack it.
+    value = stage.get(name)
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def parameters_of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter of a run's stages; one that stages disagree on has a column of each such stage."""
+    found: dict[str, Any] = {}
+    for stem, stage in manifest["stages"].items():
+        for name, value in stage["parameters"].items():
+            if name != "run" and found.setdefault(name, value) != value:
+                found[f"{stem}.{name}"] = value
+    return found
+
+
+def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
+    """The row of a run, as `row_of` makes it; `stages` are those it should have."""
+    folder = runs_root() / run
+    path = folder / "results.json"
+    results = load_json(path) if path.is_file() else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds no results: delete it and run 04_spike_analysis again")
+    return row_of(run, read_manifest(folder), results, mark_of(folder), stages)
+
+
+def row_of(
+    run: str,
+    manifest: Mapping[str, Any],
+    results: Mapping[str, Any],
+    mark: Mapping[str, Any] | None = None,
+    stages: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The row of what a run recorded.
+
+    Columns: run, state, error; the parameters; results.json, flattened with dots, with its method number; of
+    each stage its metrics (of a training's history the last epoch), seconds and code digest; versions, commit
+    and machine.
+    """
+    row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
+    row["error"] = f"{mark['stage']}: {mark.get('error')}" if row["state"] == "failed" and mark else None
+    row |= parameters_of_run(manifest)
+    # Results from before the method number was recorded are of method 1.
+    numbered = {"method": 1} | dict(results) if results else {}
+    row |= {name: value for name, value in _flat(numbered) if name not in row}
+    around: dict[str, list[str]] = {}
+    for stem, stage in manifest["stages"].items():
+        metrics = part_of(stage, "metrics")
+        history = metrics.pop("history", [])
+        last = history[-1] if isinstance(history, list) and history else {}
+        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | part_of({"last": last}, "last"))}
+        row[f"{stem}.seconds"] = stage.get("seconds")
+        row[f"{stem}.code"] = part_of(stage, "request").get("code")
+        row[f"{stem}.shared_from"] = stage.get("shared_from")
+        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **part_of(stage, "git")}
+        facts |= dict(_flat({name: part_of(stage, name) for name in ("versions", "machine")}))
+        for name, value in facts.items():
+            if value is not None:
+                around.setdefault(name, []).append(str(value))
+    # Stages of one run may have been made at different times.
+    row |= {
+        name: " ".join(dict.fromkeys(values)) if name != "recorded" else max(values)
+        for name, values in around.items()
+    }
+    return row
+
+
+def _state(manifest: Mapping[str, Any], mark: Mapping[str, Any] | None, stages: Sequence[str]) -> str:
+    if mark is not None:
+        return str(mark["state"])
+    if set(stages) - set(manifest["stages"]) or not manifest["stages"]:
+        return "unfinished"
+    return "outdated" if stale_stages(manifest) else "done"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", item
+
+
+# Where these differ, results are never averaged; what is around a run may change the last digits.
+_MIXED = {"method": "method", "data.train": "training images", "data.test": "test images"}
+_AROUND = ("versions.", "machine.", "commit", "device")
+_COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
+
+
+def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with two more columns: what of each run differs from most others.
+
+    `mixed`: method or images, so that its results must not be mixed with the others'. `around`: versions,
+    commit, machine. Images are compared among runs of the same data set, size and limit.
+    """
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if _mixes(name) or name.startswith(_AROUND)
+    ]
+    counts: dict[tuple[Any, ...], Counter[str]] = {}
+    for row in rows:
+        for name in names:
+            if row.get(name) is not None:
+                counts.setdefault(_peers(name, row), Counter())[str(row[name])] += 1
+    described = []
+    for row in rows:
+        mixed, around = [], []
+        for name in names:
+            if row.get(name) is None:
+                continue
+            ((usual, _),) = counts[_peers(name, row)].most_common(1)
+            if str(row[name]) == usual:
+                continue
+            if _mixes(name):
+                mixed.append(_mixes(name))
+            else:
+                said = f"{name.removeprefix('versions.')} {row[name]} (others {usual})"
+                around.append(_COMMIT.sub(r"\1", said))
+        described.append(dict(row) | {"mixed": "; ".join(mixed) or None, "around": "; ".join(around) or None})
+    return described
+
+
+def _mixes(name: str) -> str:
+    return _MIXED.get(name) or _MIXED.get(name.partition(".")[2], "")
+
+
+def _peers(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    alike = ("dataset", *SOURCE_OPTIONS) if ".data." in name else ()
+    return (name, *(repr(row.get(setting)) for setting in alike))
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+    """Write the rows as a CSV file with one header line, atomically; lists are written as JSON."""
+    import pandas as pd
+
+    plain = [{n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()} for row in rows]
+    # As objects: a whole number beside an empty cell would become 4.0.
+    frame = pd.DataFrame(plain, dtype=object)
+    first = [name for name in ("run", "state", "error", "mixed", "around") if name in frame]
+    frame = frame[first + [name for name in frame if name not in first]]
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+    return Path(path)

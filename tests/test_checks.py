@@ -1,0 +1,141 @@
+"""One table of rules: functions, notebooks and rehearsals refuse the same values, before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import random_ann, random_images
+from test_train import network, stripes
+
+from ann_snn_utils import build_ann, train
+from ann_snn_utils.ann.notation import NetworkSpec
+from ann_snn_utils.ann.train import batch_sizes
+from ann_snn_utils.checks import AUGMENTATIONS, RULES, check, check_settings
+from ann_snn_utils.data import augment
+from ann_snn_utils.runs.parameters import defaults_of, ordered_notebooks
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import check_network, convert
+
+WRONG = {
+    "k": (-1, 9, 1.0, True, "1", None),
+    "levels": (0, 256),
+    "clip": (-1, 256, 1.5),
+    "classes": (1, 2**21),
+    "ternary": (1, "yes"),
+    "int8_ends": (0, None),
+    "padding": ("full", 3),
+    "epochs": (0, 1.5, 10**7),
+    "batch_size": (0, -1, 2.5),
+    "learning_rate": (-1.0, 1e7, float("nan")),
+    "weight_decay": (-1e-9, float("inf")),
+    "label_smoothing": (1.0, -0.5, float("nan")),
+    "distillation": (1.1, -0.1),
+    "momentum": (1.0, -0.1),
+    "optimizer": ("sgd", 1),
+    "schedule": ("cosine",),
+    "augmentation": ("rotate",),
+    "max_levels": (-1, 4097, 1.5),
+    "time_steps": (0, 10**6 + 1),
+    "noise_ratio": (-0.1, 10.5, float("nan")),
+    "fault": ("x",),
+    "fault_rate": (-0.1, 1.1),
+}
+
+
+def build(**arguments):
+    return build_ann(**{"network": "2C3-P2-3", "in_shape": (1, 6, 6), "classes": 2} | arguments)
+
+
+def trained(**arguments):
+    return train(network(), stripes(16), **{"epochs": 1, "batch_size": 16, "progress": False} | arguments)
+
+
+def run(**arguments):
+    return simulate(convert(random_ann(1, clip=1)), random_images(1, (1, 8, 8)), **{"time_steps": 2} | arguments)
+
+
+TAKERS = {
+    build: ("k", "levels", "clip", "classes", "ternary", "int8_ends", "padding"),
+    trained: "epochs batch_size learning_rate weight_decay label_smoothing distillation optimizer schedule".split(),
+    run: ("time_steps", "noise_ratio", "fault", "fault_rate"),
+    lambda max_levels: convert(random_ann(1), max_levels=max_levels): ("max_levels",),
+}
+
+
+@pytest.mark.parametrize(
+    ("taker", "name"),
+    [(taker, name) for taker, names in TAKERS.items() for name in names],
+    ids=lambda x: str(x)[:14],
+)
+def test_what_a_function_refuses_a_rehearsal_refuses_too(taker, name):
+    for value in WRONG[name]:
+        with pytest.raises(ValueError, match=f"{name}="):
+            taker(**{name: value})
+        if value != RULES[name].left_out:
+            with pytest.raises(ValueError, match=f"^{name}=.*(give|choose)"):
+                check_settings({name: value})
+
+
+def test_what_stands_for_left_out_in_a_notebook_passes_there_only():
+    for name, rule in RULES.items():
+        if rule.left_out is not None:
+            check_settings({name: rule.left_out})
+            with pytest.raises(ValueError, match=f"{name}="):
+                check(name, rule.left_out)
+
+
+def test_the_defaults_of_all_notebooks_pass():
+    defaults = defaults_of(ordered_notebooks())
+    check_settings(defaults)
+    assert check_network(defaults, (1, 28, 28), 10, images=1437, hardware=True).network.startswith("32C5")
+    assert {"k", "batch_size", "time_steps", "max_levels", "limit"} <= set(defaults) & set(RULES)
+
+
+def test_names_are_those_that_the_rooms_know():
+    assert tuple(augment.AUGMENTATIONS) == AUGMENTATIONS
+
+
+def test_numbers_come_back_in_plain_types():
+    assert type(check("k", torch.tensor(1).numpy()[()])) is int
+    assert type(check("noise_ratio", 1)) is float
+
+
+def test_full_precision_weights_are_refused_before_they_are_trained():
+    with pytest.raises(ValueError, match="ternary=False with int8_ends=False"):
+        check_settings({"ternary": False, "int8_ends": False})
+    check_settings({"ternary": True, "int8_ends": False})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": "3X"}, "unknown token '3X'"),
+        ({"clip": 255, "k": 8}, "clip=255, k=8: counts up to 65280"),
+        ({"batch_size": 1}, "batch_size=1: batch norm"),
+        ({"threshold_scale": [1.0, 2.0]}, "one for each of 5 layers"),
+        ({"int8_ends": False}, "int8_ends=False: a hardware bundle"),
+    ],
+)
+def test_what_a_network_and_its_data_do_not_allow_is_refused_without_either(change, message):
+    with pytest.raises(ValueError, match=message):
+        check_network({"network": "lenet", "batch_size": 200} | change, (1, 28, 28), 10, 1437, hardware=True)
+
+
+def test_counts_that_no_table_holds_are_refused_when_the_network_is_built():
+    with pytest.raises(ValueError, match="clip=255, k=8: counts up to 65280"):
+        build(clip=255, k=8)
+
+
+def test_a_last_batch_of_one_image_joins_the_one_before_where_batch_norm_needs_it():
+    flat, maps = NetworkSpec("2C3-4", (1, 6, 6), 2), NetworkSpec("2C3", (1, 6, 6), 2)
+    assert batch_sizes(flat, 9, 4) == [4, 5] and batch_sizes(flat, 10, 4) == [4, 4, 2]
+    assert batch_sizes(maps, 9, 4) == [4, 4, 1] and batch_sizes(maps, 1, 1) == [1]
+    assert batch_sizes(flat, 3, 200) == [3]
+    for images, batch_size in ((1, 4), (4, 1)):
+        with pytest.raises(ValueError, match="takes two images a step"):
+            batch_sizes(flat, images, batch_size)
+
+
+def test_a_training_whose_last_batch_would_be_one_image_runs():
+    ann = build_ann("2C3-4", stripes(17).in_shape, 2)
+    assert len(train(ann, stripes(17), epochs=1, batch_size=16, progress=False)) == 1
