@@ -139,8 +139,8 @@ def simulate_run(
     """Give a run's table of accuracy, spikes and SOPs over time, and the folder of its six logs if wanted.
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
-    `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10), as
-    published.
+    `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10),
+    as published.
     """
     folder = run_folder(run)
     snn = load_snn(require(folder, SNN_FILE))

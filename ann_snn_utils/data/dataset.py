@@ -75,14 +75,15 @@ class Dataset:
     @property
     def in_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     @property
     def sha256(self) -> str:
         """Digest, 64 hexadecimal digits, of the images, labels and classes."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.images, self.labels):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
     def subset(self, samples: int | Sequence[int] | np.ndarray | torch.Tensor) -> Dataset:
@@ -232,10 +233,9 @@ def _cifar10_jpeg(root: Path) -> Path:
 def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
     # Shuffled within each class, then one sample of every class in turn.
     random = np.random.RandomState(_SEED)
-    labels = labels.numpy()
     shuffled = random.permutation(len(labels))
-    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    grouped = labels[shuffled]
+    shuffled = shuffled[np.argsort(labels.numpy()[shuffled], kind="stable")]
+    grouped = labels.numpy()[shuffled]
     turn = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
     return torch.from_numpy(shuffled[np.lexsort((grouped, turn))])
 
@@ -367,8 +367,10 @@ def load_recorded(
     if split == "train":
         source.pop("crop", None)
     found = load_dataset(split=split, **source)
-    wanted = recorded and recorded["training" if split == "train" else "test"]
-    if wanted and wanted != found.sha256:
+    if recorded is None:
+        return found
+    wanted = recorded["training" if split == "train" else "test"]
+    if wanted != found.sha256:
         was, now = tuple(recorded["classes"]), found.classes
         classes = "" if was == now else f"; its classes were {_few(was)} and are {_few(now)}"
         raise ValueError(

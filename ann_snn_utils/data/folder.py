@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[
     valid = isinstance(sides, tuple | list) and len(sides) == 2
     if not valid or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
         raise ValueError(f"{name}={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
-    return tuple(sides)
+    height, width = sides
+    return height, width
 
 
 def check_room(number: int, channels: int, size: tuple[int, int]) -> None:
@@ -316,7 +317,7 @@ _ARCHIVE_ERRORS = (
 class _Member(tarfile.TarInfo):
     # tarfile reads a member's extended header into memory whole, whatever size it announces.
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # Listed, because the image library also opens formats that start an interpreter (PostScript).
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -34,7 +34,7 @@ def text(name: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
@@ -43,13 +43,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             if image.mode not in _GREY_MODES | _PALETTE_MODES | _COLOUR_MODES:
                 raise ValueError(f"pixels of mode {image.mode!r} are not supported, save it with 8 bits")
             # The second picture of a camera's JPEG (MPO) is a preview or a depth map.
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ValueError(f"it has {image.n_frames} frames, save each one as a file of its own")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":
+                raise ValueError(f"it has {frames} frames, save each one as a file of its own")
             if _is_deep(image):
                 if "transparency" in image.info:
                     raise ValueError("16 bits with one transparent value are not supported, save it with 8 bits")
                 # Pillow inverts such files of 8 bits only.
-                if image.format == "TIFF" and image.tag_v2.get(262) == 0:
+                if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0:
                     raise ValueError("16 bits where 0 is white are not supported, save it as PNG")
             yield image
     except UnidentifiedImageError as error:
@@ -59,7 +60,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ValueError(f"image {text(path)} cannot be read ({error}): replace or delete it") from error
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     return image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
 
 

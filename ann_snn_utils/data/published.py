@@ -46,7 +46,7 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     raw = root / _MNIST_FOLDERS[name] / "raw"
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
-    if not all(_plain_or_gz(raw / stem) for stem in needed):
+    if not all(_plain_or_gz(raw / stem).is_file() for stem in needed):
         _fetch(name, root, stems, raw, lambda folder: source(folder, download=True))
     paths = [_plain_or_gz(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
@@ -139,8 +139,8 @@ def _fetch(name: str, root: Path, files: list[str], folder: Path, download: Call
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _plain_or_gz(path: Path) -> Path | None:
-    return next((file for file in (path, path.with_name(path.name + ".gz")) if file.is_file()), None)
+def _plain_or_gz(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(path.name + ".gz")
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
