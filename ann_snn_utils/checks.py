@@ -27,7 +27,7 @@ class Rule:
     kind        int, float, bool or str
     low, high   ends of a number's range, which belong to it unless they are among `without`
     choices     the texts to choose from
-    left_out    what stands in a notebook for a parameter that is not given; None: it has to be given
+    left_out    values that stand in a notebook for a parameter that is not given
     """
 
     kind: type
@@ -35,7 +35,7 @@ class Rule:
     high: float = ANY_NUMBER
     without: tuple[float, ...] = ()
     choices: tuple[str, ...] = ()
-    left_out: Any = None
+    left_out: tuple[Any, ...] = ()
 
     @property
     def remedy(self) -> str:
@@ -72,9 +72,9 @@ AUGMENTATIONS = ("none", "shift", "shift-flip", "reflect", "reflect-flip", "refl
 FAULTS = ("delete", "flip")
 PADDINGS = ("valid", "same")
 
-_EPOCHS = Rule(int, 1, 1_000_000, left_out=0)
-_IMAGES = Rule(int, 1, left_out=0)
-_RATE = Rule(float, 1e-12, 1e6, left_out=0.0)
+_EPOCHS = Rule(int, 1, 1_000_000, left_out=(0,))
+_IMAGES = Rule(int, 1, left_out=(0,))
+_RATE = Rule(float, 1e-12, 1e6, left_out=(0.0,))
 
 # Under the names of functions' arguments and of notebooks' parameters, which differ where a run has two of a kind.
 RULES: Mapping[str, Rule] = {
@@ -82,43 +82,43 @@ RULES: Mapping[str, Rule] = {
     "classes": Rule(int, 2, 2**20),
     "k": Rule(int, 0, 8),
     "levels": Rule(int, 1, 255),
-    "clip": Rule(int, 1, 255, left_out=0),
+    "clip": Rule(int, 1, 255, left_out=(0,)),
     "ternary": Rule(bool),
     "quantized": Rule(bool),
     "int8_ends": Rule(bool),
-    "padding": Rule(str, choices=PADDINGS, left_out=""),
+    "padding": Rule(str, choices=PADDINGS, left_out=("",)),
     # its training
     "epochs": _EPOCHS,
     "ann_epochs": _EPOCHS,
     "qann_epochs": _EPOCHS,
     "batch_size": Rule(int, 1),
-    "optimizer": Rule(str, choices=OPTIMIZERS, left_out=""),
-    "qann_optimizer": Rule(str, choices=OPTIMIZERS, left_out=""),
-    "schedule": Rule(str, choices=SCHEDULES, left_out=""),
-    "augmentation": Rule(str, choices=AUGMENTATIONS, left_out=""),
-    "initialisation": Rule(str, choices=INITIALISATIONS, left_out=""),
+    "optimizer": Rule(str, choices=OPTIMIZERS, left_out=("",)),
+    "qann_optimizer": Rule(str, choices=OPTIMIZERS, left_out=("",)),
+    "schedule": Rule(str, choices=SCHEDULES, left_out=("",)),
+    "augmentation": Rule(str, choices=AUGMENTATIONS, left_out=("",)),
+    "initialisation": Rule(str, choices=INITIALISATIONS, left_out=("",)),
     "learning_rate": _RATE,
     "qann_learning_rate": _RATE,
     "weight_decay": Rule(float, 0, 1e6),
-    "momentum": Rule(float, 0, 1, without=(0, 1), left_out=0.0),
-    "label_smoothing": Rule(float, 0, 1, without=(1,), left_out=-1.0),
+    "momentum": Rule(float, 0, 1, without=(1,), left_out=(-1.0,)),
+    "label_smoothing": Rule(float, 0, 1, without=(1,), left_out=(-1.0,)),
     "distillation": Rule(float, 0, 1),
     "seed": Rule(int, -LARGEST_SEED, LARGEST_SEED),
     # its conversion
-    "max_levels": Rule(int, 1, 4096, left_out=0),
+    "max_levels": Rule(int, 1, 4096, left_out=(0,)),
     "published_samples": Rule(int, 1),
     # its run
     "time_steps": Rule(int, 1, 1_000_000),
     "noise_ratio": Rule(float, 0, 10),
-    "fault": Rule(str, choices=FAULTS, left_out=""),
+    "fault": Rule(str, choices=FAULTS, left_out=("",)),
     "fault_rate": Rule(float, 0, 1),
     "threshold_scale": Rule(float, 0, 1e6, without=(0,)),
     "samples": _IMAGES,
     "robustness_samples": Rule(int, 1),
     # its images
     "limit": _IMAGES,
-    "size": Rule(int, 1, 2**13, left_out=0),
-    "crop": Rule(int, 1, 2**13, left_out=0),
+    "size": Rule(int, 1, 2**13, left_out=(0,)),
+    "crop": Rule(int, 1, 2**13, left_out=(0,)),
     "held_out": _IMAGES,
 }
 
@@ -151,12 +151,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """
     for name, value in settings.items():
         rule = RULES.get(name)
-        if rule is None or (rule.left_out is not None and type(value) is not bool and value == rule.left_out):
+        if rule is None or (value in rule.left_out and type(value) is not bool):
             continue
         # One factor, or one for each layer.
         for one in value if name == "threshold_scale" and isinstance(value, list | tuple) else [value]:
             if not rule.allows(one):
-                otherwise = "" if rule.left_out is None else f", or {rule.left_out!r} to leave it out"
+                otherwise = "".join(f", or {one!r} to leave it out" for one in rule.left_out[:1])
                 raise ValueError(f"{name}={one!r:.40}: {rule.remedy}{otherwise}")
     if settings.get("ternary") is False and settings.get("int8_ends") is False:
         raise ValueError(

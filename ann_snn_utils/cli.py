@@ -163,7 +163,7 @@ def sweep(
     are made once and shared, and the same command goes on where it was stopped. The exit status is 1 where a run
     failed.
     """
-    from .batch.adapter import make_sweep, plan_summary, plan_text, run_sweep
+    from .batch.sweep import make_sweep, plan_summary, plan_text, run_sweep
 
     plan = make_sweep(file, settings, zipped, notebooks=notebooks, name=name, folder=folder)
     print(plan_text(plan) if dry_run else plan_summary(plan), flush=True)
@@ -178,7 +178,7 @@ def report(runs: Sequence[str], sweep: str | None) -> None:
 
     Where no run is named, every run has one line.
     """
-    from .batch.adapter import sweep_report
+    from .batch.sweep import sweep_report
     from .runs.folder import list_runs, run_folder, runs_root
     from .runs.report import run_card, runs_table
 
@@ -226,8 +226,8 @@ def simulate(network: str, **how: Any) -> None:
     The columns are accuracy, silent images, spikes and SOPs on the test set. NETWORK is a run's name, or
     bundled:NAME for a network that comes with the project, which becomes the run NAME.
     """
-    from .batch.without_notebooks import simulate_run
     from .runs.gallery import bundled_name, unpack
+    from .runs.simulation import simulate_run
 
     bundled = bundled_name(network)
     text, logs = simulate_run(unpack(bundled).name if bundled else network, **how)
@@ -278,7 +278,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> i
     from .runs.results import collect, keep_network
     from .runs.sweeps import read_sweep_file
 
-    named = [*runs, *(read_sweep_file(sweep)["runs"] if sweep else ())]
+    named = [*runs, *(read_sweep_file(sweep).runs if sweep else ())]
     if not named:
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")

@@ -8,17 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from numba import njit, set_num_threads
-from numba.core.config import NUMBA_NUM_THREADS
+from numba import config, njit, set_num_threads
 
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager
 def compiled_loops() -> Iterator[None]:
-    """Enter around the call of a parallel loop: one of numba's thread pools ends the program when two start."""
+    """Context in which to call a parallel loop: one of numba's thread pools ends the program when two start."""
     with _ONE_AT_A_TIME:
-        set_num_threads(min(torch.get_num_threads(), NUMBA_NUM_THREADS))
+        set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
         yield
 
 

@@ -19,7 +19,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.hardware.bundle import write_bundle
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import manifest
-from ann_snn_utils.runs.manifest import working_in
+from ann_snn_utils.runs.manifest import only_maker
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.store import save_snn
 
@@ -44,7 +44,7 @@ def train_and_convert(runs_root: str) -> None:
     """The stages of a run: train with checkpoints, save, record, convert, save, record."""
     os.environ["ANN_SNN_RUNS"] = runs_root
     folder = runs.run_folder("run", create=True)
-    with working_in(folder):
+    with only_maker(folder, print):
         ann = network()
         train(
             ann,
@@ -107,6 +107,14 @@ def as_nobody(work: str, place: str, said: str) -> None:
         os.setgid(65534)
         os.setuid(65534)
     _note(work, place, said)
+
+
+def make_when_free(runs_root: str, said: str) -> None:
+    """Make a file in a run that another process holds, and write down what is said about waiting for it."""
+    os.environ["ANN_SNN_RUNS"] = runs_root
+    folder = runs.run_folder("run")
+    with only_maker(folder, lambda text: Path(said).write_text(text)):
+        (folder / "made").touch()
 
 
 def _note(work: str, place: str, said: str) -> None:

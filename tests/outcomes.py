@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ann_snn_utils.files import save_json, sha256
 from ann_snn_utils.runs.folder import ARTIFACTS, run_folder
-from ann_snn_utils.runs.manifest import read_manifest, record_request, record_stage
+from ann_snn_utils.runs.manifest import Manifest, read_manifest, record_stage
 from ann_snn_utils.runs.results import RunResult
 
 
@@ -61,10 +63,15 @@ def make_run(
         if stem in ("01_train_ann", "02_quantize"):
             metrics["history"] = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
         record_stage(
-            folder, stem, parameters=given, inputs=inputs, artifacts=[artifact], metrics=metrics, seconds=2
+            folder,
+            stem,
+            parameters=given,
+            inputs=inputs,
+            artifacts=[artifact],
+            metrics=metrics,
+            seconds=2,
+            request={"parameters": given, "code": code if stem == "01_train_ann" else "c0"},
         )
-        made_by = code if stem == "01_train_ann" else "c0"
-        record_request(folder, stem, {"parameters": given, "code": made_by})
         inputs = [artifact]
     return name
 
@@ -72,18 +79,18 @@ def make_run(
 def make_stale(folder: Path) -> None:
     """Let the quantized network be made anew, after all that read it."""
     save_json(folder / "qann.safetensors", ["another"])
-    stage = read_manifest(folder)["stages"]["02_quantize"]
+    stage = read_manifest(folder).stages["02_quantize"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         record_stage(
             folder,
             "02_quantize",
-            parameters=stage["parameters"],
+            parameters=stage.parameters,
             inputs=["ann.safetensors"],
             artifacts=["qann.safetensors"],
-            metrics=stage["metrics"],
+            metrics=stage.metrics,
         )
-    assert sha256(folder / "qann.safetensors") != stage["artifacts"]["qann.safetensors"]
+    assert sha256(folder / "qann.safetensors") != stage.artifacts["qann.safetensors"]
 
 
 def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameters: Any) -> RunResult:
@@ -101,4 +108,8 @@ def outcome(run: str, changed: dict | None = None, code: str = "c0", **parameter
         for stem in ARTIFACTS.values()
     }
     shown = {name: given[name] for name in ("dataset", "k", "ternary")}
-    return RunResult(run, results(run, changed=shown | (changed or {})), {"run": run, "stages": stages})
+    return RunResult(
+        run,
+        results(run, changed=shown | (changed or {})),
+        msgspec.convert({"run": run, "stages": stages}, Manifest),
+    )

@@ -109,7 +109,7 @@ def test_the_same_run_under_two_names_is_not_counted_as_two_seeds():
 
 def test_the_seed_of_any_stage_is_no_setting():
     found = runs({}, {"seed": 1})
-    found["1"].manifest["stages"]["04_spike_analysis"]["parameters"] = {"seed": 0}
+    found["1"].manifest.stages["04_spike_analysis"].parameters = {"seed": 0}
     assert set(compare(found).setting) == {"baseline"}
 
 
@@ -120,17 +120,17 @@ def test_a_parameter_that_a_notebook_did_not_take_yet_had_its_default():
 
 def test_epochs_are_those_that_were_made_whatever_was_asked_for():
     found = runs({"qann_epochs": 0}, {"qann_epochs": 1, "seed": 1}, {"qann_epochs": 0, "seed": 2})
-    found["2"].manifest["stages"]["02_quantize"]["metrics"]["history"] *= 3
+    found["2"].manifest.stages["02_quantize"].metrics["history"] *= 3
     assert sorted(compare(found).setting) == ["1 + 3 epochs", "baseline", "baseline"]
 
 
 def test_results_on_other_images_of_one_source_are_a_setting_of_their_own():
     found = runs({}, {"seed": 1}, {"seed": 2, "limit": 50})
     for run, images in (("0", "a"), ("1", "b"), ("2", "c")):
-        found[run].manifest["stages"]["01_train_ann"]["metrics"]["data"] = {"test": images}
+        found[run].manifest.stages["01_train_ann"].metrics["data"] = {"test": images}
     frame = compare(found)
     assert frame.setting["0"] == "baseline" and frame.setting["1"].startswith("images ")
-    found["1"].manifest["stages"]["01_train_ann"]["metrics"]["data"] = {"test": "a"}
+    found["1"].manifest.stages["01_train_ann"].metrics["data"] = {"test": "a"}
     assert list(compare(found).setting) == ["baseline", "baseline", "50 images"]
 
 
@@ -229,9 +229,34 @@ def place(tmp_path, monkeypatch):
 def test_a_stage_records_its_parameters_and_its_results(place):
     stage = open_stage("01_train_ann", {"run": "r", "seed": 4, "other": object()})
     stage.finish(results=results(), metrics={"correct": 90})
-    recorded = read_manifest(stage.folder)["stages"]["01_train_ann"]
-    assert recorded["parameters"] == {"run": "r", "seed": 4} and recorded["metrics"] == {"correct": 90}
+    recorded = read_manifest(stage.folder).stages["01_train_ann"]
+    assert recorded.parameters == {"run": "r", "seed": 4} and recorded.metrics == {"correct": 90}
     assert load_json(stage.folder / "results.json")["run"] == "r" and list(load_results()) == ["r"]
+
+
+def test_a_stage_records_what_took_the_place_of_parameters_that_were_left_open(place):
+    stage = open_stage("01_train_ann", {"run": "r", "seed": -1})
+    stage.finish(parameters={"seed": 7})
+    assert read_manifest(stage.folder)["stages"]["01_train_ann"]["parameters"] == {"run": "r", "seed": 7}
+
+
+def test_a_run_of_before_there_were_recipes_is_compared_by_what_it_did():
+    written_out = {"optimizer": "adamw", "learning_rate": 0.003, "label_smoothing": 0.0, "schedule": "one-cycle"}
+    now = {"augmentation": "shift", "momentum": 0.0, "initialisation": "random"} | written_out
+    assert compare({"a": outcome("a"), "b": outcome("b", **now)}).apart == ["dataset", "network", "k"]
+    mirrored = outcome("c", dataset="cifar10", augmentation="shift-flip")
+    assert compare({"a": outcome("a", dataset="cifar10"), "c": mirrored}).apart == ["dataset", "network", "k"]
+
+
+def test_what_is_unusual_of_a_run_is_neither_a_default_nor_its_recipes():
+    own = {"optimizer": "muon", "learning_rate": 0.003, "qann_learning_rate": 0.0012, "label_smoothing": 0.2}
+    own |= {"schedule": "linear", "momentum": 0.6, "initialisation": "whitened", "augmentation": "reflect-flip"}
+    assert {"k", "seed"} & outcome("a").unusual.keys() == set()
+    named = {"dataset", "network"}
+    assert outcome("a", dataset="cifar10", **own).unusual.keys() <= named
+    changed = outcome("a", dataset="cifar10", **own | {"momentum": 0.9, "clip": 3})
+    assert changed.unusual.keys() - named == {"momentum", "clip"}
+    assert outcome("a", dataset="mnist", **own).unusual["optimizer"] == "muon"
 
 
 def test_an_empty_run_takes_the_latest_one_that_has_the_input(place):

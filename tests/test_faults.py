@@ -20,15 +20,17 @@ import torch
 from bundles import check_in_python
 from toy_study import write_study
 
-from ann_snn_utils.files import load_json, load_tensors, save_tensors, sha256
+from ann_snn_utils.files import load_json, load_tensors, sha256
 from ann_snn_utils.runs.folder import run_folder
-from ann_snn_utils.runs.manifest import read_manifest, working_in
+from ann_snn_utils.runs.manifest import only_maker, read_manifest
 from ann_snn_utils.snn.store import load_snn
 
 if sys.platform == "win32":
     pytest.skip("processes are forked here, which this system cannot", allow_module_level=True)
 
 import fault_work
+
+pytestmark = pytest.mark.slow
 
 KILLS = {"train_and_convert": 36, "bundle": 20, "sweep": 4}
 
@@ -108,8 +110,8 @@ def test_a_killed_training_and_conversion_go_on_to_the_results_of_an_undisturbed
             one, other = (load_tensors(folder / name)[0] for folder in (calm, rough))
             assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
         assert load_snn(rough / "snn.safetensors").integer
-        stages = read_manifest(rough)["stages"]
-        assert list(stages) == ["02_quantize", "03_convert"] and not any(s["stale"] for s in stages.values())
+        stages = read_manifest(rough).stages
+        assert list(stages) == ["02_quantize", "03_convert"] and not any(s.stale for s in stages.values())
 
     killed_at_random(processes, "train_and_convert", rough.parent, seconds, check)
 
@@ -136,7 +138,7 @@ def test_a_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(processes, tm
     write_study(tmp_path / "notebooks")
     calm, rough = tmp_path / "calm" / "runs", tmp_path / "rough" / "runs"
     seconds = undisturbed(processes, "sweep", calm)
-    stages = {path.parent.name: read_manifest(path.parent)["stages"] for path in calm.glob("*/manifest.json")}
+    stages = {path.parent.name: read_manifest(path.parent).stages for path in calm.glob("*/manifest.json")}
     assert [len(own) for own in stages.values()] == [3] * 4
 
     def table(runs: Path) -> list[dict[str, str]]:
@@ -151,9 +153,9 @@ def test_a_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(processes, tm
         for path in runs.rglob("*.json"):
             assert path.name.startswith(".") or load_json(path)
         for path in runs.glob("*/manifest.json"):
-            for name, stage in read_manifest(path.parent)["stages"].items():
-                for artifact, digest in stage["artifacts"].items():
-                    assert digest == stages[path.parent.name][name]["artifacts"][artifact]
+            for name, stage in read_manifest(path.parent).stages.items():
+                for artifact, digest in stage.artifacts.items():
+                    assert digest == stages[path.parent.name][name].artifacts[artifact]
                     assert digest == sha256(path.parent / artifact), "an artifact is not what its record says"
 
     def check() -> None:
@@ -210,15 +212,18 @@ def test_processes_that_record_at_the_same_time_lose_nothing(processes, tmp_path
     for process in started:
         process.join(60)
         assert process.exitcode == 0
-    assert set(read_manifest(folder)["stages"]) == {name for part in names for name in part}
+    assert set(read_manifest(folder).stages) == {name for part in names for name in part}
 
 
-def test_a_second_process_in_a_run_folder_is_told_so_and_changes_nothing(processes, tmp_path, monkeypatch):
+def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing(processes, tmp_path, monkeypatch):
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
     folder, said = run_folder("run", create=True), tmp_path / "said"
-    with working_in(folder):
-        finish(processes, fault_work.without_room, "train_and_convert", str(tmp_path / "runs"), 10**9, str(said))
-    assert said.read_text().startswith("BlockingIOError: another process works in …/runs/run: wait for it")
-    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
-    with working_in(folder):
-        save_tensors(folder / "a.safetensors", {"a": torch.ones(1)}, {})
+    with only_maker(folder, print):
+        process = processes.Process(target=fault_work.make_when_free, args=(str(tmp_path / "runs"), str(said)))
+        process.start()
+        while not said.exists():
+            time.sleep(0.01)
+        assert said.read_text() == "waiting: another process makes run\n"
+        assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
+    process.join(60)
+    assert process.exitcode == 0 and (folder / "made").exists()

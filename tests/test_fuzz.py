@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -38,10 +39,11 @@ from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, save_ann, save_pretrained
 from ann_snn_utils.ann.tensorlayer import import_tensorlayer
 from ann_snn_utils.ann.train import set_seed
-from ann_snn_utils.batch.sweep import write_results
-from ann_snn_utils.batch.sweep_grid import Sweep, build_sweep, parse_settings, read_sweep, rehearse
-from ann_snn_utils.batch.sweep_plan import plan_sweep
-from ann_snn_utils.batch.sweep_report import plan_text, sweep_report
+from ann_snn_utils.batch.grid import Sweep, build_sweep, parse_settings
+from ann_snn_utils.batch.plan import plan_sweep
+from ann_snn_utils.batch.rehearsal import rehearse
+from ann_snn_utils.batch.sweep import plan_text, sweep_report, write_results
+from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors
@@ -168,9 +170,8 @@ def test_a_manifest_and_results_with_anything_in_them(place, data):
         for name, content in text.items():
             (folder / name).write_bytes(content)
         path = folder / changed
-        survives(lambda: manifests.stale_stages(manifests.read_manifest(folder)), path)
+        survives(lambda: manifests.read_manifest(folder).stale_stages(), path)
         survives(lambda: manifests.is_current(folder, "01_train_ann", {"code": "x"}), path)
-        survives(lambda: manifests.record_request(folder, "01_train_ann", {"code": "x"}), path)
         survives(
             lambda: manifests.record_stage(folder, "02_quantize", parameters={}, inputs=["ann.safetensors"]), path
         )
@@ -187,7 +188,7 @@ def test_collected_results_with_anything_in_them(place, data):
         patch.setenv("ANN_SNN_RUNS", str(place / "no-runs"))
         patch.setenv("ANN_SNN_RESULTS", str(place / "results"))
         good = outcome("one")
-        document = {"run": "one", "results": good.results, "manifest": good.manifest}
+        document = {"run": "one", "results": good.results, "manifest": msgspec.to_builtins(good.manifest)}
         path = place / "results" / "one.json"
         path.parent.mkdir(exist_ok=True)
         if data.draw(st.booleans()):
@@ -562,8 +563,8 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
             parameters={"seed": 3},
             artifacts=["ann.safetensors"],
             metrics={"history": [{"loss": 1.0}]},
+            request={"code": "x"},
         )
-        manifests.record_request(folder, "01_train_ann", {"code": "x"})
         mark = {"stage": "02_quantize", "state": "failed", "said": "", "error": "ValueError: x"}
         asked = {"name": "s", "notebooks": ["01_train_ann"], "varied": ["seed"], "runs": {"one": {"seed": 3}}}
         good = {

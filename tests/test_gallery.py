@@ -80,7 +80,7 @@ def test_a_bundled_network_does_not_take_the_place_of_a_run_of_its_name(bundle):
         gallery.unpack("tiny")
 
 
-def test_a_bundled_network_is_named_with_and_without_a_blank():
+def test_a_bundled_network_is_named_with_and_without_a_blank(bundle):
     assert gallery.bundled_name("bundled:tiny") == gallery.bundled_name("bundled: tiny") == "tiny"
     assert gallery.bundled_name("tiny") is None
     assert gallery.open_network("bundled: tiny").name == "bundled:tiny"

@@ -27,7 +27,7 @@ def read(folder: Path) -> dict[str, list[int]]:
 
 
 def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
-    """The published totals, summed from the oracle's spikes of the hidden layers."""
+    """The published totals, from the oracle's spikes; one of the encoder carries 2^k operations a synapse."""
     run = oracle.run(ann, images.numpy(), time_steps)
     lines = {name: [] for name in NAMES}
     spikes = collected = operations = 0
@@ -36,7 +36,7 @@ def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
         absolute = sum(int(np.abs(s).sum()) for s in hidden)
         signed = sum(int(s.sum()) for s in hidden)
         spikes, collected = spikes + absolute, collected + signed
-        operations += int(run.sops[step, 1:].sum())
+        operations += int(run.sops[step, 1:2].sum()) * 2**ann.spec.k + int(run.sops[step, 2:].sum())
         right = int((run.logits[step].argmax(1) == labels.numpy()).sum())
         for name, value in zip(NAMES, (absolute, right, operations, collected, spikes, signed), strict=True):
             lines[name].append(value)
@@ -55,6 +55,14 @@ def test_every_line_equals_the_oracle(ann, time_steps, seed):
     with tempfile.TemporaryDirectory() as folder:
         write_logs(records, folder)
         assert read(Path(folder)) == {name: first[name] + second[name] for name in NAMES}
+
+
+def test_the_logs_count_an_encoder_spike_with_its_amplitude_and_the_record_as_one_event(tmp_path):
+    record = hand_made(amplitude=4)
+    write_logs([record], tmp_path)
+    # 24 · 4 + 6, then 6 · 4 + 6 more, then 6 more.
+    assert read(tmp_path)["sop_num"] == [102, 132, 138]
+    assert record.sop_num.tolist() == [30, 42, 48]
 
 
 def test_labels_can_be_given_for_all_batches_at_once(tmp_path):
@@ -130,4 +138,5 @@ def test_the_folder_says_weights_thresholds_and_level():
     assert log_folder(convert(ternary)).as_posix() == "figs/WQ_INT/k1"
     assert log_folder(convert(ternary, "published")).as_posix() == "figs/WQ_INT/k1"
     assert log_folder(convert(ternary, "float"), "out").as_posix() == "out/WQ/k1"
+    assert log_folder(convert(ternary, "published-float"), "out").as_posix() == "out/WQ/k1"
     assert log_folder(convert(other)).as_posix() == "figs/NWQ_INT/k2"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import FOLDER
 from ann_snn_utils.runs.report import run_report
 from ann_snn_utils.runs.results import collect
+from ann_snn_utils.simulator import oracle
 
 TINY = {
     "network": "6C5-P2-8C5-P2-24",
@@ -46,6 +49,31 @@ def run(tmp_path_factory):
         yield study(TINY, run="tiny", progress=False)
 
 
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_opens_alike_and_leads_to_its_neighbours(path):
+    cells = nbformat.read(path, as_version=4).cells
+    opening = cells[0].source
+    assert opening.startswith(f"# {path.stem[:2]} · ")
+    positions = [opening.find(f"**{word}.**") for word in ("Question", "Goals", "Inputs", "Outputs", "Run time")]
+    assert 0 < positions[0] and positions == sorted(positions), "question, goals, inputs, outputs, run time"
+    place = NOTEBOOKS.index(path)
+    neighbours = {one.name for one in NOTEBOOKS[max(0, place - 1) : place + 2]} - {path.name}
+    assert neighbours <= set(re.findall(r"\]\((\S+)\)", opening))
+    assert cells[1].metadata.tags == ["parameters"]
+    (imports,) = [cell.source for cell in cells if "versions_line()" in cell.source]
+    assert imports.endswith("print(versions_line())")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_between_notebooks_lead_to_one(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for link in re.findall(r"\]\((\S+\.ipynb)\)", cell.source):
+            assert (FOLDER / link).is_file(), link
+
+
 def test_every_stage_leaves_its_artifact_notebook_and_page(run):
     for artifact in ("ann.safetensors", "qann.safetensors", "snn.safetensors", "results.json", "manifest.json"):
         assert (run / artifact).is_file()
@@ -56,13 +84,29 @@ def test_every_stage_leaves_its_artifact_notebook_and_page(run):
 def test_where_nobody_moves_sliders_the_explorers_are_captions_and_figures(run):
     executed = nbformat.read(run / "notebooks" / "05_explore.ipynb", as_version=4)
     outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
-    assert sum(PLOTLY_MIME in data for data in outputs) == 11
+    assert sum(PLOTLY_MIME in data for data in outputs) == 13
     assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 4
     assert not any(WIDGET_MIME in data for data in outputs) and "widgets" not in executed.metadata
 
 
+def test_no_output_is_a_raw_dictionary(run):
+    for path in (run / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                text = output.get("text", "") or ("" if len(data) > 1 else data.get("text/plain", ""))
+                assert not text.lstrip().startswith("{"), f"{path.stem}: {cell.source}"
+
+
+def test_the_overview_shows_the_neurons_rule_and_runs_it_beside_the_simulator(run):
+    executed = nbformat.read(run / "notebooks" / "00_overview.ipynb", as_version=4)
+    outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
+    shown = "\n".join(data.get("text/markdown", "") for data in outputs)
+    assert inspect.getsource(oracle.fire) in shown and "| step | count n |" in shown
+
+
 def test_the_manifest_tells_how_each_stage_was_made(run):
-    stages = read_manifest(run)["stages"]
+    stages = read_manifest(run).stages
     assert list(stages) == ["01_train_ann", "02_quantize", "03_convert", "04_spike_analysis"]
     first, second = stages["01_train_ann"], stages["02_quantize"]
     assert second["inputs"]["ann.safetensors"] == first["artifacts"]["ann.safetensors"]
@@ -102,8 +146,16 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
         patch.setenv("ANN_SNN_RUNS", str(run.parent))
         study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
-    stage = read_manifest(run)["stages"]["08_hardware"]
+    stage = read_manifest(run).stages["08_hardware"]
     assert list(stage["artifacts"]) == ["bundle/manifest.json"] and stage["metrics"]["samples"] == 3
+
+
+def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
+    small = TINY | {"network": "1C3", "ann_epochs": 8, "qann_epochs": 8}
+    run = study(small, run="small", notebooks="01-04", progress=False)
+    assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == (1, 26, 26)
+    assert json.loads((run / "results.json").read_text())["mismatches"] == 0
 
 
 def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monkeypatch):
@@ -122,7 +174,7 @@ def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_pa
     assert main(["sweep", *options, "--name", "tiny", "--jobs", "1", "--threads", threads]) == 0
     with (tmp_path / "sweeps" / "tiny" / "results.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
-    same, again = (read_manifest(folder)["stages"] for folder in (run, tmp_path / row["run"]))
+    same, again = (read_manifest(folder).stages for folder in (run, tmp_path / row["run"]))
     for stage in ("01_train_ann", "02_quantize", "03_convert"):
         assert same[stage]["artifacts"] == again[stage]["artifacts"], stage
     first, second = (json.loads((path / "results.json").read_text()) for path in (run, tmp_path / row["run"]))

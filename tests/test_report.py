@@ -68,6 +68,8 @@ def test_a_report_ends_with_the_settings_of_the_same_data_set_and_marks_the_runs
     assert title == "digits: settings beside each other (baseline: 8C5-10, k = 0, ternary, 2 + 2 epochs)"
     assert [re.split(r"  +", row.strip())[:2] for row in rows] == [["baseline", "2"], ["clip 2 (this run)", "1"]]
     assert "\n\n" not in run_report(run_folder("m")), "one run has nothing beside it"
+    (run_folder("b") / "results.json").write_text("{}")
+    assert re.search(r"no settings beside it: .*b/results.json is not complete", run_report(run_folder("c")))
 
 
 def test_a_table_of_settings_is_short_and_holds_the_runs_own():
@@ -109,7 +111,9 @@ def test_without_a_name_the_latest_run_is_on_the_card_else_the_first_collected_o
     with pytest.raises(FileNotFoundError, match="no sweep 'x'"):
         find_result({}, "x")
     run_folder("empty", create=True)
-    assert find_result({"z": outcome("z")}).run == "z"
+    collected = {name: outcome(name) for name in ("z", "mnist-lenet-k0-ternary-s0-6165d83c")}
+    assert find_result({"c": outcome("c", held_out=5), **collected}).run == "mnist-lenet-k0-ternary-s0-6165d83c"
+    assert find_result({"c": outcome("c", held_out=5), "z": outcome("z")}).run == "z"
 
 
 def test_long_tables_are_folded_scroll_by_themselves_and_come_as_csv():
@@ -125,4 +129,4 @@ def test_long_tables_are_folded_scroll_by_themselves_and_come_as_csv():
 
 def test_results_without_the_number_of_a_step_leave_a_gap():
     assert results()["accuracy"]["snn"].keys() == {"1", "silence"}
-    assert settings_table(compare({"a": outcome("a")}))["T = 4"].tolist() == ["–"]
+    assert settings_table(compare({"a": outcome("a")}))["T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}4"].tolist() == ["–"]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from PIL import Image
 from toy_notebooks import write_notebook
 
+from ann_snn_utils.data.dataset import data_identity, source_of
+from ann_snn_utils.files import save_tensors
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import provenance
+from ann_snn_utils.runs.folder import images_of
+from ann_snn_utils.runs.manifest import Images, StageRecord, is_current, read_manifest, record_stage
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +35,8 @@ def folder() -> Path:
     return folder
 
 
-def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str], **more) -> dict:
-    return runs.record_stage(folder, notebook, parameters={"seed": 3}, inputs=inputs, artifacts=artifacts, **more)
+def record(folder: Path, notebook: str, inputs: list[str], artifacts: list[str], **more) -> StageRecord:
+    return record_stage(folder, notebook, parameters={"seed": 3}, inputs=inputs, artifacts=artifacts, **more)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +71,7 @@ def test_runs_lie_in_the_repository_unless_the_environment_says_otherwise(
     assert runs.run_folder("x", create=True) == root / "x"
     monkeypatch.delenv("ANN_SNN_RUNS")
     monkeypatch.chdir(tmp_path)
-    assert runs.runs_root() == Path(runs.__file__).parent.parent / "data" / "runs"
+    assert runs.runs_root() == Path(runs.__file__).parents[2] / "data" / "runs"
 
 
 @pytest.mark.parametrize("artifact", runs.ARTIFACTS)
@@ -103,8 +112,8 @@ def test_stages_are_recorded_beside_each_other_and_a_second_record_replaces_the_
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
     record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=1)
     record(folder, "01_train_ann", [], ["ann.safetensors"], seconds=2)
-    stages = runs.read_manifest(folder)["stages"]
-    assert list(stages) == ["01_train_ann", "02_quantize"] and stages["01_train_ann"]["seconds"] == 2
+    stages = read_manifest(folder).stages
+    assert list(stages) == ["01_train_ann", "02_quantize"] and stages["01_train_ann"].seconds == 2
 
 
 def test_a_missing_file_is_named_and_nothing_is_recorded(folder: Path) -> None:
@@ -118,53 +127,108 @@ def test_an_input_that_was_changed_behind_the_manifest_makes_a_stage_stale(folde
     (folder / "ann.safetensors").write_text("another")
     with pytest.warns(UserWarning, match="ann.safetensors is not the file that 01_train_ann recorded"):
         stage = record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert stage["stale"]
+    assert stage.stale
     (folder / "snn.safetensors").write_text("snn")
     with pytest.warns(UserWarning, match="outdated input"):
         stage = record(folder, "03_convert", ["qann.safetensors"], ["snn.safetensors"])
-    assert stage["stale"]
+    assert stage.stale
 
 
 def test_running_an_earlier_stage_again_shows_which_later_ones_are_outdated(folder: Path) -> None:
     record(folder, "01_train_ann", [], ["ann.safetensors"])
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert runs.stale_stages(runs.read_manifest(folder)) == []
+    assert read_manifest(folder).stale_stages() == []
     (folder / "ann.safetensors").write_text("trained anew")
     record(folder, "01_train_ann", [], ["ann.safetensors"])
-    assert runs.stale_stages(runs.read_manifest(folder)) == ["02_quantize"]
+    assert read_manifest(folder).stale_stages() == ["02_quantize"]
 
 
 def test_a_stage_is_current_until_its_request_inputs_or_artifacts_change(folder: Path) -> None:
     request = {"parameters": {"k": 0}, "code": "abc"}
     record(folder, "01_train_ann", [], ["ann.safetensors"])
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert not runs.is_current(folder, "02_quantize", request)
-    runs.record_request(folder, "02_quantize", request)
-    assert runs.is_current(folder, "02_quantize", request)
-    assert not runs.is_current(folder, "02_quantize", {**request, "code": "abd"})
+    assert not is_current(folder, "02_quantize", request)
+    record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"], request=request)
+    assert is_current(folder, "02_quantize", request)
+    assert not is_current(folder, "02_quantize", {**request, "code": "abd"})
     for name in ("ann.safetensors", "qann.safetensors"):
         before = (folder / name).read_text()
         (folder / name).write_text("changed")
-        assert not runs.is_current(folder, "02_quantize", request)
+        assert not is_current(folder, "02_quantize", request)
         (folder / name).write_text(before)
-        assert runs.is_current(folder, "02_quantize", request)
+        assert is_current(folder, "02_quantize", request)
     record(folder, "02_quantize", ["ann.safetensors"], ["qann.safetensors"])
-    assert not runs.is_current(folder, "02_quantize", request), "made by hand since"
+    assert not is_current(folder, "02_quantize", request), "made by hand since"
 
 
-def test_a_request_is_not_attached_to_a_record_that_an_earlier_request_made(folder: Path) -> None:
-    record(folder, "01_train_ann", [], ["ann.safetensors"])
-    runs.record_request(folder, "01_train_ann", {"code": "old"})
-    runs.record_request(folder, "01_train_ann", {"code": "new"})
-    assert runs.read_manifest(folder)["stages"]["01_train_ann"]["request"] == {"code": "old"}
-    runs.record_request(folder, "02_quantize", {"code": "new"})
-    assert list(runs.read_manifest(folder)["stages"]) == ["01_train_ann"]
+def test_a_stage_is_current_until_its_images_change(folder: Path, tmp_path: Path) -> None:
+    images = images_of(folder, {"dataset": str(image_folder(tmp_path))}, ())
+    record(folder, "01_train_ann", [], ["ann.safetensors"], request={"code": "a"}, images=images)
+    assert is_current(folder, "01_train_ann", {"code": "a"})
+    moved = tmp_path / "images" / "test" / "dark" / "0.png"
+    moved.rename(tmp_path / "images" / "test" / "light" / "moved.png")
+    assert not is_current(folder, "01_train_ann", {"code": "a"})
+    (tmp_path / "images" / "test" / "light" / "moved.png").rename(moved)
+    assert is_current(folder, "01_train_ann", {"code": "a"})
+    shutil.rmtree(tmp_path / "images")
+    assert not is_current(folder, "01_train_ann", {"code": "a"})
+
+
+def test_a_stage_stands_on_the_images_that_its_inputs_were_made_from(folder: Path, tmp_path: Path) -> None:
+    source = source_of({"dataset": str(image_folder(tmp_path))})
+    assert images_of(folder, {}, ["ann.safetensors"]) is None
+    save_tensors(folder / "ann.safetensors", {"a": torch.ones(1)}, {"source": source})
+    images = images_of(folder, {}, ["qann.safetensors", "ann.safetensors"])
+    assert images == Images(source, data_identity(source)) and images.identity["classes"] == ["dark", "light"]
+
+
+def image_folder(place: Path) -> Path:
+    """A data set of two classes with two images each in the training and the test set."""
+    for split in ("train", "test"):
+        for grey, name in ((60, "dark"), (190, "light")):
+            (place / "images" / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("L", (6, 6), grey + number).save(place / "images" / split / name / f"{number}.png")
+    return place / "images"
+
+
+def kernel_that_ran(monkeypatch: pytest.MonkeyPatch, *cells: str) -> None:
+    """Pretend that this process is a kernel that ran these cells, the last of them now."""
+    history = SimpleNamespace(input_hist_raw=["", *cells])
+    shell = SimpleNamespace(history_manager=history)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.delenv("ANN_SNN_BATCH", raising=False)
+
+
+@pytest.mark.parametrize(
+    "cells, known",
+    [
+        (["run = ''\nk = 0", "train()", "finish()"], True),
+        (["run = ''\nk = 7  # mine", "train()\n", "finish()"], True),
+        (["run = ''\nk = 0", "train(twice=True)", "finish()"], False),
+        (["run = ''\nk = 0", "train()", "train()", "finish()"], False),
+        (["run = ''\nk = 0", "finish()"], False),
+        (["run = ''\nk = 0\ntrain = other", "train()", "finish()"], False),
+        (["import os", "run = ''\nk = 0", "train()", "finish()"], False),
+    ],
+)
+def test_a_stage_made_by_hand_is_that_of_the_saved_notebook_where_the_kernel_ran_just_its_cells(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], known: bool
+) -> None:
+    path = write_notebook(tmp_path / "02_quantize.ipynb", "run = ''\nk = 0", "train()", "finish()", "show()")
+    monkeypatch.setenv("ANN_SNN_NOTEBOOK", str(path))
+    kernel_that_ran(monkeypatch, *cells)
+    stage = runs.open_stage("02_quantize", {"run": "one", "k": 7}, ["ann.safetensors"])
+    stage.finish(artifacts=["qann.safetensors"])
+    request = runs.request_of(path, {"k": 7})
+    assert read_manifest(folder).stages["02_quantize"].request == (request if known else None)
+    assert is_current(folder, "02_quantize", request) == known
 
 
 def test_a_manifest_that_is_something_else_is_named(folder: Path) -> None:
     (folder / "manifest.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="manifest.json is not a manifest"):
-        runs.read_manifest(folder)
+        read_manifest(folder)
 
 
 @pytest.fixture

@@ -308,6 +308,70 @@ def test_nothing_changes_after_silence_and_the_sufficient_steps_suffice():
     assert longer.abs_spike[record.time_steps - 1 :].sum() == 0
 
 
+def test_a_run_cut_short_says_of_every_sample_what_a_run_of_that_length_says(backend):
+    snn, images = convert(random_ann(3, k=1)), random_images(3, (1, 8, 8), samples=20)
+    whole = simulate(snn, images, backend=backend)
+    assert torch.equal(whole.silent[-1], torch.ones(20, dtype=torch.bool))
+    for steps in range(1, whole.time_steps + 1):
+        short = simulate(snn, images, steps, backend=backend)
+        assert torch.equal(short.settled_at, whole.until(steps).settled_at)
+        assert torch.equal(short.silent[-1], whole.silent[steps - 1])
+        assert torch.equal(short.silent[-1], (0 < whole.settled_at) & (whole.settled_at < steps))
+
+
+def test_silence_is_known_one_step_after_the_last_spike_and_not_before_the_encoder_is_done():
+    image = torch.full((1, 1, 1, 1), 10, dtype=torch.uint8)
+    record = simulate(one_neuron_sent_too_much(), image, 5, backend="dense")
+    assert record.settled_at.tolist() == [3] and record.silent[:, 0].tolist() == [False, False, False, True, True]
+    dark = simulate(one_neuron_sent_too_much(), torch.zeros_like(image), 5, backend="dense")
+    # No neuron fires at all, but the encoder could until its third step.
+    assert dark.abs_spike.sum() == 0 and dark.settled_at.tolist() == [3]
+
+
+def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was():
+    pytest.importorskip("numba")
+    snn, images = convert(random_ann(6)), random_images(6, (1, 8, 8), samples=6)
+    faults = dict(fault="flip", fault_rate=0.5, seed=1)
+    one, other = (simulate(snn, images, backend=name, **faults) for name in BACKENDS)
+    assert one.time_steps == other.time_steps and torch.equal(one.settled_at, other.settled_at)
+    assert torch.equal(one.logits, other.logits) and np.array_equal(one.pending, other.pending)
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch):
+    pytest.importorskip("numba")
+    run = sys.modules["ann_snn_utils.simulator.run"]
+    monkeypatch.setattr(run, "_compiled", lambda: False)
+    monkeypatch.setattr(run, "_done_in_dense", 0)
+    return run
+
+
+def test_a_small_run_is_not_compiled_for_and_says_so(nothing_compiled, caplog):
+    snn = convert(random_ann(8))
+    with caplog.at_level("INFO"):
+        assert choose_backend(snn, 8, samples=4) == "dense"
+    assert (
+        "simulating with dense tensors: so small a run ends before the compiled simulator is ready" in caplog.text
+    )
+    assert choose_backend(snn, 8, samples=10**9) == "events"
+    assert choose_backend(snn, 8, samples=4, name="events") == "events"
+
+
+def test_many_small_runs_are_compiled_for_in_the_end(nothing_compiled, monkeypatch):
+    snn, images = convert(random_ann(8)), random_images(8, (1, 8, 8), samples=4)
+    monkeypatch.setattr(nothing_compiled, "SMALL_WORK", 3 * nothing_compiled._dense_work(snn, 4, 8))
+    chosen = []
+    for _ in range(4):
+        chosen.append(choose_backend(snn, 8, samples=4))
+        simulate(snn, images, 8, backend="dense")
+    assert chosen == ["dense", "dense", "events", "events"]
+
+
+def test_a_small_run_is_compiled_where_the_compiled_loop_is_there(nothing_compiled, monkeypatch):
+    monkeypatch.setattr(nothing_compiled, "_compiled", lambda: True)
+    assert choose_backend(convert(random_ann(8)), 8, samples=4) == "events"
+
+
 def test_a_run_does_not_depend_on_the_batch_size():
     snn, images = convert(random_ann(5)), random_images(5, (1, 8, 8), samples=9)
     disturbed = dict(time_steps=10, noise_ratio=0.5, fault="flip", fault_rate=0.1, seed=4)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch import stage as stage_run
-from ann_snn_utils.batch.execute import NotebookFailed, execute
-from ann_snn_utils.batch.kernels import close_kernels, fresh_kernel, warm_kernel
-from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, request_of, share
+from ann_snn_utils.batch.execute import NotebookFailed, execute, stop_kernels
+from ann_snn_utils.batch.progress import Lines
+from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, share
+from ann_snn_utils.runs.folder import request_of
 from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
 
+pytestmark = pytest.mark.slow
+
 FIRST = """
-from ann_snn_utils.artifacts import save_json
-from ann_snn_utils.runs import record_stage, run_folder
+from ann_snn_utils.files import save_json
+from ann_snn_utils.runs.folder import record_stage, run_folder
 folder = run_folder(run, create=True)
 assert not fails, "as asked"
 (folder / "ann.safetensors").write_text(f"{seed}")
@@ -28,7 +31,7 @@ artifacts = ["ann.safetensors", "results.json"]
 record_stage(folder, "01_train_ann", parameters={"seed": seed}, artifacts=artifacts)
 """
 SECOND = """
-from ann_snn_utils.runs import record_stage, require, run_folder
+from ann_snn_utils.runs.folder import record_stage, require, run_folder
 folder = run_folder(run)
 (folder / "qann.safetensors").write_text(require(folder, "ann.safetensors").read_text() + str(k))
 record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"])
@@ -46,24 +49,21 @@ def notebooks(tmp_path: Path) -> list[Path]:
     ]
 
 
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """One kernel for all tests of this module, whose runs lie where `runs` says."""
-    settings = {"ANN_SNN_RUNS": str(tmp_path_factory.mktemp("runs"))}
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a stage in a folder of `runs`, as `make_stage` does."""
 
     def make(notebook: Path, folder: Path, parameters: dict | None = None, **more) -> str:
-        asked = request_of(notebook, parameters or {})
-        return make_stage(notebook, folder, parameters or {}, asked, kernel=lambda: warm_kernel(settings), **more)
+        asked, environment = request_of(notebook, parameters or {}), {"ANN_SNN_RUNS": str(tmp_path / "runs")}
+        return make_stage(notebook, folder, parameters or {}, asked, environment=environment, **more)
 
-    make.runs = Path(settings["ANN_SNN_RUNS"])
-    yield make
-    close_kernels(settings)
+    return make
 
 
 @pytest.fixture
-def runs(make: Make, request: pytest.FixtureRequest) -> list[Path]:
-    """The folders of three runs of this test's own."""
-    return [make.runs / f"x{request.function.__name__[-40:]}-{number}" for number in range(3)]
+def runs(tmp_path: Path) -> list[Path]:
+    """The folders of three runs."""
+    return [tmp_path / "runs" / name for name in ("one", "two", "other")]
 
 
 def test_what_a_notebook_reads_and_whether_it_records_are_found_in_its_code(notebooks: list[Path]) -> None:
@@ -82,7 +82,7 @@ def test_a_stage_is_shared_only_with_a_run_that_has_its_inputs(
     assert make(first, other, parameters={"seed": 1}, donor=one) == "made"
     assert make(second, other, donor=one) == "made"
     assert [(path / "qann.safetensors").read_text() for path in (one, two, other)] == ["00", "00", "10"]
-    assert read_manifest(two)["stages"]["02_quantize"]["shared_from"] == one.name
+    assert read_manifest(two).stages["02_quantize"].shared_from == one.name
     assert (two / "notebooks" / second.name).is_file()
 
 
@@ -123,8 +123,8 @@ def test_a_failed_stage_leaves_a_mark_that_the_next_success_takes_away(
     with pytest.raises(NotebookFailed):
         make(notebooks[0], one, parameters={"fails": True})
     mark = mark_of(one)
-    assert (mark["stage"], mark["state"], mark["cell"]) == ("01_train_ann", "failed", 2)
-    assert mark["error"] == "AssertionError: as asked" and Path(mark["path"]).is_file()
+    assert (mark.stage, mark.state, mark.cell) == ("01_train_ann", "failed", 2)
+    assert mark.error == "AssertionError: as asked" and Path(mark.path).is_file()
     assert make(notebooks[0], one) == "made" and mark_of(one) is None
 
 
@@ -134,17 +134,20 @@ def test_a_mark_whose_maker_is_gone_is_an_interruption_and_one_that_is_held_is_r
     assert mark_of(tmp_path) is None
     (tmp_path / MARK).write_text('{"stage": "01_train_ann", "state": "running", "said": ""}')
     with FileLock(tmp_path / LOCK):
-        assert mark_of(tmp_path)["state"] == "running"
-    assert mark_of(tmp_path)["state"] == "interrupted"
+        assert mark_of(tmp_path).state == "running"
+    assert mark_of(tmp_path).state == "interrupted"
 
 
-@pytest.mark.parametrize("change, kept", [({}, True), ({"code": "other"}, False), ({"inputs": {"a": "0"}}, False)])
+@pytest.mark.parametrize(
+    "change, kept",
+    [({}, True), ({"code": "other"}, False), ({"inputs": {"a": "0"}}, False), ({"images": {"test": "0"}}, False)],
+)
 def test_a_training_goes_on_only_from_where_the_very_same_one_was_stopped(
     notebooks: list[Path], runs: list[Path], make: Make, change: dict, kept: bool
 ) -> None:
     one = runs[0]
     one.mkdir(parents=True, exist_ok=True)
-    asked = {**request_of(notebooks[0], {}), "inputs": {}}
+    asked = {**request_of(notebooks[0], {}), "inputs": {}, "images": None}
     mark = {"stage": "01_train_ann", "state": "running", "said": "", "request": asked | change}
     (one / MARK).write_text(json.dumps(mark))
     (one / "ann.checkpoint.safetensors").write_text("half")
@@ -164,22 +167,27 @@ def test_a_run_is_made_by_one_at_a_time_and_the_second_finds_it_made(
     assert sorted(found) == ["kept", "made"]
 
 
-def test_a_warm_kernel_is_the_same_process_and_remembers_nothing(tmp_path: Path) -> None:
-    code = "import os, torch\nprint(os.getpid(), 'x' in dir(), os.getcwd())\nx = 1\nos.chdir('/')"
+def test_a_stage_has_a_kernel_of_its_own_which_is_gone_when_it_is_made(tmp_path: Path) -> None:
+    code = "import os\nprint(os.getpid(), os.environ['ANN_SNN_TEST'])"
     notebook = write_notebook(tmp_path / "00_x.ipynb", 'run = ""', code)
-    settings = {"ANN_SNN_TEST": "warm"}
 
     def said() -> list[str]:
-        path = execute(notebook, tmp_path, {}, kernel=lambda: warm_kernel(settings))
+        path = execute(notebook, tmp_path, {}, environment={"ANN_SNN_TEST": "set"})
         return json.loads(path.read_text())["cells"][-1]["outputs"][0]["text"][0].split()
 
     first, second = said(), said()
-    assert first == second and first[1] == "False"
-    other = json.loads(execute(notebook, tmp_path, {}, kernel=fresh_kernel).read_text())
-    fresh = other["cells"][-1]["outputs"][0]["text"][0].split()
-    assert fresh[0] != first[0] and fresh[1:] == first[1:]
-    close_kernels(settings)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(first[0]), 0)
+    assert first[0] != second[0] and first[1] == second[1] == "set"
+    for pid in (first[0], second[0]):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def test_a_stopped_owner_has_its_kernels_killed_and_gets_no_others(tmp_path: Path) -> None:
+    notebook = write_notebook(
+        tmp_path / "00_x.ipynb", 'run = ""', "import time\nprint('on', flush=True)\ntime.sleep(600)"
+    )
     with pytest.raises(KeyboardInterrupt):
-        said()
+        execute(notebook, tmp_path, {}, output=Lines(lambda line: stop_kernels("me")), owner="me")
+    with pytest.raises(KeyboardInterrupt):
+        execute(notebook, tmp_path, {}, owner="me")
+    assert not (tmp_path / "notebooks").exists()

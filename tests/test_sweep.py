@@ -18,7 +18,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.runs.manifest import mark_of, read_manifest
 from ann_snn_utils.runs.sweeps import run_row
 
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "digits-lenet-k{}-ternary-s{}"
 
@@ -55,8 +55,8 @@ def list_marked(runs: Path) -> list[str]:
 
 
 def kernels_of(runs: Path) -> list[int]:
-    marks = [mark_of(runs / run) or {"said": "", "state": ""} for run in list_marked(runs)]
-    words = [mark["said"] for mark in marks if mark["state"] == "running" and mark["stage"] == "01_train_ann"]
+    marks = [mark for run in list_marked(runs) if (mark := mark_of(runs / run))]
+    words = [mark.said for mark in marks if mark.state == "running" and mark.stage == "01_train_ann"]
     return [int(text.split()[-1]) for text in words if text.startswith("epoch")]
 
 
@@ -81,12 +81,12 @@ def test_equal_stages_are_made_once_and_a_second_sweep_over_t_trains_nothing(
     out, error = capsys.readouterr()
     assert numbers(runs) == "01 01 02 02 02 02 04 04 04 04"
     assert re.search(rf"{NAME.format(1, 0)} +1 +0 +80\.00 +done", out), out
-    assert re.search(rf"\[\d/4\] {NAME.format(1, 0)}  01_train_ann shared, 02_quantize \d+\.\d s", error), error
+    assert re.search(rf"\[\d/4\] {NAME.format(1, 0)}  01_train_ann shared$", error, re.MULTILINE), error
     assert "10 stages made and 2 shared" in out
     rows = table(runs, "first")
     assert {row["read"] for row in rows.values()} == {f"ann {seed}, k {k}" for seed in (0, 1) for k in (0, 1)}
     assert {row["state"] for row in rows.values()} == {"done"}
-    shared = read_manifest(runs / NAME.format(1, 0))["stages"]["01_train_ann"]["shared_from"]
+    shared = read_manifest(runs / NAME.format(1, 0)).stages["01_train_ann"].shared_from
     assert shared == NAME.format(0, 0)
 
     assert main([*grid, "--name", "first"], folder) == 0
@@ -120,10 +120,10 @@ def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_
     folder: Path, runs: Path, tmp_path: Path
 ) -> None:
     gate, first = tmp_path / "gate", runs / NAME.format(0, 5) / "results.json"
-    arguments = ["--zip", f"wait=,{gate},{gate}", "--zip", "seed=5,6,7", "--name", "x", "--jobs", "2"]
+    arguments = ["--zip", f"wait=,{gate},{gate}", "--zip", "seed=5,6,7", "--name", "x", "--jobs", "3"]
     for how in (signal.SIGINT, signal.SIGKILL):
         process = started(folder, *arguments)
-        wait_for(lambda: len(kernels_of(runs)) == 2 and first.exists(), process)
+        wait_for(lambda: len(kernels_of(runs)) == 2 == len(list_marked(runs)) and first.exists(), process)
         pids = kernels_of(runs)
         process.send_signal(how)
         said = process.communicate()[0]
@@ -138,28 +138,6 @@ def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_
     assert main(["sweep", *arguments], folder) == 0
     assert {row["state"] for row in table(runs, "x").values()} == {"done"}
     assert numbers(runs) == "01 01 01 01 01 01 01 02 02 02 04 04 04"
-
-
-def test_a_task_that_a_cluster_gives_up_is_reported_and_not_waited_for(
-    folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import joblib
-
-    from ann_snn_utils.batch import sweep
-    from ann_snn_utils.batch import sweep as workers
-
-    class Silent:
-        def __init__(self, **options) -> None: ...
-
-        def __call__(self, tasks):
-            yield sweep.Outcome(next(iter(tasks))[1][0].run, ())
-            time.sleep(60)
-
-    monkeypatch.setattr(joblib, "Parallel", Silent)
-    monkeypatch.setattr(workers.Workers, "forgotten", lambda self: True)
-    monkeypatch.setattr(sweep, "_GIVEN_UP", 1)
-    assert main(["sweep", "--set", "seed=0,1", "--name", "x"], folder) == 1
-    assert f"{NAME.format(0, 1)}: 01_train_ann: the cluster gave it up" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")

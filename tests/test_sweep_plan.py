@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ann_snn_utils.batch.sweep_grid import build_sweep, parse_settings, read_sweep, rehearse
-from ann_snn_utils.batch.sweep_plan import Plan, plan_sweep
+from ann_snn_utils.batch.grid import build_sweep, parse_settings
+from ann_snn_utils.batch.plan import Plan, plan_sweep
+from ann_snn_utils.batch.rehearsal import rehearse
+from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs.parameters import FOLDER
 
@@ -115,12 +117,20 @@ def test_a_stage_is_keyed_by_what_it_reads_and_nothing_else(folder: Path) -> Non
     assert [sum(steps[n].state == "make" for steps in plan.steps.values()) for n in range(3)] == [2, 4, 8]
 
 
-def test_a_wave_needs_only_what_earlier_waves_make_and_nothing_waits_for_more_than_it_shares(folder: Path) -> None:
-    waves = {run: [step.wave for step in steps] for run, steps in planned(folder, k=[0, 1], seed=[0]).steps.items()}
-    assert list(waves.values()) == [[0, 1, 1], [1, 1, 1]]
-    assert {tuple(s.wave for s in steps) for steps in planned(folder, seed=[0, 1, 2]).steps.values()} == {(0, 0, 0)}
-    waves = [[step.wave for step in steps] for steps in planned(folder, time_steps=[4, 8]).steps.values()]
-    assert waves == [[0, 0, 1], [1, 1, 1]]
+def test_a_step_needs_the_one_before_it_and_the_one_that_it_shares_and_nothing_else(folder: Path) -> None:
+    plan = planned(folder, k=[0, 1], seed=[0])
+    first, second = plan.steps
+    assert [step.needs for step in plan.steps[first]] == [
+        (),
+        (plan.steps[first][0].key,),
+        (plan.steps[first][1].key,),
+    ]
+    trained, quantized, analysed = plan.steps[second]
+    assert (trained.state, trained.donor, trained.needs) == ("shared", first, (plan.steps[first][0].key,))
+    assert (quantized.state, quantized.needs, analysed.needs) == ("make", (trained.key,), (quantized.key,))
+    order = [step.key for step in plan.pending()]
+    assert all(order.index(need) < order.index(step.key) for step in plan.pending() for need in step.needs)
+    assert not any(step.needs for steps in planned(folder, seed=[0, 1, 2]).steps.values() for step in steps[:1])
 
 
 @pytest.mark.parametrize(

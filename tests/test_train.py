@@ -154,7 +154,7 @@ def test_a_checkpoint_of_before_there_were_schedules_is_of_the_only_one_there_wa
         ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
         ({"optimizer": "sgd"}, "optimizer='sgd': choose one of adamw, muon"),
         ({"schedule": "cosine"}, "schedule='cosine': choose one of one-cycle, linear"),
-        ({"momentum": 1.0}, "momentum=1.0: give a number from 0 to 1, but not 0 or 1"),
+        ({"momentum": 1.0}, "momentum=1.0: give a number from 0 to 1, but not 1"),
         ({"momentum": "a"}, "momentum='a'"),
         ({"distillation": 0.5}, "distillation=0.5: give it and a teacher"),
         ({"distillation": 2}, "distillation=2: give a number from 0 to 1"),

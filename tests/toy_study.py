@@ -9,9 +9,9 @@ from toy_notebooks import write_notebook
 LOG = "made.log"
 _OPENING = """
 import os, time
-from ann_snn_utils.artifacts import atomic, save_json
-from ann_snn_utils.runs import record_stage, require, run_folder
-from ann_snn_utils.runs import runs_root
+from ann_snn_utils.files import atomic, save_json
+from ann_snn_utils.runs.folder import record_stage, require, run_folder
+from ann_snn_utils.runs.folder import runs_root
 folder = run_folder(run, create=True)
 with open(runs_root() / "made.log", "a") as log:
     log.write(f"{stage} {run}\\n")

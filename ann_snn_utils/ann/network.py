@@ -153,8 +153,8 @@ def build_ann(
     >>> ann = build_ann("4C3-P2-16", (1, 8, 8), classes=10, k=1)
     >>> [layer.spec.out_shape for layer in ann.layers]
     [(4, 6, 6), (4, 3, 3), (16, 1, 1)]
-    >>> ann.layers[1].conv.weight.unique().tolist()
-    [-1.0, 0.0, 1.0]
+    >>> ann.layers[1].conv.weight.int().unique().tolist()
+    [-1, 0, 1]
     """
     notation, own_padding = NETWORKS.get(str(network), (network, "valid"))
     spec = NetworkSpec(

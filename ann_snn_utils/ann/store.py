@@ -26,7 +26,7 @@ BUNDLED = "bundled:"
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def _shown(tensor: Tensor | None) -> str:
+def _described(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
 
 
@@ -49,8 +49,8 @@ def load_ann(path: str | Path) -> ANN:
         there, wanted = tensors.get(name), needed.get(name)
         if there is None or wanted is None or there.shape != wanted.shape or there.dtype != wanted.dtype:
             raise ValueError(
-                f"{path} does not fit the network it names: {name} is {_shown(there)}, and {spec.network:.80} "
-                f"needs {_shown(wanted)}; make it again"
+                f"{path} does not fit the network it names: {name} is {_described(there)}, and {spec.network:.80} "
+                f"needs {_described(wanted)}; make it again"
             )
         if not torch.isfinite(there).all():
             raise ValueError(f"{path}: {name} holds a value that is not finite; train the network again")

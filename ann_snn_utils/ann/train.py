@@ -115,16 +115,16 @@ def _restore_optimizer(
     (own,) = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": [own | saved]})
     for parameter in optimizer.param_groups[0]["params"]:
-        kept = optimizer.state[parameter]
-        if any(value.ndim and value.shape != parameter.shape for value in kept.values()):
+        moments = optimizer.state[parameter]
+        if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
             raise ValueError("the optimizer's state is that of another network")
-        for key, value in kept.items():
+        for key, value in moments.items():
             # Steps in one pass take weights and moments in one order of memory; files have another.
-            kept[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+            moments[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Give the device called `name`; "auto" takes CUDA, then MPS, then the CPU. ValueError if it is absent."""
+    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU. ValueError if it is absent."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -1,22 +1,39 @@
-"""Running one notebook with papermill: strict parameters, this very Python, output that is kept on failure."""
+"""Running one notebook with papermill: strict parameters, a fresh kernel of this Python, output kept on failure."""
 
 from __future__ import annotations
 
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
-from ..files import atomic
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from ..files import ROOT, atomic
 from ..runs.parameters import check_parameters
-from .kernels import fresh_kernel
 from .pages import without_widgets
 
 # It would say on the terminal that a kernel died, beside the error that says so.
 logging.getLogger("papermill").addHandler(logging.NullHandler())
+
+# No history file, which parallel kernels would lock; and no warnings of the kernel's own on the terminal.
+_QUIET = ["--HistoryManager.hist_file=:memory:", "--log-level=ERROR"]
+
+# The environment of every kernel: figures are stored as plotly's JSON, and nobody watches.
+_BATCH = {"PLOTLY_RENDERER": "plotly_mimetype", "ANN_SNN_BATCH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+# Kernels at work in this process, each with its owner, and the owners whose kernels were stopped.
+_kernels: list[tuple[str, AsyncKernelManager]] = []
+_stopped: set[str] = set()
 
 
 class NotebookFailed(RuntimeError):
@@ -27,14 +44,53 @@ class NotebookFailed(RuntimeError):
     """
 
     def __init__(self, notebook: str, cell: int | None, source: str, ename: str, evalue: str, path: Path):
+        super().__init__(notebook, cell, source, ename, evalue, path)
         self.notebook, self.cell, self.source = notebook, cell, source
         self.ename, self.evalue, self.path = ename, evalue, path
-        place = "" if cell is None else f" in cell {cell}"
-        lines = [line for line in source.splitlines() if line.strip()]
+
+    def __str__(self) -> str:
+        place = "" if self.cell is None else f" in cell {self.cell}"
+        lines = [line for line in self.source.splitlines() if line.strip()]
         excerpt = "".join(f"\n    {line}" for line in lines[:6]) + ("\n    …" if len(lines) > 6 else "")
-        super().__init__(
-            f"{notebook} failed{place}: {ename}: {evalue}{excerpt}\n  executed notebook, with the error: {path}"
+        said = f"{self.notebook} failed{place}: {self.ename}: {self.evalue}{excerpt}"
+        return f"{said}\n  executed notebook, with the error: {self.path}"
+
+
+class _KernelEngine(Engine):
+    """papermill's engine with a kernel of this very Python, whatever kernels are installed, and its environment."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, *, environment, output, owner, log_output, **_):  # type: ignore[no-untyped-def]
+        specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+        manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=specs)
+        client = PapermillNotebookClient(
+            nb_man,
+            km=manager,
+            timeout=None,
+            startup_timeout=120,
+            shutdown_kernel="immediate",
+            store_widget_state=False,
+            extra_arguments=list(_QUIET),
+            log_output=log_output,
+            stdout_file=output,
+            stderr_file=output,
         )
+        _kernels.append((owner, manager))
+        try:
+            client.execute(env=os.environ | environment, cwd=str(ROOT), cleanup_kc=True)
+        finally:
+            _kernels.remove((owner, manager))
+
+
+papermill_engines.register("ann-snn", _KernelEngine)
+
+
+def stop_kernels(owner: str) -> None:
+    """Kill this owner's kernels in this process: their `execute`, and any later one, raises KeyboardInterrupt."""
+    _stopped.add(owner)
+    for its, manager in list(_kernels):
+        if its == owner and manager.has_kernel:
+            cast(Any, manager.provisioner).process.kill()
 
 
 def execute(
@@ -42,54 +98,28 @@ def execute(
     folder: str | os.PathLike[str],
     parameters: Mapping[str, Any],
     output: TextIO | None = None,
-    kernel: Callable[[], AbstractContextManager[Any]] = fresh_kernel,
+    environment: Mapping[str, str] | None = None,
+    owner: str = "",
 ) -> Path:
-    """Run a notebook from the repository root and give the path of the executed one, folder/notebooks/<name>.
+    """Run a notebook in a fresh kernel, from the repository root, into folder/notebooks/<name>; that path.
 
-    output: what the notebook prints is written there as it comes. kernel: gives a kernel's manager for the time
-    of the notebook. PLOTLY_RENDERER is set so that figures are stored as plotly's JSON, and ANN_SNN_BATCH=1
-    tells the notebook that nobody watches. Raises ValueError for a parameter that the notebook does not take,
-    NotebookFailed for an error in it: its output is kept too.
+    - output: what the notebook prints is written there as it comes
+    - environment: added to that of the kernel
+    - owner: by which `stop_kernels` finds it
+
+    Raises ValueError for a parameter that the notebook does not take, NotebookFailed for an error in it, whose
+    output is kept too, and KeyboardInterrupt once the owner's kernels were stopped.
     """
-    import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
     notebook = Path(notebook)
-    parameters = check_parameters(parameters, [notebook])
+    checked = check_parameters(parameters, [notebook])
     target = Path(folder) / "notebooks" / notebook.name
-    failure: tuple[str, str] | None = None
+    settings = _BATCH | {"ANN_SNN_NOTEBOOK": str(notebook.resolve())} | dict(environment or {})
     with tempfile.TemporaryDirectory(prefix="ann-snn-") as scratch:
         work = Path(scratch) / notebook.name
-        for attempt in (1, 2):
-            try:
-                with kernel() as manager:
-                    papermill.execute_notebook(
-                        notebook,
-                        work,
-                        dict(parameters),
-                        kernel_name="python3",
-                        language="python",
-                        km=manager,
-                        progress_bar=False,
-                        autosave_cell_every=0,
-                        start_timeout=120,
-                        store_widget_state=False,
-                        stdout_file=output,
-                        stderr_file=output,
-                    )
-            except PapermillExecutionError as error:
-                failure = error.ename, error.evalue
-            except DeadKernelError:
-                failure = "DeadKernelError", "the kernel died: it may have run out of memory"
-            except RuntimeError as error:
-                # A kernel that lost its port to another program before it could answer.
-                if attempt == 1 and "Kernel died before" in str(error):
-                    continue
-                failure = type(error).__name__, str(error)
-            break
-        executed = _tidied(nbformat.read(work, as_version=4), notebook)
+        failure = _run(notebook, work, checked, settings, output, owner)
+        executed = without_widgets(nbformat.read(work, as_version=4))
+    # Paths of this machine say nothing about the run.
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=notebook.name)
     with atomic(target) as temporary:
         temporary.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")
     if failure:
@@ -97,16 +127,48 @@ def execute(
     return target
 
 
-def _tidied(executed: Any, notebook: Path) -> Any:
-    executed = without_widgets(executed)
-    # Paths of this machine say nothing about the run.
-    executed.metadata.papermill.update(input_path=notebook.name, output_path=notebook.name)
-    return executed
+def _run(
+    notebook: Path,
+    work: Path,
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, str],
+    output: TextIO | None,
+    owner: str,
+) -> tuple[str, str] | None:
+    """Execute a notebook into the file `work`; the type and text of the error that it stopped at, if any."""
+    for attempt in (1, 2):
+        if owner in _stopped:
+            raise KeyboardInterrupt
+        try:
+            papermill.execute_notebook(
+                notebook,
+                work,
+                dict(parameters),
+                engine_name="ann-snn",
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                autosave_cell_every=0,
+                environment=environment,
+                output=output,
+                owner=owner,
+            )
+        except PapermillExecutionError as error:
+            return error.ename, error.evalue
+        except (DeadKernelError, RuntimeError) as error:
+            if owner in _stopped:
+                raise KeyboardInterrupt from None
+            if isinstance(error, DeadKernelError):
+                return "DeadKernelError", "the kernel died: it may have run out of memory"
+            # A kernel that lost its port to another program before it could answer.
+            if attempt == 2 or "Kernel died before" not in str(error):
+                return type(error).__name__, str(error)
+        else:
+            break
+    return None
 
 
 def _failing_cell(executed: Any, notebook: Path) -> tuple[int | None, str]:
-    import nbformat
-
     order = [cell.get("id") for cell in nbformat.read(notebook, as_version=4).cells]
     states = [(cell, cell.metadata.get("papermill", {})) for cell in executed.cells]
     raised = [cell for cell, state in states if state.get("exception")]

@@ -1,6 +1,6 @@
 """Executed notebooks as HTML pages that work without network: live figures, equations, one plotly.js for all.
 
-TeX equations as MathML, which browsers draw by themselves: exported pages need no script from elsewhere.
+Equations in TeX become MathML, which browsers draw by themselves, so that no script comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import copy
 import functools
 import html
-import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ _REWRITTEN = (
 
 
 def mathml(latex: str, display: bool = False) -> str:
-    """Give an equation in TeX as a MathML element. ValueError quotes an equation that cannot be converted."""
+    """An equation in TeX as a MathML element. ValueError quotes an equation that cannot be converted."""
     from latex2mathml.converter import convert
 
     source = latex.strip()
@@ -49,7 +47,7 @@ def mathml(latex: str, display: bool = False) -> str:
 
 
 def readable(latex: str, display: bool = False) -> str:
-    """Give an equation as MathML, or its source as code where it cannot be converted."""
+    """An equation as MathML, or its source as code where it cannot be converted."""
     try:
         return mathml(latex, display)
     except ValueError:
@@ -80,7 +78,7 @@ math[display="block"] { font-size: 1.15em; margin: 0.8em 0; }
 
 
 def export_html(notebook: str | os.PathLike[str], page: str | os.PathLike[str]) -> Path:
-    """Write an executed notebook as an HTML page and give its path; plotly.js is laid once beside all pages.
+    """Write an executed notebook as an HTML page, and return its path; plotly.js is laid once beside all pages.
 
     Figures (plotly's JSON) stay interactive and equations become MathML. Widgets, which need a kernel, are
     left out. Raises ValueError where `notebook` is not one.
@@ -103,7 +101,7 @@ def export_html(notebook: str | os.PathLike[str], page: str | os.PathLike[str]) 
 
 
 def without_widgets(notebook: Any) -> Any:
-    """Give a copy of an executed notebook without the outputs that are only the shell of a widget.
+    """A copy of an executed notebook without the outputs that are only the shell of a widget.
 
     Their state lives in a kernel that is gone; progress bars are among them.
     """
@@ -120,7 +118,7 @@ def without_widgets(notebook: Any) -> Any:
 
 
 def with_plain_outputs(notebook: Any) -> Any:
-    """Give a copy of an executed notebook whose figures and equations are HTML that calls plotly.js only."""
+    """A copy of an executed notebook whose figures and equations are HTML that calls plotly.js only."""
     notebook = without_widgets(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -134,17 +132,13 @@ def with_plain_outputs(notebook: Any) -> Any:
 
 
 def figure_html(figure: dict[str, Any]) -> str:
-    """Give the HTML that draws a figure, plotly's JSON, with the plotly.js that its page loads."""
-    name = f"figure-{uuid.uuid4().hex[:12]}"
-    height = figure.get("layout", {}).get("height") or 450
+    """The HTML that draws a figure, plotly's JSON, with the plotly.js that its page loads."""
+    from plotly.io import to_html
+
+    drawn = {"data": figure.get("data", []), "layout": figure.get("layout", {})}
     config = {"responsive": True, "displaylogo": False, **figure.get("config", {})}
-    parts = [figure.get("data", []), figure.get("layout", {}), config]
-    # A closing tag inside a text would end the script.
-    arguments = ", ".join(json.dumps(part).replace("</", "<\\/") for part in parts)
-    return (
-        f'<div id="{name}" class="plotly-graph-div" style="height:{html.escape(str(height))}px"></div>\n'
-        f'<script>Plotly.newPlot("{name}", {arguments});</script>'
-    )
+    height = f"{drawn['layout'].get('height') or 450}px"
+    return to_html(drawn, config, include_plotlyjs=False, full_html=False, default_height=height, validate=False)
 
 
 def _lay_plotly(folder: Path) -> None:
@@ -177,9 +171,12 @@ def _markdown(context: Any, source: str) -> str:
     attachments = context.get("cell", {}).get("attachments", {})
     renderer = IPythonRenderer(escape=False, attachments=attachments, anchor_link_text="¶")
     equation: Callable[[str], str] = functools.partial(readable, display=True)
-    renderer.block_math = renderer.multiline_math = equation
-    renderer.inline_math = readable
-    renderer.latex_environment = lambda name, body: equation(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+    vars(renderer).update(
+        block_math=equation,
+        multiline_math=equation,
+        inline_math=readable,
+        latex_environment=lambda name, body: equation(f"\\begin{{{name}}}{body}\\end{{{name}}}"),
+    )
     rendered = MarkdownWithMath(renderer=renderer).render(source)
     # A link to another notebook leads to that notebook's page, which lies beside this one.
     return re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', rendered)

@@ -1,18 +1,19 @@
-"""How far a sweep is: a live view on a terminal, a line now and then elsewhere."""
+"""How far a study or a sweep is: lines of the running stages, and a live view of many runs on a terminal."""
 
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from ..files import load_json
-from ..runs.manifest import MARK
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from .plan import Step
 
 _SHOWN = 8
 
@@ -20,164 +21,118 @@ _QUIET_SECONDS = 60.0
 
 
 @dataclass
-class View:
-    """What is shown while a sweep runs: runs done, failed, and running with stage and epoch, and the time left.
+class Lines:
+    """A stream that tells the complete lines written to it; of a bar that redraws itself, the last state."""
 
-    steps: stages that are to be made, as (run, notebook, data set). by: the mark of this sweep's own stages.
+    tell: Callable[[str], object]
+    pending: str = ""
+
+    def write(self, text: str) -> int:
+        """Take some text, and tell the lines that are complete now, without colours and empty ones."""
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            if shown := re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip():
+                self.tell(shown)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+@dataclass
+class StageLines:
+    """Lines of a study on a terminal or in a log, each with its stage and the seconds since that began."""
+
+    labels: dict[str, str]
+    stream: TextIO
+    started: dict[str, float] = field(default_factory=dict)
+
+    def line(self, key: str, text: str) -> None:
+        """Write one line of the stage with this key."""
+        began = self.started.setdefault(key, time.monotonic())
+        seconds = time.monotonic() - began
+        print(f"{self.labels[key]}  {seconds:6.1f} s  {text}", file=self.stream, flush=True)
+
+
+class View:
+    """A sweep at work: runs done and failed, running stages with their epoch, and the time that is left.
+
+    On a terminal it redraws itself; elsewhere a summary is written when nothing was for a minute.
     """
 
-    runs: Mapping[str, Path]
-    steps: set[tuple[str, str, str]]
-    by: str
-    jobs: int
-    stream: TextIO | None = None
-    done: int = 0
-    failed: int = 0
-    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        from tqdm import tqdm
-
-        self.stream = self.stream or sys.stderr
-        self.live = self.stream.isatty()
-        self.total = len(self.steps)
-        self.ended = threading.Event()
-        self.bars = [
-            tqdm(total=1, position=place, file=self.stream, bar_format="{desc}", leave=False)
-            for place in range(1 + min(self.jobs, _SHOWN))
-            if self.live
-        ]
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+    def __init__(
+        self, steps: Sequence[Step], datasets: dict[str, str], jobs: int, done: int, stream: TextIO
+    ) -> None:
+        self.steps = {step.key: step for step in steps}
+        self.datasets, self.jobs, self.done, self.failed = datasets, jobs, done, 0
+        self.total, self.runs = len(steps), len(datasets)
+        self.seconds: dict[tuple[str, str], list[float]] = {}
+        self.running: dict[str, TaskID] = {}
+        self.started = self.said = time.monotonic()
+        self.lock = threading.Lock()
+        console = Console(file=stream, highlight=False, soft_wrap=True)
+        columns = BarColumn(20), TextColumn("{task.description}", markup=False)
+        self.live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = self.live.add_task("", total=self.total)
 
     def __enter__(self) -> View:
-        self.thread.start()
+        self.live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.ended.set()
-        self.thread.join()
-        for bar in self.bars:
-            bar.close()
+        self.live.stop()
 
     def line(self, text: str) -> None:
-        """Show one line that stays."""
+        """Write one line that stays."""
         self.said = time.monotonic()
-        if self.live:
-            self.bars[0].write(text, file=self.stream)
-        else:
-            print(text, file=self.stream, flush=True)
+        self.live.console.print(Text(text))
 
-    def stage(self, run: str, notebook: str, seconds: float | None) -> None:
-        """Note a stage that is there now; seconds: what making it took, None where it was not made."""
-        for step in [step for step in list(self.steps) if step[:2] == (run, notebook)]:
-            self.steps.discard(step)
-            if seconds is not None:
-                self.seconds.setdefault((notebook, step[2]), []).append(seconds)
+    def hear(self, key: str, text: str) -> None:
+        """Take a line that a running stage printed."""
+        with self.lock:
+            if key not in self.steps:
+                return
+            step, epoch = self.steps[key], re.search(r"epoch \d+/\d+", text)
+            shown = f"{step.run}  {step.notebook.stem}  {epoch[0] if epoch else text[:40]}"
+            if key not in self.running:
+                self.running[key] = self.live.add_task("", total=None)
+            self.live.update(self.running[key], description=shown, visible=len(self.running) <= _SHOWN)
+            self.live.update(self.bar, description=self.summary(), completed=self.total - len(self.steps))
+        if self.live.disable and time.monotonic() - self.said > _QUIET_SECONDS:
+            self.line(f"{self.summary()} · {shown}")
 
-    def drop(self, run: str) -> None:
-        """Note that the rest of a run will not be made."""
-        for step in [step for step in list(self.steps) if step[0] == run]:
-            self.steps.discard(step)
-            self.total -= 1
+    def end(self, key: str, seconds: float | None = None) -> None:
+        """Note that a stage is there, or will not be made; seconds: what making it took, None where it was not."""
+        with self.lock:
+            step = self.steps.pop(key, None)
+            if step and seconds is not None:
+                self.seconds.setdefault((step.notebook.stem, self.datasets[step.run]), []).append(seconds)
+            if key in self.running:
+                self.live.remove_task(self.running.pop(key))
+            self.live.update(self.bar, description=self.summary(), completed=self.total - len(self.steps))
 
     def left(self) -> float | None:
-        """Give the seconds that are left, from what like stages took so far; None before the first is done."""
+        """The seconds that are left, from what like stages took so far; None before the first is done."""
         means = {kind: sum(taken) / len(taken) for kind, taken in self.seconds.items()}
         if not means:
             return None
         any_kind = sum(means.values()) / len(means)
-        return sum(means.get((notebook, data), any_kind) for _, notebook, data in list(self.steps)) / self.jobs
+        kinds = [(step.notebook.stem, self.datasets[step.run]) for step in list(self.steps.values())]
+        return sum(means.get(kind, any_kind) for kind in kinds) / self.jobs
 
     def summary(self) -> str:
-        """Give one line: runs done of all, failed, stages left, time spent and left."""
+        """One line: runs done of all, failed, stages done of all, time spent and left."""
         left = self.left()
-        parts = [f"{self.done}/{len(self.runs)} runs done"]
+        parts = [f"{self.done}/{self.runs} runs done"]
         parts += [f"{self.failed} failed"] if self.failed else []
-        parts.append(f"{self.total - len(self.steps)}/{self.total} stages")
-        parts.append(clock(time.monotonic() - self.started))
+        parts += [f"{self.total - len(self.steps)}/{self.total} stages", clock(time.monotonic() - self.started)]
         if self.steps:
             parts.append("time left unknown yet" if left is None else f"about {clock(left)} left")
         return " · ".join(parts)
 
-    def running(self) -> list[str]:
-        """Give a line for each stage that is being made: run, notebook, and the epoch or what it said last."""
-        lines = []
-        for run in dict.fromkeys(run for run, *_ in sorted(list(self.steps))):
-            mark = _mark(self.runs[run])
-            if mark and mark.get("by") == self.by and mark.get("state") == "running":
-                # A task may be several stages of a run: the next one's beginning tells that one is done.
-                before = self.seen.get(run)
-                if before and before["stage"] != mark["stage"]:
-                    self.stage(run, before["stage"], mark["started"] - before["started"])
-                self.seen[run] = mark
-                epoch = re.search(r"epoch \d+/\d+", mark["said"])
-                said = epoch[0] if epoch else mark["said"][:40]
-                lines.append(f"{run}  {mark['stage']}  {said}".rstrip())
-        return lines
-
-    def _watch(self) -> None:
-        while not self.ended.wait(1.0):
-            if self.live:
-                running = self.running()
-                if len(running) >= len(self.bars):
-                    running[len(self.bars) - 2 :] = [f"and {len(running) - len(self.bars) + 2} more"]
-                texts = [_bar(self.total - len(self.steps), self.total) + self.summary(), *running]
-                for bar, text in zip(self.bars, texts + [""] * len(self.bars), strict=False):
-                    bar.set_description_str(_fitted(text, bar.ncols), refresh=True)
-            elif time.monotonic() - self.said > _QUIET_SECONDS:
-                self.line(" · ".join([self.summary(), *self.running()[:_SHOWN]]))
-
-
-def _mark(folder: Path) -> dict[str, Any] | None:
-    try:
-        return load_json(folder / MARK)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _bar(done: int, total: int, width: int = 20) -> str:
-    filled = width * done // max(1, total)
-    return f"{'█' * filled}{'░' * (width - filled)} "
-
-
-def _fitted(text: str, columns: int | None) -> str:
-    import shutil
-
-    width = (columns or shutil.get_terminal_size().columns) - 1
-    return text if len(text) <= width else text[: width - 1] + "…"
-
 
 def clock(seconds: float) -> str:
-    """Give seconds as m:ss or h:mm:ss."""
+    """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@dataclass
-class Progress:
-    """Lines of a running stage on a terminal or in a log, each with its stage and the seconds so far."""
-
-    label: str
-    stream: TextIO
-    started: float = field(default_factory=time.monotonic)
-    pending: str = ""
-
-    def write(self, text: str) -> int:
-        """Show the complete lines of what a notebook prints; a bar that redraws itself keeps its last state."""
-        *lines, self.pending = (self.pending + text).split("\n")
-        for line in lines:
-            shown = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip()
-            if shown:
-                self.line(shown)
-        return len(text)
-
-    def line(self, text: str) -> None:
-        """Show one line."""
-        print(f"{self.label}  {time.monotonic() - self.started:6.1f} s  {text}", file=self.stream, flush=True)
-
-    def flush(self) -> None:
-        """Nothing is held back."""

@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+import msgspec
 
 from ..files import atomic, load_json, save_json, sha256
-from ..runs.folder import ARTIFACTS
+from ..runs.folder import ARTIFACTS, code_cells, images_of
 from ..runs.manifest import (
-    MANIFEST,
-    changing_manifest,
+    change_manifest,
     is_current,
     mark_of,
     marked,
     only_maker,
     read_manifest,
-    record_request,
     unmark,
 )
 from ..runs.parameters import declared, defaults_of, parsed
 from ..runs.provenance import code_digest
 from .execute import NotebookFailed, execute
-from .kernels import fresh_kernel
-
-
-def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what is asked of a stage: every parameter that its notebook takes, save `run`, and its code's digest."""
-    settings = defaults_of([notebook]) | declared(parameters, notebook)
-    settings.pop("run", None)
-    return {"parameters": settings, "code": code_digest(notebook)}
 
 
 def inputs_of(notebook: Path) -> tuple[str, ...]:
-    """Give the artifacts that a notebook reads: the literal `inputs=[…]` of its calls."""
+    """The artifacts that a notebook reads: the literal `inputs=[…]` of its calls."""
     found: dict[str, None] = {}
-    for node in ast.walk(parsed(_code(notebook))):
+    for node in _nodes(notebook):
         if isinstance(node, ast.keyword) and node.arg == "inputs" and isinstance(node.value, ast.List | ast.Tuple):
-            found |= dict.fromkeys(e.value for e in node.value.elts if isinstance(e, ast.Constant))
+            found |= dict.fromkeys(str(e.value) for e in node.value.elts if isinstance(e, ast.Constant))
     return tuple(found)
 
 
 def records_stage(notebook: Path) -> bool:
-    """Tell whether a notebook records a stage of a run; the others only show."""
-    calls = (node.func for node in ast.walk(parsed(_code(notebook))) if isinstance(node, ast.Call))
+    """Whether a notebook records a stage of a run; the others only show."""
+    calls = (node.func for node in _nodes(notebook) if isinstance(node, ast.Call))
     return any(getattr(call, "id", getattr(call, "attr", "")) in ("open_stage", "record_stage") for call in calls)
 
 
-def _code(notebook: Path) -> str:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    lines = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code").splitlines()
-    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+def _nodes(notebook: Path) -> Iterator[ast.AST]:
+    lines = "\n".join(code_cells(notebook)).splitlines()
+    return ast.walk(parsed("\n".join(line for line in lines if not line.startswith(("%", "!")))))
 
 
 def make_stage(
@@ -65,15 +54,20 @@ def make_stage(
     request: Mapping[str, Any],
     *,
     output: TextIO | None = None,
-    kernel: Callable[[], AbstractContextManager[Any]] = fresh_kernel,
+    environment: Mapping[str, str] | None = None,
     donor: Path | None = None,
     force: bool = False,
-    by: str = "",
+    owner: str = "",
 ) -> str:
-    """Give "kept", "shared" or "made": how the run in `folder` came to have this stage.
+    """Make a stage of the run in `folder`; "kept", "shared" or "made" says how the run came to have it.
 
-    request: of `request_of`. donor: the folder of a run that may have the stage already. Raises NotebookFailed;
-    RuntimeError where the code is no longer the one that was asked for. A run is made by one process at a time.
+    - request: of `request_of`, when the stage was planned
+    - output, environment, owner: as of `execute`
+    - donor: the folder of a run that may have the stage already
+    - force: make it even where it is there
+
+    Raises NotebookFailed; RuntimeError where code or images are no longer those that were asked for. A run is made
+    by one process at a time.
     """
     with only_maker(folder, output.write if output else lambda text: None):
         executed = folder / "notebooks" / notebook.name
@@ -83,25 +77,46 @@ def make_stage(
         if not force and donor is not None and share(folder, donor, notebook, request):
             unmark(folder, notebook.stem)
             return "shared"
+        changed = f"of {notebook.stem} changed meanwhile: give the same command again"
         if code_digest(notebook) != request["code"]:
-            raise RuntimeError(f"the code of {notebook.stem} has changed meanwhile: give the same command again")
+            raise RuntimeError(f"the code {changed}")
+        inputs = inputs_of(notebook)
+        images = images_of(folder, defaults_of([notebook]) | declared(parameters, notebook), inputs)
         asked = {
             **request,
-            "inputs": {name: sha256(folder / name) for name in inputs_of(notebook) if (folder / name).is_file()},
+            "inputs": {name: sha256(folder / name) for name in inputs if (folder / name).is_file()},
+            "images": images and images.identity,
         }
         _drop_old_checkpoint(folder, notebook.stem, asked)
         _part(folder, notebook.stem)
-        with marked(folder, notebook.stem, asked, by) as mark:
-            shown = _Listened(output, mark.say)
+        before = _recorded(folder, notebook.stem)
+        with marked(folder, notebook.stem, asked, owner) as mark:
+
+            def note(line: str) -> None:
+                mark.said = line
+                mark.write(folder)
+
+            shown = _Listened(output, note)
             shown.write("started\n")
             try:
-                execute(notebook, folder, declared({**parameters, "run": folder.name}, notebook), shown, kernel)
+                given = declared({**parameters, "run": folder.name}, notebook)
+                execute(notebook, folder, given, cast(TextIO, shown), environment, owner)
             except NotebookFailed as error:
-                mark.fail(error=f"{error.ename}: {error.evalue}", cell=error.cell, path=str(error.path))
+                mark.error, mark.cell, mark.path = f"{error.ename}: {error.evalue}", error.cell, str(error.path)
                 raise
-        record_request(folder, notebook.stem, request)
+            with change_manifest(folder) as manifest:
+                record = manifest.stages.get(notebook.stem)
+                if record is not None and msgspec.to_builtins(record) != before:
+                    # A notebook that records its stage without opening it leaves both to be noted here.
+                    record.request, record.images = record.request or dict(request), record.images or images
+                    if record.request != request or record.images != images:
+                        raise RuntimeError(f"code or images {changed}")
         _checkpoint(folder, notebook.stem).unlink(missing_ok=True)
     return "made"
+
+
+def _recorded(folder: Path, stage: str) -> Any:
+    return msgspec.to_builtins(read_manifest(folder).stages.get(stage))
 
 
 class _Listened:
@@ -129,34 +144,28 @@ def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any])
     executed = donor / "notebooks" / notebook.name
     if not executed.is_file() or not is_current(donor, notebook.stem, request):
         return False
-    record = dict(read_manifest(donor)["stages"][notebook.stem])
-    inputs = record["inputs"].items()
+    record = read_manifest(donor).stages[notebook.stem]
+    inputs = record.inputs.items()
     if any(not (folder / name).is_file() or sha256(folder / name) != digest for name, digest in inputs):
         return False
-    for name in (*record["artifacts"], f"notebooks/{notebook.name}"):
-        _link(donor / name, folder / name)
-    made = {name: _own(folder / name, donor.name, folder.name) for name in record["artifacts"]}
-    record |= {"artifacts": made, "shared_from": record.get("shared_from", donor.name)}
-    with changing_manifest(folder):
-        manifest = read_manifest(folder)
-        manifest["stages"] = dict(sorted((manifest["stages"] | {notebook.stem: record}).items()))
-        save_json(folder / MANIFEST, manifest)
+    for name in (*record.artifacts, f"notebooks/{notebook.name}"):
+        with atomic(folder / name) as temporary:
+            try:
+                os.link(donor / name, temporary)
+            except OSError:
+                shutil.copyfile(donor / name, temporary)
+    record.artifacts = {name: _own(folder / name, donor.name, folder.name) for name in record.artifacts}
+    record.shared_from = record.shared_from or donor.name
+    with change_manifest(folder) as manifest:
+        manifest.stages[notebook.stem] = record
     (folder / "html" / f"{notebook.stem}.html").unlink(missing_ok=True)
     return is_current(folder, notebook.stem, request)
 
 
-def _link(source: Path, target: Path) -> None:
-    with atomic(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-
-
 def _part(folder: Path, stage: str) -> None:
     # A notebook that writes into a file, instead of replacing it, must not reach the other runs that share it.
-    for name in read_manifest(folder)["stages"].get(stage, {"artifacts": {}})["artifacts"]:
-        path = folder / name
+    record = read_manifest(folder).stages.get(stage)
+    for path in (folder / name for name in (record.artifacts if record else ())):
         if path.is_file() and path.stat().st_nlink > 1:
             with atomic(path) as temporary:
                 shutil.copyfile(path, temporary)
@@ -177,10 +186,10 @@ def _checkpoint(folder: Path, stage: str) -> Path:
 
 
 def _drop_old_checkpoint(folder: Path, stage: str, asked: Mapping[str, Any]) -> None:
-    # A training goes on only from where the very same one was stopped: same code, parameters and inputs.
+    # A training goes on only from where the very same one was stopped: same code, parameters, inputs and images.
     mark = mark_of(folder)
-    interrupted = mark is not None and mark["stage"] == stage
-    if interrupted and mark.get("request") == asked:
+    interrupted = mark is not None and mark.stage == stage
+    if interrupted and mark is not None and mark.request == asked:
         return
-    if interrupted or stage in read_manifest(folder)["stages"]:
+    if interrupted or stage in read_manifest(folder).stages:
         _checkpoint(folder, stage).unlink(missing_ok=True)

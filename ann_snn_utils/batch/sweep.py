@@ -1,381 +1,262 @@
-"""A sweep at work: its plan, wave by wave, through joblib; what fails stops only what needs it.
-
-Where a sweep's stages run: threads of this process that each mind a kernel, or the workers of a Dask cluster.
-
-A sweep's own files: what it asked for, and the table of its runs.
-"""
+"""A sweep from what is asked for to its table: the plan, the work, and the report of its runs."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import queue
-import threading
+import sys
 import time
-import uuid
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import msgspec
+from dask.system import CPU_COUNT
 
 from ..files import save_json
-from ..runs.folder import runs_root, sweep_folder
-from ..runs.manifest import mark_of, read_manifest
-from ..runs.parameters import defaults_of
-from ..runs.sweeps import SWEEP_FILE, read_sweep_file, run_row, with_differences, write_csv
-from .execute import NotebookFailed
-from .kernels import close_kernels, closed, warm_kernel
+from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
+from ..runs.parameters import FOLDER, defaults_of
+from ..runs.sweeps import SWEEP_FILE, SweepFile, read_sweep_file, run_row, with_differences, write_csv
+from ..tables import aligned
+from .engine import Blocked, Engine, Failure, Made, Stopped, engine
+from .execute import NotebookFailed, execute
+from .grid import Sweep, build_sweep, parse_settings
 from .pages import export_html
+from .plan import Plan, plan_sweep
 from .progress import View
-from .stage import make_stage
-from .sweep_grid import Sweep
-from .sweep_plan import Plan, Step
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-_WAIT = "60s"
-
-
-@dataclass(frozen=True)
-class Workers:
-    """A way to run tasks side by side: how many at a time, and the environment of their kernels."""
-
-    jobs: int
-    settings: Mapping[str, str]
-    client: Any = field(default=None)
-
-    def parallel(self) -> contextlib.AbstractContextManager[Any]:
-        """Give joblib's configuration; the call of `joblib.Parallel` is the same for all of them."""
-        import joblib
-
-        if self.client is None:
-            # The work is done by kernels, which are processes: a thread only minds one of them.
-            return joblib.parallel_config("threading", n_jobs=self.jobs)
-        return joblib.parallel_config("dask", client=self.client, n_jobs=self.jobs)
-
-    def forgotten(self) -> bool:
-        """Tell whether a cluster holds none of this sweep's tasks any more."""
-        return self.client is not None and not any(s.status == "pending" for s in self.client.futures.values())
-
-    def close(self) -> None:
-        """Stop the kernels of this sweep, wherever they are; the tasks that still run in one end as interrupted."""
-        close_kernels(self.settings)
-        if self.client is not None:
-            with contextlib.suppress(OSError, TimeoutError):
-                self.client.run(close_kernels, dict(self.settings))
-
-
-@contextlib.contextmanager
-def workers(jobs: int, dask: str | None = None, threads: int | None = None) -> Iterator[Workers]:
-    """Give the workers of one sweep and stop their kernels at the end.
-
-    jobs: stages at a time, on this machine or for `dask` "local"; a cluster decides by itself. dask: the
-    address of a running scheduler, or "local". threads: of each job, chosen so that all jobs together use each
-    core once where None. Raises ValueError for a cluster that cannot be reached or whose workers do not see
-    this project.
-    """
-    import joblib
-
-    settings = {"ANN_SNN_RUNS": str(runs_root()), "ANN_SNN_SWEEP": uuid.uuid4().hex[:12]}
-    if os.environ.get("ANN_SNN_DATA"):
-        settings["ANN_SNN_DATA"] = os.path.abspath(os.path.expanduser(os.environ["ANN_SNN_DATA"]))
-    if dask is None:
-        chosen = Workers(jobs, settings | _limits(threads or max(1, joblib.cpu_count() // jobs)))
-        with _closed(chosen):
-            yield chosen
-        return
-    with _client(dask, jobs) as client:
-        seen, slots = _seen(client), Counter()
-        for address, threads_there in client.nthreads().items():
-            slots[_host(address)] += threads_there
-        share = min(worker["cores"] // max(1, slots[_host(address)]) for address, worker in seen.items())
-        chosen = Workers(sum(slots.values()), settings | _limits(threads or max(1, share)), client)
-        with _closed(chosen):
-            yield chosen
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
-
-
-def _limits(threads: int) -> dict[str, str]:
-    return dict.fromkeys(THREADS, str(threads))
-
-
-@contextlib.contextmanager
-def _closed(chosen: Workers) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        chosen.close()
-
-
-@contextlib.contextmanager
-def _client(dask: str, jobs: int) -> Iterator[Any]:
-    try:
-        from dask.distributed import Client, LocalCluster
-    except ModuleNotFoundError:
-        raise ValueError('--dask needs dask.distributed: `pip install -e ".[cluster]"`') from None
-    if dask == "local":
-        with (
-            LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=0,
-                silence_logs=logging.ERROR,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
-    try:
-        client = Client(dask, timeout="15s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {dask!r} ({error}): give its address, such as tcp://host:8786, or local"
-        ) from None
-    with client:
-        yield client
-
-
-def look(runs: str) -> dict[str, Any]:
-    """Give what a worker sees: this package's folder and versions, the folder of runs, and its cores."""
-    import joblib
-
-    from ..runs.provenance import PACKAGE, versions
-
-    seen = {"package": str(PACKAGE), "versions": versions(), "cores": joblib.cpu_count()}
-    return seen | {"runs": Path(runs).is_dir()}
-
-
-def _seen(client: Any) -> dict[str, dict[str, Any]]:
-    from ..runs.provenance import PACKAGE, versions
-
-    try:
-        client.wait_for_workers(1, timeout=_WAIT)
-    except TimeoutError:
-        raise ValueError(f"the Dask cluster has had no worker for {_WAIT}: start some") from None
-    runs_root().mkdir(parents=True, exist_ok=True)
-    try:
-        seen = client.run(look, str(runs_root()))
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"a worker of the Dask cluster lacks {error.name}: start the workers in this project's environment"
-        ) from None
-    for address, worker in seen.items():
-        if not worker["runs"] or worker["package"] != str(PACKAGE):
-            raise ValueError(
-                f"worker {address} does not see {runs_root()}, or has the package from {worker['package']} instead "
-                f"of {PACKAGE}: its machine needs this project at the same path"
-            )
-        other = {name: found for name, found in worker["versions"].items() if versions().get(name) != found}
-        if other:
-            raise ValueError(f"worker {address} has other versions than this machine, {other}: install the same")
-    return seen
-
-
-_GIVEN_UP = 10
-
-
-@dataclass(frozen=True)
-class Task:
-    """Stages of one run that can be made one after another: notebook, request and the donor's folder of each."""
-
-    run: str
-    folder: Path
-    parameters: Mapping[str, Any]
-    steps: tuple[tuple[Path, Mapping[str, Any], Path | None], ...]
-    settings: Mapping[str, str]
-    pages: bool
-
-
-@dataclass(frozen=True)
-class Made:
-    """A stage that is there: how it came to be, the seconds that took, and the notebook's own of these."""
-
-    notebook: str
-    how: str
-    seconds: float
-    compute: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A stage that could not be made: the cell and its error, and the executed notebook's path, where known."""
-
-    run: str
-    notebook: str
-    error: str
-    cell: int | None = None
-    path: Path | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task: the stages that are there now, and the failure that ended it."""
-
-    run: str
-    made: tuple[Made, ...]
-    failure: Failure | None = None
-    interrupted: bool = False
-
-
-def work(task: Task) -> Outcome:
-    """Make the stages of a task, in a thread or on a worker, and give what came of it. Never raises."""
-    made: list[Made] = []
-    for notebook, request, donor in task.steps:
-        if closed(task.settings):
-            return Outcome(task.run, tuple(made), interrupted=True)
-        started, failure = time.monotonic(), None
-        try:
-            how = make_stage(
-                notebook,
-                task.folder,
-                task.parameters,
-                request,
-                donor=donor,
-                by=task.settings["ANN_SNN_SWEEP"],
-                kernel=lambda: warm_kernel(task.settings),
-            )
-            if task.pages:
-                page = task.folder / "html" / f"{notebook.stem}.html"
-                if how != "kept" or not page.is_file():
-                    export_html(task.folder / "notebooks" / notebook.name, page)
-        except NotebookFailed as error:
-            failure = Failure(task.run, notebook.stem, f"{error.ename}: {error.evalue}", error.cell, error.path)
-        except KeyboardInterrupt:
-            return Outcome(task.run, tuple(made), interrupted=True)
-        except Exception as error:  # a full disk, say: it ends this task and no other
-            failure = Failure(task.run, notebook.stem, f"{type(error).__name__}: {error}")
-        if failure:
-            return Outcome(task.run, tuple(made), failure)
-        compute = read_manifest(task.folder)["stages"][notebook.stem].get("seconds") or 0.0
-        made.append(Made(notebook.stem, how, time.monotonic() - started, compute if how == "made" else 0.0))
-    return Outcome(task.run, tuple(made))
-
-
-def make_sweep(plan: Plan, workers: Workers, view: View, pages: bool = False) -> Iterator[Outcome]:
-    """Make what a plan lacks and give each task's outcome as it comes.
-
-    A run whose stage failed, and one that waits for that stage, is not gone on with. pages: write HTML pages
-    of the executed notebooks too.
-    """
-    there = {(run, step.key) for run, steps in plan.steps.items() for step in steps if step.state == "done"}
-    keys = {(run, step.notebook.stem): step.key for run, steps in plan.steps.items() for step in steps}
-    stopped: set[str] = set()
-    for wave in range(plan.waves):
-        tasks = []
-        for run, steps in plan.steps.items():
-            chosen = [step for step in steps if step.wave == wave]
-            if run in stopped or all(step.state == "done" for step in chosen):
-                continue
-            missing = _missing(plan, chosen, there)
-            if missing:
-                stopped.add(run)
-                view.drop(run)
-                reason = f"needs this stage of {missing[0]}, which failed"
-                yield Outcome(run, (), Failure(run, missing[1], reason))
-                continue
-            tasks.append(_task(plan, run, chosen, workers.settings, pages))
-        for outcome in _outcomes(tasks, workers):
-            there |= {(outcome.run, keys[outcome.run, made.notebook]) for made in outcome.made}
-            if outcome.failure or outcome.interrupted:
-                stopped.add(outcome.run)
-            yield outcome
-
-
-def _outcomes(tasks: list[Task], workers: Workers) -> Iterator[Outcome]:
-    import joblib
-
-    found: queue.Queue[Outcome | BaseException] = queue.Queue()
-
-    def run_all() -> None:
-        try:
-            with workers.parallel():
-                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
-                for outcome in parallel(joblib.delayed(work)(task) for task in tasks):
-                    found.put(outcome)
-        except BaseException as error:
-            found.put(error)
-
-    # In a thread, because joblib waits for ever for a task that a cluster has given up.
-    threading.Thread(target=run_all, daemon=True).start()
-    left, idle = {task.run: task for task in tasks}, 0
-    while left:
-        try:
-            outcome, idle = found.get(timeout=1.0), 0
-        except queue.Empty:
-            idle = idle + 1 if workers.forgotten() else 0
-            if idle < _GIVEN_UP:
-                continue
-            for run, task in left.items():
-                reason = "the cluster gave it up, because the workers that had it died: give the same command again"
-                yield Outcome(run, (), Failure(run, task.steps[0][0].stem, reason))
-            return
-        if isinstance(outcome, BaseException):
-            raise outcome
-        del left[outcome.run]
-        yield outcome
-
-
-def _missing(plan: Plan, steps: list[Step], there: set[tuple[str, str]]) -> tuple[str, str] | None:
-    # What another run of this sweep should have made by now.
-    for step in steps:
-        awaited = any(step.key == other.key and other.state == "make" for other in plan.steps.get(step.donor, ()))
-        if awaited and (step.donor, step.key) not in there:
-            return step.donor, step.notebook.stem
-    return None
-
-
-def _task(plan: Plan, run: str, steps: list[Step], settings: Mapping[str, str], pages: bool) -> Task:
-    donors = (None if step.donor is None else runs_root() / step.donor for step in steps)
-    own = tuple((step.notebook, step.request, donor) for step, donor in zip(steps, donors, strict=True))
-    return Task(run, runs_root() / run, dict(plan.sweep.runs[run]), own, dict(settings), pages)
-
-
-def await_marks(plan: Plan, seconds: float = 20.0) -> None:
-    """Wait, after a sweep was stopped, until its stages are marked as interrupted."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        marks = (mark_of(runs_root() / run) for run in plan.steps)
-        if not any(mark and mark["state"] == "running" for mark in marks):
-            return
-        time.sleep(0.1)
-
-
-def data_of(plan: Plan, run: str) -> str:
-    """Give the name of a run's data set, by which stages take more or less time."""
-    return str((defaults_of(plan.sweep.notebooks) | dict(plan.sweep.runs[run])).get("dataset", ""))
-
+from .rehearsal import rehearse
+from .sweep_file import read_sweep
 
 TABLE_FILE = "results.csv"
 
+_REPORT = "06_compare_runs"
 
-def write_sweep(sweep: Sweep) -> None:
-    """Write what a sweep asks for into its folder, sweeps/<name>/sweep.json."""
-    save_json(
-        sweep_folder(sweep.name) / SWEEP_FILE,
-        {
-            "name": sweep.name,
-            "notebooks": [path.stem for path in sweep.notebooks],
-            "varied": list(sweep.varied),
-            "runs": {run: dict(parameters) for run, parameters in sweep.runs.items()},
-        },
+# The columns of the report that are shown where a run has them.
+_SHOWN = {
+    "ANN %": "accuracy.ann",
+    "QANN %": "accuracy.qann",
+    "SNN %": "accuracy.snn.silence",
+    "silent at": "silence_step",
+    "mismatches": "mismatches",
+    "spikes/image": "spikes_per_sample",
+}
+
+
+def make_sweep(
+    file: str | os.PathLike[str] | None = None,
+    settings: Sequence[str] = (),
+    zipped: Sequence[str] = (),
+    *,
+    notebooks: str | None = None,
+    name: str | None = None,
+    folder: str | os.PathLike[str] = FOLDER,
+) -> Plan:
+    """The plan of a sweep, checked strictly and rehearsed; nothing is written.
+
+    - file: a YAML file with name, notebooks, set and zip, each of them optional
+    - settings, zipped: texts such as "k=0,1", combined with all others or taken side by side
+    - notebooks, name: used instead of those in the file
+    - folder: of the notebooks
+
+    Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from.
+    """
+    content: dict[str, Any] = read_sweep(file) if file else {}
+    filed = {**content.get("set", {}), **content.get("zip", {})}
+    for key, given in (("set", settings), ("zip", zipped)):
+        extra = parse_settings(given, f"--{key}")
+        if twice := [parameter for parameter in extra if parameter in filed]:
+            raise ValueError(f"{twice[0]} is given in {file} and by --{key}: give it once")
+        content[key] = {**content.get(key, {}), **extra}
+    if not content["set"] and not content["zip"]:
+        raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
+    asked = build_sweep(
+        content, folder, notebooks, name or content.get("name") or (Path(file).stem if file else None)
+    )
+    rehearse(asked.runs, asked.notebooks)
+    return plan_sweep(asked)
+
+
+def plan_summary(plan: Plan) -> str:
+    """A plan in one line: its runs, and the stages to make, to share, and done already."""
+    make, shared, done = (plan.count(state) for state in ("make", "shared", "done"))
+    runs = f"{len(plan.steps)} run{'s' * (len(plan.steps) > 1)}"
+    return f"sweep {plan.sweep.name}: {runs}; {make} stages to make, {shared} to share, {done} done already"
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan as text: a line for each run, with the state of each of its stages."""
+    numbers = {run: f"as {number}" for number, run in enumerate(plan.steps, 1)}
+    rows = [("", "run", *(notebook.stem for notebook in plan.sweep.notebooks))]
+    width = max(map(len, numbers))
+    for number, (run, steps) in enumerate(plan.steps.items(), 1):
+        states = (numbers.get(step.donor, f"as {step.donor}") if step.donor else step.state for step in steps)
+        rows.append((str(number), f"{run:{width}}", *states))
+    return "\n".join([plan_summary(plan), *aligned(rows), "nothing was run: leave out --dry-run to run it"])
+
+
+def run_sweep(
+    plan: Plan,
+    *,
+    jobs: int | None = None,
+    threads: int | None = None,
+    dask: str | None = None,
+    pages: bool = False,
+    folder: str | os.PathLike[str] = FOLDER,
+    stream: TextIO | None = None,
+) -> int:
+    """Make what a plan lacks and print its report; 0 where every run is complete, else 1.
+
+    - jobs, threads, dask: as of `engine`, dask the address; one job for each core by default
+    - pages: write an HTML page of every executed notebook too
+    - folder: of the notebooks, for the sweep's own page
+    - stream: where progress is written, standard error by default
+
+    Raises ValueError for jobs or threads below 1, or a cluster that cannot be used. KeyboardInterrupt, once the
+    stages that were being made have been stopped and marked, has a note of what is done.
+    """
+    for name, number in (("jobs", jobs), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number}: give at least 1")
+    sweep = plan.sweep
+    asked = SweepFile(
+        name=sweep.name,
+        notebooks=[path.stem for path in sweep.notebooks],
+        varied=list(sweep.varied),
+        runs={run: dict(parameters) for run, parameters in sweep.runs.items()},
+    )
+    save_json(sweep_folder(sweep.name) / SWEEP_FILE, msgspec.structs.asdict(asked))
+    started, outcomes = time.monotonic(), []
+    try:
+        # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
+        with engine(jobs or CPU_COUNT, dask, threads) as running:
+            outcomes = _work(plan, running, pages, stream or sys.stderr)
+            seconds = time.monotonic() - started
+            page = _page(sweep, Path(folder), running)
+    except KeyboardInterrupt as interrupt:
+        rows = write_results(sweep)
+        done = sum(row["state"] == "done" for row in rows)
+        interrupt.add_note(f"{done} of {len(rows)} runs are whole; the same command goes on")
+        raise
+    rows = write_results(sweep)
+    print("\n" + sweep_report(sweep.name))
+    if outcomes:
+        print(_spent([outcome for outcome in outcomes if isinstance(outcome, Made)], seconds, running.jobs))
+    for label, path in (("table", sweep_folder(sweep.name) / TABLE_FILE), ("page", page)):
+        if path:
+            print(f"{label:<6} {path}")
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if failures:
+        print(_listed(failures), file=sys.stderr)
+    return int(bool(failures) or any(row["state"] != "done" for row in rows))
+
+
+def _work(plan: Plan, running: Engine, pages: bool, stream: TextIO) -> list[Made | Failure]:
+    """What came of a plan's steps, with one failure for each run that failed."""
+    steps, last = plan.pending(), {run: own[-1].key for run, own in plan.steps.items()}
+    defaults = defaults_of(plan.sweep.notebooks)
+    datasets = {run: str((defaults | dict(own)).get("dataset", "")) for run, own in plan.sweep.runs.items()}
+    done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
+    outcomes: list[Made | Failure] = []
+    failed: set[str] = set()
+    with View(steps, datasets, running.jobs, done, stream) as view:
+        for outcome in running.work(steps, view.hear, pages=pages):
+            step, run = outcome.step, outcome.step.run
+            if isinstance(outcome, Failure):
+                if run not in failed and not isinstance(outcome.error, Stopped):
+                    outcomes.append(outcome)
+                    failed.add(run)
+                    view.failed += 1
+                    view.line(f"{run}  FAILED in {step.notebook.stem}: {str(outcome)[:200]}")
+                for own in plan.steps[run]:
+                    view.end(own.key)
+                continue
+            outcomes.append(outcome)
+            view.end(step.key, outcome.seconds if outcome.how == "made" else None)
+            view.done += step.key == last[run]
+            took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
+            view.line(f"[{view.done}/{len(plan.steps)}] {run}  {step.notebook.stem} {took}")
+    return outcomes
+
+
+def _spent(outcomes: Sequence[Made], seconds: float, jobs: int) -> str:
+    made = [outcome for outcome in outcomes if outcome.how == "made"]
+    shared = sum(outcome.how == "shared" for outcome in outcomes)
+    if not made:
+        return f"{shared} stages shared, none made, in {seconds:.0f} s"
+    compute, spent = sum(stage.compute for stage in made), sum(stage.seconds for stage in made)
+    return (
+        f"{len(made)} stages made and {shared} shared in {seconds:.0f} s, {jobs} at a time; computing "
+        f"{compute:.0f} s, overhead {spent - compute:.0f} s ({(spent - compute) / max(compute, 0.1):.0%}), "
+        f"{(spent - compute) / len(made):.1f} s a stage"
     )
 
 
-def read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Give the parameters that vary in a sweep, and a row for each of its runs as they are now."""
+def _listed(failures: Sequence[Failure]) -> str:
+    lines = [f"\n{len(failures)} runs failed or were left out:"]
+    for failure in failures:
+        error, step = failure.error, failure.step
+        executed = error if isinstance(error, NotebookFailed) else None
+        cell = "" if executed is None or executed.cell is None else f", cell {executed.cell}"
+        text = str(error) if isinstance(error, Blocked) else str(failure)
+        lines.append(f"  {step.run}: {step.notebook.stem}{cell}: {text}")
+        if executed:
+            lines.append(f"    executed notebook: {executed.path}")
+    return "\n".join(lines)
+
+
+def _page(sweep: Sweep, folder: Path, running: Engine) -> Path | None:
+    notebook, target = folder / f"{_REPORT}.ipynb", sweep_folder(sweep.name)
+    if not notebook.is_file() or not any((runs_root() / run / RESULTS_FILE).is_file() for run in sweep.runs):
+        return None
+    try:
+        arguments = notebook, target, {"sweep": sweep.name}, None, running.environment, running.name
+        executed = running.call(execute, *arguments)
+        return export_html(executed, target / "html" / f"{_REPORT}.html")
+    except (NotebookFailed, ValueError) as error:
+        print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)
+        return None
+
+
+def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """The parameters that vary in a sweep, and a row for each of its runs as they are now."""
     asked = read_sweep_file(name)
-    rows = [parameters | run_row(run, asked["notebooks"]) for run, parameters in asked["runs"].items()]
-    return asked["varied"], with_differences(rows)
+    rows = [parameters | run_row(run, asked.notebooks) for run, parameters in asked.runs.items()]
+    return asked.varied, with_differences(rows)
 
 
 def write_results(sweep: Sweep) -> list[dict[str, Any]]:
-    """Write the table of a sweep's runs, sweeps/<name>/results.csv, and give its rows."""
-    rows = read_results(sweep.name)[1]
+    """Write the table of a sweep's runs, sweeps/<name>/results.csv, and return its rows."""
+    rows = _read_results(sweep.name)[1]
     write_csv(rows, sweep_folder(sweep.name) / TABLE_FILE)
     return rows
+
+
+def sweep_report(name: str) -> str:
+    """The results of a sweep as text: a line for each run, and what of it differs from the others."""
+    varied, rows = _read_results(name)
+    columns = {label: column for label, column in _SHOWN.items() if any(column in row for row in rows)}
+    lines = [("run", *varied, *columns, "state")]
+    for row in rows:
+        cells = (_cell(label, row.get(column)) for label, column in columns.items())
+        lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row["mixed"]:
+            note = f"other {row['mixed']} than most runs; do not mix their results"
+            notes.setdefault(note, []).append(row["run"])
+        if row["around"]:
+            notes.setdefault(row["around"], []).append(row["run"])
+    return "\n".join(
+        [f"sweep {name}", *aligned(lines), *(f"  {_some(runs)}: {note}" for note, runs in notes.items())]
+    )
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _cell(label: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    if label.endswith("%"):
+        return f"{100 * value:.2f}"
+    return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"

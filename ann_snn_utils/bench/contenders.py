@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,14 +121,14 @@ class Quantizer(nn.Module):
 def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Sequential:
     """The network as convolutions with bias and `activation(step, largest count)` behind each."""
     modules: list[nn.Module] = []
-    for layer in qann.layers:
-        norm, spec = layer.norm, layer.spec
-        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    for index, layer in enumerate(qann.layers):
+        spec, norm = layer.spec, {name: value.double() for name, value in layer.norm.state_dict().items()}
+        gain = norm["weight"] / (norm["running_var"] + layer.norm.eps).sqrt()
         conv = nn.Conv2d(spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding)
-        bias = norm.bias.double() - norm.running_mean.double() * gain
+        bias = norm["bias"] - norm["running_mean"] * gain
         conv.load_state_dict({"weight": layer.conv.weight.double() * gain[:, None, None, None], "bias": bias})
-        n, clip = 2**layer.activation.k, layer.activation.clip
-        modules += [conv, activation(1 / n, _LARGEST_COUNT * n if clip is None else clip * n)]
+        k, clip = (qann.spec.k, qann.spec.clip) if index else (0, qann.spec.levels)
+        modules += [conv, activation(2.0**-k, (_LARGEST_COUNT if clip is None else clip) * 2**k)]
     read_out = nn.Linear(qann.classifier.in_features, qann.spec.classes, bias=False)
     read_out.weight.copy_(qann.classifier.weight * qann.classifier.scale)
     return nn.Sequential(*modules, nn.Flatten(), read_out).eval()
@@ -166,7 +167,8 @@ def run_spikingjelly(net: nn.Sequential, images: Tensor, time_steps: int, multi_
 def spikingjelly_mismatches(net: nn.Sequential, qann: ANN, images: Tensor) -> int:
     """The number of settled counts of SpikingJelly's network that differ from the quantized network's codes."""
     run_spikingjelly(net, images.float() / 255, SETTLING_STEPS, multi_step=False)
-    counts = [module.acc_q for module in net if hasattr(module, "acc_q")]
+    modules: list[Any] = list(net)
+    counts: list[Tensor] = [module.acc_q for module in modules if hasattr(module, "acc_q")]
     pairs = zip(counts, codes(qann, images)[0], strict=True)
     return sum(int((count.round().long() != code).sum()) for count, code in pairs)
 
@@ -188,7 +190,8 @@ def snntorch(qann: ANN) -> nn.Sequential:
 @torch.inference_mode()
 def run_snntorch(net: nn.Sequential, images: Tensor, time_steps: int) -> Tensor:
     """Class scores [N, classes] after `time_steps` of a constant float32 image [N, C, H, W]."""
-    for module in net:
+    modules: list[Any] = list(net)
+    for module in modules:
         if hasattr(module, "reset_mem"):
             module.reset_mem()
     return sum(net(images) for _ in range(time_steps))

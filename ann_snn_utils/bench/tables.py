@@ -23,7 +23,7 @@ _NETWORKS = {
 }
 
 # The README has room for these columns, and for the rows that answer its reader's question.
-_COLUMNS = ("network", "contender", "images/s", "time / one float32 ANN pass", "time / ours", "peak MiB", "exact")
+_COLUMNS = ("network", "contender", "images/s", "time / float32 ANN", "time / ours", "peak MiB", "exact")
 _CHOSEN = {
     "lenet": ("events", "silence", "ann", "numpy", "spikingjelly", "snntorch"),
     "vgg": ("events", "ann"),

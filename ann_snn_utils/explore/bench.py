@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 
 import plotly.graph_objects as go
 
@@ -30,7 +31,9 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
     spec = ann.spec
     size = min(size, len(samples))
 
-    def compute(wanted: tuple[int, int, int, int], report=lambda share: None) -> FormComparison:
+    def compute(
+        wanted: tuple[int, int, int, int], report: Callable[[float], None] = lambda share: None
+    ) -> FormComparison:
         k, levels, clip, size = wanted
         return compare_forms(
             requantize(ann, k, levels, clip or None), samples.subset(range(size)), time_steps, report

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -105,7 +107,7 @@ def accuracy_lab(
             seed=seed,
         )
 
-    def compute(wanted: Setting, report) -> Trial:
+    def compute(wanted: Setting, report: Callable[[float], None]) -> Trial:
         undisturbed(wanted.samples)
         return (
             run_trial(snn, samples, wanted, time_steps, report)
@@ -119,7 +121,7 @@ def accuracy_lab(
         redraw(figures["spikes"], spikes_drawing(trial.record))
         draw()
 
-    def draw(_=None) -> None:
+    def draw(_: Any = None) -> None:
         step = controls["step"].value
         redraw(figures["accuracy"], accuracy_drawing(**accuracy_of(trial, step)))
         redraw(figures["cost"], cost_drawing(**cost_of(trial, step)))
@@ -137,14 +139,14 @@ def accuracy_lab(
         lambda error: say(line, f"⚠ {html.escape(str(error))}"),
     )
 
-    def change(_=None) -> None:
+    def change(_: Any = None) -> None:
         for control in layers:
             control.layout.display = None if controls["per_layer"].value else "none"
         controls["scale"].disabled = controls["per_layer"].value
         if not resetting:
             worker.submit(setting())
 
-    def reset(_=None) -> None:
+    def reset(_: Any = None) -> None:
         nonlocal resetting
         # One trial for all the controls that go back.
         resetting = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -146,7 +147,7 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         moving = False
         draw()
 
-    def draw(_=None) -> None:
+    def draw(_: Any = None) -> None:
         if moving:
             return
         place = (controls["layer"].value, neuron_now(), controls["step"].value)
@@ -154,15 +155,15 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         redraw(figures["map"], layer_map_drawing(**sample.map_arguments(*place)))
         say(line, sample.sentence(*place))
 
-    def choose_sample(change) -> None:
+    def choose_sample(change: Any) -> None:
         nonlocal sample
         sample = run(change.new)
         draw()
 
-    def find_liveliest(_=None) -> None:
+    def find_liveliest(_: Any = None) -> None:
         move_to(sample.liveliest(controls["layer"].value))
 
-    def choose_cell(_trace, points, _selector) -> None:
+    def choose_cell(_trace: Any, points: Any, _selector: Any) -> None:
         shape = snn.layers[controls["layer"].value].spec.out_shape
         if points.point_inds:
             row, column = map(int, points.point_inds[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 from ..ann.network import ANN
 from ..ann.reference import codes
@@ -56,14 +57,14 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     }
     line, answer = status(), ann_answer(0)
 
-    def draw(_=None) -> None:
+    def draw(_: Any = None) -> None:
         step, index, traces = controls["step"].value, controls["sample"].value, _traces(record)
         redraw(figures["maps"], maps_drawing(traces, names, step, show=controls["show"].value))
         redraw(figures["raster"], raster_drawing(traces, names, step=step))
         redraw(figures["scores"], scores_drawing(**scores(record, index, step)))
         say(line, _sentence(record, index, step, samples, answer))
 
-    def choose_sample(change) -> None:
+    def choose_sample(change: Any) -> None:
         nonlocal record, answer
         record, answer = run(change.new), ann_answer(change.new)
         draw()

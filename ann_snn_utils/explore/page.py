@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
@@ -85,14 +87,14 @@ def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
     return box
 
 
-def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments) -> widgets.Widget:
+def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments: Any) -> widgets.Widget:
     """A slider over whole numbers, or over decimals where `step` is one."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
     look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
 
 
-def choice(label: str, options, value=None) -> widgets.Dropdown:
+def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Dropdown:
     """A drop-down list; options are values, or pairs of label and value."""
     look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
     return widgets.Dropdown(options=options, value=value, description=label, **look)

@@ -80,7 +80,7 @@ def accuracy_of_settings(
             mode="markers+text",
             name="published",
             text=["published"],
-            textposition="bottom right",
+            textposition="bottom left",
             customdata=values[-1:],
             marker=dict(symbol="diamond", size=10, color=INK),
             hovertemplate="published<br>step %{x}<br>accuracy %{customdata:.2f} %<extra></extra>",
@@ -188,7 +188,8 @@ def accuracy_vs_cost(
 
 def _ticks(costs: Sequence[float], scale: float) -> list[float]:
     low, high = (math.log10(scale * bound) for bound in (min(costs, default=1.0) or 1.0, max(costs, default=1.0)))
-    series = (round(m * 10.0**e, 9) for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5))
+    steps = (1, 2, 5) if high - low > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    series = (round(m * 10.0**e, 9) for e in range(math.floor(low), math.ceil(high) + 1) for m in steps)
     return [tick for tick in series if low - 0.3 <= math.log10(tick) <= high + 0.3]
 
 
@@ -259,7 +260,7 @@ def setting_effects(
         figure.update_xaxes(
             tickvals=[_spread(tick) for tick in ticks],
             ticktext=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks],
-            title_text="percentage points against the baseline",
+            title_text="percentage points",
             row=1,
             col=column,
         )

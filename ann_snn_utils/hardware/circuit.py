@@ -114,8 +114,13 @@ def hardware(snn: SNN) -> Hardware:
 
     The order in which the spikes of a step are added does not matter: every count lies in 0 … J before and
     after its spike, so any partial sum lies within the worst case of U. Raises ValueError for a network that
-    is not all integers, or whose thresholds no A + j·D gives.
+    is not all integers, or whose thresholds no A + j·D gives, or whose neuron is the published one.
     """
+    if any(layer.rising is not None for layer in snn.layers):
+        raise ValueError(
+            f"thresholds={snn.thresholds!r}: the published neuron compares strictly, with two thresholds, and one "
+            "adder would not give its spikes; convert the network with thresholds='exact'"
+        )
     certificates = certify(snn)
     pairs = zip(snn.layers, certificates, strict=True)
     layers = tuple(_layer(index, layer, certificate) for index, (layer, certificate) in enumerate(pairs))

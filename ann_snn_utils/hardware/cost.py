@@ -105,14 +105,14 @@ def _cycles(snn: SNN, images: Tensor, steps: int) -> list[float]:
     totals = torch.zeros(len(snn.layers), dtype=torch.float64)
     for part in golden_parts(snn, images, steps):
         for index, layer in enumerate(snn.layers[1:], 1):
-            arriving = torch.from_numpy(part.spikes[index - 1]).ne(0)
-            totals[index] += sum(_busiest(layer, sample) + steps for sample in arriving)
+            incoming = torch.from_numpy(part.spikes[index - 1]).ne(0)
+            totals[index] += sum(_busiest(layer, sample) + steps for sample in incoming)
     return (totals / len(images)).tolist()
 
 
-def _busiest(layer: SpikingLayer, arriving: Tensor) -> int:
+def _busiest(layer: SpikingLayer, incoming: Tensor) -> int:
     synapses = (layer.weight != 0).float()
-    reached = F.conv2d(arriving.float(), synapses, stride=layer.spec.stride, padding=layer.spec.padding)
+    reached = F.conv2d(incoming.float(), synapses, stride=layer.spec.stride, padding=layer.spec.padding)
     return int(reached.flatten(1).amax(1).sum())
 
 

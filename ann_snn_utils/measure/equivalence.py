@@ -18,8 +18,11 @@ from ..data.dataset import Dataset, as_images
 from ..simulator.run import simulate
 from ..snn.certificate import certify
 from ..snn.conversion import convert, table_length
-from ..snn.network import FORMS, SNN
+from ..snn.network import SNN
 from .activity import accuracy
+
+# Forms of thresholds that are set side by side.
+FORMS = ("exact", "published", "float")
 
 # Neurons · images compared at once: some hundred MiB of 64-bit codes and counts.
 WORKING_SET = 2**23

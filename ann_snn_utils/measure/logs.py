@@ -8,14 +8,26 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..simulator.record import Record
-from ..snn.network import SNN
+from ..snn.network import REAL_FORMS, SNN
 from .activity import correct
 
 TOTALS = ("spike_num", "spike_collect", "sop_num", "abs_spike", "sum_spike")
+
+
+def published_sop_num(record: Record) -> np.ndarray:
+    """Synaptic operations so far as the published system counts them, int64 [T]: |spike| · fan-out.
+
+    A spike of the encoder, on its way to the first hidden layer, counts with its amplitude 2^k;
+    `Record.sop_num` counts it as the one event that it is.
+    """
+    sops = record.sops[:, 1:].copy()
+    sops[:, :1] *= record.amplitude
+    return sops.sum(1).cumsum()
 
 
 def log_folder(snn: SNN, root: str | os.PathLike[str] = "figs") -> Path:
@@ -24,17 +36,19 @@ def log_folder(snn: SNN, root: str | os.PathLike[str] = "figs") -> Path:
     WQ: ternary weights; _INT: integer thresholds.
     """
     weights = "WQ" if snn.spec.ternary else "NWQ"
-    return Path(root) / (weights if snn.thresholds == "float" else f"{weights}_INT") / f"k{snn.k}"
+    return Path(root) / (weights if snn.thresholds in REAL_FORMS else f"{weights}_INT") / f"k{snn.k}"
 
 
-def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels: Tensor | None = None) -> None:
+def write_logs(
+    records: Record | Iterable[Record], folder: str | os.PathLike[str], labels: Tensor | None = None
+) -> None:
     """Write accuracy, spike_num, spike_collect, sop_num, abs_spike and sum_spike (.txt) into `folder`.
 
     records: one for each batch, all of the same number of steps; each gives one line per step to each file,
     an integer: correct predictions of the batch; spikes, their signed sum and synaptic operations so far;
     this step's absolute and signed spike sums. labels: int64, of all batches in turn, where the records have
-    none. Only hidden layers count. A spike counts once whatever it carries, and the classifier's operations
-    are left out; the published MNIST script, unlike its CIFAR-10 one, adds those to sop_num.
+    none. Only hidden layers count; sop_num is `published_sop_num`. The classifier's operations
+    are left out: the published MNIST script, unlike its CIFAR-10 one, adds those to sop_num.
     All six files appear or none. Raises ValueError for records without labels or of different lengths.
     """
     batches: list[Record] = [records] if isinstance(records, Record) else list(records)
@@ -46,7 +60,9 @@ def write_logs(records: Iterable[Record], folder: str | os.PathLike[str], labels
     if labels is not None:
         batches = _labelled(batches, labels)
     lines = {"accuracy": [line for record in batches for line in correct(record).tolist()]}
-    lines |= {name: [line for record in batches for line in getattr(record, name).tolist()] for name in TOTALS}
+    for name in TOTALS:
+        totals = [published_sop_num(record) if name == "sop_num" else getattr(record, name) for record in batches]
+        lines[name] = [line for total in totals for line in total.tolist()]
 
     folder = Path(folder)
     files = {f"{name}.txt": "".join(f"{line}\n" for line in column) for name, column in lines.items()}

@@ -21,7 +21,7 @@ from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
 from ..tables import mean_and_deviation
 from .results import RunResult, usual_values
-from .sweeps import part_of, row_of, with_differences
+from .sweeps import row_of, with_differences
 
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
 ACCURACIES = ("ANN", "quantized", *READ_AT)
@@ -83,7 +83,8 @@ def setting_of(result: RunResult) -> dict[str, Any]:
     notation, dataset = result.results["network"], result.results["dataset"]
     named = next((name for name, (network, _) in NETWORKS.items() if network == notation), notation)
     parameters = result.parameters
-    histories = [part_of(result.stages.get(stem, {}), "metrics").get("history") for stem in _TRAINING]
+    stages = (result.stages.get(stem) for stem in _TRAINING)
+    histories = [stage.metrics.get("history") if stage else None for stage in stages]
     epochs = " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
     first = {"network": named, "k": parameters.get("k"), "ternary": parameters.get("ternary"), "epochs": epochs}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}

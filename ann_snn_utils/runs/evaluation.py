@@ -45,8 +45,8 @@ def evaluate_pretrained(name: str, samples: int | None = None, progress: bool = 
     network = open_network(BUNDLED + name)
     recorded, images = recorded_in(network.ann.metadata), len(network.samples)
     if samples is not None and not 1 <= samples <= images:
-        test = network.samples.name
-        raise ValueError(f"samples={samples}: the test set of {test!r} has 1 to {images} images to give")
+        named = repr(network.samples.name)
+        raise ValueError(f"samples={samples}: the test set of {named} has 1 to {images} images to give")
     test = network.samples if samples is None else network.samples.subset(range(samples))
     measured = measure(replace(network, samples=test), progress)
     complete = len(test) == recorded["samples"]

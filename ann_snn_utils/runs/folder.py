@@ -1,6 +1,7 @@
-"""Run folders data/runs/<run>/: their names, the artifacts in them, and which notebook makes each one.
+"""Run folders data/runs/<run>/: their names, the artifacts in them, and a notebook's place in one.
 
-A notebook's place in a run: where it reads and writes, and the record of how it made its artifacts.
+A notebook opens its stage, reads and writes in the run's folder, and records how it made its artifacts: its
+parameters, its code and the images that they stand on.
 """
 
 from __future__ import annotations
@@ -10,22 +11,42 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from ..checks import check_settings
+from ..data.dataset import data_identity, source_of
 from ..files import ROOT, save_json
-from .manifest import MANIFEST, record_stage
-from .parameters import FOLDER, ordered_notebooks, parameters_of
+from .manifest import MANIFEST, Images, record_stage
+from .parameters import (
+    FOLDER,
+    declared,
+    defaults_of,
+    ordered_notebooks,
+    parameters_of,
+    parameters_source,
+    parsed,
+)
+from .provenance import code_digest
+
+ANN_FILE, QANN_FILE, SNN_FILE, RESULTS_FILE = (
+    "ann.safetensors",
+    "qann.safetensors",
+    "snn.safetensors",
+    "results.json",
+)
 
 ARTIFACTS: dict[str, str] = {
-    "ann.safetensors": "01_train_ann",
-    "qann.safetensors": "02_quantize",
-    "snn.safetensors": "03_convert",
-    "results.json": "04_spike_analysis",
+    ANN_FILE: "01_train_ann",
+    QANN_FILE: "02_quantize",
+    SNN_FILE: "03_convert",
+    RESULTS_FILE: "04_spike_analysis",
 }
 
 SWEEPS = "sweeps"
@@ -36,12 +57,12 @@ _IN_NAME = {"dataset": "digits", "network": "lenet", "k": 0, "ternary": True, "s
 
 
 def runs_root() -> Path:
-    """Give the folder of all runs: $ANN_SNN_RUNS, else data/runs, relative to the repository root."""
+    """The folder of all runs: $ANN_SNN_RUNS, else data/runs, relative to the repository root."""
     return ROOT / Path(os.environ.get("ANN_SNN_RUNS") or "data/runs").expanduser()
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
-    """Give `run` back where it is a valid folder name everywhere; ValueError says what is wrong with it.
+    """Return `run` where it is a valid folder name everywhere; ValueError says what is wrong with it.
 
     kind: "run" or "sweep", whichever has the name.
     """
@@ -62,7 +83,7 @@ def check_run_name(run: str, kind: str = "run") -> str:
 
 
 def run_folder(run: str, create: bool = False) -> Path:
-    """Give the folder of a run, made where `create` is set.
+    """The folder of a run, made where `create` is set.
 
     Raises ValueError for an invalid name, FileNotFoundError, with the nearest runs, where there is none,
     OSError where it cannot be made.
@@ -82,17 +103,17 @@ def run_folder(run: str, create: bool = False) -> Path:
 
 
 def sweep_folder(sweep: str) -> Path:
-    """Give the folder of a sweep's own files, sweeps/<sweep> among the runs; ValueError for an invalid name."""
+    """The folder of a sweep's own files, sweeps/<sweep> among the runs; ValueError for an invalid name."""
     return runs_root() / SWEEPS / check_run_name(sweep, "sweep")
 
 
 def list_runs() -> list[str]:
-    """Give the names of all runs that have a manifest, in alphabetical order."""
+    """The names of all runs that have a manifest, in alphabetical order."""
     return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
 
 
 def latest_run(artifact: str | None = None) -> str:
-    """Give the run that was recorded last, among those that hold `artifact` where one is named.
+    """The run that was recorded last, among those that hold `artifact` where one is named.
 
     Raises FileNotFoundError where there is none.
     """
@@ -104,7 +125,7 @@ def latest_run(artifact: str | None = None) -> str:
 
 
 def require(folder: str | os.PathLike[str], artifact: str) -> Path:
-    """Give the path of an artifact; where it is missing, FileNotFoundError names the notebook to run."""
+    """The path of an artifact; where it is missing, FileNotFoundError names the notebook to run."""
     path = Path(folder) / artifact
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {_remedy(artifact)}")
@@ -121,7 +142,7 @@ def _remedy(artifact: str | None) -> str:
 def default_run_name(
     parameters: Mapping[str, Any], notebooks: Sequence[str | os.PathLike[str]] | None = None
 ) -> str:
-    """Give the name of the run with these parameters, such as digits-lenet-k0-ternary-s0.
+    """The name of the run with these parameters, such as digits-lenet-k0-ternary-s0.
 
     Parameters that are left out have the defaults of the notebooks, all of them unless some are given. Where
     any other one differs from its default, or a name had to be shortened, eight hexadecimal digits of these
@@ -151,15 +172,53 @@ def default_run_name(
     return check_run_name("-".join(parts))
 
 
+def code_cells(notebook: str | os.PathLike[str]) -> list[str]:
+    """The source of a notebook's code cells, in order."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a stage: every parameter that its notebook takes, save `run`, and its code's digest."""
+    settings = defaults_of([notebook]) | declared(parameters, notebook)
+    settings.pop("run", None)
+    return {"parameters": settings, "code": code_digest(notebook)}
+
+
+def images_of(folder: Path, parameters: Mapping[str, Any], inputs: Iterable[str]) -> Images | None:
+    """The images that a stage stands on: those its parameters name, else those its inputs were made from.
+
+    None where neither says. Raises what `data_identity` raises.
+    """
+    found = [source_of(parameters)] if "dataset" in parameters else []
+    found += [source for name in inputs if (source := _recorded_source(folder / name))]
+    return Images(found[0], data_identity(found[0])) if found else None
+
+
+def _recorded_source(path: Path) -> dict[str, Any] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            source = json.loads((file.metadata() or {}).get("json", "{}")).get("source")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None
+    return source if isinstance(source, dict) and "name" in source else None
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One notebook at work in the run folder `folder`, with its parameters and input artifacts."""
+    """One notebook at work in the run folder `folder`, with its parameters and input artifacts.
+
+    request, images: of `request_of` and `images_of` when it began, by which the stage is known to be current.
+    """
 
     notebook: str
     folder: Path
     parameters: Mapping[str, Any]
     inputs: tuple[str, ...]
     started: float
+    path: Path
+    request: Mapping[str, Any] | None
+    images: Images | None
 
     def finish(
         self,
@@ -174,31 +233,62 @@ class Stage:
         """
         artifacts = list(artifacts)
         if results is not None:
-            save_json(self.folder / "results.json", {"run": self.folder.name, **results})
-            artifacts.append("results.json")
+            save_json(self.folder / RESULTS_FILE, {"run": self.folder.name, **results})
+            artifacts.append(RESULTS_FILE)
         record_stage(
             self.folder,
             self.notebook,
             parameters={**self.parameters, **(parameters or {})},
             inputs=self.inputs,
             artifacts=artifacts,
-            metrics=metrics,
+            metrics=dict(metrics or {}),
             seconds=round(time.time() - self.started, 1),
+            request=dict(self.request) if self.request and _runs_as_saved(self.path) else None,
+            images=self.images,
         )
 
 
 def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = ()) -> Stage:
-    """Give the stage of a notebook whose variables are `names` (its globals), from which parameters are read.
+    """The stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
     after its parameters. Raises ValueError for a parameter that is wrong, FileNotFoundError that names the
     notebook which makes a missing input.
     """
-    parameters = {name: names[name] for name in parameters_of(FOLDER / f"{notebook}.ipynb")}
+    path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or FOLDER / f"{notebook}.ipynb")
+    parameters = {name: names[name] for name in parameters_of(path)}
     check_settings(parameters)
     inputs = tuple(inputs)
     run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
     folder = run_folder(run, create=not inputs)
     for name in inputs:
         require(folder, name)
-    return Stage(notebook, folder, parameters, inputs, time.time())
+    request, images = request_of(path, parameters), images_of(folder, parameters, inputs)
+    return Stage(notebook, folder, parameters, inputs, time.time(), path, request, images)
+
+
+def _runs_as_saved(notebook: Path) -> bool:
+    """Whether this kernel has run the saved notebook's cells once each, in order, up to the one that runs now.
+
+    The parameters may have been edited: their values are recorded. Anything else, such as a cell that was changed
+    and not saved, or run twice, makes a stage that the saved notebook would not make.
+    """
+    if os.environ.get("ANN_SNN_BATCH"):
+        return True
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        return False
+    ran = [text.strip() for text in shell.history_manager.input_hist_raw if text.strip()]
+    saved = [text.strip() for text in code_cells(notebook) if text.strip()]
+    place = saved.index(parameters_source(notebook).strip())
+    same = ran[:place] + ran[place + 1 :] == saved[:place] + saved[place + 1 : len(ran)]
+    return same and len(ran) > place and _sets_parameters(ran[place], parameters_of(notebook))
+
+
+def _sets_parameters(source: str, names: Iterable[str]) -> bool:
+    try:
+        body = parsed(source).body
+    except SyntaxError:
+        return False
+    targets = [getattr(line, "target", None) or getattr(line, "targets", [None])[0] for line in body]
+    return all(getattr(target, "id", None) in set(names) for target in targets)

@@ -27,7 +27,7 @@ class Network:
 
 
 def network_names() -> list[str]:
-    """Give the names to choose from: every run that has a spiking network, then the bundled ones."""
+    """The names to choose from: every run that has a spiking network, then the bundled ones."""
     runs = [run for run in list_runs() if (run_folder(run) / "snn.safetensors").is_file()]
     return runs + [BUNDLED + name for name in list_pretrained()]
 
@@ -38,7 +38,7 @@ def bundled_name(network: str) -> str | None:
 
 
 def open_network(name: str = "", dataset: str | None = None) -> Network:
-    """Give the network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
+    """The network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
     as in `load_recorded`. Raises FileNotFoundError or ValueError that says what is missing.
@@ -57,7 +57,7 @@ def open_network(name: str = "", dataset: str | None = None) -> Network:
 
 
 def unpack(name: str) -> Path:
-    """Give the folder of a run that holds a bundled network, made where it is not there yet.
+    """The folder of a run that holds a bundled network, made where it is not there yet.
 
     So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled, and
     where a run of that name holds another network.

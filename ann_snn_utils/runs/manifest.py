@@ -1,8 +1,7 @@
 """The manifest of a run: how each of its stages was made, from what, and whether that still holds.
 
-The mark that a run carries while a stage of it is being made, and keeps where that was stopped or failed.
-
-One process at a time: in a run folder for long, and in a manifest for as long as a change of it takes.
+Beside it lies, while a stage is being made or where that was stopped or failed, the run's mark. Processes that work
+in one run take turns by the locks of its folder.
 """
 
 from __future__ import annotations
@@ -14,87 +13,177 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
+from ..data.dataset import data_identity
 from ..files import load_json, save_json, sha256
 from .provenance import git_state, machine, versions
 
-LOCK = ".lock"
+MANIFEST, MARK = "manifest.json", "unfinished.json"
 
-_MANIFEST_SECONDS = 60
+# Held while stages are made, and while a manifest is read and written.
+LOCK, _MANIFEST_LOCK = ".lock", ".manifest.lock"
+
+_MANIFEST_SECONDS = 60.0
 
 
-@contextlib.contextmanager
-def working_in(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a run folder while its stages are made; the system lets go of it where the process dies.
+class Images(msgspec.Struct):
+    """The images that a stage stands on: the arguments of `load_splits`, and what `data_identity` says of them."""
 
-    Raises BlockingIOError where another process holds it, OSError where the folder cannot be written.
+    source: dict[str, Any]
+    identity: dict[str, Any]
+
+    def unchanged(self) -> bool:
+        """Whether the source still gives the very same images, labels and classes."""
+        try:
+            return data_identity(self.source) == self.identity
+        except (ValueError, OSError, TypeError, LookupError):
+            return False
+
+
+class StageRecord(msgspec.Struct, kw_only=True):
+    """How a notebook made its artifacts.
+
+    inputs, artifacts: SHA-256 by the file's name in the run folder. stale: made from an outdated input. request:
+    what was asked of the stage, see `runs.folder.request_of`; None where that is unknown. images: those it stands
+    on, None where it names none. shared_from: the run that made it, None for this one.
     """
-    with _held(Path(folder) / LOCK, 0, "another process works in {}: wait for it, or name another run"):
-        yield
+
+    recorded: str | None = None
+    parameters: dict[str, Any]
+    seed: Any = None
+    inputs: dict[str, str]
+    artifacts: dict[str, str]
+    metrics: dict[str, Any] = {}
+    seconds: float | None = None
+    stale: bool
+    versions: dict[str, str] = {}
+    git: dict[str, Any] = {}
+    device: str | None = None
+    machine: dict[str, Any] = {}
+    request: dict[str, Any] | None = None
+    images: Images | None = None
+    shared_from: str | None = None
+
+    def __post_init__(self) -> None:
+        # Sharing writes a file of the same name into another run's folder.
+        for file in map(Path, (*self.inputs, *self.artifacts)):
+            if file.is_absolute() or ".." in file.parts:
+                raise ValueError(f"{file} lies outside the run folder")
+
+
+class Manifest(msgspec.Struct):
+    """A run's name and the records of its stages by notebook."""
+
+    run: str
+    stages: dict[str, StageRecord] = {}
+
+    def stale_stages(self) -> list[str]:
+        """The notebooks whose recorded inputs are no longer those of the stages before them."""
+        return [name for name, stage in self.stages.items() if stage.stale or self.outdated(name, stage.inputs)]
+
+    def outdated(self, notebook: str, inputs: Mapping[str, str]) -> list[str]:
+        """Why inputs, SHA-256 by name, are not those that the other stages recorded: a reason each."""
+        reasons = []
+        for name, digest in inputs.items():
+            for maker, stage in self.stages.items():
+                recorded = stage.artifacts.get(name)
+                if maker == notebook or recorded is None:
+                    continue
+                if recorded != digest:
+                    reasons.append(f"{name} is not the file that {maker} recorded: run {maker} again")
+                elif stage.stale:
+                    reasons.append(f"{name} was made by {maker} from an outdated input: run {maker} again")
+        return reasons
+
+
+class Mark(msgspec.Struct, kw_only=True):
+    """The mark of a run: the stage that is being made, or was, and the last line that it printed.
+
+    state: "running", "interrupted" or "failed", with the error, its cell and the executed notebook's path.
+    by: who makes the stage, such as one call of `ann-snn sweep`. request: what was asked of it.
+    """
+
+    stage: str
+    state: str
+    said: str
+    started: float | None = None
+    host: str | None = None
+    pid: int | None = None
+    by: str = ""
+    request: dict[str, Any] | None = None
+    error: str | None = None
+    cell: int | None = None
+    path: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write the mark into its run's folder."""
+        save_json(folder / MARK, msgspec.structs.asdict(self))
 
 
 @contextlib.contextmanager
-def changing_manifest(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a run's manifest between reading and writing it; waits for another process that does."""
-    message = f"another process has been changing the manifest of {{}} for {_MANIFEST_SECONDS} s: end it"
-    with _held(Path(folder) / ".manifest.lock", _MANIFEST_SECONDS, message):
-        yield
-
-
-@contextlib.contextmanager
-def _held(path: Path, seconds: float, message: str) -> Iterator[None]:
-    lock = FileLock(path, timeout=seconds)
+def _held(
+    folder: Path, name: str, seconds: float = -1, waiting: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Hold one of a run's locks; the system frees it where a process dies. waiting: called before a wait."""
+    lock = FileLock(folder / name)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire(timeout=seconds, poll_interval=0.05 if seconds > 0 else 0.5)
     except Timeout:
-        raise BlockingIOError(message.format(path.parent)) from None
+        raise BlockingIOError(f"another process has held {folder / name} for {seconds:.0f} s: end it") from None
     except OSError as error:
         remedy = "make the folder writable, or set ANN_SNN_RUNS to one that is"
-        raise OSError(error.errno, f"cannot write in {path.parent} ({error}): {remedy}") from error
+        raise OSError(error.errno, f"cannot write in {folder} ({error}): {remedy}") from error
     try:
         yield
     finally:
         lock.release()
 
 
-MANIFEST = "manifest.json"
+@contextlib.contextmanager
+def only_maker(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
+    """Hold a run while a stage of it is made: of several processes that want to, one goes first.
+
+    tell: called with a line where this process has to wait. Raises OSError where the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder, LOCK, waiting=lambda: tell(f"waiting: another process makes {folder.name}\n")):
+        yield
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give a run's manifest, {"run": name, "stages": {notebook: record}}; no stages where it is missing."""
+@contextlib.contextmanager
+def change_manifest(folder: str | os.PathLike[str]) -> Iterator[Manifest]:
+    """A run's manifest to be changed; it is written at the block's end, and no other process changes it before."""
+    folder = Path(folder)
+    with _held(folder, _MANIFEST_LOCK, _MANIFEST_SECONDS):
+        manifest = read_manifest(folder)
+        yield manifest
+        stages = {name: msgspec.structs.asdict(stage) for name, stage in sorted(manifest.stages.items())}
+        for stage in stages.values():
+            stage["images"] = stage["images"] and msgspec.structs.asdict(stage["images"])
+        save_json(folder / MANIFEST, {"run": manifest.run, "stages": stages})
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """A run's manifest; without stages where the file is missing. ValueError names a file that is none."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        return {"run": Path(folder).name, "stages": {}}
-    manifest = load_json(path)
-    if not is_manifest(manifest):
-        raise ValueError(f"{path} is not a manifest of stages: delete it and run the study again")
-    return manifest
-
-
-def is_manifest(value: Any) -> bool:
-    """Tell whether a JSON value has the form of a manifest."""
-    stages = value.get("stages") if isinstance(value, dict) else None
-    return isinstance(stages, dict) and all(map(_is_stage, stages.values()))
-
-
-def _is_stage(stage: Any) -> bool:
-    if not isinstance(stage, dict) or not isinstance(stage.get("stale"), bool):
-        return False
-    listed = [stage.get(name) for name in ("parameters", "inputs", "artifacts")]
-    if not all(isinstance(part, dict) for part in listed):
-        return False
-    files = [file for files in listed[1:] for file in files.items()]
-    return all(isinstance(digest, str) and _is_inside(Path(name)) for name, digest in files)
-
-
-def _is_inside(file: Path) -> bool:
-    # Sharing writes a file of the same name into another run's folder.
-    return not file.is_absolute() and ".." not in file.parts
+        return Manifest(path.parent.name)
+    content = load_json(path)
+    try:
+        return msgspec.convert(content, Manifest)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a manifest of stages ({error}): delete it and run the study again"
+        ) from None
 
 
 def record_stage(
@@ -104,46 +193,35 @@ def record_stage(
     parameters: Mapping[str, Any],
     inputs: Iterable[str | os.PathLike[str]] = (),
     artifacts: Iterable[str | os.PathLike[str]] = (),
-    seconds: float | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    device: str | None = None,
-) -> dict[str, Any]:
-    """Record in the run's manifest how a notebook made its artifacts, and give that record.
+    **facts: Any,
+) -> StageRecord:
+    """Record in the run's manifest how a notebook made its artifacts.
 
-    inputs, artifacts: files, named as in the run folder or by path; their SHA-256 is taken. An input that is
-    not the file which an earlier stage recorded, or that comes from a stale stage, makes this one stale too:
-    that is warned of and recorded. Raises FileNotFoundError for a file that is missing.
+    - inputs, artifacts: files, named as in the run folder or by path; their SHA-256 is taken
+    - facts: other fields of `StageRecord`, such as seconds and metrics
+
+    An input that is not the file which an earlier stage recorded, or that comes from a stale stage, makes this one
+    stale too: that is warned of and recorded. Raises FileNotFoundError for a file that is missing.
     """
     folder = Path(folder)
     taken, made = _hashes(folder, inputs), _hashes(folder, artifacts)
-    with changing_manifest(folder):
-        return _record(folder, notebook, parameters, taken, made, seconds, metrics, device)
-
-
-def _record(folder, notebook, parameters, taken, made, seconds, metrics, device) -> dict[str, Any]:
-    manifest = read_manifest(folder)
-    stages = manifest["stages"]
-    stale = _stale(stages, notebook, taken)
-    for reason in stale:
-        warnings.warn(f"run {folder.name}, {notebook}: {reason}", stacklevel=3)
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    stages[notebook] = {
-        "recorded": now,
-        "parameters": dict(parameters),
-        "seed": parameters.get("seed"),
-        "inputs": taken,
-        "artifacts": made,
-        "metrics": dict(metrics or {}),
-        "seconds": seconds,
-        "stale": bool(stale),
-        "versions": versions(),
-        "git": git_state(),
-        "device": str(device) if device is not None else None,
-        "machine": machine(),
-    }
-    manifest["stages"] = dict(sorted(stages.items()))
-    save_json(folder / MANIFEST, manifest)
-    return stages[notebook]
+    with change_manifest(folder) as manifest:
+        reasons = manifest.outdated(notebook, taken)
+        for reason in reasons:
+            warnings.warn(f"run {folder.name}, {notebook}: {reason}", stacklevel=3)
+        manifest.stages[notebook] = StageRecord(
+            recorded=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            parameters=dict(parameters),
+            seed=parameters.get("seed"),
+            inputs=taken,
+            artifacts=made,
+            stale=bool(reasons),
+            versions=versions(),
+            git=git_state(),
+            machine=machine(),
+            **facts,
+        )
+    return manifest.stages[notebook]
 
 
 def _hashes(folder: Path, files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
@@ -156,130 +234,42 @@ def _hashes(folder: Path, files: Iterable[str | os.PathLike[str]]) -> dict[str, 
     return found
 
 
-def _stale(stages: Mapping[str, Any], notebook: str, inputs: Mapping[str, str]) -> list[str]:
-    reasons = []
-    for name, digest in inputs.items():
-        for maker, stage in stages.items():
-            recorded = stage["artifacts"].get(name)
-            if maker == notebook or recorded is None:
-                continue
-            if recorded != digest:
-                reasons.append(f"{name} is not the file that {maker} recorded: run {maker} again")
-            elif stage["stale"]:
-                reasons.append(f"{name} was made by {maker} from an outdated input: run {maker} again")
-    return reasons
-
-
-def stale_stages(manifest: Mapping[str, Any]) -> list[str]:
-    """Give the notebooks whose recorded inputs are no longer those of the stages before them."""
-    stages = manifest["stages"]
-    return [name for name, stage in stages.items() if stage["stale"] or _stale(stages, name, stage["inputs"])]
-
-
-def record_request(folder: str | os.PathLike[str], notebook: str, request: Mapping[str, Any]) -> None:
-    """Note with a stage's new record what was asked of it: all parameters and the digest of its code.
-
-    Does nothing where the notebook recorded no stage, or not anew since the last request.
-    """
-    with changing_manifest(folder):
-        manifest = read_manifest(folder)
-        if "request" not in manifest["stages"].get(notebook, {"request": None}):
-            manifest["stages"][notebook]["request"] = dict(request)
-            save_json(Path(folder) / MANIFEST, manifest)
-
-
 def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[str, Any]) -> bool:
-    """Tell whether a stage was made by this very request and its inputs and artifacts are unchanged."""
+    """Whether a stage was made by this very request, and its inputs, artifacts and images are unchanged."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    stage = manifest["stages"].get(notebook)
-    if not stage or stage.get("request") != request or notebook in stale_stages(manifest):
+    stage = manifest.stages.get(notebook)
+    if stage is None or stage.request != request or notebook in manifest.stale_stages() or not stage.artifacts:
         return False
-    files = stage["inputs"] | stage["artifacts"]
-    return bool(stage["artifacts"]) and all(
-        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in files.items()
-    )
-
-
-MARK = "unfinished.json"
-
-
-@dataclass
-class Mark:
-    """The mark of a run folder, with what its stage said last."""
-
-    path: Path
-    record: dict[str, Any]
-
-    def say(self, text: str) -> None:
-        """Note a line that the stage printed."""
-        self.record["said"] = text
-        self.write()
-
-    def fail(self, **error: Any) -> None:
-        """Note that the stage failed, and how."""
-        self.record |= {"state": "failed", **error}
-        self.write()
-
-    def stop(self) -> None:
-        """Note that the stage was interrupted."""
-        self.record["state"] = "interrupted"
-        self.write()
-
-    def write(self) -> None:
-        """Write the mark."""
-        save_json(self.path, self.record)
-
-
-@contextlib.contextmanager
-def only_maker(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
-    """Hold the run's lock: of several processes that want to make stages of a run, one goes first.
-
-    tell: called with a line where this process has to wait. The lock of a process that dies is free at once.
-    """
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tell(f"waiting: another process makes {folder.name}\n")
-        lock.acquire(poll_interval=0.5)
-    try:
-        yield
-    finally:
-        lock.release()
+    files = stage.inputs | stage.artifacts
+    if any(not (folder / name).is_file() or sha256(folder / name) != digest for name, digest in files.items()):
+        return False
+    return stage.images is None or stage.images.unchanged()
 
 
 @contextlib.contextmanager
 def marked(folder: Path, stage: str, request: Mapping[str, Any], by: str = "") -> Iterator[Mark]:
-    """Mark the run as unfinished for the time of the block; the mark stays where the block does not end.
-
-    by: who makes the stage, such as a call of `ann-snn sweep`.
-    """
+    """Mark the run as unfinished for the time of the block; the mark stays where the block does not end."""
     mark = Mark(
-        folder / MARK,
-        {
-            "stage": stage,
-            "state": "running",
-            "said": "",
-            "started": time.time(),
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "by": by,
-            "request": dict(request),
-        },
+        stage=stage,
+        state="running",
+        said="",
+        started=time.time(),
+        host=platform.node(),
+        pid=os.getpid(),
+        by=by,
+        request=dict(request),
     )
-    mark.write()
+    mark.write(folder)
     try:
         yield mark
     except KeyboardInterrupt:
-        mark.stop()
+        mark.state = "interrupted"
+        mark.write(folder)
         raise
     except BaseException as error:
-        if mark.record["state"] == "running":
-            mark.fail(error=f"{type(error).__name__}: {error}")
+        mark.state, mark.error = "failed", mark.error or f"{type(error).__name__}: {error}"
+        mark.write(folder)
         raise
     unmark(folder, stage)
 
@@ -287,30 +277,22 @@ def marked(folder: Path, stage: str, request: Mapping[str, Any], by: str = "") -
 def unmark(folder: Path, stage: str) -> None:
     """Take the mark of this stage away, now that the stage is there."""
     mark = mark_of(folder)
-    if mark is not None and mark["stage"] in (stage, ""):
+    if mark is not None and mark.stage in (stage, ""):
         (folder / MARK).unlink(missing_ok=True)
 
 
-def mark_of(folder: Path) -> dict[str, Any] | None:
-    """Give the mark of a run, None where it has none; a stage whose process is gone is "interrupted"."""
+def mark_of(folder: Path) -> Mark | None:
+    """The mark of a run, None where it has none; a stage whose process is gone is "interrupted"."""
     try:
-        record = load_json(folder / MARK)
+        mark = msgspec.convert(load_json(folder / MARK), Mark)
     except FileNotFoundError:
         return None
     except ValueError:
-        record = None
-    if not isinstance(record, dict) or not all(isinstance(record.get(n), str) for n in ("stage", "state", "said")):
-        return {"stage": "", "state": "interrupted", "said": ""}
-    if record["state"] == "running" and not _locked(folder):
-        record["state"] = "interrupted"
-    return record
-
-
-def _locked(folder: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(folder / LOCK).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
+        return Mark(stage="", state="interrupted", said="")
+    if mark.state == "running":
+        try:
+            with FileLock(folder / LOCK).acquire(timeout=0):
+                mark.state = "interrupted"
+        except Timeout:
+            pass
+    return mark

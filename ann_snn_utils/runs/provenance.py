@@ -98,7 +98,12 @@ def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes
     homes: the module of each name that the package itself offers.
     """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    # Not the parameters, whose values are part of what is asked of a stage.
+    code = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
     python = "\n".join(line for cell in code for line in cell.splitlines() if not line.startswith(("%", "!")))
     files = _modules(package)
     reached: set[str] = set()

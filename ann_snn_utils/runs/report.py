@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-from ..files import load_json
+from ..ann.store import list_pretrained
 from ..measure.activity import SILENCE
 from ..tables import aligned, cell
-from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
+from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
 from .folder import list_runs, require, run_folder
-from .manifest import MANIFEST, mark_of, read_manifest, stale_stages
+from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
 
@@ -105,6 +105,7 @@ def settings_table(frame: pd.DataFrame, run: str = "", most: int | None = MOST_S
         chosen[-1:] = [own]
     columns = ["runs", "T = 1", "T = 2", "T = 4", SILENCE, "µJ"]
     shown = table.loc[chosen, columns].map(cell)
+    shown.columns = shown.columns.str.replace(" ", "\N{NO-BREAK SPACE}")
     return shown.rename(index={own: f"{own} (this run)"}).rename_axis(None)
 
 
@@ -130,7 +131,7 @@ def select(
 
 
 def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
-    """The result of a run; without a name that of the latest run among these, or of the first collected one.
+    """The result of a run; without a name of the latest one among these, else a bundled network's, else the first.
 
     Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
     """
@@ -140,7 +141,9 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
     local = [name for name in list_runs() if name in found]
     latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
-    return found[latest] if latest else next(iter(found.values()))
+    bundled = (str(entry.get("run")) for entry in list_pretrained().values())
+    first = next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))
+    return found[first]
 
 
 def folded(title: str, frame: pd.DataFrame) -> HTML:
@@ -186,7 +189,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     result = _result_in(folder)
     notes = [
         f"outdated: {name} read files that have been made anew; run the study again"
-        for name in stale_stages(read_manifest(folder))
+        for name in read_manifest(folder).stale_stages()
     ]
     title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
     return "\n".join([title, *_text(card_of(result)), *notes])
@@ -203,43 +206,39 @@ def run_report(folder: str | os.PathLike[str]) -> str:
     """The card of a run, and its setting among those of its data set. Raises as `run_card` does."""
     result = _result_in(folder)
     dataset = result.results["dataset"]
-    found = {n: one for n, one in load_results().items() if one.results["dataset"] == dataset}
-    tested = on_test_set(found)
-    parts = [run_card(folder)]
-    if result.run in tested and len(tested) > 1:
-        frame = compare(tested)
-        title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(tested))})"
-        parts.append("\n".join([title, *_text(settings_table(frame, result.run))]))
-    return "\n\n".join(parts)
+    try:
+        everything = load_results()
+    except ValueError as error:
+        # Another run's file is no reason to keep this one's results back.
+        return f"{run_card(folder)}\n\nno settings beside it: {error}"
+    found = {name: one for name, one in on_test_set(everything).items() if one.results["dataset"] == dataset}
+    if result.run not in found or len(found) == 1:
+        return run_card(folder)
+    title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(found))})"
+    return "\n".join([run_card(folder), "", title, *_text(settings_table(compare(found), result.run))])
 
 
 def runs_table(runs: Sequence[str]) -> str:
     """One line for each run: accuracy of its networks, mismatches and spikes, or what is missing."""
     rows: list[tuple[str, ...]] = [("run", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")]
     for run in runs:
-        path = Path(run_folder(run)) / "results.json"
         try:
-            results = load_json(path)
-            accuracy = results["accuracy"]
-            shares = (accuracy["ann"], accuracy["qann"], accuracy["snn"][SILENCE])
-            rows.append(
-                (
-                    run,
-                    *(f"{100 * share:.2f}" for share in shares),
-                    str(results["silence_step"]),
-                    f"{results['mismatches']:,}",
-                    f"{results['spikes_per_sample']:,.0f}",
-                )
-            )
-        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
-            rows.append((run, _state_of(path.parent)))
+            result = local_result(run)
+        except ValueError:
+            result = None
+        if result is None:
+            rows.append((run, _state_of(run_folder(run))))
+            continue
+        row = result_row(result.results)
+        shares = (f"{row[name]:.2f}" for name in ("ANN", "quantized", SILENCE))
+        rows.append((run, *shares, cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}"))
     return "\n".join(aligned(rows))
 
 
 def _state_of(folder: Path) -> str:
     try:
-        done = ", ".join(read_manifest(folder)["stages"]) or "nothing"
+        done = ", ".join(read_manifest(folder).stages) or "nothing"
     except ValueError:
         done = f"unknown, its {MANIFEST} is damaged"
     mark = mark_of(folder)
-    return f"no results yet; done: {done}" + (f"; {mark['state']} in {mark['stage']}" if mark else "")
+    return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +23,9 @@ from ..data.dataset import folder_label
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE
 from .folder import ARTIFACTS, check_run_name, list_runs, require, run_folder, runs_root
-from .manifest import MANIFEST, is_manifest, mark_of, read_manifest, stale_stages
+from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of, parameters_of
-from .sweeps import chosen_runs, list_sweeps, parameters_of_run, part_of
+from .sweeps import chosen_runs, list_sweeps, parameters_of_run
 
 # Room for every count and energy, and small enough for any sum, mean or text of them.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e15, lt=1e15)]
@@ -93,12 +92,12 @@ class RunResult:
 
     run: str
     results: dict[str, Any]
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
-    def stages(self) -> dict[str, Any]:
+    def stages(self) -> dict[str, StageRecord]:
         """The records of the stages that made the results, by notebook."""
-        found = self.manifest["stages"]
+        found = self.manifest.stages
         return {stem: found[stem] for stem in ARTIFACTS.values() if stem in found}
 
     @property
@@ -107,14 +106,13 @@ class RunResult:
 
         One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
-        stages = {
-            stem: {"parameters": self._implied(stem) | stage["parameters"]} for stem, stage in self.stages.items()
-        }
-        return parameters_of_run({"stages": stages})
+        stages = {stem: self._implied(stem) | stage.parameters for stem, stage in self.stages.items()}
+        return parameters_of_run(stages)
 
     def _implied(self, stem: str) -> dict[str, Any]:
         defaults = _defaults(stem)
-        dataset = self.stages.get("01_train_ann", {"parameters": {}})["parameters"].get("dataset", "")
+        trained = self.stages.get("01_train_ann")
+        dataset = trained.parameters.get("dataset", "") if trained else ""
         return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
 
     @property
@@ -134,7 +132,7 @@ class RunResult:
     @property
     def images(self) -> str | None:
         """Eight hexadecimal digits that change with the images, None where the run does not tell them."""
-        data = [digests for stage in self.stages.values() if (digests := part_of(stage, "metrics").get("data"))]
+        data = [digests for stage in self.stages.values() if (digests := stage.metrics.get("data"))]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8] if data else None
 
     @property
@@ -202,13 +200,15 @@ def read_collected(path: Path) -> RunResult:
     """The result that `collect` wrote into a file. Raises ValueError that names a damaged one."""
     content = load_json(path)
     remedy = "collect its run again, or restore it from git"
-    if not isinstance(content, dict) or not is_manifest(content.get("manifest")):
-        raise ValueError(f"{path} holds no collected results: {remedy}")
+    try:
+        manifest = msgspec.convert(content["manifest"], Manifest)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} holds no collected results ({error!s:.200}): {remedy}") from None
     if missing := missing_in(content.get("results")):
         raise ValueError(f"{path} is not complete ({missing}): {remedy}")
     if content["results"].get("run") != path.stem:
         raise ValueError(f"{path} holds the results of run {content['results'].get('run')!r:.100}: {remedy}")
-    return RunResult(check_run_name(path.stem), content["results"], content["manifest"])
+    return RunResult(check_run_name(path.stem), content["results"], manifest)
 
 
 # What tells how a stage was made. Not what was asked of it besides, and where: that names paths and machines.
@@ -239,7 +239,7 @@ def collect(run: str) -> Path:
     results = load_json(folder / "results.json")
     if missing := missing_in(results):
         raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
-    stages = {stem: _essentials(manifest["stages"][stem]) for stem in ARTIFACTS.values()}
+    stages = {stem: _essentials(manifest.stages[stem]) for stem in ARTIFACTS.values()}
     path = results_root() / f"{folder.name}.json"
     save_json(
         path,
@@ -293,21 +293,19 @@ def _command(result: RunResult) -> str:
     return " ".join(["ann-snn study", *(f"-p {name} {value}" for name, value in result.unusual.items())])
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _finished(folder: Path) -> Manifest:
     run, mark, manifest = folder.name, mark_of(folder), read_manifest(folder)
     if mark is not None:
-        said = f"{mark['state']} in {mark['stage'] or 'a stage'}"
-        remedy = "wait for it" if mark["state"] == "running" else "give its command again, which goes on"
+        said = f"{mark.state} in {mark.stage or 'a stage'}"
+        remedy = "wait for it" if mark.state == "running" else "give its command again, which goes on"
         raise ValueError(f"run {run!r} is unfinished, {said}: {remedy}")
-    stages = manifest["stages"]
+    stages = manifest.stages
     if missing := [stem for stem in ARTIFACTS.values() if stem not in stages]:
         raise ValueError(f"run {run!r} is unfinished, without {', '.join(missing)}: {_again(run, missing[0])}")
-    made = {
-        name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem]["artifacts"].items()
-    }
+    made = {name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem].artifacts.items()}
     if "results.json" not in made or not (folder / "results.json").is_file():
         raise ValueError(f"run {run!r} is unfinished, without results.json: run 04_spike_analysis again")
-    if stale := [stem for stem in stale_stages(manifest) if stem in ARTIFACTS.values()]:
+    if stale := [stem for stem in manifest.stale_stages() if stem in ARTIFACTS.values()]:
         raise ValueError(
             f"run {run!r} is outdated, {stale[0]} read files that have been made anew: {_again(run, stale[0])}"
         )
@@ -325,10 +323,10 @@ def _again(run: str, stem: str) -> str:
     return f"`ann-snn study --run {run} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
 
 
-def _essentials(stage: Mapping[str, Any]) -> dict[str, Any]:
-    essentials = {name: stage.get(name) for name in _COLLECTED}
-    essentials["parameters"] = {n: _without_folder(v) for n, v in stage["parameters"].items() if n != "run"}
-    machine, request = (part_of(stage, name) for name in ("machine", "request"))
+def _essentials(stage: StageRecord) -> dict[str, Any]:
+    essentials: dict[str, Any] = {name: getattr(stage, name) for name in _COLLECTED}
+    essentials["parameters"] = {n: _without_folder(v) for n, v in stage.parameters.items() if n != "run"}
+    machine, request = stage.machine, stage.request or {}
     essentials["machine"] = {name: machine[name] for name in _MACHINE if name in machine}
     # A stage that a command made without its notebook has no digest of code.
     essentials["request"] = {"code": request["code"]} if "code" in request else {}

@@ -19,15 +19,22 @@ import msgspec
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
 from .folder import SWEEPS, check_run_name, list_runs, run_folder, runs_root, sweep_folder
-from .manifest import mark_of, read_manifest, stale_stages
+from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE = "sweep.json"
 
 
-class _SweepFile(msgspec.Struct):
+class SweepFile(msgspec.Struct, kw_only=True):
+    """What a sweep asked for: its name, notebooks, the parameters that vary, and the parameters of each run."""
+
+    name: str = ""
     notebooks: list[str]
     varied: list[str]
     runs: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        for run in self.runs:
+            check_run_name(run)
 
 
 def list_sweeps() -> list[str]:
@@ -35,8 +42,8 @@ def list_sweeps() -> list[str]:
     return sorted(path.parent.name for path in (runs_root() / SWEEPS).glob(f"*/{SWEEP_FILE}"))
 
 
-def read_sweep_file(name: str) -> dict[str, Any]:
-    """What a sweep asked for: name, notebooks, varied, and the parameters of each run.
+def read_sweep_file(name: str) -> SweepFile:
+    """What the sweep of this name asked for.
 
     Raises FileNotFoundError, with the nearest names, where there is none of this name; ValueError for a damaged
     file.
@@ -46,17 +53,12 @@ def read_sweep_file(name: str) -> dict[str, Any]:
         sweeps = list_sweeps()
         near = ", ".join(difflib.get_close_matches(name, sweeps, cutoff=0.3) or sweeps[:5]) or "none yet"
         raise FileNotFoundError(f"there is no sweep {name!r} in {runs_root()}: choose one that is there ({near})")
-    asked = load_json(path)
+    content = load_json(path)
     try:
-        msgspec.convert(asked, _SweepFile)
-        for run in asked["runs"]:
-            check_run_name(run)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(content, SweepFile)
+    except ValueError as error:
         remedy = "give the sweep's command again, which writes it anew"
         raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return asked
 
 
 def chosen_runs(selection: str) -> list[str]:
@@ -67,25 +69,18 @@ def chosen_runs(selection: str) -> list[str]:
     if not selection:
         return list_runs()
     if selection in list_sweeps():
-        return list(read_sweep_file(selection)["runs"])
+        return list(read_sweep_file(selection).runs)
     names = [name.strip() for name in selection.split(",") if name.strip()]
     if len(names) == 1 and names[0] not in list_runs():
         read_sweep_file(names[0])
     return [run_folder(name).name for name in names]
 
 
-def part_of(stage: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A part of a stage's record, such as its metrics; empty where it has none."""
-    # A record that another version of the project wrote may lack it.
-    value = stage.get(name)
-    return dict(value) if isinstance(value, dict) else {}
-
-
-def parameters_of_run(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Every parameter of a run's stages; one that stages disagree on has a column of each such stage."""
     found: dict[str, Any] = {}
-    for stem, stage in manifest["stages"].items():
-        for name, value in stage["parameters"].items():
+    for stem, own in parameters.items():
+        for name, value in own.items():
             if name != "run" and found.setdefault(name, value) != value:
                 found[f"{stem}.{name}"] = value
     return found
@@ -103,9 +98,9 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
 
 def row_of(
     run: str,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     results: Mapping[str, Any],
-    mark: Mapping[str, Any] | None = None,
+    mark: Mark | None = None,
     stages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The row of what a run recorded.
@@ -115,22 +110,22 @@ def row_of(
     and machine.
     """
     row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
-    row["error"] = f"{mark['stage']}: {mark.get('error')}" if row["state"] == "failed" and mark else None
-    row |= parameters_of_run(manifest)
+    row["error"] = f"{mark.stage}: {mark.error}" if row["state"] == "failed" and mark else None
+    row |= parameters_of_run({stem: stage.parameters for stem, stage in manifest.stages.items()})
     # Results from before the method number was recorded are of method 1.
     numbered = {"method": 1} | dict(results) if results else {}
     row |= {name: value for name, value in _flat(numbered) if name not in row}
     around: dict[str, list[str]] = {}
-    for stem, stage in manifest["stages"].items():
-        metrics = part_of(stage, "metrics")
+    for stem, stage in manifest.stages.items():
+        metrics = dict(stage.metrics)
         history = metrics.pop("history", [])
-        last = history[-1] if isinstance(history, list) and history else {}
-        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | part_of({"last": last}, "last"))}
-        row[f"{stem}.seconds"] = stage.get("seconds")
-        row[f"{stem}.code"] = part_of(stage, "request").get("code")
-        row[f"{stem}.shared_from"] = stage.get("shared_from")
-        facts = {"recorded": stage.get("recorded"), "device": stage.get("device"), **part_of(stage, "git")}
-        facts |= dict(_flat({name: part_of(stage, name) for name in ("versions", "machine")}))
+        last = history[-1] if isinstance(history, list) and history and isinstance(history[-1], dict) else {}
+        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | last)}
+        row[f"{stem}.seconds"] = stage.seconds
+        row[f"{stem}.code"] = (stage.request or {}).get("code")
+        row[f"{stem}.shared_from"] = stage.shared_from
+        facts = {"recorded": stage.recorded, "device": stage.device, **stage.git}
+        facts |= dict(_flat({"versions": stage.versions, "machine": stage.machine}))
         for name, value in facts.items():
             if value is not None:
                 around.setdefault(name, []).append(str(value))
@@ -142,12 +137,12 @@ def row_of(
     return row
 
 
-def _state(manifest: Mapping[str, Any], mark: Mapping[str, Any] | None, stages: Sequence[str]) -> str:
+def _state(manifest: Manifest, mark: Mark | None, stages: Sequence[str]) -> str:
     if mark is not None:
-        return str(mark["state"])
-    if set(stages) - set(manifest["stages"]) or not manifest["stages"]:
+        return mark.state
+    if set(stages) - set(manifest.stages) or not manifest.stages:
         return "unfinished"
-    return "outdated" if stale_stages(manifest) else "done"
+    return "outdated" if manifest.stale_stages() else "done"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """The network step by step in dense tensors: every layer is one convolution over a block of time steps.
 
-It takes every network, real-valued weights too, and can keep the spikes and membranes of all neurons.
+It takes every network, real-valued weights too, and can trace the spikes and membranes of all neurons.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..ann.network import LARGEST_PIXEL
 from ..snn.network import SNN
 from .disturb import faulty
-from .neuron import Neurons, fire, membrane_dtype, synaptic_input, threshold_table
+from .neuron import Neurons, Rule, fire, membrane_dtype, synaptic_input, threshold_table
 from .record import Record, Traces
 
 # Steps computed at once. Samples that have fallen silent leave the batch between two blocks.
@@ -23,14 +23,14 @@ WORKING_SET = 2**24
 
 
 def batch_size(snn: SNN, time_steps: int | None) -> int:
-    """Give how many samples to run at once, so that the widest layer's spikes stay within `WORKING_SET`."""
+    """How many samples to run at once, so that the widest layer's spikes stay within `WORKING_SET`."""
     widest = max(layer.neurons for layer in snn.layers)
     return min(500, max(1, WORKING_SET // (widest * min(time_steps or BLOCK, BLOCK))))
 
 
-def _start(snn: SNN, images: Tensor, slack: int) -> tuple[list[Neurons], list[Tensor]]:
-    """Give the neurons of every layer at rest, the encoder's with the image in their membrane, and tables."""
-    states, tables = [], []
+def _start(snn: SNN, images: Tensor, slack: int, negative_spikes: bool) -> tuple[list[Neurons], list[Rule]]:
+    """The neurons of every layer at rest, the encoder's with the image in their membrane, and their rules."""
+    states, rules = [], []
     for index, layer in enumerate(snn.layers):
         dtype, (channels, height, width) = membrane_dtype(layer, slack), layer.spec.out_shape
         shape = (len(images), channels, height * width)
@@ -39,8 +39,9 @@ def _start(snn: SNN, images: Tensor, slack: int) -> tuple[list[Neurons], list[Te
             membrane += synaptic_input(layer, images, LARGEST_PIXEL).flatten(2).to(dtype)
         count, last = (torch.zeros(shape, dtype=torch.int16) for _ in range(2))
         states.append(Neurons(membrane, count, last))
-        tables.append(threshold_table(layer.thresholds, dtype))
-    return states, tables
+        rising, falling = (threshold_table(table, dtype) for table in layer.compared)
+        rules.append(Rule(rising, falling, index == 0, negative_spikes))
+    return states, rules
 
 
 def run_dense(
@@ -49,32 +50,35 @@ def run_dense(
     samples: Tensor,
     time_steps: int | None,
     disturbance: tuple[str, float, int] | None,
-    keep: bool = False,
+    traced: bool = False,
     negative_spikes: bool = True,
 ) -> Record:
-    """Give the record of one batch of uint8 images [N, C, H, W]; with keep=True it carries traces of them all.
+    """The record of one batch of uint8 images [N, C, H, W], with traces of them all where `traced`.
 
     samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
-    disturbance: fault, rate and seed of `disturb.faulty`. negative_spikes: see `neuron.fire`.
+    disturbance: fault, rate and seed of `disturb.faulty`. negative_spikes: see `neuron.Rule`.
     """
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
     slack = 0 if disturbance is None else 2 * limit * max(int(layer.highest.max()) for layer in snn.layers)
-    states, thresholds = _start(snn, images, slack)
+    states, rules = _start(snn, images, slack, negative_spikes)
     counts = [torch.zeros_like(state.count) for state in states]
     fired_last = [torch.zeros_like(state.last) for state in states]
     active, last = torch.arange(size), torch.zeros(size, dtype=torch.int64)
     score = torch.zeros(size, snn.spec.classes, dtype=torch.float64)
     weight = snn.classifier.double().flatten(1).T
     tables: dict[str, list[np.ndarray]] = {n: [] for n in ("positive", "negative", "sops", "effective_sops")}
-    logits, spike_traces, membrane_traces = [], [[] for _ in states], [[] for _ in states]
+    logits: list[Tensor] = []
+    spike_traces: list[list[Tensor]] = [[] for _ in states]
+    membrane_traces: list[list[Tensor]] = [[] for _ in states]
     done = 0
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
         rows = {name: np.zeros((steps, depth), dtype=np.int64) for name in tables}
-        arriving, events, busy = None, None, torch.zeros(steps, len(active), dtype=torch.bool)
-        for index, (layer, state, table) in enumerate(zip(snn.layers, states, thresholds, strict=True)):
+        # What a layer receives; the encoder, which has its image already, receives nothing.
+        received, events, busy = torch.empty(0), torch.empty(0), torch.zeros(steps, len(active), dtype=torch.bool)
+        for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
             row = torch.full(busy.shape, -1)
             row[busy] = torch.arange(int(busy.sum()))
             if index == 0:
@@ -83,43 +87,44 @@ def run_dense(
                 for name, reach in (("sops", layer.fan_out), ("effective_sops", layer.effective_fan_out)):
                     rows[name][:, index] = (events.flatten(1) * reach.flatten()).sum(1)
                 amplitude = snn.amplitude if index == 1 else 1
-                inputs = arriving[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
+                inputs = received[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
                 sums = synaptic_input(layer, inputs, amplitude).flatten(2)
                 sums = (sums * amplitude).to(state.membrane.dtype).contiguous()
-            fired = fire(sums, row, state, table, done + 1, index == 0, keep, negative_spikes)
-            arriving, events, busy = fired.spikes, fired.events, fired.active
+            fired = fire(sums, row, state, rule, done + 1, traced)
+            received, events, busy = fired.spikes, fired.events, fired.active
             rows["positive"][:, index] = fired.positive
             rows["negative"][:, index] = events.sum((1, 2)) - fired.positive
             latest = (busy * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
             last[active] = torch.maximum(last[active], latest)
-            if keep:
+            if fired.membranes is not None:
                 shape = layer.spec.out_shape[1:]
                 spike_traces[index].append(fired.spikes.unflatten(3, shape))
                 membrane_traces[index].append(fired.membranes.unflatten(3, shape))
             if disturbance is not None:
-                arriving = faulty(arriving, *disturbance, samples[active], index, done + 1)
-                events = (arriving != 0).sum(1)
+                received = faulty(received, *disturbance, samples[active], index, done + 1)
+                events = (received != 0).sum(1)
         scores = score.expand(steps, -1, -1).clone()
         gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
-        gained[busy] = arriving[busy].flatten(1).double() @ weight
+        gained[busy] = received[busy].flatten(1).double() @ weight
         scores[:, active] += gained.cumsum(0)
         score = scores[-1]
         logits.append(scores)
         for name, table in rows.items():
             tables[name].append(table)
         done += steps
-        silent = (last[active] < done) & (done > snn.levels) & (not keep)
+        silent = (last[active] < done) & (done > snn.levels) & (not traced)
         for index, state in enumerate(states):
             counts[index][active] = state.count
             fired_last[index][active] = state.last
             if silent.any():
-                state.keep(~silent)
+                state.select(~silent)
         active = active[~silent]
 
     shaped = zip(counts, snn.layers, strict=True)
     counts = [count.unflatten(2, layer.spec.out_shape[1:]) for count, layer in shaped]
     settled = torch.where(last.clamp(min=snn.levels) < done, last.clamp(min=snn.levels), 0)
-    if time_steps is None:
+    # Under faults a sample may never fall silent: the run then stays as long as it was.
+    if time_steps is None and bool((settled > 0).all()):
         done = int(settled.max()) + 1
     integer = not snn.classifier.is_floating_point()
     return Record(
@@ -131,11 +136,14 @@ def run_dense(
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
-        traces=Traces((), *([torch.cat(p) for p in t] for t in (spike_traces, membrane_traces))) if keep else None,
+        traces=Traces((), *([torch.cat(p) for p in t] for t in (spike_traces, membrane_traces)))
+        if traced
+        else None,
+        amplitude=snn.amplitude,
     )
 
 
 def _pending(last: Tensor, steps: int) -> np.ndarray:
-    """Give how many neurons fire after each step 1 … steps, from the step of each one's last spike."""
+    """How many neurons fire after each step 1 … steps, from the step of each one's last spike."""
     at = torch.bincount(last.flatten(), minlength=steps + 1).numpy()
     return at.sum() - at.cumsum()[1 : steps + 1]

@@ -11,7 +11,7 @@ FAULTS = ("delete", "flip")
 
 
 def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
-    """Give uint8 images with pixel · (1 + (u − 1/2) · noise_ratio), u uniform in [0, 1), rounded and clipped.
+    """uint8 images with pixel · (1 + (u − 1/2) · noise_ratio), u uniform in [0, 1), rounded and clipped.
 
     Source: the published code's input noise, rounded here so that pixels stay integers.
     """
@@ -22,7 +22,7 @@ def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
 
 
 def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor) -> Tensor:
-    """Give numbers in [0, 1), float64, each of which depends on nothing but its own arguments.
+    """Numbers in [0, 1), float64, each of which depends on nothing but its own arguments.
 
     So a fault strikes the same spikes whatever the batch, the order of work or the backend. neuron: counted
     channels last. Source of the mixing: splitmix64, G. Steele, D. Lea and C. Flood, OOPSLA 2014.
@@ -48,12 +48,12 @@ def _shifted(word: Tensor, bits: int) -> Tensor:
 def faulty(
     spikes: Tensor, fault: str, rate: float, seed: int, samples: Tensor, layer: int, first_step: int
 ) -> Tensor:
-    """Give the spikes [T, N, C, P] of a layer as they arrive: each one deleted, or its sign flipped, at `rate`."""
+    """Spikes [T, N, C, P] of a layer as the next one receives them: each deleted, or flipped, at `rate`."""
     # Spikes are rare: only they draw a number.
     step, row, channel, position = spikes.nonzero(as_tuple=True)
     neuron = position * spikes.shape[2] + channel
     hit = uniform(seed, samples[row], layer, step + first_step, neuron) < rate
-    arriving = spikes.clone()
+    received = spikes.clone()
     at = tuple(index[hit] for index in (step, row, channel, position))
-    arriving[at] = 0 if fault == "delete" else -spikes[at]
-    return arriving
+    received[at] = 0 if fault == "delete" else -spikes[at]
+    return received

@@ -5,9 +5,9 @@ A neuron that has emitted n net spikes compares its membrane U, which only accum
     U ≥ θ_{n+1}            emit +1, n ← n + 1
     n > 0 and U < θ_n      emit −1, n ← n − 1      (takes back a spike that was sent too early)
 
-So the threshold moves by one step per spike, and the membrane is never reset.
-
-Exact synaptic sums: Σ w·m over integer weights and inputs, whatever arithmetic the machine is fast at.
+So the threshold moves by one step per spike, and the membrane is never reset. The published neuron compares
+strictly, which two tables of thresholds, one for each line, express: see `snn.thresholds.published_thresholds`.
+Membranes are exact: integer sums over integer weights and inputs, whatever arithmetic the machine is fast at.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..snn.network import SpikingLayer, smallest_integer
+
+# Integers up to here are exact in float32, and up to 2^53 in float64.
+EXACT_IN_FLOAT32, EXACT_IN_FLOAT64 = 2**24, 2**53
 
 
 @dataclass(eq=False)
@@ -32,9 +35,25 @@ class Neurons:
     count: Tensor
     last: Tensor
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Go on with some of the samples only."""
         self.membrane, self.count, self.last = self.membrane[rows], self.count[rows], self.last[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What the neurons of a layer compare their membranes with.
+
+    rising, falling: [O, J + 2] in the membrane's type, θ_n in column n; column 0 lies below every membrane and
+    column J + 1 above. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
+    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken back,
+    as in the classical integrate-and-fire neuron that subtracts its threshold at each spike.
+    """
+
+    rising: Tensor
+    falling: Tensor
+    climbing: bool = False
+    negative_spikes: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +71,7 @@ class Firing:
 
 
 def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
-    """Give [O, J + 2] with θ_n in column n: below every membrane at n = 0, above every one at n = J + 1."""
+    """A table [O, J + 2] of a `Rule` from thresholds [O, J]."""
     extreme = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     table = torch.full((len(thresholds), thresholds.shape[1] + 2), extreme.max, dtype=dtype)
     table[:, 0] = extreme.min
@@ -60,42 +79,32 @@ def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     return table
 
 
-def fire(
-    sums: Tensor,
-    row: Tensor,
-    state: Neurons,
-    table: Tensor,
-    first_step: int,
-    climbing: bool = False,
-    keep: bool = False,
-    negative_spikes: bool = True,
-) -> Firing:
+def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int, traced: bool = False) -> Firing:
     """Run the neurons of a layer over T steps; changes `state`.
 
     sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
-    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. table: from
-    `threshold_table`. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
-    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken
-    back: the classical integrate-and-fire neuron that subtracts its threshold at each spike.
+    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. traced: whether
+    to return the membranes.
     """
     (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
     spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
     events = torch.zeros(steps, channels, positions, dtype=torch.int32)
     positive = torch.zeros(steps, channels, dtype=torch.int64)
     active = torch.zeros(channels, steps, samples, dtype=torch.bool)
-    membranes = torch.zeros(spikes.shape if keep else (0, 0, 0, 0), dtype=state.membrane.dtype)
+    membranes = torch.zeros(spikes.shape, dtype=state.membrane.dtype) if traced else None
     membrane, count = state.membrane, state.count
-    flat, width = table.flatten(), table.shape[1]
-    start, never = (torch.arange(len(table)) * width)[:, None], torch.zeros((), dtype=torch.bool)
+    rising, falling, width = rule.rising.flatten(), rule.falling.flatten(), rule.rising.shape[1]
+    start, never = (torch.arange(channels) * width)[:, None], torch.zeros((), dtype=torch.bool)
     for step in range(steps):
-        arrived = row[step] >= 0
-        membrane[arrived] += sums[row[step][arrived]]
-        if climbing:
+        receives = row[step] >= 0
+        membrane[receives] += sums[row[step][receives]]
+        if rule.climbing:
             level = min(first_step + step, width - 1)
-            rise, fall = membrane >= table[:, level, None], never
+            rise, fall = membrane >= rule.rising[:, level, None], never
         else:
             at = count + start
-            rise, fall = membrane >= flat[at + 1], membrane < flat[at] if negative_spikes else never
+            rise = membrane >= rising[at + 1]
+            fall = membrane < falling[at] if rule.negative_spikes else never
         spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
         count += spike
         state.last[spike != 0] = first_step + step
@@ -103,18 +112,15 @@ def fire(
         events[step] = (spike != 0).sum(0)
         positive[step] = (spike > 0).sum((0, 2))
         active[:, step] = (spike != 0).any(2).T
-        if keep:
+        if membranes is not None:
             membranes[step] = membrane
-    return Firing(spikes, events, positive.sum(1), active.any(0), membranes if keep else None)
-
-
-EXACT_IN_FLOAT32 = 2**24
+    return Firing(spikes, events, positive.sum(1), active.any(0), membranes)
 
 
 def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
-    """Give the dtype of a layer's membrane: int32, or int64 where the worst case plus `slack` needs it.
+    """The type of a layer's membrane: int32, or int64 where the worst case plus `slack` needs it.
 
-    A layer with full-precision weights has a float64 membrane.
+    Real weights or real thresholds take a float64 membrane.
     """
     if layer.weight.is_floating_point() or layer.thresholds.is_floating_point():
         return torch.float64
@@ -123,15 +129,16 @@ def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
 
 
 def synaptic_input(layer: SpikingLayer, inputs: Tensor, largest: int) -> Tensor:
-    """Give Σ w·m of every neuron, [N, O, H, W], for integer inputs [N, I, H, W] with |m| ≤ `largest`.
+    """Σ w·m of every neuron, [N, O, H, W], for integer inputs [N, I, H, W] with |m| ≤ `largest`.
 
     A float32 convolution is exact while every partial sum stays below 2^24, which the worst case over the
     layer's weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
+    Raises ValueError where not even float64 holds the worst case.
     """
     weight, dtype = layer.weight, torch.float64
     if not weight.is_floating_point():
         worst = int(weight.long().abs().sum((1, 2, 3)).max()) * largest
-        if worst >= 2**53:
+        if worst >= EXACT_IN_FLOAT64:
             raise ValueError(f"{layer.name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
         dtype = torch.float32 if worst < EXACT_IN_FLOAT32 else torch.float64
     return F.conv2d(inputs.to(dtype), weight.to(dtype), stride=layer.spec.stride, padding=layer.spec.padding)

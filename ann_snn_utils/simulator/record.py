@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# The totals of each layer at each step, int64 [T, L].
+_TOTALS = ("positive", "negative", "sops", "effective_sops", "pending")
+
 
 @dataclass(frozen=True, eq=False)
 class Traces:
@@ -24,13 +27,15 @@ class Record:
 
     logits: class scores after each step [T, N, classes], int64 (float64 with a full-precision classifier).
     labels: int64 [N] or None. counts: net spike counts at the end, one int8 or int16 [N, C, H, W] per layer.
-    settled_at: int64 [N], the step after which the sample was silent, 0 where it was not yet. A sample is
-    silent once the encoder is done and a whole step passes in which no neuron fires.
+    settled_at: int64 [N], the last step with a spike, at least the encoder's levels; 0 where the run saw no
+    silent step after it. The sample is silent from the step behind it on, which is when that can be known: at
+    step T exactly where 0 < settled_at < T, however long the run (see `silent`).
     positive, negative: +1 and −1 spikes of each layer at each step, int64 [T, L].
-    sops, effective_sops: synaptic operations in each layer at each step, int64 [T, L]: every arriving spike
+    sops, effective_sops: synaptic operations in each layer at each step, int64 [T, L]: every incoming spike
     times its fan-out, counting all synapses or those with a weight other than zero; 0 for the encoder.
     pending: neurons of each layer that will still fire later in this run, int64 [T, L].
-    neurons: number of neurons of each layer for one sample.
+    neurons: number of neurons of each layer for one sample. amplitude: counts that a spike of the encoder
+    carries, 2^k, although it is one event in every total.
     """
 
     logits: Tensor
@@ -45,6 +50,7 @@ class Record:
     layer_names: tuple[str, ...]
     neurons: tuple[int, ...]
     traces: Traces | None = None
+    amplitude: int = 1
 
     @property
     def time_steps(self) -> int:
@@ -57,11 +63,19 @@ class Record:
         return self.logits.shape[1]
 
     def until(self, time_steps: int) -> Record:
-        """Give the record's first steps; its counts and `settled_at` stay, so let silence lie within them."""
-        tables = ("positive", "negative", "sops", "effective_sops", "pending")
+        """The record's first steps. Counts are those at the end of the run: let silence lie within the steps."""
         return replace(
-            self, logits=self.logits[:time_steps], **{name: getattr(self, name)[:time_steps] for name in tables}
+            self,
+            logits=self.logits[:time_steps],
+            settled_at=torch.where(self.settled_at < time_steps, self.settled_at, 0),
+            **{name: getattr(self, name)[:time_steps] for name in _TOTALS},
         )
+
+    @property
+    def silent(self) -> Tensor:
+        """Whether each sample is silent at each step, bool [T, N]: nothing about it changes any more."""
+        step = torch.arange(1, self.time_steps + 1)[:, None]
+        return (self.settled_at > 0) & (self.settled_at < step)
 
     @property
     def abs_spike(self) -> np.ndarray:
@@ -96,24 +110,25 @@ class Record:
 
 
 def merge(records: list[Record], time_steps: int) -> Record:
-    """Give one record of several batches, each continued to `time_steps` in the silence it had reached."""
+    """One record of several batches, each continued to `time_steps` in the silence it had reached."""
     first = records[0]
     if len(records) == 1 and first.time_steps == time_steps:
         return first
 
     def total(name: str) -> np.ndarray:
         tables = [getattr(record, name) for record in records]
-        return sum(np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables)
+        return np.sum([np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables], 0)
 
     def continued(logits: Tensor) -> Tensor:
         return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
 
-    return Record(
+    labels = [record.labels for record in records if record.labels is not None]
+    return replace(
+        first,
         logits=torch.cat([continued(record.logits) for record in records], 1),
-        labels=None if first.labels is None else torch.cat([record.labels for record in records]),
+        labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
-        **{name: total(name) for name in ("positive", "negative", "sops", "effective_sops", "pending")},
-        layer_names=first.layer_names,
-        neurons=first.neurons,
+        **{name: total(name) for name in _TOTALS},
+        traces=None,
     )

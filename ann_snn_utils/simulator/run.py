@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,15 +28,31 @@ BACKENDS = ("events", "dense")
 # More would fill the memory: each step is kept in the record.
 MOST_STEPS = 1_000_000
 
+# Synaptic operations that dense tensors do in some seconds, of which a first compiled run needs half a minute.
+SMALL_WORK = 30_000_000_000
+
+# Those done in dense tensors in this process so far: many small runs are worth compiling for.
+_done_in_dense = 0
+
+# Steps to reckon with for a run until silence.
+_STEPS_UNTIL_SILENCE = 12
+
 _log = logging.getLogger(__name__)
 
 
 def choose_backend(
-    snn: SNN, time_steps: int | None, disturbed: bool = False, name: str | None = None, negative_spikes: bool = True
+    snn: SNN,
+    time_steps: int | None,
+    disturbed: bool = False,
+    name: str | None = None,
+    negative_spikes: bool = True,
+    samples: int | None = None,
 ) -> str:
-    """Give the backend called `name`, or, with None, the fastest one that is exact for this run.
+    """The backend called `name`, or, with None, the fastest one that is exact for this run.
 
-    Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
+    samples: their number, where a run so small that it ends before the compiled simulator is ready is to go to
+    dense tensors; None leaves the size of the run aside. Raises ValueError for an unknown name, or one that
+    cannot be had here; a choice that falls back is logged.
     """
     if name not in (None, *BACKENDS):
         raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
@@ -44,11 +61,26 @@ def choose_backend(
     reason = None if find_spec("numba") else "numba is not installed (pip install numba)"
     reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
+    if reason is None and name is None and samples is not None:
+        small = _done_in_dense + _dense_work(snn, samples, time_steps) < SMALL_WORK
+        reason = "so small a run ends before the compiled simulator is ready" if small and not _compiled() else None
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
     if reason:
         _log.info("simulating with dense tensors: %s", reason)
     return "dense" if reason else "events"
+
+
+def _compiled() -> bool:
+    """Whether the compiled loop is there in this process."""
+    loop = sys.modules.get(f"{__package__}.events.loop")
+    return loop is not None and bool(loop.run.signatures)
+
+
+def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
+    """Synaptic operations of a run in dense tensors in which every neuron fires at every step."""
+    synapses = sum(layer.neurons * layer.weight[0].numel() for layer in snn.layers)
+    return samples * (time_steps or _STEPS_UNTIL_SILENCE) * synapses
 
 
 def simulate(
@@ -66,18 +98,19 @@ def simulate(
     progress: bool = False,
     negative_spikes: bool = True,
 ) -> Record:
-    """Give the record of a run of `time_steps` steps, or, with None, until every sample is silent.
+    """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
     each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
-    trace: indices of samples whose spikes and membranes are kept. fault: "delete" or "flip" every emitted
+    trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or "flip" every emitted
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
     where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
     negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
-    Source of the neuron: Zou et al. 2024, see `neuron.py`.
-    Raises ValueError that names the argument that is wrong, or the layer whose threshold table is too short.
+    Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
+    published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
+    is too short.
     """
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
@@ -88,7 +121,7 @@ def simulate(
     chosen = tuple(int(sample) for sample in trace)
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
-    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
+    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes, len(images))
     everything = torch.arange(len(images))
     if backend == "events":
         # Imported here, as it needs numba.
@@ -96,6 +129,8 @@ def simulate(
 
         merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
     else:
+        global _done_in_dense
+        _done_in_dense += _dense_work(snn, len(images), time_steps)
         parts = everything.split(batch_size or dense_batch(snn, time_steps))
         records = [
             run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
@@ -106,13 +141,20 @@ def simulate(
     _check_tables(snn, merged)
     if not chosen:
         return merged
-    kept = run_dense(
-        snn, images[list(chosen)], torch.tensor(chosen), merged.time_steps, disturbance, True, negative_spikes
-    )
-    return replace(merged, traces=replace(kept.traces, samples=chosen))
+    few = torch.tensor(chosen)
+    traced = run_dense(snn, images[few], few, merged.time_steps, disturbance, True, negative_spikes)
+    return replace(merged, traces=replace(traced.traces, samples=chosen) if traced.traces else None)
 
 
-def _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size) -> None:
+def _check(
+    images: Tensor,
+    time_steps: int | None,
+    noise_ratio: float,
+    labels: Tensor | None,
+    fault: str | None,
+    fault_rate: float,
+    batch_size: int | None,
+) -> None:
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
     if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):

@@ -14,7 +14,7 @@ from ..ann.notation import NETWORKS, NetworkSpec, Shape, check_counts, checked_s
 from ..ann.reference import in_float64
 from ..ann.train import batch_sizes
 from ..checks import check
-from .network import FORMS, SNN, SpikingLayer, worst_case
+from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, worst_case
 from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
 
 # Entries of an open-ended layer's table.
@@ -80,8 +80,9 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
 def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
     """The spiking network that settles on exactly the codes of a quantized network.
 
-    thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), or "published" (the first threshold
-    of each hidden layer rounded to an integer and the step to 1/10 000, the baseline of Zou et al. 2024).
+    thresholds: "exact" (integers, ⌈θ_j⌉), "float" (real θ_j in float64), "published" (the baseline, Zou et al.
+    2024: hidden layers compare strictly, with the first threshold rounded to an integer and the step to
+    1/10 000) or "published-float" (the same neuron without rounding): see `thresholds.published_thresholds`.
     max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
     `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
     holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
@@ -140,12 +141,13 @@ def _spiking_layer(
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = limit + open_ended
     n, scale = (1, LARGEST_PIXEL) if encoder else (2**spec.k, 1)
-    if form == "float" or not integer and encoder:
+    rising = falling = None
+    if form.startswith("published") and not encoder:
+        rounded = form == "published"
+        reach = (lowest, highest) if integer and rounded else None
+        table, rising, falling = published_thresholds(norm, n, levels, rounded, reach)
+    elif form in REAL_FORMS or not integer and encoder:
         table = real_thresholds(norm, n, levels, scale)
-    elif form == "published" and not encoder:
-        table = published_thresholds(norm, n, levels, integer)
-        if integer:
-            table = torch.minimum(torch.maximum(table, lowest[:, None]), highest[:, None] + 1)
     else:
         table = exact_thresholds(norm, n, levels, lowest, highest, scale)
     used = int((table <= highest[:, None]).sum(1).max())
@@ -157,4 +159,6 @@ def _spiking_layer(
         lowest,
         highest,
         saturates=used > kept and open_ended,
+        rising=None if rising is None else rising[:, :kept].contiguous(),
+        falling=None if falling is None else falling[:, :kept].contiguous(),
     )

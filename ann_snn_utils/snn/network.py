@@ -22,7 +22,10 @@ def worst_case(weight: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     return reach.clamp(max=0).sum((1, 2, 3)).floor().long(), reach.clamp(min=0).sum((1, 2, 3)).ceil().long()
 
 
-FORMS = ("exact", "published", "float")
+FORMS = ("exact", "published", "float", "published-float")
+
+# Forms whose thresholds are real numbers.
+REAL_FORMS = ("float", "published-float")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class SpikingLayer:
     weight: int8 [O, I, kh, kw] (float64 where full precision). thresholds: [O, J], θ_j in column j − 1,
     int64, or float64 for real thresholds; a neuron counts at most J spikes. lowest, highest: worst-case
     membrane of each channel, int64 [O]. saturates: a larger count than J could be asked for.
+    rising, falling: of the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n
+    and takes it back where U < falling_n; the design's neuron does both at thresholds_n.
     """
 
     spec: LayerSpec
@@ -40,6 +45,15 @@ class SpikingLayer:
     lowest: Tensor
     highest: Tensor
     saturates: bool = False
+    rising: Tensor | None = None
+    falling: Tensor | None = None
+
+    @property
+    def compared(self) -> tuple[Tensor, Tensor]:
+        """What the membrane is compared with before a +1 and before a −1: two tables like `thresholds`."""
+        if self.rising is None or self.falling is None:
+            return self.thresholds, self.thresholds
+        return self.rising, self.falling
 
     @property
     def name(self) -> str:
@@ -90,7 +104,7 @@ class SpikingLayer:
 class SNN:
     """An integer spiking network: `layers` (encoder first) and the `classifier`, int8 [classes, C, H, W].
 
-    spec says how the network was built, `thresholds` ("exact", "published", "float") how it was converted;
+    spec says how the network was built, `thresholds` (one of FORMS) how it was converted;
     `metadata` holds JSON values, among them `logit_scale`: ANN logit = logit_scale · integer score.
     """
 

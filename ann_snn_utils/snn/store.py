@@ -10,7 +10,10 @@ from torch import Tensor
 from ..ann.network import LARGEST_PIXEL
 from ..ann.notation import LayerSpec, NetworkSpec, spec_of
 from ..files import load_tensors, save_tensors
-from .network import FORMS, MOST_COUNTS, SNN, SpikingLayer, smallest_integer, worst_case
+from .network import FORMS, MOST_COUNTS, REAL_FORMS, SNN, SpikingLayer, smallest_integer, worst_case
+
+# Of every layer, and of the published neuron's layers.
+_TENSORS, _COMPARED = ("weight", "thresholds", "lowest", "highest"), ("rising", "falling")
 
 
 def check_layer(
@@ -32,7 +35,7 @@ def check_layer(
         raise ValueError(f"{where}.weight is {weight.dtype}, not {'an integer' if whole else 'float64'}")
     if spec.ternary and index > 0 and int(weight.abs().max()) > 1:
         raise ValueError(f"{where}.weight holds {int(weight.abs().max())}, which is none of −1, 0, +1")
-    if whole and form != "float" and table.is_floating_point():
+    if whole and form not in REAL_FORMS and table.is_floating_point():
         raise ValueError(f"{where}.thresholds are {table.dtype}, not integers")
     most = spec.levels if index == 0 else MOST_COUNTS
     if table.ndim != 2 or len(table) != len(weight) or not 1 <= table.shape[1] <= most:
@@ -40,15 +43,28 @@ def check_layer(
     # Infinities stand for levels that are always, or never, reached; their difference is no number.
     if (table[:, 1:] < table[:, :-1]).any():
         raise ValueError(f"{where}.thresholds do not ascend with the count")
+    if "rising" in part:
+        _check_compared(where, table, part["rising"], part["falling"])
     for name, bound in zip(("lowest", "highest"), worst_case(weight, largest), strict=True):
         found = part[name]
         same = found.shape == bound.shape and not found.is_floating_point()
         # The last bit of a sum of real weights differs between machines.
         if not same or ((found.long() - bound).abs() > (not whole)).any():
             raise ValueError(f"{where}.{name} is not the worst case of its weights and inputs; convert it again")
-    for name in ("thresholds", "lowest", "highest"):
+    for name in part.keys() - {"weight"}:
         if not part[name].is_floating_point():
             part[name] = part[name].long()
+
+
+def _check_compared(where: str, table: Tensor, rising: Tensor, falling: Tensor) -> None:
+    """Raise ValueError where the published neuron's tables are not of its thresholds' type, shape and order."""
+    for name, other in (("rising", rising), ("falling", falling)):
+        if other.shape != table.shape or other.is_floating_point() != table.is_floating_point():
+            raise ValueError(f"{where}.{name} is {other.dtype} {tuple(other.shape)}, unlike its thresholds")
+        if (other[:, 1:] < other[:, :-1]).any():
+            raise ValueError(f"{where}.{name} does not ascend with the count")
+    if (falling > rising).any():
+        raise ValueError(f"{where}: a spike is taken back above the membrane that sends it; convert it again")
 
 
 def checked_tensor(tensors: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
@@ -69,8 +85,10 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
     """Write the network to a safetensors file, every integer tensor in its smallest type."""
     tensors = {"classifier": snn.classifier}
     for index, layer in enumerate(snn.layers):
-        for name in ("weight", "thresholds", "lowest", "highest"):
+        for name in (*_TENSORS, *_COMPARED):
             tensor = getattr(layer, name)
+            if tensor is None:
+                continue
             if not tensor.is_floating_point():
                 tensor = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
             tensors[f"layers.{index}.{name}"] = tensor
@@ -90,7 +108,8 @@ def load_snn(path: str | Path) -> SNN:
     """
     tensors, description = load_tensors(path)
     metadata = description.get("metadata")
-    if description.get("thresholds") not in FORMS or not isinstance(metadata, dict):
+    form = description.get("thresholds")
+    if form not in FORMS or not isinstance(metadata, dict):
         raise ValueError(f"{path} holds no spiking network; notebook 03_convert writes one")
     spec, saturates = spec_of(path, metadata | {"spec": description.get("spec")}), description.get("saturates")
     if not isinstance(saturates, list) or [type(flag) for flag in saturates] != [bool] * len(spec.layers):
@@ -98,11 +117,14 @@ def load_snn(path: str | Path) -> SNN:
     largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
     layers: list[SpikingLayer] = []
     for index, (geometry, flag) in enumerate(zip(spec.layers, saturates, strict=True)):
-        part = {
-            name: checked_tensor(tensors, f"layers.{index}.{name}", path)
-            for name in ("weight", "thresholds", "lowest", "highest")
-        }
-        check_layer(path, index, spec, geometry, part, description["thresholds"], largest)
+        names = (*_TENSORS, *_COMPARED) if index and form.startswith("published") else _TENSORS
+        if names != _TENSORS and f"layers.{index}.rising" not in tensors:
+            raise ValueError(
+                f"{path}: thresholds={form!r} was written by a version whose published neuron compared with ≥; "
+                "the published one compares strictly: convert the network again (notebook 03_convert)"
+            )
+        part = {name: checked_tensor(tensors, f"layers.{index}.{name}", path) for name in names}
+        check_layer(path, index, spec, geometry, part, form, largest)
         layers.append(SpikingLayer(geometry, **part, saturates=flag))
         largest = layers[-1].reachable * (2**spec.k if index == 0 else 1)
     classifier = checked_tensor(tensors, "classifier", path)
@@ -111,4 +133,4 @@ def load_snn(path: str | Path) -> SNN:
     if classifier.shape != shape or classifier.dtype != wanted:
         found = f"{classifier.dtype} {tuple(classifier.shape)}"
         raise ValueError(f"{path}: classifier is {found}, not {wanted} {shape}")
-    return SNN(spec, tuple(layers), classifier, description["thresholds"], metadata)
+    return SNN(spec, tuple(layers), classifier, form, metadata)

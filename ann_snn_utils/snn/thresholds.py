@@ -5,9 +5,9 @@ activation has reached its j-th level exactly when (Zou et al. 2024; γ > 0, σ 
 
     U ≥ θ_j,   θ_j = (j − 1/2 − n·β)·σ/γ + n·μ,   j = 1, 2, …
 
-U is an integer, so U ≥ θ_j ⇔ U ≥ ⌈θ_j⌉: a table of integers decides every spike without loss.
-
-Scaled thresholds: what happens when the thresholds of a converted network are off by a factor.
+U is an integer, so U ≥ θ_j ⇔ U ≥ ⌈θ_j⌉: a table of integers decides every spike without loss. The published
+neuron's thresholds, rounded and compared strictly, are the baseline; `scale_thresholds` shows what happens when
+those of a converted network are off by a factor.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil
 
 import torch
@@ -24,7 +25,7 @@ from .network import SNN, SpikingLayer
 
 
 def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
-    """Give the network with every threshold multiplied by `scale`, or by its layer's one, encoder first.
+    """The network with every threshold multiplied by `scale`, or by its layer's one, encoder first.
 
     Integer thresholds are rounded up, as ⌈θ⌉ is. Entries that every or no membrane in reach passes stay as
     they are. Raises ValueError for a factor that is not above 0, or not one for each layer.
@@ -40,13 +41,34 @@ def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
 def _scaled(layer: SpikingLayer, scale: float) -> SpikingLayer:
     if scale == 1:
         return layer
-    table, lowest, highest = layer.thresholds, layer.lowest[:, None], layer.highest[:, None]
-    scaled = table * scale if table.is_floating_point() else (table.double() * scale).ceil().long()
-    scaled = torch.where((table > lowest) & (table <= highest), scaled, table)
-    return replace(layer, thresholds=scaled.cummax(1).values)
+
+    def scaled(table: Tensor) -> Tensor:
+        if table.is_floating_point():
+            return _where_reached(table, table * scale)
+        return _where_reached(table, (table.double() * scale).ceil().long())
+
+    def _where_reached(table: Tensor, other: Tensor) -> Tensor:
+        reached = (table > layer.lowest[:, None]) & (table <= layer.highest[:, None])
+        return torch.where(reached, other, table).cummax(1).values
+
+    if layer.rising is None or layer.falling is None:
+        return replace(layer, thresholds=scaled(layer.thresholds))
+    # `rising` is the least U above a threshold: what is scaled lies just below.
+    if layer.rising.is_floating_point():
+        inf = layer.rising.new_tensor(torch.inf)
+        rising = torch.nextafter(torch.nextafter(layer.rising, -inf) * scale, inf)
+    else:
+        rising = ((layer.rising - 1).double() * scale).floor().long() + 1
+    return replace(
+        layer,
+        thresholds=scaled(layer.thresholds),
+        rising=_where_reached(layer.rising, rising),
+        falling=scaled(layer.falling),
+    )
 
 
-PUBLISHED_SCALE = 10_000
+# The published membrane counts in units of 1/10 000, and takes a spike back only beyond a tolerance.
+PUBLISHED_SCALE, PUBLISHED_TOLERANCE = 10_000, 1e-5
 
 
 @dataclass(frozen=True)
@@ -61,16 +83,21 @@ class Normalization:
 
 
 def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
-    """Give the layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
+    """The layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
 
     Raises ValueError that names the layer, the parameter and the channel of a value that is not finite.
     """
-    parts = {"γ": norm.weight, "β": norm.bias, "μ": norm.running_mean, "var": norm.running_var}
-    for symbol, values in parts.items():
-        bad = (~torch.isfinite(values)).nonzero().flatten()
+    values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    if any(value is None for value in values):
+        raise ValueError(f"{name}: its batch norm has no weights or statistics; build the network with `build_ann`")
+    parts = {
+        symbol: value for symbol, value in zip(("γ", "β", "μ", "var"), values, strict=True) if value is not None
+    }
+    for symbol, part in parts.items():
+        bad = (~torch.isfinite(part)).nonzero().flatten()
         if len(bad):
             channel = int(bad[0])
-            raise ValueError(f"{name}: {symbol} of channel {channel} is {float(values[channel])}; train it again")
+            raise ValueError(f"{name}: {symbol} of channel {channel} is {float(part[channel])}; train it again")
     gamma, beta, mean, variance = (v.detach().double() for v in parts.values())
     if (variance < 0).any():
         raise ValueError(f"{name}: the variance of channel {int((variance < 0).nonzero()[0])} is negative")
@@ -79,7 +106,7 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
 
 
 def real_thresholds(norm: Normalization, n: int, levels: int, scale: int = 1) -> Tensor:
-    """Give scale · θ_j in float64, [O, levels], level j in column j − 1.
+    """scale · θ_j in float64, [O, levels], level j in column j − 1.
 
     `scale` is the size of one unit of input: 255 for uint8 pixels. A channel with γ = 0 is constant: its
     thresholds are −∞ up to its count floor(n·relu(β) + 1/2), and +∞ above.
@@ -96,7 +123,7 @@ def real_thresholds(norm: Normalization, n: int, levels: int, scale: int = 1) ->
 def exact_thresholds(
     norm: Normalization, n: int, levels: int, lowest: Tensor, highest: Tensor, scale: int = 1
 ) -> Tensor:
-    """Give ⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels].
+    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels].
 
     Below `lowest` every membrane fires and above `highest` none does, so the table needs no value outside
     lowest … highest + 1. Where float64 cannot tell on which side of an integer θ_j lies, rationals do.
@@ -117,17 +144,51 @@ def _rational(norm: Normalization, channel: int, n: int, level: int, scale: int)
     return scale * ((level - Fraction(1, 2) - n * beta) * sigma / gamma + n * mean)
 
 
-def published_thresholds(norm: Normalization, n: int, levels: int, integer: bool) -> Tensor:
-    """Give the thresholds as the published code rounds them: θ_1 to an integer, the step to 1/10 000.
+def published_thresholds(
+    norm: Normalization, n: int, levels: int, rounded: bool, reach: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The thresholds of the published neuron (Zou et al. 2024), and where exactly it fires, each [O, levels].
 
-    int64 ⌈·⌉ where the membrane is an `integer`, else float64; [O, levels]. Channels with γ = 0, which the
-    published code cannot hold, keep their own thresholds.
+    Its two thresholds start at θ⁻ = b and θ⁺ = b + d, and both move up by d with a +1 and down by d with a −1.
+    With V = max(s·U, b), it fires +1 where V > θ⁺, else −1 where V < θ⁻ − 10⁻⁵. rounded: s = 10 000,
+    d = round(s·σ/γ) and b = s·round(θ_1) − d; otherwise s = 1, d = σ/γ and b = θ_1 − d. So after n net spikes it
+    compares with b + d·(n + 1) and b + d·n, and a table serves it as well as moving thresholds do.
+
+    Three tables are returned: the thresholds (b + d·j) / s; `rising`, the least U that sends the j-th spike; and
+    `falling`, the least U that does not take it back (−∞ where nothing does). reach: lowest and highest membrane,
+    int64 [O] each, of integer membranes: tables are then int64 and kept within lowest … highest + 1. Channels
+    with γ = 0, which the published code cannot hold, keep their own thresholds.
     """
-    theta = real_thresholds(norm, n, levels)
-    first = theta[:, :1].round().clamp(-(2.0**40), 2.0**40)
-    step = (norm.sigma / norm.gamma * PUBLISHED_SCALE).round().clamp(max=2.0**40)[:, None]
-    rounded = first * PUBLISHED_SCALE + torch.arange(levels) * step
-    rounded = torch.where(norm.gamma[:, None] == 0, theta * PUBLISHED_SCALE, rounded).clamp(-(2.0**60), 2.0**60)
-    if not integer:
-        return rounded / PUBLISHED_SCALE
-    return -(-rounded.long()).div(PUBLISHED_SCALE, rounding_mode="floor")
+    scale = PUBLISHED_SCALE if rounded else 1
+    real, step = real_thresholds(norm, n, levels), norm.sigma / norm.gamma * scale
+    first, step = (scale * real[:, 0].round(), step.round()) if rounded else (real[:, 0], step)
+    bound = first - step
+    # Added up as the published code does, so that both round alike.
+    scaled = torch.stack(list(accumulate([step] * levels, torch.add, initial=bound))[1:], 1)
+    # V never falls below b: a step too small to lie above b by more than the tolerance is never taken back.
+    lower = scaled - PUBLISHED_TOLERANCE
+    lower = torch.where(bound[:, None] < lower, lower, -torch.inf)
+    held = torch.isfinite(step)[:, None]
+    upper = torch.where(held, torch.nextafter(scaled, scaled.new_tensor(torch.inf)), real * scale)
+    tables = [torch.where(held, scaled, real * scale) / scale, _least(upper, scale)]
+    tables.append(_least(torch.where(held, lower, real * scale), scale))
+    if reach is None:
+        return tables[0], tables[1], tables[2]
+    lowest, beyond = reach[0][:, None], reach[1][:, None] + 1
+    whole = [torch.minimum(torch.maximum(table, lowest), beyond).ceil().long() for table in tables]
+    return whole[0], whole[1], whole[2]
+
+
+def _least(target: Tensor, scale: int) -> Tensor:
+    """The least float64 U with scale · U ≥ target, as float64 multiplies."""
+    if scale == 1:
+        return target
+    inf = target.new_tensor(torch.inf)
+    least = target / scale
+    # The quotient is off by its rounding at most: step down while that still does, then up until it does.
+    for _ in range(2):
+        below = torch.nextafter(least, -inf)
+        least = torch.where(below * scale >= target, below, least)
+    for _ in range(2):
+        least = torch.where(least * scale < target, torch.nextafter(least, inf), least)
+    return least

@@ -1,20 +1,18 @@
-"""The integer network as the compiled simulator reads it: flat arrays, channels last, whole vectors of channels.
+"""The integer network as the compiled simulator reads it: flat arrays in the narrowest types that it can run in.
 
-A spike of channel i at (y, x) reaches, for each kernel row, a stretch of neighbouring positions with all their
-output channels. Weights lie in that order, [kernel row, input channel, mirrored kernel column, output channel],
-so that a spike adds one unbroken row of weights to one unbroken row of membranes. Behind the last input channel
-lies one of zeros, that of a spike that is not there.
-
-What no number of the integer network exceeds, and so the narrowest types that it can run in.
+Channels lie last and fill whole vectors. A spike of channel i at (y, x) reaches, for each kernel row, a stretch
+of neighbouring positions with all their output channels. Weights lie in that order, [kernel row, input channel,
+mirrored kernel column, output channel], so that a spike adds one unbroken row of weights to one unbroken row of
+membranes. Behind the last input channel lies one of zeros, that of a spike that is not there. Bounds on what no
+number of the network exceeds choose the types, and say which networks must run in dense tensors instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -34,8 +32,8 @@ _MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
-    """Give why the compiled simulator cannot take this network over `time_steps`, or None where it is exact."""
-    if not all(_whole(layer.weight) for layer in snn.layers) or not _whole(snn.classifier):
+    """Why the compiled simulator cannot take this network over `time_steps`; None where it is exact."""
+    if not all(_is_integer(layer.weight) for layer in snn.layers) or not _is_integer(snn.classifier):
         return "it has real-valued weights"
     if len(snn.layers) < 2:
         return "it has no hidden layer"
@@ -43,7 +41,7 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if time_steps > _MOST_STEPS:
         return f"{time_steps} steps are more than {_MOST_STEPS}"
     for layer in snn.layers:
-        if not _ascend(layer.thresholds):
+        if not all(_ascend(table) for table in layer.compared):
             return f"thresholds of {layer.name} do not ascend"
     if LARGEST_PIXEL * _reach(encoder.weight)[1] >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
@@ -59,40 +57,43 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     return None
 
 
-def _whole(tensor: torch.Tensor) -> bool:
+def _is_integer(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point()
 
 
 def _ascend(thresholds: torch.Tensor) -> bool:
-    return kept(thresholds, ("ascend",), lambda: bool((thresholds.diff(dim=1) >= 0).all()))
+    return memoized(thresholds, ("ascend",), lambda: bool((thresholds[:, 1:] >= thresholds[:, :-1]).all()))
 
 
 def membrane_bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> int:
-    """Give what no membrane of a hidden layer exceeds: input counts lie between 0 and their table's end, and
-    move by one a step at most; faults may bring them below 0 and beyond the table."""
+    """What no membrane of a hidden layer exceeds.
+
+    Input counts lie between 0 and their table's end, and move by one a step at most; faults may bring them below
+    0 and beyond the table.
+    """
     both, one_sign = _reach(snn.layers[index].weight)
     amplitude, most = (snn.amplitude, snn.levels) if index == 1 else (1, snn.layers[index - 1].thresholds.shape[1])
     return both * amplitude * time_steps if disturbed else one_sign * amplitude * min(most, time_steps)
 
 
 def _reach(weight: torch.Tensor) -> tuple[int, int]:
-    """Give the largest Σ|w| of a channel, and the largest Σw over its weights of one sign."""
+    """The largest Σ|w| of a channel, and the largest Σ|w| over its weights of one sign."""
 
     def sums() -> tuple[int, int]:
         flat = weight.long().flatten(1)
         up, down = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
         return int((up + down).max()), int(torch.maximum(up, down).max())
 
-    return kept(weight, ("reach",), sums)
+    return memoized(weight, ("reach",), sums)
 
 
 def largest_of(weight: torch.Tensor) -> int:
-    """Give the largest |w|."""
-    return kept(weight, ("largest",), lambda: int(weight.long().abs().max()))
+    """The largest |w|."""
+    return memoized(weight, ("largest",), lambda: int(weight.long().abs().max()))
 
 
-def kept(tensor: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
-    """Give what `make` makes of a tensor, made once for a key and as long as the tensor stays as it is."""
+def memoized(tensor: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
+    """What `make` makes of a tensor, made once for a key and as long as the tensor stays as it is."""
     # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
     # that was changed in place has another version.
     made = _MADE.setdefault(tensor, {})
@@ -104,29 +105,24 @@ def kept(tensor: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
 
 VECTOR_BYTES = 64
 
-# Where a layer's parts begin in the flat arrays; `pitch` is the number of channels rounded up to whole vectors;
-# `crowd` the number of events that add up within a byte; `rows` the number of thresholds of a channel; `compared`
-# the last step at which the membrane is compared with as many of them as the count can have reached.
-GEOMETRY = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "channels",
-            "pitch",
-            "positions",
-            "line",
-            "weights",
-            "table",
-            "states",
-            "fan",
-            "reach",
-            "stretches",
-            "crowd",
-            "rows",
-            "compared",
-        )
-    ]
+# A layer in the flat arrays: sizes, and where its parts begin.
+_FIELDS = (
+    "channels",
+    "pitch",  # channels, rounded up to whole vectors
+    "positions",  # of the map, height · width
+    "line",  # weights of one input channel and kernel row: kernel columns · pitch
+    "weights",  # the first weight; only hidden layers have what follows, except reach and stretches
+    "states",  # the first neuron in all arrays of hidden neurons
+    "rising",  # θ_0, of +1 spikes, in `Layout.table`
+    "falling",  # θ_0, of −1 spikes: the same, but for the published neuron
+    "rows",  # thresholds of a channel
+    "compared",  # last step at which the membrane is compared with as many of them as the count can have reached
+    "crowd",  # spikes of a place whose weights add up within a byte
+    "fan",  # the first input place in `Layout.fan` and `Layout.kinds`
+    "reach",  # the first input place in `Layout.reach`
+    "stretches",  # the first stretch in `Layout.stretches`
 )
+GEOMETRY = np.dtype([(name, np.int64) for name in _FIELDS])
 
 # Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
 _COMPARED = 24
@@ -134,15 +130,13 @@ _COMPARED = 24
 _LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """An SNN in flat arrays. geometry: one record of GEOMETRY for each layer, encoder first. reach, stretches:
-    int64, what `_stretches` gives for each layer.
+class Layout(NamedTuple):
+    """An SNN in flat arrays. geometry: one record of GEOMETRY for each layer, encoder first.
 
-    pixel_weights int8, pixel_thresholds int32 [levels, pitch]: of the encoder, whose membranes are int32.
-    weights: int8 or int16, of the hidden layers; table: int16 or int32, the type of their membranes, θ_n in
-    row n of each layer's [J + 2, pitch]. fan: int32, the
-    synapses that a spike from each input place reaches. effective_fan: int32, those of them other than 0, for
+    reach, stretches: int64, what `_stretches` makes for each layer. pixel_weights int8, pixel_thresholds int32
+    [levels, pitch]: of the encoder, whose membranes are int32. weights: int8 or int16, of the hidden layers.
+    table: int16 or int32, the type of their membranes, θ_n in row n of each layer's [J + 2, pitch]. fan: int32,
+    the synapses that a spike from each input place reaches. effective_fan: int32, those of them other than 0, for
     each channel; kinds: int64, where the channels of each input place begin there, as many places are alike.
     scores: int8 or int32, a row of class weights for each neuron of the last layer.
     """
@@ -161,14 +155,14 @@ class Layout:
 
 
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
-    """Give the arrays of a network that meets no `bounds.obstacle`, with the narrowest membranes that are exact.
+    """The arrays of a network that meets no `obstacle`, with the narrowest membranes that are exact.
 
     Membranes are int16 where the worst case stays within: over all inputs, and over `time_steps` steps in
     which a neuron sends at most one spike each; with faults only the latter holds.
     """
     bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
     membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
-    tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, layer.thresholds)))
+    tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, *layer.compared)))
     made, key = _LAYOUTS.setdefault(snn, {}), (membrane, *(tensor._version for tensor in tensors))
     if key not in made:
         made[key] = _flat(snn, membrane)
@@ -196,19 +190,24 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["stretches"].append(stretches)
         if index == 0:
             pixel_weights = _rows(layer, pitch, 1, np.int8)
-            thresholds = _table(layer, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
+            thresholds = _table(layer.thresholds, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
             continue
-        for name in ("weights", "table", "fan"):
+        for name in ("weights", "fan"):
             row[name] = sum(map(len, parts[name]))
         row["states"], states = states, states + pitch * height * width
         row["rows"] = layer.thresholds.shape[1]
         row["compared"] = _COMPARED if row["rows"] > _COMPARED else np.iinfo(np.int64).max
-        table = _table(layer, pitch, membrane)
+        row["rising"] = row["falling"] = sum(map(len, parts["table"]))
+        rising, falling = layer.compared
+        parts["table"].append(_table(rising, pitch, membrane).ravel())
+        if falling is not rising:
+            # No one code says where a count moves that rises and falls at different membranes.
+            row["compared"], row["falling"] = 0, sum(map(len, parts["table"]))
+            parts["table"].append(_table(falling, pitch, membrane).ravel())
         amplitude = snn.amplitude if index == 1 else 1
         # So many rows of weights add up within a byte.
         row["crowd"] = 127 // max(1, largest_of(layer.weight) * amplitude) if weight is np.int8 else 0
         parts["weights"].append(_rows(layer, pitch, amplitude, weight))
-        parts["table"].append(table.ravel())
         fan, kinds, effective = _fans(layer, int(geometry[index - 1]["pitch"]))
         parts["fan"].append(fan)
         parts["kinds"].append(kinds + sum(part.size for part in parts["effective"]))
@@ -230,13 +229,13 @@ def _flat(snn: SNN, membrane: type) -> Layout:
 
 
 def class_pitch(classes: int) -> int:
-    """Give the number of class scores, int32, rounded up to whole vectors."""
+    """Number of class scores, int32, rounded up to whole vectors."""
     lanes = VECTOR_BYTES // np.dtype(np.int32).itemsize
     return -(-classes // lanes) * lanes
 
 
 def _scores(classifier: torch.Tensor) -> np.ndarray:
-    """Give the class weights [classes, C, H, W]: a row of classes for each neuron, one of zeros for each place."""
+    """Class weights [classes, C, H, W] as rows of classes: one for each neuron, one of zeros for each place."""
     classes, channels, height, width = classifier.shape
     dtype = np.int8 if largest_of(classifier) < 128 else np.int32
     rows = np.zeros((height, width, channels + 1, class_pitch(classes)), dtype)
@@ -246,8 +245,10 @@ def _scores(classifier: torch.Tensor) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each input position, where its stretches begin [H · W + 1], and of each stretch three numbers: its
-    first membrane, its length, and the weight that belongs to the first membrane."""
+    """For each input position, where its stretches begin [H · W + 1]; of each stretch three numbers.
+
+    These are its first membrane, its length, and the weight that belongs to the first membrane.
+    """
     (_, height, width), (_, out_height, out_width) = spec.in_shape, spec.out_shape
     kernel_height, kernel_width = spec.kernel
     found, reach = [], [0]
@@ -280,11 +281,11 @@ def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.nd
         padded[:, :inputs, :, :outputs] = ordered
         return padded.ravel()
 
-    return kept(layer.weight, ("rows", pitch, amplitude, dtype), rows)
+    return memoized(layer.weight, ("rows", pitch, amplitude, dtype), rows)
 
 
 def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give the layer's part of `fan`, `kinds` and `effective_fan`."""
+    """The layer's part of `fan`, `kinds` and `effective_fan`."""
 
     def fans() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         channels, height, width = layer.effective_fan_out.shape
@@ -294,16 +295,16 @@ def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.n
         # All channels of a place reach equally many.
         return layer.fan_out[0].flatten().numpy().astype(np.int32), kinds.ravel() * pitch, alike.ravel()
 
-    return kept(layer.weight, ("fans", layer.spec, pitch), fans)
+    return memoized(layer.weight, ("fans", layer.spec, pitch), fans)
 
 
-def _table(layer: SpikingLayer, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
-    # U is whole: U ≥ θ ⇔ U ≥ ⌈θ⌉. Channels that only fill the last vector never reach a threshold.
-    info, thresholds = np.iinfo(dtype), layer.thresholds.numpy()
-    entries = thresholds.shape[1]
-    table = np.full((max(entries, least) + 2, pitch), info.max, dtype)
+def _table(thresholds: torch.Tensor, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
+    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉. Channels that only fill the last vector never reach a threshold.
+    info, entries = np.iinfo(dtype), thresholds.shape[1]
+    table: np.ndarray = np.full((max(entries, least) + 2, pitch), info.max, dtype)
     table[0] = info.min
-    table[1 : entries + 1, : len(thresholds)] = np.ceil(np.clip(thresholds, info.min, info.max)).T.astype(dtype)
+    clipped = np.clip(thresholds.numpy(), info.min, info.max)
+    table[1 : entries + 1, : len(thresholds)] = np.ceil(clipped).T.astype(dtype)
     return table
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -14,6 +16,9 @@ from .vectors import lanes_of, load, pointer, splat, store
 # Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
 _ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
 
+# The same for sums that do not fit a byte, which are rare: each width takes seconds to compile.
+_ABREAST_WIDE = (16, 4, 1)
+
 _REGISTERS = 16
 
 # Spikes to add in one turn of the loop. A processor guesses how often a loop turns: most places then need one turn.
@@ -22,8 +27,10 @@ SPIKES = 4
 
 @contextmanager
 def _turns(builder, bits, always):
-    """Loop over the set bits of a word, `SPIKES` at a time: give, for each of these, whether there is one, and its
-    number. always: the loop turns at least once."""
+    """Loop over the set bits of a word, `SPIKES` at a time: yields, for each, whether there is one and its number.
+
+    always: the loop turns at least once.
+    """
     one, nothing, boolean = ir.Constant(bits.type, 1), ir.Constant(bits.type, 0), ir.IntType(1)
     before = builder.block
     body, after = builder.append_basic_block("spike.body"), builder.append_basic_block("spike.after")
@@ -44,14 +51,13 @@ def _turns(builder, bits, always):
     builder.position_at_end(after)
 
 
-def _blocks(builder, size, lanes, most, block):
-    """Cover `size` entries with blocks of at most `most` vectors, the widest first."""
-    abreast = [each for each in _ABREAST if each <= most]
+def _blocks(builder, size, lanes, abreast, block):
+    """Cover `size` entries with blocks of as many vectors as `abreast` lists, the widest first."""
     wide = ir.Constant(size.type, lanes * abreast[0])
-    whole = builder.mul(builder.udiv(size, wide), wide)
-    with cgutils.for_range_slice(builder, ir.Constant(size.type, 0), whole, wide, size.type) as (offset, _):
+    covered = builder.mul(builder.udiv(size, wide), wide)
+    with cgutils.for_range_slice(builder, ir.Constant(size.type, 0), covered, wide, size.type) as (offset, _):
         block(offset, abreast[0])
-    done = cgutils.alloca_once_value(builder, whole)
+    done = cgutils.alloca_once_value(builder, covered)
     for each in abreast[1:]:
         wide, offset = ir.Constant(size.type, lanes * each), builder.load(done)
         with builder.if_then(builder.icmp_unsigned(">=", builder.sub(size, offset), wide)):
@@ -70,27 +76,53 @@ def _zeros(builder, vectors):
     return sums
 
 
-def _add(context, builder, kind, into, at, sums):
-    """Add vectors of sums to into[at …], one behind the other."""
-    align = kind.dtype.bitwidth // 8
-    for total in sums:
-        value = builder.load(total)
-        wide = ir.VectorType(context.get_data_type(kind.dtype), value.type.count)
-        target = pointer(context, builder, kind, into, at, wide)
-        builder.store(builder.add(builder.load(target, align=align), _widened(builder, value, wide)), target, align)
-        at = builder.add(at, ir.Constant(at.type, wide.count))
+class Stretch(NamedTuple):
+    """Neighbouring membranes that a spike reaches: the first, their number, a multiple of the lanes that fill 64
+    bytes, and the weight that the first spike-sending channel has for the first of them. All uint64."""
+
+    at: int
+    size: int
+    weight: int
+
+
+class Rows(NamedTuple):
+    """Rows of weights: those of channel c begin `line` · c behind a stretch's weight, zeros `nothing` behind it."""
+
+    weights: np.ndarray
+    line: int
+    nothing: int
+
+
+class Word(NamedTuple):
+    """The words of 64 channels of one place: the first one of positive and of negative spikes themselves, as most
+    layers have but one, and where the further ones begin and end. All uint64."""
+
+    rise: int
+    fall: int
+    first: int
+    end: int
+
+
+class Nest(NamedTuple):
+    """Sets of spikes each of which holds the next: words in a set, sets, and membranes from one set's to the next
+    one's. All uint64."""
+
+    words: int
+    levels: int
+    stride: int
 
 
 @intrinsic
-def add_pixel_row(typingctx, into, at, size, weights, weight_at, value):
-    """into[at : at + size] += value · weights[weight_at : weight_at + size], in whole vectors.
+def add_pixel_row(typingctx, into, stretch, weights, value):
+    """into[at : at + size] += value · weights[weight : weight + size], in whole vectors.
 
-    into: int32; size: a multiple of the lanes that fill 64 bytes. weights: int8. value: int16. No index is checked.
+    into: int32. stretch: a `Stretch`. weights: int8. value: int16. No index is checked.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, weights, weight_at, value = arguments
-        kind, weight_kind = signature.args[0], signature.args[3]
+        into, stretch, weights, value = arguments
+        at, size, weight_at = cgutils.unpack_tuple(builder, stretch)
+        kind, weight_kind = signature.args[0], signature.args[2]
         lanes = lanes_of(kind.dtype)
         vector = ir.VectorType(context.get_data_type(kind.dtype), lanes)
         # Extended from two bytes, so that the compiler may take the faster of two multiplications.
@@ -104,34 +136,39 @@ def add_pixel_row(typingctx, into, at, size, weights, weight_at, value):
             store(context, builder, kind, into, place, total)
         return context.get_dummy_value()
 
-    u64 = types.uint64
-    return types.void(into, u64, u64, weights, u64, types.int16), generate
+    return types.void(into, stretch, weights, types.int16), generate
 
 
-class _Rows:
-    """Rows of weights, and vectors of their sums: what `add_rows` and `add_nested_rows` have in common."""
+class _Sums:
+    """Vectors of sums of rows of weights: what `add_rows` and `add_nested_rows` have in common."""
 
-    def __init__(self, context, builder, kind, weight_kind, weights, base, line, nothing, narrow) -> None:
-        self.context, self.builder, self.weight_kind, self.weights = context, builder, weight_kind, weights
-        self.base, self.line, self.nothing = base, line, nothing
-        dtype = weight_kind.dtype if narrow else kind.dtype
+    def __init__(self, context, builder, signature, arguments) -> None:
+        # Both are called with (into, stretch, rows, …, narrow).
+        into, stretch, rows = arguments[:3]
+        self.context, self.builder = context, builder
+        self.kind, self.weight_kind = signature.args[0], signature.args[2][0]
+        self.into = into
+        self.at, self.size, self.base = cgutils.unpack_tuple(builder, stretch)
+        self.weights, self.line, self.nothing = cgutils.unpack_tuple(builder, rows)
+        dtype = self.weight_kind.dtype if signature.args[-1].literal_value else self.kind.dtype
         # A sum in bytes holds several vectors of membranes in one register.
-        self.lanes, self.full = lanes_of(kind.dtype), lanes_of(dtype)
+        self.lanes, self.full = lanes_of(self.kind.dtype), lanes_of(dtype)
         self.number = context.get_data_type(dtype)
 
     @property
-    def most(self) -> int:
-        """Vectors of membranes that fit a block."""
-        return _REGISTERS * self.full // self.lanes
+    def abreast(self) -> list[int]:
+        """Vectors of membranes in a block, for every width of blocks."""
+        widths = _ABREAST if self.full > self.lanes else _ABREAST_WIDE
+        return [each for each in widths if each <= _REGISTERS * self.full // self.lanes]
 
-    def sums(self, abreast):
-        """Give places for the sums of a block, set to 0."""
-        whole, rest = divmod(abreast * self.lanes, self.full)
-        widths = [self.full] * whole + [rest] * bool(rest)
+    def zeros(self, abreast):
+        """Places for the sums of a block, set to 0."""
+        number, rest = divmod(abreast * self.lanes, self.full)
+        widths = [self.full] * number + [rest] * bool(rest)
         return _zeros(self.builder, [ir.VectorType(self.number, width) for width in widths])
 
     def combine(self, sums, offset, word, bits, operation, always=False):
-        """Combine the rows of the spikes of a word, the number of which is given, with the sums."""
+        """Combine the rows of the spikes of a word with the sums. word: its number among those of the place."""
         builder, start = self.builder, self.builder.add(self.base, offset)
         before = builder.mul(builder.mul(word, ir.Constant(word.type, 64)), self.line)
         with _turns(builder, bits, always) as found:
@@ -140,6 +177,18 @@ class _Rows:
                 for there, channel in found
             ]
             self._add(sums, [builder.add(start, row) for row in rows], operation)
+
+    def add_to(self, at, sums):
+        """Add vectors of sums to into[at …], one behind the other."""
+        context, builder, kind = self.context, self.builder, self.kind
+        align = kind.dtype.bitwidth // 8
+        for total in sums:
+            value = builder.load(total)
+            wide = ir.VectorType(context.get_data_type(kind.dtype), value.type.count)
+            target = pointer(context, builder, kind, self.into, at, wide)
+            more = _widened(builder, value, wide)
+            builder.store(builder.add(builder.load(target, align=align), more), target, align)
+            at = builder.add(at, ir.Constant(at.type, wide.count))
 
     def _add(self, sums, places, operation):
         builder = self.builder
@@ -164,79 +213,71 @@ def _data(context, builder, kind, array):
 
 
 @intrinsic
-def add_rows(typingctx, into, at, size, weights, base, line, nothing, rise, fall, rises, falls, first, end, narrow):
+def add_rows(typingctx, into, stretch, rows, rises, falls, word, narrow):
     """Add the rows of weights of positive spikes to membranes, and subtract those of negative ones.
 
-    into[at : at + size] += Σ weights[base + c · line : … + size] over the set bits c of rise, rises[first : end]
-                          − Σ weights[base + c · line : … + size] over the set bits c of fall, falls[first : end]
+    into[at : at + size] += Σ weights[weight + c · line : … + size] over the set bits c of rise, rises[first : end]
+                          − Σ weights[weight + c · line : … + size] over the set bits c of fall, falls[first : end]
 
-    into: int16 or int32; size: a multiple of the lanes that fill 64 bytes. weights: integers, with zeros from
-    base + nothing on. rise, fall: the first word of 64 channels; rises, falls: the further ones. narrow: a
-    literal, 1 where no sum of the rows leaves the type of a weight, so that sums are formed in it, else 0. Sums
-    wrap around, so only the final ones need to fit. No index is checked.
+    into: int16 or int32. stretch, rows, word: `Stretch`, `Rows` and `Word`. rises, falls: the words that are not
+    in `word`. narrow: a literal, 1 where no sum of the rows leaves the type of a weight, so that sums are formed
+    in it, else 0. Sums wrap around, so only the final ones need to fit. No index is checked.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, weights, base, line, nothing, rise, fall, rises, falls, first, end, _ = arguments
-        kind, weight_kind, rise_kind, fall_kind = (signature.args[place] for place in (0, 3, 9, 10))
-        narrow = signature.args[13].literal_value
-        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, nothing, narrow)
+        rise, fall, first, end = cgutils.unpack_tuple(builder, arguments[5])
+        sums = _Sums(context, builder, signature, arguments)
         signs = (
-            (rise, _data(context, builder, rise_kind, rises), builder.add),
-            (fall, _data(context, builder, fall_kind, falls), builder.sub),
+            (rise, _data(context, builder, signature.args[3], arguments[3]), builder.add),
+            (fall, _data(context, builder, signature.args[4], arguments[4]), builder.sub),
         )
         zero, one = ir.Constant(first.type, 0), ir.Constant(first.type, 1)
 
         def block(offset, abreast):
-            sums = rows.sums(abreast)
+            totals = sums.zeros(abreast)
             for bits, words, operation in signs:
-                rows.combine(sums, offset, zero, bits, operation)
-                with cgutils.for_range_slice(builder, first, end, one, first.type) as (word, _):
-                    number = builder.add(builder.sub(word, first), one)
-                    rows.combine(sums, offset, number, builder.load(builder.gep(words, [word])), operation)
-            _add(context, builder, kind, into, builder.add(at, offset), sums)
+                sums.combine(totals, offset, zero, bits, operation)
+                with cgutils.for_range_slice(builder, first, end, one, first.type) as (at, _):
+                    number = builder.add(builder.sub(at, first), one)
+                    sums.combine(totals, offset, number, builder.load(builder.gep(words, [at])), operation)
+            sums.add_to(builder.add(sums.at, offset), totals)
 
-        _blocks(builder, size, rows.lanes, rows.most, block)
+        _blocks(builder, sums.size, sums.lanes, sums.abreast, block)
         return context.get_dummy_value()
 
-    u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
-        signature = (into, u64, u64, weights, u64, u64, u64, u64, u64, rises, falls, u64, u64, narrow)
-        return types.void(*signature), generate
+        return types.void(into, stretch, rows, rises, falls, word, narrow), generate
 
 
 @intrinsic
-def add_nested_rows(typingctx, into, at, size, stride, weights, base, line, nothing, masks, words, levels, narrow):
-    """Add the rows of weights of `levels` sets of spikes, each of which holds the next, to membranes of each.
+def add_nested_rows(typingctx, into, stretch, rows, masks, nest, narrow):
+    """Add the rows of weights of sets of spikes, each of which holds the next, to membranes of each.
 
-    For every level l: into[l · stride + at : … + size] += Σ weights[base + c · line : … + size] over the set bits
-    c of masks[l · words :], those of the higher levels among them, which are set there and nowhere else. The
-    rest is as in `add_rows`.
+    For every level l: into[l · stride + at : … + size] += Σ weights[weight + c · line : … + size] over the set
+    bits c of masks[l · words :], those of the higher levels among them, which are set there and nowhere else.
+    nest: a `Nest`. The rest is as in `add_rows`.
     """
 
     def generate(context, builder, signature, arguments):
-        into, at, size, stride, weights, base, line, nothing, masks, words, levels, _ = arguments
-        kind, weight_kind, mask_kind = (signature.args[place] for place in (0, 4, 8))
-        narrow = signature.args[11].literal_value
-        rows = _Rows(context, builder, kind, weight_kind, weights, base, line, nothing, narrow)
-        data = _data(context, builder, mask_kind, masks)
+        words, levels, stride = cgutils.unpack_tuple(builder, arguments[4])
+        sums = _Sums(context, builder, signature, arguments)
+        data = _data(context, builder, signature.args[3], arguments[3])
         zero, one = (ir.Constant(words.type, number) for number in (0, 1))
 
         def block(offset, abreast):
-            sums = rows.sums(abreast)
-            start = builder.add(at, offset)
+            totals = sums.zeros(abreast)
+            start = builder.add(sums.at, offset)
             with cgutils.for_range_slice(builder, zero, levels, one, levels.type) as (done, _):
                 level = builder.sub(builder.sub(levels, one), done)
                 first = builder.mul(level, words)
                 with cgutils.for_range_slice(builder, zero, words, one, words.type) as (word, _):
                     bits = builder.load(builder.gep(data, [builder.add(first, word)]))
                     # Most levels have a few spikes of their own: none is no case to tell apart.
-                    rows.combine(sums, offset, word, bits, builder.add, always=True)
-                _add(context, builder, kind, into, builder.add(builder.mul(level, stride), start), sums)
+                    sums.combine(totals, offset, word, bits, builder.add, always=True)
+                sums.add_to(builder.add(builder.mul(level, stride), start), totals)
 
-        _blocks(builder, size, rows.lanes, rows.most, block)
+        _blocks(builder, sums.size, sums.lanes, sums.abreast, block)
         return context.get_dummy_value()
 
-    u64 = types.uint64
     if isinstance(narrow, types.IntegerLiteral):
-        return types.void(into, u64, u64, u64, weights, u64, u64, u64, masks, u64, u64, narrow), generate
+        return types.void(into, stretch, rows, masks, nest, narrow), generate

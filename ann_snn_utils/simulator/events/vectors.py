@@ -8,6 +8,7 @@ has. No index is checked.
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -20,7 +21,7 @@ VECTOR_BYTES = 64
 class Lanes(types.Type):
     """A vector of `count` integers of one type, or of booleans."""
 
-    def __init__(self, dtype: types.Type, count: int) -> None:
+    def __init__(self, dtype: Any, count: int) -> None:
         self.dtype, self.count = dtype, count
         super().__init__(f"Lanes({dtype}, {count})")
 
@@ -36,13 +37,13 @@ class _Model(models.PrimitiveModel):
         super().__init__(manager, lanes, lanes.vector)
 
 
-def lanes_of(dtype: types.Type) -> int:
-    """Give how many integers of this type fill a vector."""
+def lanes_of(dtype: Any) -> int:
+    """How many integers of this type fill a vector."""
     return VECTOR_BYTES * 8 // dtype.bitwidth
 
 
 def pointer(context, builder, array_type, array, index, vector):
-    """Give the place of array[index] as that of a whole vector."""
+    """The place of array[index] as that of a vector."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
@@ -61,7 +62,7 @@ def store(context, builder, array_type, array, index, value):
 
 
 def splat(builder, value, vector):
-    """Give a vector of one value."""
+    """A vector of one value."""
     single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
@@ -69,7 +70,7 @@ def splat(builder, value, vector):
 
 @intrinsic
 def width_of(typingctx, membrane):
-    """Give how many neurons one vector of membranes holds: a constant, which the array's item size is not."""
+    """How many neurons one vector of membranes holds: a constant, which the array's item size is not."""
 
     def generate(context, builder, signature, arguments):
         return ir.Constant(ir.IntType(64), lanes_of(signature.args[0].dtype))
@@ -79,7 +80,7 @@ def width_of(typingctx, membrane):
 
 @intrinsic
 def read(typingctx, array, at, membrane):
-    """Give array[at …] for as many neurons as a vector of membranes holds."""
+    """array[at …], for as many neurons as a vector of membranes holds."""
     lanes = Lanes(array.dtype, lanes_of(membrane.dtype))
 
     def generate(context, builder, signature, arguments):
@@ -101,7 +102,7 @@ def write(typingctx, array, at, values):
 
 @intrinsic
 def filled(typingctx, value, array, membrane):
-    """Give a vector of one value, of the array's type, as wide as one of membranes."""
+    """A vector of one value, of the array's type, as wide as one of membranes."""
     lanes = Lanes(array.dtype, lanes_of(membrane.dtype))
 
     def generate(context, builder, signature, arguments):
@@ -116,7 +117,7 @@ def filled(typingctx, value, array, membrane):
 
 @intrinsic
 def where(typingctx, mask, values, others):
-    """Give values where the mask is set, and others elsewhere."""
+    """`values` where the mask is set, and `others` elsewhere."""
 
     def generate(context, builder, signature, arguments):
         return builder.select(*arguments)
@@ -126,7 +127,7 @@ def where(typingctx, mask, values, others):
 
 @intrinsic
 def bits(typingctx, mask):
-    """Give a mask as a number, the first neuron's bit the lowest."""
+    """A mask as a number, the first neuron's bit the lowest."""
 
     def generate(context, builder, signature, arguments):
         return builder.zext(builder.bitcast(arguments[0], ir.IntType(mask.count)), ir.IntType(64))
@@ -136,7 +137,7 @@ def bits(typingctx, mask):
 
 @intrinsic
 def total(typingctx, values):
-    """Give the sum of a vector, as int64."""
+    """The sum of a vector, as int64."""
 
     def generate(context, builder, signature, arguments):
         wide = ir.VectorType(ir.IntType(64), values.count)
@@ -191,7 +192,7 @@ for _function, _name in ((operator.add, "add"), (operator.iadd, "add"), (operato
 
 @intrinsic
 def first_bit(typingctx, bits):
-    """Give the number of the lowest set bit, 64 where there is none."""
+    """The number of the lowest set bit, 64 where there is none."""
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -201,7 +202,7 @@ def first_bit(typingctx, bits):
 
 @intrinsic
 def ones(typingctx, bits):
-    """Give the number of set bits."""
+    """The number of set bits."""
 
     def generate(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])

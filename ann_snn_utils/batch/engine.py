@@ -1,0 +1,293 @@
+"""The engine: Dask works through the graph of a plan's steps, in this process or on a cluster that someone runs.
+
+Dask orders and balances the steps, and gives another worker what a lost one had. A step minds one kernel, which is
+a process of its own; so the workers of this process are threads, and nothing listens on a port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import dask
+from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, wait
+from dask.system import CPU_COUNT
+
+from ..runs.folder import runs_root
+from ..runs.manifest import read_manifest
+from ..runs.provenance import PACKAGE, versions
+from .execute import NotebookFailed, stop_kernels
+from .pages import export_html
+from .plan import Step
+from .progress import Lines
+from .stage import make_stage
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+_WORKER_SECONDS = 60
+
+# What a stopped sweep's steps may take to note that they were interrupted.
+_STOP_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step that is there: how it came to be, the seconds that took, and the notebook's own of these."""
+
+    step: Step
+    how: str
+    seconds: float
+    compute: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that could not be made, and the error that it stopped at."""
+
+    step: Step
+    error: Exception
+
+    def __str__(self) -> str:
+        error = self.error
+        name, text = type(error).__name__, str(error)
+        return f"{error.ename}: {error.evalue}" if isinstance(error, NotebookFailed) else f"{name}: {text}"
+
+
+class Blocked(RuntimeError):
+    """A step of another run, which this one needs, failed."""
+
+
+class Stopped(RuntimeError):
+    """The sweep was interrupted before or while this step was made."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Workers for one sweep: how many stages at a time, and what is added to the environment of their kernels."""
+
+    client: Client
+    jobs: int
+    environment: Mapping[str, str]
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    futures: dict[str, Future] = field(default_factory=dict)
+
+    def work(
+        self, steps: Sequence[Step], listen: Callable[[str, str], object], *, pages: bool, force: bool = False
+    ) -> Iterator[Made | Failure]:
+        """Make steps, each as soon as those that it needs are there; what came of each, as it comes.
+
+        - steps: each after those that it needs
+        - listen: called, in another thread, with a step's key and each line that its notebook prints
+        - pages: write an HTML page of each executed notebook
+        - force: make even what is there
+
+        After a failure the steps that need it are not made: those of the same run give the same failure again.
+        """
+        self.client.subscribe_topic(self.name, lambda event: listen(*event[1]["line"]))
+        for place, step in enumerate(steps):
+            needs = [self.futures[key] for key in step.needs if key in self.futures]
+            self.futures[step.key] = self.client.submit(
+                _make,
+                step,
+                needs,
+                owner=self.name,
+                environment=self.environment,
+                pages=pages,
+                force=force,
+                # Dask knows like tasks by the first part; it holds those of a long list back, so that runs are
+                # finished one by one, in their order.
+                key=(f"{self.name}-{step.notebook.stem}", step.run),
+                priority=-place,
+                pure=False,
+            )
+        by_key = {self.futures[step.key].key: step for step in steps}
+        for future in as_completed(self.futures.values()):
+            yield future.result() if future.status == "finished" else Failure(by_key[future.key], _given_up(future))
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a function, called on a worker."""
+        future = self.futures[function.__name__] = self.client.submit(function, *arguments, pure=False)
+        return future.result()
+
+    def stop(self) -> None:
+        """Kill the kernels of this sweep, wherever they are, and wait until its steps have noted that."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self.client.run(stop_kernels, self.name)
+            wait(list(self.futures.values()), timeout=_STOP_SECONDS)
+
+
+def _make(
+    step: Step,
+    needs: Sequence[Made | Failure],
+    *,
+    owner: str,
+    environment: Mapping[str, str],
+    pages: bool,
+    force: bool,
+) -> Made | Failure:
+    """Make one step on a worker; never raises."""
+    for need in needs:
+        if isinstance(need, Failure):
+            if need.step.run == step.run:
+                return need
+            return Failure(step, Blocked(f"needs this stage of {need.step.run}, which failed"))
+    folder, started, tell = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
+    output = Lines(lambda line: tell(owner, {"line": [step.key, line]}))
+    page = folder / "html" / f"{step.notebook.stem}.html"
+    try:
+        how = make_stage(
+            step.notebook,
+            folder,
+            step.parameters,
+            step.request,
+            output=cast(Any, output),
+            environment=environment,
+            donor=None if step.donor is None else folder.parent / step.donor,
+            force=force,
+            owner=owner,
+        )
+        if pages and (how != "kept" or not page.is_file()):
+            export_html(folder / "notebooks" / step.notebook.name, page)
+    except KeyboardInterrupt:
+        return Failure(step, Stopped(step.key))
+    except Exception as error:  # a full disk, say: it ends this run and no other
+        if pages and isinstance(error, NotebookFailed):
+            export_html(error.path, page)
+        return Failure(step, error)
+    record = read_manifest(folder).stages.get(step.notebook.stem)
+    compute = (record.seconds or 0.0) if record and how == "made" else 0.0
+    return Made(step, how, time.monotonic() - started, compute)
+
+
+def _given_up(future: Future) -> Exception:
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, KilledWorker):
+        error = RuntimeError("the cluster gave it up, because the workers that had it died")
+    return RuntimeError(f"{error or 'the cluster is gone'}: give the same command again")
+
+
+@contextlib.contextmanager
+def engine(jobs: int, address: str | None = None, threads: int | None = None) -> Iterator[Engine]:
+    """An engine for one sweep; where the block is left by an error or Ctrl-C, its kernels are stopped.
+
+    - jobs: stages at a time, on this machine or for "local"; a cluster decides by itself
+    - address: of a running scheduler, or "local" for one with processes of its own; None: this process
+    - threads: of each job; None lets all jobs together use each core once, and a single job what it likes
+
+    Raises ValueError for a cluster that cannot be reached, or whose workers do not see this project.
+    """
+    environment = {"ANN_SNN_RUNS": str(runs_root().absolute())}
+    data = os.path.abspath(os.path.expanduser(os.environ.get("ANN_SNN_DATA") or ""))
+    if os.environ.get("ANN_SNN_DATA") and os.path.exists(data):
+        environment["ANN_SNN_DATA"] = data
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            client = stack.enter_context(_in_process(jobs))
+            if threads or jobs > 1:
+                environment |= dict.fromkeys(_THREADS, str(threads or max(1, CPU_COUNT // jobs)))
+        else:
+            client = stack.enter_context(_on_cluster(address, jobs))
+            seen, slots = _check_workers(client, environment), Counter[str]()
+            for worker, number in client.nthreads().items():
+                slots[_host(worker)] += number
+            share = min(found["cores"] // max(1, slots[_host(worker)]) for worker, found in seen.items())
+            environment |= dict.fromkeys(_THREADS, str(threads or max(1, share)))
+            jobs = sum(slots.values())
+        running = Engine(client, jobs, environment)
+        try:
+            yield running
+        except BaseException:
+            running.stop()
+            raise
+
+
+@contextlib.contextmanager
+def _in_process(jobs: int) -> Iterator[Client]:
+    # Scheduler and worker would each serve HTTP, the scheduler on all interfaces: neither goes on doing so.
+    nowhere = "127.0.0.1:0"
+    with (
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=jobs,
+            processes=False,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            dashboard_address=nowhere,
+            worker_dashboard_address=nowhere,
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for node in (cluster.scheduler, *cluster.workers.values()):
+            node.http_server.stop()
+        yield client
+
+
+@contextlib.contextmanager
+def _on_cluster(address: str, jobs: int) -> Iterator[Client]:
+    if address == "local":
+        with (
+            LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.ERROR,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(address, timeout="15s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ValueError(
+            f"no Dask scheduler answers at {address!r} ({error}): give one such as tcp://host:8786, or local"
+        ) from None
+    with client:
+        yield client
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def look(runs: str, data: str) -> dict[str, Any]:
+    """What a worker sees: this package's folder and versions, whether the folders are there, and its cores."""
+    missing = [folder for folder in (runs, data) if folder and not Path(folder).is_dir()]
+    return {"package": str(PACKAGE), "versions": versions(), "cores": CPU_COUNT, "missing": missing}
+
+
+def _check_workers(client: Client, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+    except TimeoutError:
+        raise ValueError(f"the Dask cluster has had no worker for {_WORKER_SECONDS} s: start some") from None
+    runs_root().mkdir(parents=True, exist_ok=True)
+    asked = functools.partial(look, environment["ANN_SNN_RUNS"], environment.get("ANN_SNN_DATA", ""))
+    try:
+        seen = client.run(asked)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"a worker of the Dask cluster lacks {error.name}: start the workers in this project's environment"
+        ) from None
+    for address, worker in seen.items():
+        if worker["missing"] or worker["package"] != str(PACKAGE):
+            raise ValueError(
+                f"worker {address} does not see {', '.join(worker['missing']) or PACKAGE} and has the package from "
+                f"{worker['package']}: its machine needs this project and its data at the same path"
+            )
+        other = {name: found for name, found in worker["versions"].items() if versions().get(name) != found}
+        if other:
+            raise ValueError(f"worker {address} has other versions than this machine, {other}: install the same")
+    return seen

@@ -1,0 +1,131 @@
+"""The plan of a sweep or a study: a graph of stages, of which some are there, some shared and some to be made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runs.folder import ARTIFACTS, list_runs, request_of, runs_root
+from ..runs.manifest import StageRecord, is_current, read_manifest
+from .grid import Sweep
+from .stage import inputs_of
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one run.
+
+    - request: what is asked of the stage, of `request_of`
+    - state: "done"; "shared" with the run that has it, or will have it, the `donor`; or "make"
+    - content: equal for equal stages
+    - needs: the keys of the steps that come before this one
+    """
+
+    run: str
+    notebook: Path
+    parameters: Mapping[str, Any]
+    request: Mapping[str, Any]
+    state: str
+    donor: str | None
+    content: str
+    needs: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of this step in the graph: run/notebook."""
+        return f"{self.run}/{self.notebook.stem}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of every run of a sweep, in the order of its notebooks."""
+
+    sweep: Sweep
+    steps: Mapping[str, tuple[Step, ...]]
+
+    def pending(self) -> list[Step]:
+        """The steps that are not done, each after those that it needs."""
+        return [step for steps in self.steps.values() for step in steps if step.state != "done"]
+
+    def count(self, state: str) -> int:
+        """The number of steps in a state."""
+        return sum(step.state == state for steps in self.steps.values() for step in steps)
+
+
+def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
+    """The plan of a sweep, from the runs that are there now; with `force` everything is to be made.
+
+    A stage's content is its code, the parameters that its notebook takes, and the artifacts that it reads: their
+    digests where they exist, else the content of the stages that will make them. Of the steps with equal content
+    the first is made and the others share it. A run's steps follow each other: one process makes it at a time.
+    """
+    found = {} if force else _stages_by_request()
+    reads = {notebook: inputs_of(notebook) for notebook in sweep.notebooks}
+    requests: dict[tuple[Path, str], dict[str, Any]] = {}
+    makers: dict[str, Step] = {}
+    planned: dict[str, tuple[Step, ...]] = {}
+    for run, parameters in sweep.runs.items():
+        known: dict[str, str] = {}
+        own: list[Step] = []
+        for notebook in sweep.notebooks:
+            # Many runs ask the same of a notebook, and its code's digest takes time.
+            asked = notebook, json.dumps(parameters, sort_keys=True)
+            request = requests.setdefault(asked, {}) or request_of(notebook, parameters)
+            requests[asked] = request
+            inputs = {name: known.get(name, "") for name in reads[notebook]}
+            content = _digest(notebook.stem, request, inputs)
+            donor, record = _having(
+                found.get(_digest(notebook.stem, request, {}), ()), run, notebook, request, inputs
+            )
+            maker = makers.get(content)
+            needs = [step.key for step in own[-1:] if step.state != "done"]
+            if donor is None and maker is not None and not force:
+                donor = maker.run
+                needs.append(maker.key)
+            state = "done" if donor == run else "make" if donor is None else "shared"
+            step = Step(
+                run, notebook, parameters, request, state, None if donor == run else donor, content, tuple(needs)
+            )
+            if state == "make":
+                makers[content] = step
+            own.append(step)
+            made = [name for name, maker in ARTIFACTS.items() if maker == notebook.stem]
+            known |= record.artifacts if record else dict.fromkeys(made, content)
+        planned[run] = tuple(own)
+    return Plan(sweep, planned)
+
+
+def _stages_by_request() -> dict[str, list[tuple[str, StageRecord]]]:
+    stages: dict[str, list[tuple[str, StageRecord]]] = {}
+    for run in list_runs():
+        # A run whose manifest is damaged has nothing to share; whoever works in it is told.
+        with contextlib.suppress(ValueError):
+            for stem, record in read_manifest(runs_root() / run).stages.items():
+                stages.setdefault(_digest(stem, record.request, {}), []).append((run, record))
+    return stages
+
+
+def _having(
+    candidates: Sequence[tuple[str, StageRecord]],
+    run: str,
+    notebook: Path,
+    request: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> tuple[str | None, StageRecord | None]:
+    """The run that has this very stage, itself first, and its record."""
+    for donor, record in sorted(candidates, key=lambda found: found[0] != run):
+        folder = runs_root() / donor
+        if record.inputs == inputs and (folder / "notebooks" / notebook.name).is_file():
+            if is_current(folder, notebook.stem, request):
+                return donor, record
+    return None, None
+
+
+def _digest(stem: str, request: Mapping[str, Any] | None, inputs: Mapping[str, str]) -> str:
+    text = json.dumps([stem, request, dict(inputs)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""What no run could be made from, found in seconds and before any run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..checks import check_settings
+from ..data.dataset import Dataset, load_splits, source_of
+from ..runs.parameters import defaults_of
+from ..snn.conversion import check_network
+
+
+def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
+    """Try, for each of the runs, what its parameters must allow, as far as that takes no training.
+
+    Every parameter is checked, the data set is read, and the network is specified for its images. Raises
+    ValueError, or FileNotFoundError for missing data, that names the run, the parameter and the remedy.
+    """
+    data: dict[tuple[Any, ...], tuple[Dataset, Dataset]] = {}
+    tried: set[str] = set()
+    for run, given in runs.items():
+        settings = defaults_of(notebooks) | dict(given)
+        if (text := repr(settings | {"seed": 0})) in tried:
+            continue
+        tried.add(text)
+        try:
+            check_settings(settings)
+            # A notebook that only compares runs takes a data set too, and may leave it open.
+            if "dataset" in settings and "network" in settings:
+                source = source_of(settings)
+                if (key := tuple(source.values())) not in data:
+                    data[key] = load_splits(**source)
+                _try(settings, *data[key], hardware=any(path.stem == "08_hardware" for path in notebooks))
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"run {run} cannot be made: {error}") from None
+
+
+def _try(settings: Mapping[str, Any], training: Dataset, test: Dataset, hardware: bool) -> None:
+    if settings.get("samples", 0) > len(test):
+        raise ValueError(f"samples={settings['samples']}: {test.name} has {len(test)} test images")
+    check_network(settings, test.in_shape, len(test.classes), len(training), hardware)
