@@ -636,6 +636,7 @@ def symbolic_link(name: str) -> zipfile.ZipInfo:
         (zipfile.ZipInfo("/escaped"), "outside the destination"),
         (symbolic_link("pets/train/cat/link.png"), "is a link"),
         (zipfile.ZipInfo("pets/train"), "cannot be unpacked"),
+        (zipfile.ZipInfo(""), "cannot be unpacked"),
     ],
 )
 def test_a_zip_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tmp_path, cache, hostile, message):

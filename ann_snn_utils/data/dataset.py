@@ -400,38 +400,6 @@ def _stamps(name: str) -> str:
     return digest.hexdigest()
 
 
-def data_identity(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images a source names: {"training": digest, "test": digest, "classes": [names]}.
-
-    source: arguments of `load_splits`. The digests are `Dataset.sha256` of the two sets that it loads: of pixels,
-    shapes, labels and class names. They are taken once in a process, and again where a file of the data set has
-    been replaced, moved or written since. Raises what `load_dataset` raises.
-    """
-    training, test, classes = _identity(json.dumps(source, sort_keys=True), _stamps(source["name"]))
-    return {"training": training, "test": test, "classes": list(classes)}
-
-
-@functools.lru_cache(maxsize=64)
-def _identity(source: str, stamps: str) -> tuple[str, str, tuple[str, ...]]:
-    training, test = load_splits(**json.loads(source))
-    return training.sha256, test.sha256, test.classes
-
-
-def _stamps(name: str) -> str:
-    """Digest of what the file system says of the files of a data set; inode and change time tell a swap by mv."""
-    folders = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
-    place = _data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
-    files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
-    # The archive of the JPEG copies lies beside the place of its folder.
-    files.append(place.with_name(place.name + ".tar.xz"))
-    digest = hashlib.sha256()
-    for file in sorted(file for file in files if file.exists()):
-        status = file.stat()
-        known = (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        digest.update(repr(known).encode())
-    return digest.hexdigest()
-
-
 def absolute_dataset(dataset: str) -> str:
     """The path of a data set as an absolute one, where it is there; named sets and other text as they are.
 

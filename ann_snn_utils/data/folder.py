@@ -11,14 +11,12 @@ import errno
 import functools
 import hashlib
 import json
-import lzma
 import os
 import shutil
 import stat
 import tarfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -293,7 +291,8 @@ def unpack(archive: str | os.PathLike[str]) -> Path:
                 if error.errno not in _UNUSABLE_NAMES:
                     raise
                 raise _damaged(archive, error) from error
-        except _ARCHIVE_ERRORS as error:
+        except Exception as error:
+            # As with images: damaged bytes make tarfile and zipfile fail in many ways.
             raise _damaged(archive, error) from error
     inside = [path for path in target.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
@@ -301,17 +300,6 @@ def unpack(archive: str | os.PathLike[str]) -> Path:
 
 # Of files that cannot be made, or read, because of what an archive says of them.
 _UNUSABLE_NAMES = {None, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL}
-
-# RuntimeError: a zip archive with a password. NotImplementedError, a kind of it: an unknown compression.
-_ARCHIVE_ERRORS = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    EOFError,
-    lzma.LZMAError,
-    zlib.error,
-    ValueError,
-    RuntimeError,
-)
 
 
 class _Member(tarfile.TarInfo):
