@@ -81,18 +81,18 @@ class Engine:
     futures: dict[str, Future] = field(default_factory=dict)
 
     def work(
-        self, steps: Sequence[Step], listen: Callable[[str, str], object], *, pages: bool, force: bool = False
+        self, steps: Sequence[Step], on_line: Callable[[str, str], object], *, pages: bool, force: bool = False
     ) -> Iterator[Made | Failure]:
         """Make steps, each as soon as those that it needs are there; what came of each, as it comes.
 
         - steps: each after those that it needs
-        - listen: called, in another thread, with a step's key and each line that its notebook prints
+        - on_line: called, in another thread, with a step's key and each line that its notebook prints
         - pages: write an HTML page of each executed notebook
         - force: make even what is there
 
         After a failure the steps that need it are not made: those of the same run give the same failure again.
         """
-        self.client.subscribe_topic(self.name, lambda event: listen(*event[1]["line"]))
+        self.client.subscribe_topic(self.name, lambda event: on_line(*event[1]["line"]))
         for place, step in enumerate(steps):
             needs = [self.futures[key] for key in step.needs if key in self.futures]
             self.futures[step.key] = self.client.submit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,12 +124,13 @@ def merge(records: list[Record], time_steps: int) -> Record:
         return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
 
     labels = [record.labels for record in records if record.labels is not None]
+    totals: dict[str, Any] = {name: total(name) for name in _TOTALS}
     return replace(
         first,
         logits=torch.cat([continued(record.logits) for record in records], 1),
         labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
-        **{name: total(name) for name in _TOTALS},
+        **totals,
         traces=None,
     )
