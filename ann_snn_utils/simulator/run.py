@@ -9,11 +9,12 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
 from .dense import batch_size as dense_batch
@@ -90,7 +91,7 @@ def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
 
 def simulate(
     snn: SNN,
-    images: Tensor | Dataset,
+    images: Tensor | np.ndarray | Dataset,
     time_steps: int | None = None,
     noise_ratio: float = 0.0,
     seed: int = 0,
@@ -105,8 +106,8 @@ def simulate(
 ) -> Record:
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
-    images: uint8 [N, C, H, W], or a Dataset (whose labels are then taken). noise_ratio: each pixel becomes
-    pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
+    images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
+    each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
     trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or "flip" every emitted
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
@@ -119,8 +120,8 @@ def simulate(
     """
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
-        images = images.images
-    _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
+    images = as_images(images, snn.spec.in_shape)
+    _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
     chosen = tuple(int(sample) for sample in trace)
@@ -152,7 +153,6 @@ def simulate(
 
 
 def _check(
-    snn: SNN,
     images: Tensor,
     time_steps: int | None,
     noise_ratio: float,
@@ -161,11 +161,6 @@ def _check(
     fault_rate: float,
     batch_size: int | None,
 ) -> None:
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: "
-            f"this network takes uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
-        )
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
     if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):
