@@ -113,10 +113,10 @@ def read_pixels(path: Path, channels: int, height: int, width: int) -> np.ndarra
     frames or of more than 2^26 pixels, and for 16-bit values that 8 bits no longer tell apart.
     """
     with _opened(path) as image:
-        image = _flat(image).convert("RGB" if channels == 3 else "L")
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
+        picture = _flat(image).convert("RGB" if channels == 3 else "L")
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
