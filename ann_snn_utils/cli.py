@@ -218,6 +218,7 @@ def networks() -> None:
 @click.option("--fault", type=click.Choice(["delete", "flip"]), help="What happens to faulty spikes.")
 @click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
+@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
 @click.option("--logs", is_flag=True, help="Write the six published logs into the run's figs/.")
 def simulate(network: str, **how: Any) -> None:
     """Run a network over time and print every step.
@@ -313,21 +314,22 @@ def table(every: bool) -> None:
 @click.option("--out", metavar="DIR", required=True, help="The folder to write; it must be new or empty.")
 @click.option("--samples", type=_COUNT, default=32, show_default=True, metavar="N", help="Test images.")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
-def bundle(network: str | None, pretrained: str | None, out: str, samples: int, time_steps: int | None) -> None:
+@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+def bundle(
+    network: str | None, pretrained: str | None, out: str, samples: int, time_steps: int | None, dataset: str | None
+) -> None:
     """Write a network and its golden outputs for hardware.
 
     NETWORK is a run's name, or bundled:NAME. The folder holds weights, thresholds, input vectors and golden outputs
     as raw and $readmemh files, costs, and readers in C and Python that check it.
     """
-    from .data.dataset import load_dataset
+    from .data.dataset import load_recorded
     from .hardware.bundle import check_target, write_bundle
 
     name = _one_network(network, pretrained)
     check_target(Path(out))
     snn, origin = _spiking_network(name)
-    if "source" not in snn.metadata:
-        raise ValueError(f"{origin['network']} does not say what data it was trained on: convert its run again")
-    test = load_dataset(split="test", **snn.metadata["source"])
+    test = load_recorded(snn.metadata, dataset=dataset)
     chosen = test.subset(min(samples, len(test)))
     origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
     folder = write_bundle(snn, chosen, out, origin, time_steps)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from numba import config, set_num_threads
+from numba import njit, set_num_threads
+from numba.core import config
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -18,3 +20,18 @@ def compiled_loops() -> Iterator[None]:
     with _ONE_AT_A_TIME:
         set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
         yield
+
+
+def compiled(**options: Any) -> Callable[[Callable], Any]:
+    """Decorate a function with numba's `njit`, kept on the disk where there is a place for it.
+
+    There is none in a read-only installation without a home, as in a container: it is compiled in each process.
+    """
+
+    def decorate(function: Callable) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return decorate

@@ -28,7 +28,7 @@ from ann_snn_utils.batch.progress import Lines
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
 
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
 MAKE = """
 import os
 from ann_snn_utils.runs.folder import record_stage, run_folder

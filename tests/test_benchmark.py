@@ -26,6 +26,8 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.runs.parameters import FOLDER
 
+pytestmark = pytest.mark.slow
+
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
 TINY = replace(QUICK, lenet=("small", 6, (1, 4)), few=("small-few", 6, (2,)), batches=(1, 6), whole=(12, 3))
 

@@ -27,6 +27,8 @@ from ann_snn_utils.measure.trial import Setting, run_trial
 from ann_snn_utils.runs.gallery import open_network
 from ann_snn_utils.simulator.run import simulate
 
+pytestmark = pytest.mark.slow
+
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need `pip install playwright`")
 if lab.find_browser() is None:
     pytest.skip(

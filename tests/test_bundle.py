@@ -27,6 +27,8 @@ from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
+pytestmark = pytest.mark.slow
+
 reader = runpy.run_path(str(READERS / "run_bundle.py"))
 
 

@@ -114,6 +114,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"ann-snn, version {__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_exit_code_1_with_its_cell_and_its_output(
     folder: Path, capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_failing_notebook_is_exit_code_1_with_its_cell_and_its_output(
     assert not (runs / "x" / "notebooks" / "04_spike_analysis.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_the_table_and_where_everything_lies(
     folder: Path, capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_study_ends_with_the_table_and_where_everything_lies(
     assert "time_steps = 3" in (target / "notebooks" / "04_spike_analysis.ipynb").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to another process")
 def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path) -> None:
     code = (
@@ -166,6 +169,7 @@ def test_ctrl_c_says_what_was_finished_and_leaves_no_kernel_behind(folder: Path)
         os.kill(int(lines[-1].split()[-1]), 0)
 
 
+@pytest.mark.slow
 def test_a_data_set_folder_is_found_from_where_the_user_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
@@ -211,6 +215,7 @@ def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_
     assert lines[-1] == "  mine"
 
 
+@pytest.mark.slow
 def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
     capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
@@ -223,6 +228,7 @@ def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
     assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [["bundled:digits-lenet-k0"], ["bundled: digits-lenet-k0"], ["--pretrained", "digits-lenet-k0"]]
 )

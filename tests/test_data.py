@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ann_snn_utils.data.dataset import Dataset, load_dataset
+from ann_snn_utils.data.dataset import Dataset, as_images, load_dataset
 from ann_snn_utils.files import ROOT
 
 
@@ -247,3 +247,42 @@ def test_real_mnist_is_what_torchvision_reads(split, count):
 def test_images_that_would_not_fit_into_memory_are_refused():
     with pytest.raises(ValueError, match=r"size=\(4096, 4096\): 360 images .* more than 4 GiB"):
         load_dataset("digits", size=4096)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda images: images,
+        lambda images: images.numpy(),
+        lambda images: images.long(),
+        lambda images: images.numpy().astype(">u2")[:, :, ::-1][:, :, ::-1],
+        lambda images: list(images),
+        lambda images: images.tolist(),
+        lambda images: Dataset("x", "test", images, torch.zeros(len(images), dtype=torch.int64), ("a", "b")),
+    ],
+)
+def test_images_are_taken_as_tensors_arrays_lists_and_data_sets(form):
+    images = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2) + 230
+    found = as_images(form(images), (3, 2, 2))
+    assert found.dtype == torch.uint8 and torch.equal(found, images)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 1, 2, 2), r"images are float32 \[2, 1, 2, 2\]: give a uint8 tensor"),
+        (torch.zeros(2, 1, 2, 2, dtype=torch.bfloat16), "give a uint8 tensor"),
+        (np.zeros((2, 1, 2, 2), bool), "images are bool"),
+        (np.full((2, 1, 2, 2), 256), r"images hold values 256…256: .* 0…255"),
+        (torch.full((2, 1, 2, 2), -1), "images hold values -1…-1"),
+        (np.zeros((2, 2, 2), np.uint8), r"shape \[2, 2, 2\]: give a uint8 tensor \[N, 1, 2, 2\]"),
+        (np.zeros((2, 2, 2, 1), np.uint8), r"shape \[2, 2, 2, 1\]"),
+        (np.zeros((0, 1, 2, 2), np.uint8), "makes no array|N ≥ 1"),
+        ([np.zeros((1, 2, 2)), np.zeros((1, 3, 3))], "a list that makes no array"),
+        ("images", "give a uint8 tensor"),
+        (None, "a NoneType that makes no array"),
+    ],
+)
+def test_images_of_another_type_range_or_shape_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        as_images(images, (1, 2, 2))

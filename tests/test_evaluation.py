@@ -17,6 +17,8 @@ from ann_snn_utils.runs import gallery
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
+pytestmark = pytest.mark.slow
+
 SOURCE = {"name": "digits", "size": 8, "limit": 40}
 ANN = random_ann(1, classes=10, clip=2)
 SNN, TEST = convert(ANN), load_dataset(split="test", **SOURCE)

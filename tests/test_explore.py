@@ -21,6 +21,8 @@ from ann_snn_utils.runs.gallery import Network
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 
 

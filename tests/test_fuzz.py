@@ -62,6 +62,8 @@ from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.network import FORMS
 from ann_snn_utils.snn.store import load_snn, save_snn
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 25)
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True

@@ -3,8 +3,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import struct
 import tarfile
+import unicodedata
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ann_snn_utils.data import folder as image_file
 from ann_snn_utils.data import folder as image_folder
+from ann_snn_utils.data import image_file
 from ann_snn_utils.data.dataset import load_dataset
-from ann_snn_utils.data.folder import read_pixels
+from ann_snn_utils.data.folder import unpack
+from ann_snn_utils.data.image_file import read_pixels
 
 GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -110,11 +115,19 @@ def test_decimal_class_names_are_in_order_of_their_value(tmp_path):
     assert load_dataset(tmp_path / "n").classes == ("2", "9", "10")
 
 
+def test_a_folder_called_like_a_named_data_set_is_called_otherwise(folder):
+    for name in ("mnist", "Fashion-MNIST", "CIFAR10"):
+        folder = folder.rename(folder.with_name(name))
+        assert load_dataset(folder).name == f"folder {name}"
+
+
 def test_hidden_files_and_files_beside_the_classes_are_ignored(folder):
     (folder / "README").write_text("x")
     (folder / "train" / "labels.csv").write_text("x")
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     (folder / "train" / "cat" / ".DS_Store").write_text("x")
+    (folder / "train" / "cat" / "._a.png").write_text("Mac OS X")
+    (folder / "train" / "__MACOSX").mkdir()
     (folder / "train" / "cat" / "Thumbs.db").write_text("x")
     assert len(load_dataset(folder, "train")) == 3
 
@@ -137,6 +150,105 @@ def test_more_than_16_bits_are_refused(folder):
     refuse(folder, "train/cat/b.tif", "mode 'F'")
 
 
+def test_16_bit_values_that_8_bits_do_not_tell_apart_are_refused(folder):
+    save(folder / "train/cat/a.png", np.array([[0, 20], [20, 5]], dtype=np.uint16))
+    refuse(folder, "train/cat/a.png", "16-bit values 0…20 all become 0 in 8 bits", "scale them to 0…65535")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_images_of_a_camera_of_12_bits_are_refused_and_those_of_full_range_are_not(tmp_path, suffix):
+    for scale in (1, 16):
+        for index, (split, name) in enumerate((s, n) for s in ("train", "test") for n in ("a", "b")):
+            values = (np.arange(16, dtype=np.uint16).reshape(4, 4) * 272 + index) * scale
+            save(tmp_path / str(scale) / split / name / f"x.{suffix}", values)
+    assert int(load_dataset(tmp_path / "16").images.max()) > 200
+    with pytest.raises(ValueError, match=r"16-bit images of .*/a/x\..* use less than an eighth of their range"):
+        load_dataset(tmp_path / "1")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    sum32 = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum32)
+
+
+def png_of_16_bits(path: Path, values: np.ndarray, *extra: bytes) -> Path:
+    """Write values uint16 [H, W, C] as grey, grey with alpha, RGB or RGBA; Pillow writes none but the first."""
+    height, width, channels = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [header, *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(1, False), (2, False), (3, True), (4, True)])
+def test_16_bit_channels_are_seen_whatever_their_number(tmp_path, channels, colour):
+    values = np.full((1, 3, channels), 65535, dtype=np.uint16)
+    values[0, :, 0] = [0, 32896, 65535]
+    path = png_of_16_bits(tmp_path / "a.png", values)
+    assert image_file.in_colour(path) == colour and image_file.has_16_bits(path)
+    assert read_pixels(path, 3, 1, 3)[0].tolist() == [[0, 128, 255]]
+
+
+def test_16_bit_colours_of_small_values_are_refused(tmp_path):
+    for index, name in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        png_of_16_bits(tmp_path / "rgb" / name / "x.png", np.full((2, 2, 3), 1000 * index, np.uint16))
+    refuse(tmp_path / "rgb", "use less than an eighth of their range", "save them with 8 bits")
+
+
+def test_16_bits_with_one_transparent_value_or_with_white_as_zero_are_refused(folder):
+    values = np.full((2, 2, 1), 40000, np.uint16)
+    path = png_of_16_bits(folder / "train/cat/t.png", values, chunk(b"tRNS", b"\0\0"))
+    refuse(folder, "t.png", "one transparent value", "save it with 8 bits")
+    path.unlink()
+    save(folder / "train/cat/w.tif", values[..., 0], tiffinfo={262: 0})
+    refuse(folder, "w.tif", "0 is white", "save it as PNG")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
+def test_a_file_of_several_frames_is_refused_and_one_of_a_single_frame_is_not(folder, suffix):
+    first, second = (Image.fromarray(pixels) for pixels in (GREY, 255 - GREY))
+    save(folder / f"train/cat/f.{suffix}", first, save_all=True)
+    assert len(load_dataset(folder, "train")) == 4
+    shutil.rmtree(os.environ["ANN_SNN_CACHE"])
+    save(folder / f"train/cat/f.{suffix}", first, save_all=True, append_images=[second])
+    refuse(folder, f"train/cat/f.{suffix}", "2 frames", "save each one as a file of its own")
+
+
+def test_the_preview_beside_a_cameras_jpeg_is_no_second_frame(folder):
+    picture = Image.fromarray(COLOUR)
+    save(folder / "train/cat/m.jpg", picture, format="MPO", save_all=True, append_images=[picture])
+    assert len(load_dataset(folder, "train")) == 4
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "tif", "bmp"])
+def test_a_grey_picture_with_a_palette_is_grey_and_one_with_colours_is_not(tmp_path, suffix):
+    image = Image.fromarray(GREY).convert("P")
+    image.putpalette([v for grey in range(255) for v in (grey,) * 3] + [255, 0, 0])
+    path = save(tmp_path / f"a.{suffix}", image)
+    assert not image_file.in_colour(path)
+    assert np.array_equal(read_pixels(path, 1, 6, 8)[0], GREY)
+    image.putpixel((0, 0), 255)
+    path = save(tmp_path / f"b.{suffix}", image)
+    assert image_file.in_colour(path) and read_pixels(path, 3, 6, 8)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_transparent_palette_entry_lies_on_white(tmp_path):
+    image = Image.fromarray(GREY).convert("P")
+    image.putpalette([v for grey in range(256) for v in (grey,) * 3])
+    path = save(tmp_path / "a.png", image, transparency=0)
+    assert not image_file.in_colour(path)
+    assert read_pixels(path, 1, 6, 8)[0, 0, :3].tolist() == [255, 5, 10]
+
+
+def test_images_that_all_have_one_value_are_refused(folder):
+    for path in folder.rglob("*.png"):
+        save(path, Image.new("RGBA", (8, 6), (255, 255, 255, path.stem.encode()[0])))
+    refuse(folder, "all 5 images", "decode to the one value 255", "without transparency")
+
+
 def test_cmyk_becomes_rgb(tmp_path):
     path = save(tmp_path / "a.tif", Image.new("CMYK", (3, 1), (255, 0, 0, 0)))
     assert image_file.in_colour(path)
@@ -147,9 +259,11 @@ def test_cmyk_becomes_rgb(tmp_path):
     ("mode", "colour", "expected"),
     [
         ("1", 1, [255]),
-        ("LA", (70, 0), [70]),
-        ("RGBA", (10, 20, 30, 0), [10, 20, 30]),
-        ("P", 0, [0, 0, 0]),
+        ("LA", (70, 255), [70]),
+        ("LA", (70, 0), [255]),
+        ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
+        ("RGBA", (0, 255, 100, 51), [204, 255, 224]),
+        ("P", 0, [0]),
     ],
 )
 def test_other_modes_become_grey_or_rgb(tmp_path, mode, colour, expected):
@@ -177,6 +291,42 @@ def test_a_folder_without_classes_or_with_one_only_is_refused(folder):
 def test_classes_that_differ_between_the_splits_are_named(folder):
     (folder / "train/dog").rename(folder / "train/hund")
     refuse(folder, "only in train/: hund", "only in test/: dog")
+
+
+def class_folder(folder: Path, split: str, name: bytes) -> Path:
+    place = Path(os.fsdecode(os.path.join(os.fsencode(folder / split), name)))
+    try:
+        save(place / "0.png", GREY + len(name))
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    return place
+
+
+def test_a_class_in_two_forms_of_unicode_or_in_latin_1_is_one_class(folder):
+    class_folder(folder, "train", unicodedata.normalize("NFC", "Gänse").encode())
+    other = class_folder(folder, "test", unicodedata.normalize("NFD", "Gänse").encode())
+    names = ("Gänse", "cat", "dog")
+    assert load_dataset(folder).classes == names
+    shutil.rmtree(other)
+    other = class_folder(folder, "test", "Gänse".encode("latin-1"))
+    assert load_dataset(folder).classes == names
+    (other / "0.png").write_bytes(b"x")
+    refuse_text = f"{folder}/test/Gänse/0.png is not an image"
+    with pytest.raises(ValueError, match=refuse_text) as raised:
+        load_dataset(folder)
+    str(raised.value).encode()
+
+
+def test_two_folders_of_one_class_are_refused_with_their_spellings(folder):
+    for form in ("NFC", "NFD"):
+        class_folder(folder, "train", unicodedata.normalize(form, "Gänse").encode())
+    refuse(folder, "two folders for class 'Gänse'", r"'Ga\u0308nse' and 'G\xe4nse'", "move the images")
+
+
+def test_a_path_that_no_file_of_results_can_hold_is_refused(folder, tmp_path):
+    class_folder(tmp_path, "x", "Gänse".encode("latin-1"))
+    place = folder.rename(os.fsdecode(os.fsencode(tmp_path) + b"/x/G\xe4nse/pets"))
+    refuse(place, "x/Gänse/pets", "its path is not UTF-8, rename it")
 
 
 def test_an_empty_class_folder_is_named(folder):
@@ -278,6 +428,23 @@ def test_images_are_decoded_once_for_both_splits(folder, monkeypatch):
     second = load_dataset(folder, "test")
     assert torch.equal(first.images, second.images)
     assert len(load_dataset(folder, "train")) == 3
+
+
+def test_images_that_were_moved_are_not_decoded_again(folder, monkeypatch):
+    before = load_dataset(folder)
+    forbid_decoding(monkeypatch)
+    assert load_dataset(folder.rename(folder.with_name("moved"))).sha256 == before.sha256
+
+
+def test_files_swapped_with_equal_sizes_and_times_are_read_anew(folder):
+    first, second = (save(folder / f"train/{name}/x.bmp", GREY + v) for name, v in (("cat", 9), ("dog", 11)))
+    for path in (first, second):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    before = load_dataset(folder, "train").images
+    aside = first.rename(folder / "aside")
+    second.rename(first)
+    aside.rename(second)
+    assert (load_dataset(folder, "train").images.int() - before.int()).amax((1, 2, 3)).tolist() == [0, 0, 2, 0, -2]
 
 
 def test_a_changed_image_and_another_size_are_decoded_anew(folder):
@@ -417,3 +584,83 @@ def test_a_truncated_archive_is_named_and_leaves_nothing(folder, tmp_path, cache
         with pytest.raises(ValueError, match=r"mine\.tar cannot be unpacked"):
             load_dataset(path)
         assert not cache.exists() or os.listdir(cache) == []
+
+
+def zip_of(
+    path: Path, folder: Path, top: str = "pets/", extra: tuple[tuple[zipfile.ZipInfo, bytes], ...] = ()
+) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, top + file.relative_to(folder).as_posix())
+        for info, content in extra:
+            archive.writestr(info, content)
+    return path
+
+
+@pytest.mark.parametrize("top", ["pets/", ""])
+def test_a_zip_archive_is_read_as_its_folder_is_with_what_a_mac_puts_in_left_out(folder, tmp_path, top):
+    expected = load_dataset(folder, "train")
+    mac = [
+        zipfile.ZipInfo("__MACOSX/._pets"),
+        zipfile.ZipInfo(f"{top}train/cat/._a.png"),
+        zipfile.ZipInfo(".DS_Store"),
+    ]
+    dataset = load_dataset(zip_of(tmp_path / "mine.zip", folder, top, tuple((name, b"x") for name in mac)), "train")
+    assert dataset.sha256 == expected.sha256 and dataset.name == "mine.zip"
+
+
+def test_names_in_a_zip_archive_are_utf_8_whether_it_says_so_or_not(folder, tmp_path):
+    class_folder(folder, "train", "Gänse".encode())
+    class_folder(folder, "test", "Gänse".encode())
+    path = zip_of(tmp_path / "mine.zip", folder)
+    said = path.read_bytes()
+    assert load_dataset(path).classes[0] == "Gänse"
+    # Bit 11 of the flags, six bytes into a local header and eight into one of the directory.
+    unsaid = said.replace(b"PK\x03\x04\x14\0\0\x08", b"PK\x03\x04\x14\0\0\0")
+    unsaid = unsaid.replace(b"PK\x01\x02\x14\x03\x14\0\0\x08", b"PK\x01\x02\x14\x03\x14\0\0\0")
+    assert unsaid != said
+    path.write_bytes(unsaid)
+    assert load_dataset(path).classes[0] == "Gänse"
+
+
+def symbolic_link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        (zipfile.ZipInfo("../../escaped"), "outside the destination"),
+        (zipfile.ZipInfo("/escaped"), "outside the destination"),
+        (symbolic_link("pets/train/cat/link.png"), "is a link"),
+        (zipfile.ZipInfo("pets/train"), "cannot be unpacked"),
+        (zipfile.ZipInfo(""), "cannot be unpacked"),
+    ],
+)
+def test_a_zip_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tmp_path, cache, hostile, message):
+    path = zip_of(tmp_path / "mine.zip", folder, extra=((hostile, b"/etc/hostname"),))
+    with pytest.raises(ValueError, match=rf"mine\.zip cannot be unpacked safely .*{message}|{message}"):
+        load_dataset(path)
+    assert os.listdir(cache) == [] and not (tmp_path / "escaped").exists()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["w:", "w:gz", "w:xz", "zip"]), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
+def test_damaged_archives_are_unpacked_or_named_in_an_error(tmp_path, form, position, patch, cut):
+    source, path = tmp_path / "source", tmp_path / "damaged"
+    if not source.exists():
+        save(source / "train/a/0.png", GREY)
+    if form == "zip":
+        zip_of(path, source)
+    else:
+        with tarfile.open(path, form) as archive:
+            archive.add(source, "pets")
+    data = path.read_bytes()
+    position %= len(data)
+    path.write_bytes(data[:position] + patch + (b"" if cut else data[position + len(patch) :]))
+    try:
+        assert unpack(path).is_dir()
+    except ValueError as error:
+        assert str(path) in str(error)

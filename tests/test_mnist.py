@@ -9,7 +9,10 @@ import pytest
 from ann_snn_utils import check_equivalence, convert, evaluate, load_dataset, load_pretrained, simulate
 from ann_snn_utils.measure.activity import correct
 
-pytestmark = pytest.mark.skipif(not os.environ.get("ANN_SNN_DATA"), reason="ANN_SNN_DATA names no data folder")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("ANN_SNN_DATA"), reason="ANN_SNN_DATA names no data folder"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from ann_snn_utils.runs.report import run_report
 from ann_snn_utils.runs.results import collect
 from ann_snn_utils.simulator import oracle
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "network": "6C5-P2-8C5-P2-24",
     "limit": 300,

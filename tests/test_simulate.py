@@ -341,7 +341,7 @@ def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was(
 def nothing_compiled(monkeypatch):
     pytest.importorskip("numba")
     run = sys.modules["ann_snn_utils.simulator.run"]
-    monkeypatch.setattr(run, "_compiled", lambda: False)
+    monkeypatch.setattr(run, "_compiled", lambda work: False)
     monkeypatch.setattr(run, "_done_in_dense", 0)
     return run
 
@@ -368,7 +368,7 @@ def test_many_small_runs_are_compiled_for_in_the_end(nothing_compiled, monkeypat
 
 
 def test_a_small_run_is_compiled_where_the_compiled_loop_is_there(nothing_compiled, monkeypatch):
-    monkeypatch.setattr(nothing_compiled, "_compiled", lambda: True)
+    monkeypatch.setattr(nothing_compiled, "_compiled", lambda work: True)
     assert choose_backend(convert(random_ann(8)), 8, samples=4) == "events"
 
 

@@ -14,6 +14,9 @@ import torchvision
 from torchvision.datasets import CIFAR10, MNIST
 
 from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.files import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not those published")
 
 IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 LABELS = np.array([3, 1, 4, 1, 9], dtype=np.uint8)
@@ -139,6 +142,25 @@ def test_a_label_out_of_range_is_named_with_its_sample(tmp_path):
     write_mnist(tmp_path, labels=np.array([3, 1, 10, 1, 9], dtype=np.uint8))
     with pytest.raises(ValueError, match=r"labels-idx1-ubyte is mislabelled: label 10 of sample 2"):
         load_dataset("mnist", root=tmp_path)
+
+
+def test_files_of_another_set_under_the_names_of_mnist_are_told_apart(tmp_path):
+    raw = write_mnist(tmp_path, labels=np.array([3, 26, 10, 1, 9], dtype=np.uint8))
+    with pytest.raises(ValueError, match="label 26 of sample 1 .*EMNIST.* save its images as a folder with train/"):
+        load_dataset("mnist", root=tmp_path)
+    write_mnist(tmp_path)
+    with pytest.warns(UserWarning, match=f"the 5 images and labels in {raw}.* are not those published as mnist"):
+        load_dataset("mnist", root=tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_published_files_are_known(name, split):
+    root = Path(os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw")
+    if not (root / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name]).is_dir():
+        pytest.skip(f"{name} is not in $ANN_SNN_DATA or data/raw")
+    assert len(load_dataset(name, split, root=root)) == {"train": 60000, "test": 10000}[split]
 
 
 @pytest.mark.parametrize(

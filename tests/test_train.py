@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -13,6 +16,8 @@ from ann_snn_utils.ann.train import pick_device, set_seed
 from ann_snn_utils.data.augment import augment
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import load_tensors, save_tensors
+
+pytestmark = pytest.mark.slow
 
 
 def stripes(samples: int = 96, name: str = "stripes") -> Dataset:
@@ -98,6 +103,19 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     history = train(first, checkpoint=tmp_path / "c.safetensors")
     assert train(again, checkpoint=tmp_path / "c.safetensors") == history
     assert equal(first, again)
+
+
+def test_a_training_does_not_go_on_with_other_images_where_its_checkpoint_tells_them(tmp_path):
+    path, images = tmp_path / "c.safetensors", stripes(8)
+    train_on = partial(train_network, network(), epochs=2, batch_size=4, progress=False, checkpoint=path)
+    train_on(images)
+    other = replace(images, labels=images.labels.flip(0))
+    with pytest.raises(ValueError, match=f"data: '{images.sha256}' there, '{other.sha256}' here"):
+        train_on(other)
+    tensors, metadata = load_tensors(path)
+    del metadata["settings"]["data"]
+    save_tensors(path, tensors, metadata)
+    assert len(train_on(other)) == len(metadata["history"])
 
 
 def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path):

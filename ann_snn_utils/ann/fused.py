@@ -18,7 +18,7 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from ..threads import compiled_loops
+from ..threads import compiled, compiled_loops
 
 # More than any machine's cores, and few enough for each to be long.
 _PARTS = 64
@@ -58,7 +58,7 @@ def _rounded(context, value, stored):
     return stored(types.float32, stored), generate
 
 
-@njit(parallel=True, fastmath=_REORDERED, cache=True)
+@compiled(parallel=True, fastmath=_REORDERED)
 def moments(x: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Σ (x − centre) and Σ (x − centre)² over the positions, float32 [parts, 2, channels]."""
     rows, channels = x.shape
@@ -74,7 +74,7 @@ def moments(x: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return sums
 
 
-@njit(parallel=True, fastmath=_AS_WRITTEN, cache=True)
+@compiled(parallel=True, fastmath=_AS_WRITTEN)
 def activate(x, scale, shift, n, largest, out) -> None:
     """Write a = relu(x · scale + shift) to `out`; for n > 0 as floor(n · a + 1/2) / n, at most largest / n.
 
@@ -101,7 +101,7 @@ def _passed(a, clip, gradient):
     return gradient if (a > np.float32(0)) & (a < clip) else np.float32(0)
 
 
-@njit(parallel=True, fastmath=_REORDERED, cache=True)
+@compiled(parallel=True, fastmath=_REORDERED)
 def gradient_sums(x, gradient, scale, shift, clip, mean) -> np.ndarray:
     """Σ g and Σ g · (x − mean), float32 [parts, 2, channels]; g: as `_passed` gives it."""
     rows, channels = x.shape
@@ -118,7 +118,7 @@ def gradient_sums(x, gradient, scale, shift, clip, mean) -> np.ndarray:
     return sums
 
 
-@njit(parallel=True, fastmath=_AS_WRITTEN, cache=True)
+@compiled(parallel=True, fastmath=_AS_WRITTEN)
 def input_gradient(x, gradient, scale, shift, clip, slope, offset, out) -> None:
     """Write scale · g + slope · x + offset to `out`; g as in `gradient_sums`."""
     rows, channels = x.shape

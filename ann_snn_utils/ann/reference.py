@@ -9,11 +9,12 @@ import copy
 from collections import deque
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, as_images
 from .network import ANN
 
 
@@ -50,7 +51,7 @@ def _sums(conv: nn.Conv2d, x: Tensor, unit: int) -> Tensor:
 
 
 @torch.no_grad()
-def codes(ann: ANN, images: Tensor, batch_size: int = 250) -> tuple[list[Tensor], Tensor]:
+def codes(ann: ANN, images: Tensor | np.ndarray | Dataset, batch_size: int = 250) -> tuple[list[Tensor], Tensor]:
     """The integer code of every activation, evaluated in float64, and the logits.
 
     Codes are int64 [N, C, H, W], one tensor per layer, encoder first: the activation in units of 2^-k (of 1
@@ -60,7 +61,7 @@ def codes(ann: ANN, images: Tensor, batch_size: int = 250) -> tuple[list[Tensor]
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
     reference = in_float64(ann)
     batches: list[list[Tensor]] = []
-    for batch in images.cpu().split(batch_size):
+    for batch in as_images(images, ann.spec.in_shape).cpu().split(batch_size):
         maps = list(reference_maps(reference, batch))
         outputs = [(x * _units(ann, index)).round().long() for index, x in enumerate(maps)]
         batches.append([*outputs, reference.classifier(maps[-1])])
@@ -69,12 +70,15 @@ def codes(ann: ANN, images: Tensor, batch_size: int = 250) -> tuple[list[Tensor]
 
 
 @torch.no_grad()
-def predict(ann: ANN, images: Tensor, dtype: torch.dtype | None = None, batch_size: int = 250) -> Tensor:
+def predict(
+    ann: ANN, images: Tensor | np.ndarray | Dataset, dtype: torch.dtype | None = None, batch_size: int = 250
+) -> Tensor:
     """The class of each uint8 image, int64 [N].
 
     dtype: None evaluates a quantized network in float64 on the CPU, where its codes are those that a spiking
     network must reach, and a full-precision one in float32 where it lies.
     """
+    images = as_images(images, ann.spec.in_shape)
     if dtype == torch.float64 or (dtype is None and ann.spec.quantized):
         reference = in_float64(ann)
         forward = _reference_logits if ann.spec.quantized else ANN.forward

@@ -17,7 +17,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -49,20 +49,19 @@ def read_object_array(path: str | os.PathLike[str], name: str = "params") -> lis
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: give the path of an .npz checkpoint")
-    try:
-        return _arrays(_Unpickler.read(_pickle_in(path, f"{name}.npy")))
-    except OSError:
-        raise
-    # A hostile file can make the parsers of the standard library raise nearly anything.
-    except Exception as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error!s:.200}"
-        raise ValueError(f"{path} is not a checkpoint of plain arrays: {reason}") from None
+    with path.open("rb") as file:
+        try:
+            return _arrays(_Unpickler.read(_pickle_in(file, f"{name}.npy")))
+        # A hostile file can make the parsers of the standard library raise nearly anything.
+        except Exception as error:
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error!s:.200}"
+            raise ValueError(f"{path} is not a checkpoint of plain arrays: {reason}") from None
 
 
-def _pickle_in(path: Path, name: str) -> bytes:
+def _pickle_in(file: BinaryIO, name: str) -> bytes:
     """The pickle in a zip's only member, an .npy file that declares objects."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             if archive.namelist() != [name]:
                 raise ValueError(f"it holds {str(archive.namelist())[:80]}, and {name} alone is expected")
             info = archive.getinfo(name)

@@ -64,7 +64,8 @@ def resume(
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
     # Checkpoints of before there were these settings tell nothing of them.
-    saved = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False} | saved
+    before = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False, "data": settings.get("data")}
+    saved = before | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
         pairs = ((name, saved.get(name), settings[name]) for name in differing)
@@ -245,6 +246,7 @@ def train(
         "spec": ann.spec.to_dict(),
         "dataset": dataset.name,
         "images": len(dataset),
+        "data": dataset.sha256,
         "freeze_encoder": freeze_encoder,
         **given,
     }

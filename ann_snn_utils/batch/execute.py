@@ -63,6 +63,12 @@ class _KernelEngine(Engine):
     def execute_managed_notebook(cls, nb_man, kernel_name, *, environment, output, owner, log_output, **_):  # type: ignore[no-untyped-def]
         specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
         manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=specs)
+
+        def kill_if_stopped(_: object) -> None:
+            # Its owner may be stopped while it starts, when there is no process yet to kill.
+            if owner in _stopped:
+                _kill(manager)
+
         client = PapermillNotebookClient(
             nb_man,
             km=manager,
@@ -71,8 +77,7 @@ class _KernelEngine(Engine):
             shutdown_kernel="immediate",
             store_widget_state=False,
             extra_arguments=list(_QUIET),
-            # Its owner may be stopped while it starts, when there is no process yet to kill.
-            on_notebook_start=lambda notebook: owner in _stopped and _kill(manager),
+            on_notebook_start=kill_if_stopped,
             log_output=log_output,
             stdout_file=output,
             stderr_file=output,

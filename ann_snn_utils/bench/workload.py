@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..ann.network import ANN, build_ann, copy_weights
 from ..ann.store import load_pretrained
-from ..data.dataset import load_dataset
+from ..data.dataset import load_dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 
@@ -77,7 +77,7 @@ def load_workload(name: str, samples: int) -> Workload:
 def _trained(name: str) -> tuple[ANN, Tensor, str] | None:
     qann = load_pretrained(name)
     try:
-        dataset = load_dataset(split="test", **qann.metadata["source"])
+        dataset = load_recorded(qann.metadata)
     except OSError:
         return None
     images = dataset.subset(len(dataset)).images

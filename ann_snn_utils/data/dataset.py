@@ -1,6 +1,7 @@
 """Data sets as uint8 tensors in memory: digits, MNIST, Fashion-MNIST, CIFAR-10 and any image folder.
 
-Which images a run takes: the parameters that say so, and the training and test set they give.
+A run names its images by a source, the arguments of `load_splits`. As a path says where images lie, not which ones
+they are, files record their digests beside it, and `load_recorded` loads no other images than those.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +21,13 @@ import torch
 from torch.nn import functional as F
 
 from ..files import ROOT
-from .folder import _check_room, image_size, read_image_folder, unpack
+from .folder import check_room, image_size, read_image_folder, unpack
 from .published import read_cifar10, read_mnist
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10-jpeg")
+
+# Letters and digits of the names that no image folder has in results.
+_TAKEN = {name.replace("_", "").replace("-", "") for name in NAMES}
 
 SPLITS = ("train", "test")
 
@@ -70,14 +75,15 @@ class Dataset:
     @property
     def in_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     @property
     def sha256(self) -> str:
         """Digest, 64 hexadecimal digits, of the images, labels and classes."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.images, self.labels):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
     def subset(self, samples: int | Sequence[int] | np.ndarray | torch.Tensor) -> Dataset:
@@ -98,6 +104,35 @@ class Dataset:
                 raise ValueError(f"indices {samples!r} of {self.name!r}: choose from 0 to {len(self) - 1}")
         indices = indices.to(torch.int64)
         return Dataset(self.name, self.split, self.images[indices], self.labels[indices], self.classes)
+
+
+def as_images(images: Any, in_shape: tuple[int, int, int] | None = None) -> torch.Tensor:
+    """Images as uint8 [N,C,H,W]: those of a `Dataset`, a tensor, a NumPy array, or a list of images [C,H,W].
+
+    Integers of any type are taken where all are within 0…255. Raises ValueError for other types, values and shapes,
+    for no image at all, and for images whose (C, H, W) is not `in_shape`, where that is given.
+    """
+    if isinstance(images, Dataset):
+        images = images.images
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        images = _from_array(images)
+    if images.dim() != 4 or not len(images) or in_shape not in (None, tuple(images.shape[1:])):
+        sides = "C, H, W" if in_shape is None else ", ".join(map(str, in_shape))
+        raise ValueError(f"images have shape {list(images.shape)}: give a uint8 tensor [N, {sides}] with N ≥ 1")
+    return images
+
+
+def _from_array(images: Any) -> torch.Tensor:
+    wanted = "give a uint8 tensor [N, C, H, W], values 0…255"
+    try:
+        values = np.stack([np.asarray(image) for image in images])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"images are a {type(images).__name__} that makes no array ({error}): {wanted}") from None
+    if values.dtype.kind not in "ui":
+        raise ValueError(f"images are {values.dtype} {list(values.shape)}: {wanted}")
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise ValueError(f"images hold values {values.min()}…{values.max()}: {wanted}")
+    return torch.from_numpy(values.astype(np.uint8))
 
 
 def load_dataset(
@@ -153,16 +188,21 @@ def load_dataset(
                 f"unknown data set {os.fspath(name)!r}: choose one of {', '.join(NAMES)}, or give the path "
                 f"of a folder with train/<class>/ and test/<class>/ (there is none at {path})"
             )
-        label = path.resolve().name
+        label = folder_label(path.resolve().name)
         images, labels, classes = read_image_folder(unpack(path) if path.is_file() else path, split, target)
 
     if target is not None and tuple(images.shape[2:]) != target:
-        _check_room(len(images), images.shape[1], target)
+        check_room(len(images), images.shape[1], target)
         images = F.interpolate(images, size=target, mode="bilinear", antialias=True)
     if window is not None:
         images = _centre(images, window)
     dataset = Dataset(label, split, images, labels, classes)
     return dataset if limit is None else dataset.subset(min(limit, len(dataset)))
+
+
+def folder_label(name: str) -> str:
+    """What results call the image folder of this name: "folder mnist" is not MNIST, whatever it is called."""
+    return f"folder {name}" if "".join(filter(str.isalnum, name.lower())) in _TAKEN else name
 
 
 def _data_folder(root: str | os.PathLike[str] | None) -> Path:
@@ -173,8 +213,9 @@ def _data_folder(root: str | os.PathLike[str] | None) -> Path:
 
 
 def _resolve(path: str | os.PathLike[str]) -> Path:
-    path = Path(path).expanduser()
-    return path.absolute() if os.path.exists(path) else ROOT / path
+    # os.path takes a name that no file system allows for one that is not there; a Path raises.
+    path = os.path.expanduser(path)
+    return Path(os.path.abspath(path)) if os.path.exists(path) else ROOT / path
 
 
 def _cifar10_jpeg(root: Path) -> Path:
@@ -192,10 +233,9 @@ def _cifar10_jpeg(root: Path) -> Path:
 def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
     # Shuffled within each class, then one sample of every class in turn.
     random = np.random.RandomState(_SEED)
-    labels = labels.numpy()
     shuffled = random.permutation(len(labels))
-    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    grouped = labels[shuffled]
+    shuffled = shuffled[np.argsort(labels.numpy()[shuffled], kind="stable")]
+    grouped = labels.numpy()[shuffled]
     turn = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
     return torch.from_numpy(shuffled[np.lexsort((grouped, turn))])
 
@@ -228,7 +268,7 @@ def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tens
         np.arange(len(scans.target)), test_size=_DIGITS_TEST, random_state=_SEED, stratify=scans.target
     )
     chosen = np.sort(parts[SPLITS.index(split)])
-    _check_room(len(chosen), 1, size)
+    check_room(len(chosen), 1, size)
     # In parts, for the exact sums take eight times the memory of the images.
     parts = np.array_split(scans.images[chosen].astype(np.int64), -(-len(chosen) // 64))
     images = np.concatenate([_resize_digits(part, size) for part in parts])
@@ -260,34 +300,89 @@ SOURCE_OPTIONS = ("limit", "size", "crop", "held_out")
 
 
 def source_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the arguments of `load_dataset` and `load_splits` that a run's parameters name; 0 there is None here."""
-    return {"name": parameters["dataset"]} | {name: parameters.get(name) or None for name in SOURCE_OPTIONS}
+    """The arguments of `load_splits` that a run's parameters name; 0 there is None here, a path is absolute."""
+    options = {name: parameters.get(name) or None for name in SOURCE_OPTIONS}
+    return {"name": absolute_dataset(parameters["dataset"])} | options
 
 
 def load_splits(name: str, **options: Any) -> tuple[Dataset, Dataset]:
-    """Give the training and the test set; the test images are cropped, the training images whole.
+    """The training and the test set; the test images are cropped, the training images are not.
 
     Training takes its crops at random places. Raises what `load_dataset` raises.
     """
-    whole = {option: value for option, value in options.items() if option != "crop"}
-    return load_dataset(name, "train", **whole), load_dataset(name, "test", **options)
+    uncropped = {option: value for option, value in options.items() if option != "crop"}
+    return load_dataset(name, "train", **uncropped), load_dataset(name, "test", **options)
+
+
+def identity_of(training: Dataset, test: Dataset) -> dict[str, Any]:
+    """Which images two sets hold, as files record it: {"training": digest, "test": digest, "classes": [names]}.
+
+    The digests are `Dataset.sha256`: of pixels, shapes, labels and class names.
+    """
+    return {"training": training.sha256, "test": test.sha256, "classes": list(test.classes)}
 
 
 def data_identity(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images a source names: {"training": digest, "test": digest, "classes": [names]}.
+    """`identity_of` the two sets that a source names, as `load_splits` loads them.
 
-    source: arguments of `load_splits`. The digests are `Dataset.sha256` of the two sets that it loads: of pixels,
-    shapes, labels and class names. They are taken once in a process, and again where a file of the data set has
-    been replaced, moved or written since. Raises what `load_dataset` raises.
+    Taken once in a process, and again where a file of the data set has been replaced, moved or written since.
+    Raises what `load_dataset` raises.
     """
-    training, test, classes = _identity(json.dumps(source, sort_keys=True), _stamps(source["name"]))
-    return {"training": training, "test": test, "classes": list(classes)}
+    return json.loads(_identity(json.dumps(source, sort_keys=True), _stamps(source["name"])))
 
 
 @functools.lru_cache(maxsize=64)
-def _identity(source: str, stamps: str) -> tuple[str, str, tuple[str, ...]]:
-    training, test = load_splits(**json.loads(source))
-    return training.sha256, test.sha256, test.classes
+def _identity(source: str, stamps: str) -> str:
+    return json.dumps(identity_of(*load_splits(**json.loads(source))))
+
+
+def load_recorded(
+    metadata: Mapping[str, Any], split: str = "test", dataset: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """The training ("train") or test set that a network was made with, as its file records it.
+
+    metadata  of a network: its "source", and in "data" its `identity_of`, which files of earlier versions lack.
+    dataset   where the same images lie now; default: where they lay, or else in the folder of that name in
+              $ANN_SNN_DATA.
+
+    Raises ValueError where the images found are other ones, naming both, FileNotFoundError where there are none,
+    and what `load_dataset` raises.
+    """
+    if "source" not in metadata:
+        raise ValueError("the network does not say what data it was trained on: convert its run again")
+    source, recorded = dict(metadata["source"]), metadata.get("data")
+    lay, remedy = source["name"], "say where the same images lie now (--dataset PATH, or dataset= in Python)"
+    if dataset is not None:
+        source["name"] = absolute_dataset(os.fspath(dataset))
+        if recorded is None:
+            warnings.warn(f"no digest is recorded: {dataset} is taken for {lay}", stacklevel=2)
+    name = source["name"]
+    if name not in NAMES and recorded and not os.path.exists(_resolve(name)):
+        name = source["name"] = str(_data_folder(None) / Path(name).name)
+    if name not in NAMES and not os.path.exists(_resolve(name)):
+        raise FileNotFoundError(
+            f"the images of this network lay in {lay}, which is not there: {remedy}, or put their folder into "
+            "$ANN_SNN_DATA"
+        )
+    if split == "train":
+        source.pop("crop", None)
+    found = load_dataset(split=split, **source)
+    if recorded is None:
+        return found
+    wanted = recorded["training" if split == "train" else "test"]
+    if wanted != found.sha256:
+        was, now = tuple(recorded["classes"]), found.classes
+        classes = "" if was == now else f"; its classes were {_few(was)} and are {_few(now)}"
+        raise ValueError(
+            f"the {split} images of {name} are not those that this network was made with: their digest is "
+            f"{found.sha256[:12]}, recorded is {wanted[:12]}{classes}. Put the recorded images back, {remedy}, or "
+            "train again"
+        )
+    return found
+
+
+def _few(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
 
 
 def _stamps(name: str) -> str:
@@ -306,8 +401,9 @@ def _stamps(name: str) -> str:
 
 
 def absolute_dataset(dataset: str) -> str:
-    """Give a path that lies in the working directory as an absolute one; notebooks run elsewhere."""
+    """The path of a data set as an absolute one, where it is there; named sets and other text as they are.
 
-    path = os.path.expanduser(dataset)
-    # Unlike a Path, this takes a name that no file system allows for one that is not there.
-    return os.path.abspath(path) if dataset and dataset not in NAMES and os.path.exists(path) else dataset
+    It would mean another folder in another working directory, and notebooks run in one of their own.
+    """
+    place = _resolve(dataset)
+    return str(place) if dataset and dataset not in NAMES and os.path.exists(place) else dataset

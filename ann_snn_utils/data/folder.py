@@ -1,99 +1,37 @@
-"""Image folders with train/<class>/ and test/<class>/, decoded once and kept as uint8 tensors.
+"""Image folders with train/<class>/ and test/<class>/, or archives of them, decoded to uint8 tensors.
 
-One image file, untrusted, to uint8 pixels.
+Files are untrusted: whatever a decoder or an archive does with damaged or hostile bytes becomes a ValueError that
+names the file. An image is decoded as a person sees it, or refused by name where that is not the whole content.
+Decoded images and unpacked archives are cached under the digest of the bytes that they were made from.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import functools
 import hashlib
 import json
-import lzma
 import os
+import shutil
 import stat
 import tarfile
 import warnings
-import zlib
+import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO, Self
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ..files import ROOT, atomic, load_tensors, save_tensors
+from ..files import ROOT, atomic, load_tensors, save_tensors, sha256
+from .image_file import has_16_bits, in_colour, read_pixels, text, upright_size
 
-# Listed, because the image library also opens formats that start an interpreter (PostScript).
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-_MAX_PIXELS = 1 << 26
-
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
-
-_COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > _MAX_PIXELS:
-                raise ValueError(f"{width}×{height} pixels are more than {_MAX_PIXELS}")
-            if image.mode not in _GREY_MODES | _COLOUR_MODES:
-                raise ValueError(f"pixels of mode {image.mode!r} are not supported, save it with 8 bits")
-            yield image
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image ({', '.join(_FORMATS)}): replace or delete it") from error
-    except Exception as error:
-        # A decoder fed with damaged bytes fails in many ways (struct, zlib, index, syntax errors, …).
-        raise ValueError(f"image {path} cannot be read ({error}): replace or delete it") from error
-
-
-def in_colour(path: Path) -> bool:
-    """Whether the file's header announces colour. Raises ValueError, with the path, if it is unreadable."""
-    with _opened(path) as image:
-        return image.mode in _COLOUR_MODES
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, after the turn that a camera noted in the file. Raises as `in_colour`."""
-    from PIL import ImageOps
-
-    with _opened(path) as image:
-        width, height = ImageOps.exif_transpose(image).size
-        return height, width
-
-
-def read_pixels(path: Path, channels: int, height: int, width: int) -> np.ndarray:
-    """uint8 [channels, height, width] of an image, upright, resized (bilinear) where its size differs.
-
-    channels 1 gives grey, 3 gives RGB; 16-bit grey v becomes round(v·255/65535); transparency is dropped.
-    Raises ValueError, with the path, for a file that is damaged, no image, or of more than 2^26 pixels.
-    """
-    from PIL import Image, ImageOps
-
-    with _opened(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            image = Image.fromarray(_eight_bits(np.asarray(image)))
-        image = image.convert("RGB" if channels == 3 else "L")
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("it has more than 16 bits a pixel, save it with 8 bits")
-    return ((values.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
-
+# Of 255: the brightest value of 16-bit images that use less than an eighth of their range.
+_DIM = 31
 
 _MAX_BYTES = 4 << 30
 
@@ -103,16 +41,17 @@ _MAX_HEADER_BYTES = 1 << 20
 
 _MAX_SIDE = 4096
 
-_IGNORED = {"thumbs.db", "desktop.ini"}
+_IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
-_CACHE_VERSION = 1
+# Part of the key of every cached decoding: raise it where decoding changes.
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class _File:
     path: Path
     label: int
-    key: tuple[str, int, int]
+    content: str  # SHA-256 of its bytes
 
 
 def cache_folder() -> Path:
@@ -128,7 +67,18 @@ def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[
     valid = isinstance(sides, tuple | list) and len(sides) == 2
     if not valid or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
         raise ValueError(f"{name}={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
-    return tuple(sides)
+    height, width = sides
+    return height, width
+
+
+def check_room(number: int, channels: int, size: tuple[int, int]) -> None:
+    """Raise ValueError where so many images of this (height, width) would take more than 4 GiB."""
+    needed = number * channels * size[0] * size[1]
+    if needed > _MAX_BYTES:
+        raise ValueError(
+            f"size={size}: {number} images of {channels}×{size[0]}×{size[1]} take {needed / 2**30:.1f} GiB, more "
+            f"than {_MAX_BYTES >> 30} GiB: give a smaller size, such as size=32"
+        )
 
 
 def read_image_folder(
@@ -136,26 +86,32 @@ def read_image_folder(
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Images uint8 [N,C,H,W], labels int64 [N] and class names of one split of an image folder.
 
-    C is 3 if any image of either split is in colour, else 1. Every image is resized once (bilinear) to
-    `size`, else to the size of the first training image. 16-bit grey is scaled to 8 bits, CMYK is converted
-    to RGB, transparency is dropped. Classes are sorted by name, all-decimal names by value. Hidden files,
-    and files beside the class folders, are ignored. The decoded images are kept in `cache_folder()`.
+    C is 3 if any image of either split is in colour, else 1. Every image is decoded as `read_pixels` says and
+    resized once (bilinear) to `size`, else to the size of the first training image. Classes are named as `text`
+    says and sorted by name, all-decimal names by value. Hidden files (the ._ files of a Mac among them), and files
+    beside the class folders, are ignored. The decoded images are kept in `cache_folder()`.
 
     Raises FileNotFoundError for a missing folder; ValueError, with the path, for classes that are missing,
-    empty, fewer than two or differ between the splits, for a file that is empty, truncated, too large or
-    no image, and for a link that leads out of the folder.
+    empty, fewer than two or differ between the splits, for a file that `read_pixels` refuses or that is empty, for
+    a link that leads out of the folder, and where the images hold one value only, or 16-bit images are so dim that
+    8 bits lose what they hold.
     """
     folder = Path(folder).resolve()
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError:
+        # Results and manifests, which are UTF-8, name the folder.
+        raise ValueError(f"image folder {text(folder)}: its path is not UTF-8, rename it") from None
     target = image_size(size)
     classes, files = _list_folder(folder)
     labels = torch.tensor([file.label for file in files[split]], dtype=torch.int64)
 
-    key = json.dumps([_CACHE_VERSION, str(folder), target, [f.key for part in files.values() for f in part]])
+    key = json.dumps([_CACHE_VERSION, target, [[f.content for f in part] for part in files.values()]])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     caches = {part: cache_folder() / f"{digest}-{part}.safetensors" for part in files}
     images = _cached(caches[split], len(labels))
     if images is None:
-        decoded = _decode(files, target)
+        decoded = _decode(folder, files, target)
         for part, cache in caches.items():
             _keep(cache, decoded[part], str(folder))
         images = decoded[split]
@@ -184,16 +140,8 @@ def _keep(cache: Path, images: torch.Tensor, source: str) -> None:
 def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[_File]]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"image folder {folder} does not exist: check the path")
-    names, files = {}, {}
-    for split in ("train", "test"):
-        if not (folder / split).is_dir():
-            raise FileNotFoundError(
-                f"image folder {folder} has no {split}/ folder: it needs train/<class>/ and test/<class>/"
-            )
-        _refuse_escape(folder / split, folder)
-        found = [entry.name for entry in _entries(folder / split, folder) if entry.is_dir()]
-        names[split] = sorted(found, key=lambda name: (int(name) if _decimal(name) else -1, name))
-    train, test = set(names["train"]), set(names["test"])
+    places = {split: _class_folders(folder, split) for split in ("train", "test")}
+    train, test = (set(part) for part in places.values())
     if len(train | test) == 0:
         raise ValueError(f"{folder / 'train'} has no class folders: put the images in train/<class>/")
     if train != test:
@@ -206,34 +154,70 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[_File]]]
             f"train/ and test/ of {folder} have different classes ({'; '.join(only)}): "
             "give both the same class folders"
         )
-    if len(train) < 2:
-        raise ValueError(f"{folder} has one class only, {names['train'][0]!r}: a study needs at least two")
-    for split in names:
-        files[split] = [
-            file
-            for label, name in enumerate(names["train"])
-            for file in _list_class(folder, folder / split / name, label)
-        ]
-    return tuple(names["train"]), files
+    classes = tuple(sorted(train, key=lambda name: (int(name) if _decimal(name) else -1, name)))
+    if len(classes) < 2:
+        raise ValueError(f"{folder} has one class only, {classes[0]!r}: a study needs at least two")
+    found = {
+        split: [(path, label) for label, name in enumerate(classes) for path in _list_class(folder, part[name])]
+        for split, part in places.items()
+    }
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return classes, {
+            split: [
+                _File(path, label, content)
+                for (path, label), content in zip(part, pool.map(_digest, [path for path, _ in part]), strict=True)
+            ]
+            for split, part in found.items()
+        }
+
+
+def _class_folders(folder: Path, split: str) -> dict[str, Path]:
+    if not (folder / split).is_dir():
+        raise FileNotFoundError(
+            f"image folder {folder} has no {split}/ folder: it needs train/<class>/ and test/<class>/"
+        )
+    _refuse_escape(folder / split, folder)
+    places: dict[str, Path] = {}
+    for entry in sorted(_entries(folder / split, folder), key=lambda entry: entry.name):
+        if entry.is_dir():
+            name = text(entry.name)
+            if name in places:
+                spellings = f"{ascii(places[name].name)} and {ascii(entry.name)}"
+                raise ValueError(
+                    f"{folder / split} has two folders for class {name!r}, in two encodings, {spellings}: move the "
+                    "images of one to the other"
+                )
+            places[name] = Path(entry.path)
+    return places
 
 
 def _decimal(name: str) -> bool:
     return name.isascii() and name.isdecimal() and len(name) < 20
 
 
-def _list_class(folder: Path, place: Path, label: int) -> list[_File]:
+def _list_class(folder: Path, place: Path) -> list[Path]:
     files = []
     for entry in sorted(_entries(place, folder), key=lambda entry: entry.name):
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{entry.path} is not a file: put images directly into their class folder")
+            raise ValueError(f"{text(entry.path)} is not a file: put images directly into their class folder")
         if status.st_size == 0:
-            raise ValueError(f"{entry.path} is empty (0 bytes): copy it again or delete it")
-        relative = Path(entry.path).relative_to(folder).as_posix()
-        files.append(_File(Path(entry.path), label, (relative, status.st_size, status.st_mtime_ns)))
+            raise ValueError(f"{text(entry.path)} is empty (0 bytes): copy it again or delete it")
+        files.append(Path(entry.path))
     if not files:
-        raise ValueError(f"class folder {place} is empty: add images or remove the class from both splits")
+        raise ValueError(f"class folder {text(place)} is empty: add images or remove the class from both splits")
     return files
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    # The inode and its change time tell a swap of two files by mv, which leaves sizes and times as they were.
+    return _known_digest(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+
+
+@functools.lru_cache(maxsize=_MAX_FILES)
+def _known_digest(path: Path, stamp: tuple[int, ...]) -> str:
+    return sha256(path)
 
 
 def _entries(place: Path, folder: Path) -> Iterable[os.DirEntry[str]]:
@@ -250,12 +234,14 @@ def _refuse_escape(path: Path, folder: Path) -> None:
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is a link that leads nowhere: remove it") from error
+        raise ValueError(f"{text(path)} is a link that leads nowhere: remove it") from error
     if not target.is_relative_to(folder):
-        raise ValueError(f"{path} is a link out of the image folder, to {target}: copy the files instead")
+        raise ValueError(
+            f"{text(path)} is a link out of the image folder, to {text(target)}: copy the files instead"
+        )
 
 
-def _decode(files: dict[str, list[_File]], target: tuple[int, int] | None) -> dict[str, torch.Tensor]:
+def _decode(folder: Path, files: dict[str, list[_File]], target: tuple[int, int] | None) -> dict[str, torch.Tensor]:
     from tqdm.auto import tqdm
 
     paths = [file.path for part in files.values() for file in part]
@@ -263,84 +249,114 @@ def _decode(files: dict[str, list[_File]], target: tuple[int, int] | None) -> di
         colour = list(tqdm(pool.map(in_colour, paths), total=len(paths), desc="checking images"))
         channels = 3 if any(colour) else 1
         height, width = target or upright_size(paths[0])
-        needed = len(paths) * channels * height * width
-        if needed > _MAX_BYTES:
-            raise ValueError(
-                f"{len(paths)} images of {channels}×{height}×{width} take {needed / 2**30:.1f} GiB, "
-                f"more than {_MAX_BYTES >> 30} GiB: pass a smaller size, such as size=32"
-            )
+        check_room(len(paths), channels, (height, width))
         pixels = np.empty((len(paths), channels, height, width), dtype=np.uint8)
         decoded = pool.map(partial(read_pixels, channels=channels, height=height, width=width), paths)
         for row, image in zip(pixels, tqdm(decoded, total=len(paths), desc="decoding images"), strict=True):
             row[:] = image
+    if pixels.min() == pixels.max():
+        raise ValueError(
+            f"all {len(paths)} images of {folder} decode to the one value {pixels.max()}: look at one, and save "
+            "them with 8 bits, without transparency"
+        )
+    dim = pixels.max((1, 2, 3)) <= _DIM
+    lost = next((path for path in np.array(paths)[dim] if has_16_bits(path)), None)
+    if lost and not any(has_16_bits(path) for path in np.array(paths)[~dim]):
+        raise ValueError(
+            f"the 16-bit images of {folder}, such as {text(lost)}, use less than an eighth of their range, and 8 "
+            f"bits leave at most {_DIM + 1} levels of it: scale their values to 0…65535, or save them with 8 bits"
+        )
     parts = torch.from_numpy(pixels).split([len(part) for part in files.values()])
     return dict(zip(files, parts, strict=True))
 
 
 def unpack(archive: str | os.PathLike[str]) -> Path:
-    """Unpack a tar archive (any compression) once into `cache_folder()`; return its folder of images.
+    """Unpack a zip or tar archive (any compression) once into `cache_folder()`; return its folder of images.
 
-    Raises FileNotFoundError where it is missing, ValueError where it is damaged, holds anything but plain
-    files and folders below its top, or would fill more than 4 GiB or a million files.
+    Raises FileNotFoundError where it is missing, ValueError where it is damaged, encrypted, holds anything but
+    plain files and folders below its top, or would fill more than 4 GiB or a million files.
     """
-    from tqdm.auto import tqdm
-
     archive = Path(archive).resolve()
     if not archive.is_file():
         raise FileNotFoundError(f"archive {archive} does not exist: check the path")
-    if not hasattr(tarfile, "data_filter"):
-        raise ValueError(f"cannot unpack {archive} safely with this Python: use 3.11.4 or later")
-    status = archive.stat()
-    key = json.dumps([str(archive), status.st_size, status.st_mtime_ns])
-    target = cache_folder() / f"{archive.name.split('.')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    target = cache_folder() / f"{archive.name.split('.')[0]}-{_digest(archive)[:16]}"
     if not target.is_dir():
         try:
-            with atomic(target) as temporary, tarfile.open(archive, tarinfo=_Member) as tar:
+            with atomic(target) as temporary:
                 temporary.mkdir()
-                _extract(tqdm(tar, desc=f"unpacking {archive.name}", unit=" files"), tar, temporary)
+                _extract(archive, temporary)
         except OSError as error:
             # Another process may have put the same folder there first, which serves as well.
             if not target.is_dir():
-                if error.errno is not None:
+                if error.errno not in _UNUSABLE_NAMES:
                     raise
                 raise _damaged(archive, error) from error
-        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        except Exception as error:
+            # As with images: damaged bytes make tarfile and zipfile fail in many ways.
             raise _damaged(archive, error) from error
-    inside = list(target.iterdir())
+    inside = [path for path in target.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+
+# Of files that cannot be made, or read, because of what an archive says of them.
+_UNUSABLE_NAMES = {None, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL}
 
 
 class _Member(tarfile.TarInfo):
     # tarfile reads a member's extended header into memory whole, whatever size it announces.
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header
 
 
-def _extract(members: Iterable[tarfile.TarInfo], tar: tarfile.TarFile, folder: Path) -> None:
+def _extract(archive: Path, folder: Path) -> None:
+    from tqdm.auto import tqdm
+
+    with archive.open("rb") as file:
+        members = _zipped if file.read(2) == b"PK" else _tarred
     total = 0
-    for count, member in enumerate(members):
-        total += member.size
-        if not (member.isfile() or member.isdir()):
-            raise ValueError(f"its entry {member.name!r} is a link or a device")
+    progress = tqdm(members(archive), desc=f"unpacking {archive.name}", unit=" files")
+    for count, (name, size, content) in enumerate(progress):
+        total += size
         if total > _MAX_BYTES or count >= _MAX_FILES:
             raise ValueError(f"it unpacks to more than {_MAX_BYTES >> 30} GiB or {_MAX_FILES} files")
-        tar.extract(member, folder, filter="data")
+        target = folder / name
+        if not Path(os.path.abspath(target)).is_relative_to(folder):
+            raise ValueError(f"its entry {name!r} lies outside the destination")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as out:
+            shutil.copyfileobj(content, out)
+
+
+def _tarred(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and content of every file of a tar archive."""
+    with tarfile.open(archive, tarinfo=_Member) as opened:
+        for member in opened:
+            content = opened.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield member.name, member.size, content
+            elif not member.isdir():
+                raise ValueError(f"its entry {member.name!r} is a link or a device")
+
+
+def _zipped(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and content of every file of a zip archive."""
+    try:
+        # A Mac writes UTF-8 without saying so, for which the format says cp437.
+        opened = zipfile.ZipFile(archive, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        opened = zipfile.ZipFile(archive)
+    with opened:
+        for member in opened.infolist():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise ValueError(f"its entry {member.filename!r} is a link or a device")
+            if not member.is_dir():
+                with opened.open(member) as content:
+                    yield member.filename, member.file_size, content
 
 
 def _damaged(archive: Path, error: Exception) -> ValueError:
     return ValueError(f"archive {archive} cannot be unpacked safely ({error}): fetch it again")
-
-
-_data_MAX_BYTES = 4 << 30
-
-
-def _check_room(number: int, channels: int, size: tuple[int, int]) -> None:
-    if number * channels * size[0] * size[1] > _data_MAX_BYTES:
-        raise ValueError(
-            f"size={size}: {number} images of {channels} × {size[0]} × {size[1]} take more than "
-            f"{_MAX_BYTES >> 30} GiB; give a smaller size"
-        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import socket
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,14 @@ _MAX_BYTES = 4 << 30
 _MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 _MNIST_PREFIX = {"train": "train", "test": "t10k"}
+
+# Of the published pixels and labels, the first half of their SHA-256.
+_MNIST_DIGESTS = {
+    ("mnist", "train"): "edc0d1098aa497be",
+    ("mnist", "test"): "c3f9adf9c66efb57",
+    ("fashion_mnist", "train"): "16d82e2b505296aa",
+    ("fashion_mnist", "test"): "9f1ec356a747bfe4",
+}
 
 _MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
@@ -36,7 +46,7 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     raw = root / _MNIST_FOLDERS[name] / "raw"
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
-    if not all(_plain_or_gz(raw / stem) for stem in needed):
+    if not all(_plain_or_gz(raw / stem).is_file() for stem in needed):
         _fetch(name, root, stems, raw, lambda folder: source(folder, download=True))
     paths = [_plain_or_gz(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
@@ -51,7 +61,14 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     if len(wrong):
         raise ValueError(
             f"{paths[1]} is mislabelled: label {labels[wrong[0]]} of sample {wrong[0]} is not one of "
-            f"0…{len(classes) - 1}: delete it and fetch it again"
+            f"0…{len(classes) - 1}: delete it and run again, or, if it is another set's (EMNIST has such names), "
+            "save its images as a folder with train/<class>/ and test/<class>/"
+        )
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16] != _MNIST_DIGESTS[name, split]:
+        warnings.warn(
+            f"the {len(images)} images and labels in {paths[0]} and beside it are not those published as {name}: "
+            "results on them are not results on it",
+            stacklevel=3,
         )
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
 
@@ -122,8 +139,8 @@ def _fetch(name: str, root: Path, files: list[str], folder: Path, download: Call
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _plain_or_gz(path: Path) -> Path | None:
-    return next((file for file in (path, path.with_name(path.name + ".gz")) if file.is_file()), None)
+def _plain_or_gz(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(path.name + ".gz")
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:

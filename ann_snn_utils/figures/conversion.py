@@ -70,7 +70,8 @@ def threshold_staircase(
 
 
 def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
-    table = np.asarray(layer.thresholds[channel], dtype=np.float64)
+    # The membranes that send a spike, which are above the thresholds of the published neuron.
+    table = np.asarray(layer.compared[0][channel], dtype=np.float64)
     return table[table <= int(layer.highest[channel])]
 
 

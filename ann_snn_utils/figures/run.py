@@ -120,10 +120,8 @@ def spikes_drawing(record: Record) -> Drawing:
     )
 
 
-def settling_histogram(
-    settled_at: ArrayLike, time_steps: int, title: str = "When samples fall silent"
-) -> go.Figure:
-    """The number of samples that fell silent after each step, and of those that had not by `time_steps`.
+def settling_histogram(settled_at: ArrayLike, time_steps: int, title: str = "When samples settle") -> go.Figure:
+    """The number of samples whose last spike came at each step, and of those not silent by `time_steps`.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """
@@ -135,7 +133,7 @@ def settling_histogram(
         y=counts[1:],
         name="silent after this step",
         customdata=100 * counts[1:].cumsum() / len(settled),
-        hovertemplate="step %{x}<br>%{y:,} samples fall silent<br>%{customdata:.1f} % so far<extra></extra>",
+        hovertemplate="step %{x}<br>%{y:,} samples settle<br>%{customdata:.1f} % so far<extra></extra>",
     )
     figure.add_bar(
         x=[time_steps + 1],

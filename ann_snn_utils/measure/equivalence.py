@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..ann.network import ANN, build_ann, copy_weights
 from ..ann.reference import codes
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, as_images
 from ..simulator.run import simulate
 from ..snn.certificate import certify
 from ..snn.conversion import convert, table_length
@@ -73,25 +73,19 @@ class Equivalence:
 
 @torch.no_grad()
 def check_equivalence(
-    ann: ANN, snn: SNN, images: Tensor | Dataset, batch_size: int | None = None, progress: bool = False
+    ann: ANN, snn: SNN, images: Tensor | np.ndarray | Dataset, batch_size: int | None = None, progress: bool = False
 ) -> Equivalence:
     """Run the spiking network to silence and compare every spike count with the quantized network's code.
 
-    images: uint8 [N, C, H, W] or a Dataset. Codes are evaluated in float64. batch_size: images compared at
-    once; None chooses it so that memory stays below 2 GiB. A network converted with "published" thresholds
-    is allowed: its mismatches are then what the rounding costs.
+    images: uint8 [N, C, H, W] as `as_images` takes them. Codes are evaluated in float64. batch_size: images
+    compared at once; None chooses it so that memory stays below 2 GiB. A network converted with "published"
+    thresholds is allowed: its mismatches are then what the rounding costs.
     Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
     """
-    if isinstance(images, Dataset):
-        images = images.images
     ours, theirs = asdict(ann.spec), asdict(snn.spec)
     if different := [f"{name} {ours[name]!r} ≠ {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]:
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: "
-            f"these networks take uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
-        )
+    images = as_images(images, snn.spec.in_shape)
     if batch_size is None:
         batch_size = min(500, max(1, WORKING_SET // sum(layer.neurons for layer in snn.layers)))
     elif batch_size < 1:

@@ -31,12 +31,8 @@ _TRAINING = ("01_train_ann", "02_quantize")
 
 # No settings: which run it is, how long the trainings were asked to be (the epochs made are told), and what
 # changes only what else is recorded.
-_ASIDE = {"run", "dataset", "seed", "ann_epochs", "qann_epochs"} | {
-    "max_levels",
-    "published_samples",
-    "robustness_samples",
-    "time_steps",
-}
+_ASIDE = {"run", "dataset", "seed", "ann_epochs", "qann_epochs"}
+_ASIDE |= {"max_levels", "published_samples", "robustness_samples", "time_steps"}
 
 # Settings that are told of every network, first and in this order, and the words for what is on and off.
 _CORE = ("network", "k", "ternary", "epochs")
@@ -135,18 +131,20 @@ def compare(found: Mapping[str, RunResult]) -> pd.DataFrame:
     settings = {run: setting_of(result) for run, result in found.items()}
     base = baseline_of(found)
     told = told_apart(list(settings.values()))
+    named: dict[str, list[Any]] = {}
     rows = []
     for run, result in found.items():
         other = [name for name in told if repr(settings[run].get(name)) != repr(base.get(name))]
-        words = [in_words(name, settings[run].get(name)) for name in other]
+        values = [settings[run].get(name) for name in other]
+        words = ", ".join(map(in_words, other, values)) or "baseline"
+        # Two settings of the same words would be averaged.
+        if repr(named.setdefault(words, values)) != repr(values):
+            words += f" ({', '.join(f'{name}={value!r}' for name, value in zip(other, values, strict=True))})"
         seeds = [v for name, v in result.parameters.items() if name.rpartition(".")[2] == "seed"]
-        row = {"run": run, "dataset": result.results["dataset"], "setting": ", ".join(words) or "baseline"}
+        row = {"run": run, "dataset": result.results["dataset"], "setting": words}
         row |= {"varies": " + ".join(name.replace("_", " ") for name in other)}
-        row |= {
-            "seed": " ".join(map(str, dict.fromkeys(map(str, seeds)))) or run,
-            "epochs": settings[run]["epochs"],
-        }
-        place = [len(other), [told.index(name) for name in other], *(_order(settings[run].get(n)) for n in other)]
+        row |= {"seed": " ".join(dict.fromkeys(map(str, seeds))) or run, "epochs": settings[run]["epochs"]}
+        place = [len(other), [told.index(name) for name in other], *map(_order, values)]
         rows.append((place, row | result_row(result.results)))
     rows.sort(key=lambda pair: pair[0])
     return pd.DataFrame([row for _, row in rows], columns=None if rows else ["run", "setting"]).set_index("run")
@@ -163,7 +161,8 @@ def result_row(results: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"ANN": 100 * accuracy["ann"], "quantized": 100 * accuracy["qann"]}
     for name, step in zip(READ_AT, [*map(str, STEPS), SILENCE], strict=True):
         row[name] = 100 * accuracy["snn"][step] if step in accuracy["snn"] else math.nan
-    row |= {"last spike": results.get("silence_step"), "spikes": results["spikes_per_sample"]}
+    last = results.get("silence_step")
+    row |= {"last spike": math.nan if last is None else last, "spikes": results["spikes_per_sample"]}
     row |= {"SOPs": results["sops_per_sample"], "µJ": results["energy_pj"]["snn"] / 1e6}
     row |= {"samples": results["samples"], "mismatches": results["mismatches"], "neurons": results.get("neurons")}
     return row | {name: results.get(f"{name}_over_time") for name in CURVES}

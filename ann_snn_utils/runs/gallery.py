@@ -9,7 +9,7 @@ import torch
 
 from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, save_ann
-from ..data.dataset import Dataset, load_dataset
+from ..data.dataset import Dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
@@ -37,11 +37,11 @@ def bundled_name(network: str) -> str | None:
     return network.removeprefix(BUNDLED).strip() if network.startswith(BUNDLED) else None
 
 
-def open_network(name: str = "") -> Network:
+def open_network(name: str = "", dataset: str | None = None) -> Network:
     """The network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
 
-    Its test samples come in the fixed, class-balanced order of `Dataset.subset`. Raises FileNotFoundError or
-    ValueError that says what is missing.
+    Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
+    as in `load_recorded`. Raises FileNotFoundError or ValueError that says what is missing.
     """
     if not name:
         return _default()
@@ -52,7 +52,7 @@ def open_network(name: str = "") -> Network:
         folder = run_folder(name)
         ann = load_ann(require(folder, "qann.safetensors"))
         snn = load_snn(require(folder, "snn.safetensors"))
-    test = load_dataset(split="test", **ann.metadata["source"])
+    test = load_recorded(ann.metadata, dataset=dataset)
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 

@@ -16,7 +16,7 @@ from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
 from ..tables import markdown_table
 from .compare import baseline_of, by_setting, compare, describe, in_words, neuron_forms, setting_of
-from .results import RECORDED, RunResult, collected_results
+from .results import RECORDED, RunResult, collected_results, read_collected, results_root
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
@@ -114,8 +114,8 @@ def bundled_beside(dataset: str, network: str) -> tuple[str, dict[str, Any]] | N
     entries = {n: e for n, e in list_pretrained().items() if e.get("source", {}).get("name") == dataset}
     same = [name for name, entry in entries.items() if entry["spec"]["network"] == network]
     for name in same or entries:
-        run = collected_results().get(entries[name].get("run", ""))
-        return name, run.results if run else recorded_in(entries[name])
+        run = results_root() / f"{entries[name].get('run')}.json"
+        return name, read_collected(run).results if run.is_file() else recorded_in(entries[name])
     return None
 
 

@@ -19,6 +19,7 @@ import msgspec
 from ..ann.recipes import before, recipe
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import load_ann, save_pretrained
+from ..data.dataset import folder_label
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE
 from .folder import ARTIFACTS, check_run_name, list_runs, require, run_folder, runs_root
@@ -335,4 +336,4 @@ def _essentials(stage: StageRecord) -> dict[str, Any]:
 def _without_folder(value: Any) -> Any:
     # An image folder's path is of no use elsewhere.
     is_path = isinstance(value, str) and ("/" in value or "\\" in value)
-    return value.replace("\\", "/").rstrip("/").rpartition("/")[2] if is_path else value
+    return folder_label(value.replace("\\", "/").rstrip("/").rpartition("/")[2]) if is_path else value

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from ..data.dataset import load_dataset
+from ..data.dataset import load_recorded
 from ..measure.logs import log_folder, write_logs
 from ..simulator.record import Record
 from ..simulator.run import simulate
@@ -17,16 +17,22 @@ from .folder import SNN_FILE, require, run_folder
 
 
 def simulate_run(
-    run: str, time_steps: int | None = None, samples: int | None = None, logs: bool = False, **disturbance: Any
+    run: str,
+    time_steps: int | None = None,
+    samples: int | None = None,
+    logs: bool = False,
+    dataset: str | None = None,
+    **disturbance: Any,
 ) -> tuple[str, Path | None]:
     """Simulate a run: its table of accuracy, spikes and SOPs over time, and the folder of its six logs if wanted.
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
-    `simulate`. logs: written in batches of 200 images (50 for CIFAR-10), as published.
+    `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10),
+    as published.
     """
     folder = run_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
-    test = load_dataset(split="test", **snn.metadata["source"])
+    test = load_recorded(snn.metadata, dataset=dataset)
     test = test.subset(min(samples, len(test))) if samples else test
     record = simulate(snn, test, time_steps, progress=True, **disturbance)
     table = over_time(record)

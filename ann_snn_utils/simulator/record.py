@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,13 +123,16 @@ def merge(records: list[Record], time_steps: int) -> Record:
         return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
 
     labels = [record.labels for record in records if record.labels is not None]
-    totals: dict[str, Any] = {name: total(name) for name in _TOTALS}
     return replace(
         first,
         logits=torch.cat([continued(record.logits) for record in records], 1),
         labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
-        **totals,
+        positive=total("positive"),
+        negative=total("negative"),
+        sops=total("sops"),
+        effective_sops=total("effective_sops"),
+        pending=total("pending"),
         traces=None,
     )

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
 from .dense import batch_size as dense_batch
@@ -27,8 +29,9 @@ BACKENDS = ("events", "dense")
 # More would fill the memory: each step is kept in the record.
 MOST_STEPS = 1_000_000
 
-# Synaptic operations that dense tensors do in some seconds, of which a first compiled run needs half a minute.
-SMALL_WORK = 30_000_000_000
+# Synaptic operations that dense tensors do in some 3 seconds, where compiling takes half a minute; and those of a
+# tenth of a second, in which compiled code could not even be read from the disk.
+SMALL_WORK, TINY_WORK = 30_000_000_000, 1_000_000_000
 
 # Those done in dense tensors in this process so far: many small runs are worth compiling for.
 _done_in_dense = 0
@@ -61,8 +64,9 @@ def choose_backend(
     reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
     if reason is None and name is None and samples is not None:
-        small = _done_in_dense + _dense_work(snn, samples, time_steps) < SMALL_WORK
-        reason = "so small a run ends before the compiled simulator is ready" if small and not _compiled() else None
+        work = _done_in_dense + _dense_work(snn, samples, time_steps)
+        if work < SMALL_WORK and not _compiled(work):
+            reason = "so small a run ends before the compiled simulator is ready"
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
     if reason:
@@ -70,10 +74,13 @@ def choose_backend(
     return "dense" if reason else "events"
 
 
-def _compiled() -> bool:
-    """Whether the compiled loop is there in this process."""
-    loop = sys.modules.get(f"{__package__}.events.loop")
-    return loop is not None and bool(loop.run.signatures)
+def _compiled(work: int) -> bool:
+    """Whether the compiled loop is there, in this process or, where the work is worth reading it, on the disk."""
+    if f"{__package__}.events.loop" not in sys.modules and work < TINY_WORK:
+        return False
+    from .events.loop import run
+
+    return bool(run.signatures) or any(Path(run.stats.cache_path).glob("loop.*.nbi"))
 
 
 def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
@@ -84,7 +91,7 @@ def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
 
 def simulate(
     snn: SNN,
-    images: Tensor | Dataset,
+    images: Tensor | np.ndarray | Dataset,
     time_steps: int | None = None,
     noise_ratio: float = 0.0,
     seed: int = 0,
@@ -99,8 +106,8 @@ def simulate(
 ) -> Record:
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
-    images: uint8 [N, C, H, W], or a Dataset (whose labels are then taken). noise_ratio: each pixel becomes
-    pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
+    images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
+    each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
     trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or "flip" every emitted
     spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
     sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
@@ -113,8 +120,8 @@ def simulate(
     """
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
-        images = images.images
-    _check(snn, images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
+    images = as_images(images, snn.spec.in_shape)
+    _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
     chosen = tuple(int(sample) for sample in trace)
@@ -146,7 +153,6 @@ def simulate(
 
 
 def _check(
-    snn: SNN,
     images: Tensor,
     time_steps: int | None,
     noise_ratio: float,
@@ -155,11 +161,6 @@ def _check(
     fault_rate: float,
     batch_size: int | None,
 ) -> None:
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != snn.spec.in_shape or not len(images):
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: "
-            f"this network takes uint8 [N, {', '.join(map(str, snn.spec.in_shape))}] with N ≥ 1"
-        )
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
     if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):

@@ -151,14 +151,14 @@ def _spiking_layer(
     else:
         table = exact_thresholds(norm, n, levels, lowest, highest, scale)
     used = int((table <= highest[:, None]).sum(1).max())
-    kept = limit if encoder else max(1, min(limit, used))
+    length = limit if encoder else max(1, min(limit, used))
     return SpikingLayer(
         layer.spec,
         weight.to(torch.int8) if integer else weight.detach(),
-        table[:, :kept].contiguous(),
+        table[:, :length].contiguous(),
         lowest,
         highest,
-        saturates=used > kept and open_ended,
-        rising=None if rising is None else rising[:, :kept].contiguous(),
-        falling=None if falling is None else falling[:, :kept].contiguous(),
+        saturates=used > length and open_ended,
+        rising=None if rising is None else rising[:, :length].contiguous(),
+        falling=None if falling is None else falling[:, :length].contiguous(),
     )

@@ -87,12 +87,10 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
 
     Raises ValueError that names the layer, the parameter and the channel of a value that is not finite.
     """
-    values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if any(value is None for value in values):
+    found = {"γ": norm.weight, "β": norm.bias, "μ": norm.running_mean, "var": norm.running_var}
+    parts = {symbol: values for symbol, values in found.items() if values is not None}
+    if len(parts) < len(found):
         raise ValueError(f"{name}: its batch norm has no weights or statistics; build the network with `build_ann`")
-    parts = {
-        symbol: value for symbol, value in zip(("γ", "β", "μ", "var"), values, strict=True) if value is not None
-    }
     for symbol, part in parts.items():
         bad = (~torch.isfinite(part)).nonzero().flatten()
         if len(bad):

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...snn.network import SNN
-from ...threads import compiled_loops
+from ...threads import compiled, compiled_loops
 from ..disturb import FAULTS
 from ..record import Record
 from .layout import Layout, class_pitch, lay_out
@@ -203,7 +203,7 @@ def _no_spikes(words, places):
 def _loop(sources: str):
     """The compiled loop over images; what numba caches of it on the disk holds while `sources` are the same."""
 
-    @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+    @compiled(parallel=True, nogil=True, error_model="numpy")
     def run(images, samples, net, task, results):
         """Run images [N, H · W, C], whose indices are `samples` [N]; task, results: as plain tuples."""
         _ = sources

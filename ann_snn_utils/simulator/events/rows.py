@@ -17,7 +17,7 @@ from .vectors import lanes_of, load, pointer, splat, store
 _ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
 
 # The same for sums that do not fit a byte, which are rare: each width takes seconds to compile.
-_ABREAST_WIDE = (16, 4, 1)
+_ABREAST_WIDE = (16, 8, 4, 1)
 
 _REGISTERS = 16
 
