@@ -143,9 +143,10 @@ def test_a_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(processes, tm
 
     def table(runs: Path) -> list[dict[str, str]]:
         with (runs / "sweeps" / "x" / "results.csv").open(encoding="utf-8", newline="") as file:
-            # When a stage was made, and which of its equals was made, is all that may differ.
+            # When a stage was made, from which commit, and which of its equals was made, is all that may differ.
+            apart = ("recorded", "shared_from", "commit", "dirty")
             return [
-                {name: value for name, value in row.items() if not name.endswith(("recorded", "shared_from"))}
+                {name: value for name, value in row.items() if not name.endswith(apart)}
                 for row in csv.DictReader(file)
             ]
 
