@@ -64,7 +64,7 @@ class _KernelEngine(Engine):
         specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
         manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=specs)
 
-        def kill_if_stopped(_: object) -> None:
+        def kill_if_stopped(notebook: object) -> None:
             # Its owner may be stopped while it starts, when there is no process yet to kill.
             if owner in _stopped:
                 _kill(manager)
