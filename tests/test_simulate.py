@@ -309,7 +309,7 @@ def test_nothing_changes_after_silence_and_the_sufficient_steps_suffice():
 
 
 def test_a_run_cut_short_says_of_every_sample_what_a_run_of_that_length_says(backend):
-    snn, images = convert(random_ann(3, k=1)), random_images(3, (1, 8, 8), samples=20)
+    snn, images = convert(random_ann(3, k=1, clip=2)), random_images(3, (1, 8, 8), samples=20)
     whole = simulate(snn, images, backend=backend)
     assert torch.equal(whole.silent[-1], torch.ones(20, dtype=torch.bool))
     for steps in range(1, whole.time_steps + 1):
@@ -330,7 +330,7 @@ def test_silence_is_known_one_step_after_the_last_spike_and_not_before_the_encod
 
 def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was():
     pytest.importorskip("numba")
-    snn, images = convert(random_ann(6)), random_images(6, (1, 8, 8), samples=6)
+    snn, images = convert(random_ann(6, clip=2)), random_images(6, (1, 8, 8), samples=6)
     faults = dict(fault="flip", fault_rate=0.5, seed=1)
     one, other = (simulate(snn, images, backend=name, **faults) for name in BACKENDS)
     assert one.time_steps == other.time_steps and torch.equal(one.settled_at, other.settled_at)
