@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs.folder import ARTIFACTS, list_runs, request_of, runs_root
+from ..runs.folder import ARTIFACTS, check_replaced, list_runs, request_of, runs_root
 from ..runs.manifest import StageRecord, is_current, read_manifest
 from .grid import Sweep
 from .stage import inputs_of
@@ -63,6 +63,7 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
     A stage's content is its code, the parameters that its notebook takes, and the artifacts that it reads: their
     digests where they exist, else the content of the stages that will make them. Of the steps with equal content
     the first is made and the others share it. A run's steps follow each other: one process makes it at a time.
+    Raises ValueError, unless forced, where a run has results that were made with other parameters.
     """
     found = {} if force else _stages_by_request()
     reads = {notebook: inputs_of(notebook) for notebook in sweep.notebooks}
@@ -91,6 +92,8 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             step = Step(
                 run, notebook, parameters, request, state, None if donor == run else donor, content, tuple(needs)
             )
+            if state != "done" and not force:
+                check_replaced(runs_root() / run, notebook, request["parameters"])
             if state == "make":
                 makers[content] = step
             own.append(step)

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 import msgspec
 
 from ..files import atomic, load_json, save_json, sha256
-from ..runs.folder import ARTIFACTS, code_cells, images_of
+from ..runs.folder import ARTIFACTS, PLANNED, code_cells, images_of
 from ..runs.manifest import (
     change_manifest,
     is_current,
@@ -102,7 +102,8 @@ def make_stage(
             shown.write("started\n")
             try:
                 given = declared({**parameters, "run": folder.name}, notebook)
-                execute(notebook, folder, given, cast(TextIO, shown), environment, owner)
+                planned = {**(environment or {}), PLANNED: "1"}
+                execute(notebook, folder, given, cast(TextIO, shown), planned, owner)
             except NotebookFailed as error:
                 mark.error, mark.cell, mark.path = f"{error.ename}: {error.evalue}", error.cell, str(error.path)
                 raise

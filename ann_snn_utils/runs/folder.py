@@ -20,10 +20,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..checks import check_settings
+from ..checks import RULES, check_settings
 from ..data.dataset import data_identity, source_of
-from ..files import ROOT, save_json
-from .manifest import MANIFEST, Images, record_stage
+from ..files import ROOT, save_json, sha256
+from .manifest import MANIFEST, Images, read_manifest, record_stage
 from .parameters import (
     FOLDER,
     declared,
@@ -50,6 +50,12 @@ ARTIFACTS: dict[str, str] = {
 }
 
 SWEEPS = "sweeps"
+
+# Where the results of a run under other settings than its own lie, each file named after its settings.
+TRIALS = "trials"
+
+# Set in the kernels of stages that were planned: whatever they replace has been compared, or forced.
+PLANNED = "ANN_SNN_PLANNED"
 
 _RESERVED = {SWEEPS, "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 
@@ -185,6 +191,35 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": settings, "code": code_digest(notebook)}
 
 
+def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
+    """How the parameters that a run's results were made with differ from these of one of its stages.
+
+    Empty where they do not, where the run has no results, and where the notebook takes no part in them: nothing of
+    another setting would be replaced.
+    """
+    stage = read_manifest(folder).stages.get(notebook.stem)
+    if stage is None or notebook.stem not in ARTIFACTS.values() or not (folder / RESULTS_FILE).is_file():
+        return ""
+    asked = (stage.request or {}).get("parameters")
+    was = defaults_of([notebook]) | (stage.parameters if asked is None else asked)
+    differing = []
+    for name, value in settings.items():
+        # Recorded is what took the place of a parameter that was left open.
+        left_open = asked is None and name in RULES and value in RULES[name].left_out
+        if name != "run" and was[name] != value and not left_open:
+            differing.append(f"{name}={was[name]!r:.80}, not {value!r:.80}")
+    return ", ".join(differing)
+
+
+def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError where a stage with these parameters would replace what another setting's results tell of."""
+    if differing := replaced_results(folder, notebook, settings):
+        raise ValueError(
+            f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
+            f"replace them with `ann-snn study --force`, or delete {folder / RESULTS_FILE}"
+        )
+
+
 def images_of(folder: Path, parameters: Mapping[str, Any], inputs: Iterable[str]) -> Images | None:
     """The images that a stage stands on: those its parameters name, else those its inputs were made from.
 
@@ -229,11 +264,18 @@ class Stage:
     ) -> None:
         """Record the stage in the run's manifest; `results` are written to results.json first.
 
+        Outside of a study or a sweep, results of a disturbed network, or of other parameters than those of the
+        results that are there, are a trial: they are written to trials/, and the run stays as it is.
+
         parameters: what took the place of parameters that were left open.
         """
         artifacts = list(artifacts)
         if results is not None:
-            save_json(self.folder / RESULTS_FILE, {"run": self.folder.name, **results})
+            results = {"run": self.folder.name, **results}
+            if self._is_trial(results):
+                self._save_trial(results)
+                return
+            save_json(self.folder / RESULTS_FILE, results)
             artifacts.append(RESULTS_FILE)
         record_stage(
             self.folder,
@@ -247,22 +289,45 @@ class Stage:
             images=self.images,
         )
 
+    def _is_trial(self, results: Mapping[str, Any]) -> bool:
+        if os.environ.get(PLANNED):
+            return False
+        return not results.get("undisturbed", True) or bool(
+            replaced_results(self.folder, self.path, self.parameters)
+        )
+
+    def _save_trial(self, results: Mapping[str, Any]) -> None:
+        settings = {name: value for name, value in self.parameters.items() if name != "run"}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        name = f"{TRIALS}/{digest}.json"
+        inputs = {name: sha256(self.folder / name) for name in self.inputs}
+        save_json(self.folder / name, {**results, "parameters": settings, "inputs": inputs})
+        print(f"a trial, written to {self.folder / name}; the run's own {RESULTS_FILE} is as it was")
+
 
 def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = ()) -> Stage:
     """The stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
-    after its parameters. Raises ValueError for a parameter that is wrong, FileNotFoundError that names the
-    notebook which makes a missing input.
+    after its parameters. Raises ValueError for a parameter that is wrong, and where networks of a run that has
+    results would be replaced by those of other parameters; FileNotFoundError that names the notebook which makes a
+    missing input.
     """
     path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or FOLDER / f"{notebook}.ipynb")
     parameters = {name: names[name] for name in parameters_of(path)}
     check_settings(parameters)
     inputs = tuple(inputs)
-    run = parameters["run"] or (latest_run(inputs[0]) if inputs else default_run_name(parameters))
+    run = parameters["run"]
+    if type(run) is int:
+        # papermill's -p makes a number of a name that looks like one.
+        run = str(run)
+    if not run:
+        run = latest_run(inputs[0]) if inputs else default_run_name(parameters)
     folder = run_folder(run, create=not inputs)
     for name in inputs:
         require(folder, name)
+    if notebook != ARTIFACTS[RESULTS_FILE] and not os.environ.get(PLANNED):
+        check_replaced(folder, path, parameters)
     request, images = request_of(path, parameters), images_of(folder, parameters, inputs)
     return Stage(notebook, folder, parameters, inputs, time.time(), path, request, images)
 

@@ -43,6 +43,8 @@ def open_network(name: str = "", dataset: str | None = None) -> Network:
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
     as in `load_recorded`. Raises FileNotFoundError or ValueError that says what is missing.
     """
+    # papermill's -p makes a number of a name that looks like one.
+    name = str(name)
     if not name:
         return _default()
     if bundled := bundled_name(name):

@@ -123,7 +123,8 @@ def select(
     if not found:
         asked = " ".join(f"{n}={v!r}" for n, v in (("dataset", dataset), ("sweep", sweep)) if v) or "no choice"
         raise ValueError(f"{asked}: no such run has finished notebook 04 yet; run `ann-snn study` first")
-    this = find_result(found, run)
+    # papermill's -p makes a number of a name that looks like one.
+    this = find_result(found, str(run))
     tested = {name: one for name, one in found.items() if not one.held_out}
     chosen = dataset or ("" if sweep else this.results["dataset"])
     datasets = {name: own for name, own in by_dataset(tested).items() if chosen in ("", name)}
