@@ -20,7 +20,9 @@ from ann_snn_utils.ann.store import (
     save_pretrained,
     unpack_ternary,
 )
+from ann_snn_utils.data.dataset import data_identity
 from ann_snn_utils.files import sha256
+from ann_snn_utils.runs.evaluation import evaluate_pretrained
 from ann_snn_utils.snn.conversion import convert
 
 
@@ -93,3 +95,25 @@ def test_every_bundled_network_loads_and_is_small(name):
     most = 4_000_000 if entry["source"]["name"].startswith("cifar") else 1_000_000
     assert entry["bytes"] < most and {"command", "seed"} <= set(entry)
     assert convert(ann).integer
+
+
+@pytest.mark.parametrize("name", sorted(n for n in list_pretrained() if n.startswith(("digits", "mnist"))))
+def test_a_bundled_network_says_which_images_it_was_made_with(name):
+    entry, metadata = list_pretrained()[name], load_pretrained(name).metadata
+    assert entry["data"] == metadata["data"] and metadata["data"]["classes"] == list("0123456789")
+    if entry["source"]["name"] == "digits":
+        assert metadata["data"] == data_identity(metadata["source"])
+
+
+@pytest.mark.filterwarnings("ignore:the 10 images and labels")
+def test_a_bundled_network_is_not_evaluated_on_other_images_of_the_same_name(tmp_path, monkeypatch):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    labels, images = bytes(range(10)), bytes(10 * 28 * 28 - 1) + b"\xff"
+    for part in ("train", "t10k"):
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 10]) + labels)
+        sides = b"".join(side.to_bytes(4, "big") for side in (10, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sides + images)
+    monkeypatch.setenv("ANN_SNN_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="the test images of mnist are not those that this network was made with"):
+        evaluate_pretrained("mnist-lenet-k0")
