@@ -1,4 +1,4 @@
-"""Results of one setting never take the place of another's: neither a disturbed trial's nor those of other parameters."""
+"""Results of one setting never take the place of another's, be it a disturbed trial or other parameters."""
 
 from __future__ import annotations
 
