@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
 from networks import random_ann, random_images
+from toy_notebooks import write_notebook
 
 from ann_snn_utils import explore, figures
 from ann_snn_utils.ann.reference import codes
@@ -302,6 +306,18 @@ def test_a_program_that_executes_the_notebook_gets_still_figures(monkeypatch):
     assert explore.live()
     monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
     assert not explore.live()
+
+
+@pytest.mark.slow
+def test_the_page_that_nbconvert_makes_of_a_notebook_has_its_figures(tmp_path):
+    shown = "figures.training_curves([{'epoch': 1, 'loss': 1.0, 'train_accuracy': 0.5}])"
+    code = f"from ann_snn_utils import figures\n{shown}"
+    notebook = write_notebook(tmp_path / "01_x.ipynb", "run = ''", code)
+    environment = {name: value for name, value in os.environ.items() if name != "PLOTLY_RENDERER"}
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--execute", notebook, "--output-dir", tmp_path]
+    subprocess.run(command, env=environment | {"PYTHONPATH": os.getcwd()}, check=True, capture_output=True)
+    page = (tmp_path / "01_x.html").read_text(encoding="utf-8")
+    assert page.count("Plotly.newPlot(") == 1 and "plotly.js v" in page
 
 
 class TestNetworks:

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
+from ..figures.renderer import has_reader
 from .plots import stage
 
 # The theme's own ink in place of the template's grey, and figures that share a row while there is room.
@@ -61,18 +62,9 @@ class Explorer:
 def live() -> bool:
     """Tell whether there is a reader to move sliders; False in papermill, nbconvert and exports.
 
-    A set PLOTLY_RENDERER asks for still figures. A front end lets the kernel ask its reader for input, and
-    a program that executes a notebook does not. True outside a kernel, where widgets are only built.
+    A set PLOTLY_RENDERER asks for still figures. True outside a kernel, where widgets are only built.
     """
-    if os.environ.get("PLOTLY_RENDERER"):
-        return False
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return True
-    kernel = getattr(get_ipython(), "kernel", None)
-    request = kernel.get_parent("shell") if kernel is not None else {}
-    return bool(request.get("content", {}).get("allow_stdin", True))
+    return not os.environ.get("PLOTLY_RENDERER") and has_reader()
 
 
 def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:

@@ -6,6 +6,7 @@ from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_sta
 from .cost import break_even, cost_drawing, cost_over_time, cycles_bars, energy_bars, memory_bars, operations_bars
 from .map import layer_map, layer_map_drawing, mosaic, mosaic_cell, mosaic_position
 from .neuron import neuron_drawing, neuron_trace
+from .renderer import draw_in_pages
 from .run import accuracy_drawing, accuracy_over_time, settling_histogram, spikes_drawing, spikes_over_time
 from .sample import class_scores, maps_drawing, raster, raster_drawing, scores_drawing, spike_maps
 from .settings import accuracy_of_settings, accuracy_vs_cost, robustness, setting_effects
@@ -60,3 +61,5 @@ __all__ = [
     "training_curves",
     "weight_histogram",
 ]
+
+draw_in_pages()
