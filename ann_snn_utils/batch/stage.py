@@ -13,15 +13,7 @@ import msgspec
 
 from ..files import atomic, load_json, save_json, sha256
 from ..runs.folder import ARTIFACTS, code_cells, images_of
-from ..runs.manifest import (
-    change_manifest,
-    is_current,
-    mark_of,
-    marked,
-    only_maker,
-    read_manifest,
-    unmark,
-)
+from ..runs.manifest import change_manifest, is_current, mark_of, marked, only_maker, read_manifest, unmark
 from ..runs.parameters import declared, defaults_of, parsed
 from ..runs.provenance import code_digest
 from .execute import NotebookFailed, execute

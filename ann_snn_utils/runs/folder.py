@@ -24,15 +24,7 @@ from ..checks import check_settings
 from ..data.dataset import data_identity, source_of
 from ..files import ROOT, save_json
 from .manifest import MANIFEST, Images, record_stage
-from .parameters import (
-    FOLDER,
-    declared,
-    defaults_of,
-    ordered_notebooks,
-    parameters_of,
-    parameters_source,
-    parsed,
-)
+from .parameters import FOLDER, declared, defaults_of, ordered_notebooks, parameters_of, parameters_source, parsed
 from .provenance import code_digest
 
 ANN_FILE, QANN_FILE, SNN_FILE, RESULTS_FILE = (

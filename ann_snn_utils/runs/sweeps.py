@@ -97,11 +97,7 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def row_of(
-    run: str,
-    manifest: Manifest,
-    results: Mapping[str, Any],
-    mark: Mark | None = None,
-    stages: Sequence[str] = (),
+    run: str, manifest: Manifest, results: Mapping[str, Any], mark: Mark | None = None, stages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The row of what a run recorded.
 
