@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..ann.notation import NETWORKS
 from ..ann.store import list_pretrained
 from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
@@ -20,25 +21,14 @@ from .results import RECORDED, RunResult, collected_results, read_collected, res
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
-    {"dataset": "mnist", "network": "32C5-P2-64C5-P2-1000", "ann": 0.9945, "snn": 0.9945, "time_steps": 4},
-    {
-        "dataset": "cifar10",
-        "network": "96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024",
-        "ann": 0.9332,
-        "snn": 0.9315,
-        "time_steps": 8,
-    },
+    {"dataset": "mnist", "network": NETWORKS["lenet"][0], "ann": 0.9945, "snn": 0.9945, "time_steps": 4},
+    {"dataset": "cifar10", "network": NETWORKS["vgg"][0], "ann": 0.9332, "snn": 0.9315, "time_steps": 8},
 )
 
 COPIES = {"cifar10-jpeg": "cifar10"}
 
-LABELS = {
-    "digits": "digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg": "CIFAR-10, JPEG copies",
-}
+_LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+_LABELS["cifar10-jpeg"] = "CIFAR-10, JPEG copies"
 
 MOST_ROWS = 8
 
@@ -49,21 +39,18 @@ _FORM = ("k", "ternary", "levels", "clip", "int8_ends")
 def published(dataset: str, network: str) -> Mapping[str, Any] | None:
     """The published results for a data set (or copies of it) and a network in notation, None where none."""
     wanted = COPIES.get(dataset, dataset), network
-    found = [entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted]
-    return found[0] if found else None
+    return next((entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted), None)
 
 
 def label(dataset: str) -> str:
     """The name of a data set as it stands above a table or a figure."""
-    return LABELS.get(dataset, dataset)
+    return _LABELS.get(dataset, dataset)
 
 
 def published_point(found: Mapping[str, RunResult]) -> tuple[int, float] | None:
     """Time steps and accuracy (a fraction) of the published system where it ran one of these runs' networks."""
-    for one in found.values():
-        if entry := published(one.results["dataset"], one.results["network"]):
-            return entry["time_steps"], entry["snn"]
-    return None
+    entries = (published(one.results["dataset"], one.results["network"]) for one in found.values())
+    return next(((entry["time_steps"], entry["snn"]) for entry in entries if entry), None)
 
 
 def on_test_set(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
@@ -141,20 +128,13 @@ def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
             chosen = dict.fromkeys([*(main or ["baseline"]), _soonest(frame)])
             table = by_setting(frame)
             for setting in chosen:
-                run = own[frame.index[frame.setting == setting][0]]
+                run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
                 made = setting_of(run)
-                rows.append(
-                    {
-                        "images, network": f"{label(dataset)}, {in_words('network', made['network'])}",
-                        "setting": _in_form(made),
-                        "epochs": made["epochs"],
-                        "seeds": table.at[setting, "runs"],
-                        "ANN": table.at[setting, "ANN"],
-                        **{f"SNN, {at}": table.at[setting, at] for at in ("T = 1", "T = 2", "T = 4")},
-                        "SNN at silence": table.at[setting, SILENCE],
-                        "published": _beside(run),
-                    }
-                )
+                row = {"images, network": f"{label(dataset)}, {in_words('network', made['network'])}"}
+                row |= {"setting": _in_form(made), "epochs": made["epochs"]}
+                row |= {"seeds": reached["runs"], "ANN": reached["ANN"]}
+                row |= {f"SNN, {at}": reached[at] for at in ("T = 1", "T = 2", "T = 4")}
+                rows.append(row | {"SNN at silence": reached[SILENCE], "published": _beside(run)})
     return pd.DataFrame(rows[:MOST_ROWS])
 
 
