@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import re
@@ -169,7 +170,9 @@ def _run(
         if owner in _stopped:
             raise KeyboardInterrupt
         try:
-            papermill.execute_notebook(
+            # In a context of its own: there jupyter_core keeps its event loop, which two threads cannot share.
+            contextvars.Context().run(
+                papermill.execute_notebook,
                 notebook,
                 work,
                 parameters,

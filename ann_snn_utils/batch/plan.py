@@ -79,18 +79,16 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             requests[asked] = request
             inputs = {name: known.get(name, "") for name in reads[notebook]}
             content = _digest(notebook.stem, request, inputs)
-            donor, record = _having(
-                found.get(_digest(notebook.stem, request, {}), ()), run, notebook, request, inputs
-            )
+            candidates = found.get(_digest(notebook.stem, request, {}), ())
+            donor, record = _having(candidates, run, notebook, request, inputs)
             maker = makers.get(content)
             needs = [step.key for step in own[-1:] if step.state != "done"]
             if donor is None and maker is not None and not force:
                 donor = maker.run
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
-            step = Step(
-                run, notebook, parameters, request, state, None if donor == run else donor, content, tuple(needs)
-            )
+            other = None if donor == run else donor
+            step = Step(run, notebook, parameters, request, state, other, content, tuple(needs))
             if state == "make":
                 makers[content] = step
             own.append(step)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic, load_json, save_json, sha256
-from ..runs.folder import ARTIFACTS, code_cells, images_of
+from ..runs.folder import ARTIFACTS, images_of
 from ..runs.manifest import (
     change_manifest,
     is_current,
@@ -21,7 +21,7 @@ from ..runs.manifest import (
     unchanged,
     unmark,
 )
-from ..runs.parameters import declared, defaults_of, parsed
+from ..runs.parameters import code_cells, declared, defaults_of, parsed, python
 from ..runs.provenance import code_digest
 from .execute import NotebookFailed, execute
 
@@ -42,8 +42,7 @@ def records_stage(notebook: Path) -> bool:
 
 
 def _nodes(notebook: Path) -> Iterator[ast.AST]:
-    lines = "\n".join(code_cells(notebook)).splitlines()
-    return ast.walk(parsed("\n".join(line for line in lines if not line.startswith(("%", "!")))))
+    return ast.walk(parsed(python(code_cells(notebook))))
 
 
 def make_stage(

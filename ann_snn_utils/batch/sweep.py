@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import FOLDER, defaults_of
-from ..runs.sweeps import SWEEP_FILE, read_sweep_file, run_row, with_differences, write_csv
+from ..runs.sweeps import SWEEP_FILE, grouped, read_sweep_file, run_row, with_differences, write_csv
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, Stopped, engine
 from .execute import NotebookFailed, execute
@@ -231,16 +231,11 @@ def sweep_report(name: str) -> str:
     for row in rows:
         cells = (_cell(label, row.get(column)) for label, column in columns.items())
         lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        if row["mixed"]:
-            note = f"other {row['mixed']} than most runs; do not mix their results"
-            notes.setdefault(note, []).append(row["run"])
-        if row["around"]:
-            notes.setdefault(row["around"], []).append(row["run"])
-    return "\n".join(
-        [f"sweep {name}", *aligned(lines), *(f"  {_some(runs)}: {note}" for note, runs in notes.items())]
-    )
+    mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
+    other = "other {} than most runs; do not mix their results"
+    notes = {other.format(what): runs for what, runs in mixed.items()} | around
+    said = (f"  {_some(runs)}: {note}" for note, runs in notes.items())
+    return "\n".join([f"sweep {name}", *aligned(lines), *said])
 
 
 def _some(names: Sequence[str], most: int = 2) -> str:

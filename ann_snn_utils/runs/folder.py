@@ -24,7 +24,16 @@ from ..checks import check_settings
 from ..data.dataset import data_identity, source_of
 from ..files import ROOT, save_json
 from .manifest import MANIFEST, Images, record_stage
-from .parameters import FOLDER, declared, defaults_of, ordered_notebooks, parameters_of, parameters_source, parsed
+from .parameters import (
+    FOLDER,
+    code_cells,
+    declared,
+    defaults_of,
+    ordered_notebooks,
+    parameters_of,
+    parameters_source,
+    parsed,
+)
 from .provenance import code_digest
 
 ANN_FILE, QANN_FILE, SNN_FILE, RESULTS_FILE = (
@@ -54,24 +63,23 @@ def runs_root() -> Path:
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
-    """Return `run` where it is a valid folder name everywhere; ValueError says what is wrong with it.
+    """Return the name of a run, or of another kind of thing, where it is a valid folder name everywhere.
 
-    kind: "run" or "sweep", whichever has the name.
+    ValueError says what is wrong with it.
     """
-    said = f"{kind}={run!r:.150}"
     if not isinstance(run, str) or not run:
-        raise ValueError(f"{said}: give the {kind} a name, such as 'digits-lenet-k0'")
-    wrong = sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run)))
-    if wrong:
-        listed = " ".join(map(repr, wrong[:10]))
-        raise ValueError(f"{said} holds {listed}: use letters, digits and . _ + = - only")
-    if not run[0].isalnum() or run.endswith("."):
-        raise ValueError(f"{said}: begin with a letter or a digit and do not end with a dot")
-    if len(run) > 120:
-        raise ValueError(f"{said} has {len(run)} characters: use at most 120")
-    if run.split(".")[0].lower() in _RESERVED:
-        raise ValueError(f"{said} is a reserved name: choose another one")
-    return run
+        wrong = f": give the {kind} a name, such as 'digits-lenet-k0'"
+    elif odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run))):
+        wrong = f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
+    elif not run[0].isalnum() or run.endswith("."):
+        wrong = ": begin with a letter or a digit and do not end with a dot"
+    elif len(run) > 120:
+        wrong = f" has {len(run)} characters: use at most 120"
+    elif run.split(".")[0].lower() in _RESERVED:
+        wrong = " is a reserved name: choose another one"
+    else:
+        return run
+    raise ValueError(f"{kind}={run!r:.150}{wrong}")
 
 
 def run_folder(run: str, create: bool = False) -> Path:
@@ -140,8 +148,7 @@ def default_run_name(
     any other one differs from its default, or a name had to be shortened, eight hexadecimal digits of these
     follow: no two settings share a name.
     """
-    notebooks = ordered_notebooks() if notebooks is None else notebooks
-    defaults = [{name: p.default for name, p in parameters_of(path).items()} for path in notebooks]
+    defaults = [defaults_of([path]) for path in (ordered_notebooks() if notebooks is None else notebooks)]
     full = _IN_NAME | {n: v for own in reversed(defaults) for n, v in own.items()} | dict(parameters)
     # A value counts as the default only where every notebook that takes it has that default.
     known = {name for own in defaults for name in own}
@@ -162,12 +169,6 @@ def default_run_name(
     if rest:
         parts.append(hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8])
     return check_run_name("-".join(parts))
-
-
-def code_cells(notebook: str | os.PathLike[str]) -> list[str]:
-    """The source of a notebook's code cells, in order."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:

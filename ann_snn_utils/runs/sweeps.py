@@ -10,9 +10,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from .folder import SWEEPS, check_run_name, list_runs, run_folder, runs_root, sw
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE = "sweep.json"
+
+T = TypeVar("T")
 
 
 class SweepFile(msgspec.Struct, kw_only=True):
@@ -111,7 +113,7 @@ def row_of(
     # Results from before the method number was recorded are of method 1.
     numbered = {"method": 1} | dict(results) if results else {}
     row |= {name: value for name, value in _flat(numbered) if name not in row}
-    around: dict[str, list[str]] = {}
+    around: list[tuple[str, str]] = []
     for stem, stage in manifest.stages.items():
         metrics = dict(stage.metrics)
         history = metrics.pop("history", [])
@@ -122,15 +124,12 @@ def row_of(
         row[f"{stem}.shared_from"] = stage.shared_from
         facts = {"recorded": stage.recorded, "device": stage.device, **stage.git}
         facts |= dict(_flat({"versions": stage.versions, "machine": stage.machine}))
-        for name, value in facts.items():
-            if value is not None:
-                around.setdefault(name, []).append(str(value))
+        around += [(name, str(value)) for name, value in facts.items() if value is not None]
     # Stages of one run may have been made at different times.
-    row |= {
-        name: " ".join(dict.fromkeys(values)) if name != "recorded" else max(values)
-        for name, values in around.items()
-    }
-    return row
+    joined = {name: " ".join(dict.fromkeys(values)) for name, values in grouped(around).items()}
+    if "recorded" in joined:
+        joined["recorded"] = max(joined["recorded"].split())
+    return row | joined
 
 
 def _state(manifest: Manifest, mark: Mark | None, stages: Sequence[str]) -> str:
@@ -161,32 +160,31 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `mixed`: method or images, so that its results must not be mixed with the others'. `around`: versions,
     commit, machine. Images are compared among runs of the same data set, size and limit.
     """
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if _mixes(name) or name.startswith(_AROUND)
-    ]
-    counts: dict[tuple[Any, ...], Counter[str]] = {}
-    for row in rows:
-        for name in names:
-            if row.get(name) is not None:
-                counts.setdefault(_peers(name, row), Counter())[str(row[name])] += 1
+    named = dict.fromkeys(name for row in rows for name in row if _mixes(name) or name.startswith(_AROUND))
+    told = [{name: str(row[name]) for name in named if row.get(name) is not None} for row in rows]
+    peers = grouped((_peers(name, row), own[name]) for row, own in zip(rows, told, strict=True) for name in own)
+    usual = {key: Counter(values).most_common(1)[0][0] for key, values in peers.items()}
     described = []
-    for row in rows:
+    for row, own in zip(rows, told, strict=True):
         mixed, around = [], []
-        for name in names:
-            if row.get(name) is None:
-                continue
-            ((usual, _),) = counts[_peers(name, row)].most_common(1)
-            if str(row[name]) == usual:
-                continue
-            if _mixes(name):
+        for name, value in own.items():
+            others = usual[_peers(name, row)]
+            if value != others and _mixes(name):
                 mixed.append(_mixes(name))
-            else:
-                said = f"{name.removeprefix('versions.')} {row[name]} (others {usual})"
+            elif value != others:
+                said = f"{name.removeprefix('versions.')} {value} (others {others})"
                 around.append(_COMMIT.sub(r"\1", said))
         described.append(dict(row) | {"mixed": "; ".join(mixed) or None, "around": "; ".join(around) or None})
     return described
+
+
+def grouped(pairs: Iterable[tuple[Any, T]]) -> dict[Any, list[T]]:
+    """Key → its values, in order; pairs with None for a key are left out."""
+    found: dict[Any, list[T]] = {}
+    for key, value in pairs:
+        if key is not None:
+            found.setdefault(key, []).append(value)
+    return found
 
 
 def _mixes(name: str) -> str:
