@@ -58,7 +58,7 @@ def make_sweep(
 
     Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from.
     """
-    content: dict[str, Any] = read_sweep(file) if file else {}
+    content: dict[str, Any] = {"name": Path(file).stem} | read_sweep(file) if file else {}
     filed = {**content.get("set", {}), **content.get("zip", {})}
     for key, given in (("set", settings), ("zip", zipped)):
         extra = parse_settings(given, f"--{key}")
@@ -67,9 +67,7 @@ def make_sweep(
         content[key] = {**content.get(key, {}), **extra}
     if not content["set"] and not content["zip"]:
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
-    asked = build_sweep(
-        content, folder, notebooks, name or content.get("name") or (Path(file).stem if file else None)
-    )
+    asked = build_sweep(content, folder, notebooks, name)
     rehearse(asked.runs, asked.notebooks)
     return plan_sweep(asked)
 
@@ -199,10 +197,8 @@ def _page(sweep: Sweep, folder: Path, running: Engine) -> Path | None:
     if not notebook.is_file() or not any((runs_root() / run / RESULTS_FILE).is_file() for run in sweep.runs):
         return None
     try:
-        given = {"sweep": sweep.name}
-        executed = running.call(
-            execute, notebook, target, given, environment=running.environment, owner=running.name
-        )
+        how = {"environment": running.environment, "owner": running.name}
+        executed = running.call(execute, notebook, target, {"sweep": sweep.name}, **how)
         return export_html(executed, target / "html" / f"{_REPORT}.html")
     except (NotebookFailed, ValueError) as error:
         print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)

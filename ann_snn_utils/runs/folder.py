@@ -96,10 +96,14 @@ def run_folder(run: str, create: bool = False) -> Path:
             remedy = "make its parent a writable folder, or set ANN_SNN_RUNS to one"
             raise OSError(error.errno, f"cannot make {folder} ({error}): {remedy}") from error
     elif not folder.is_dir():
-        runs = list_runs()
-        near = ", ".join(difflib.get_close_matches(run, runs, cutoff=0.3) or runs[:5]) or "none yet"
-        raise FileNotFoundError(f"there is no run {run!r} in {runs_root()}: choose one that is there ({near})")
+        raise missing("run", run, list_runs())
     return folder
+
+
+def missing(kind: str, name: str, names: Sequence[str]) -> FileNotFoundError:
+    """The error for a run or a sweep that is not there, with the nearest of those that are."""
+    near = ", ".join(difflib.get_close_matches(name, names, cutoff=0.3) or names[:5]) or "none yet"
+    return FileNotFoundError(f"there is no {kind} {name!r} in {runs_root()}: choose one that is there ({near})")
 
 
 def sweep_folder(sweep: str) -> Path:

@@ -79,13 +79,10 @@ def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
         samples, right = metadata["samples"], metadata.get("snn_correct", {})
         correct = {"ann": metadata["ann_correct"]} if "ann_correct" in metadata else {}
         correct |= {"qann": metadata["correct"]}
+        accuracy = {name: count / samples for name, count in correct.items()}
+        accuracy |= {"snn": {step: count / samples for step, count in right.items()}}
         found = {name: metadata[name] for name in RECORDED if name in metadata}
-        found |= {
-            "samples": samples,
-            "correct": correct | {"snn": right},
-            "accuracy": {name: count / samples for name, count in correct.items()}
-            | {"snn": {step: count / samples for step, count in right.items()}},
-        }
+        found |= {"samples": samples, "correct": correct | {"snn": right}, "accuracy": accuracy}
         found |= {name: metadata[name] + 0 for name in ("mismatches", "neurons")}
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = f"{error!r:.200}"
@@ -111,13 +108,13 @@ def _soonest(frame: pd.DataFrame) -> str:
     return str(frame.groupby("setting", sort=False)["last spike"].max().astype(float).fillna(math.inf).idxmin())
 
 
-def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
+def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
 
     Of each data set and network: the settings of the bundled networks, or else the baseline, and the setting that
-    falls silent soonest. No row is chosen by its accuracy. found: the collected results unless given.
+    falls silent soonest. No row is chosen by its accuracy.
     """
-    tested = on_test_set(collected_results() if found is None else found)
+    tested = on_test_set(found)
     bundled = {entry.get("run") for entry in list_pretrained().values()}
     rows = []
     for dataset, members in by_dataset(tested).items():
@@ -156,10 +153,8 @@ def main_table(found: Mapping[str, RunResult] | None = None) -> str:
 def _codes(found: Mapping[str, RunResult]) -> str:
     wrong = sum(one.results["mismatches"] for one in found.values())
     compared = sum(one.results.get("neurons") or 0 for one in found.values())
-    return (
-        f"Over all {len(found)} runs on test sets, {wrong:,} of {compared:,} counts at silence differ "
-        "from the quantized network's codes."
-    )
+    counts = f"{wrong:,} of {compared:,} counts at silence"
+    return f"Over all {len(found)} runs on test sets, {counts} differ from the quantized network's codes."
 
 
 def _beside(run: RunResult) -> str:
@@ -188,16 +183,12 @@ def all_results(found: Mapping[str, RunResult] | None = None) -> str:
         for network in dict.fromkeys(one.results["network"] for one in members.values()):
             if entry := published(dataset, network):
                 copies = " (on the original images)" if dataset in COPIES else ""
-                parts.append(
-                    f"Published for `{network}`{copies}: ANN {100 * entry['ann']:.2f}, "
-                    f"SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}."
-                )
+                reached = f"ANN {100 * entry['ann']:.2f}, SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}"
+                parts.append(f"Published for `{network}`{copies}: {reached}.")
     choices = {run: one for run, one in collected.items() if one.held_out and one.results["undisturbed"]}
     if choices:
-        parts += [
-            "## Choices",
-            "Made on training images that were held out, never on a test set. These numbers are no results.",
-        ]
+        note = "Made on training images that were held out, never on a test set. These numbers are no results."
+        parts += ["## Choices", note]
         for dataset, members in by_dataset(choices).items():
             parts += [f"### {label(dataset)}", *_page_of(members, forms=False)]
     return "\n\n".join(parts) + "\n"
@@ -213,9 +204,6 @@ def _page_of(members: Mapping[str, RunResult], forms: bool = True) -> list[str]:
     text = markdown_table(table[columns].reset_index().to_dict("records"))
     parts = [f"Baseline: {describe(baseline_of(members))}.", text]
     if forms and len(other := neuron_forms(members, frame)):
-        parts.append(
-            "The same networks with other forms of thresholds, and without spikes that are taken back, on the "
-            "images that notebook 04 takes for it:"
-        )
-        parts.append(markdown_table(other.to_dict("records")))
+        note = "The same networks with other forms of thresholds, and without spikes that are taken back, on the "
+        parts += [f"{note}images that notebook 04 takes for it:", markdown_table(other.to_dict("records"))]
     return parts

@@ -5,7 +5,6 @@ A row holds a run's state, every parameter, every metric, and where all of it ca
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -18,7 +17,7 @@ import msgspec
 
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
-from .folder import SWEEPS, check_run_name, list_runs, run_folder, runs_root, sweep_folder
+from .folder import SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE = "sweep.json"
@@ -45,16 +44,10 @@ def list_sweeps() -> list[str]:
 
 
 def read_sweep_file(name: str) -> SweepFile:
-    """What the sweep of this name asked for.
-
-    Raises FileNotFoundError, with the nearest names, where there is none of this name; ValueError for a damaged
-    file.
-    """
+    """What a sweep asked for; FileNotFoundError where there is none of this name, ValueError for a damaged file."""
     path = sweep_folder(name) / SWEEP_FILE
     if not path.is_file():
-        sweeps = list_sweeps()
-        near = ", ".join(difflib.get_close_matches(name, sweeps, cutoff=0.3) or sweeps[:5]) or "none yet"
-        raise FileNotFoundError(f"there is no sweep {name!r} in {runs_root()}: choose one that is there ({near})")
+        raise missing("sweep", name, list_sweeps())
     content = load_json(path)
     try:
         return msgspec.convert(content, SweepFile)
