@@ -21,6 +21,7 @@ from typing import Any
 import dask
 from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, wait
 from dask.system import CPU_COUNT
+from distributed.comm import get_address_host
 
 from ..runs.folder import runs_root
 from ..runs.manifest import read_manifest
@@ -56,9 +57,9 @@ class Failure:
     error: Exception
 
     def __str__(self) -> str:
-        error = self.error
-        name, text = type(error).__name__, str(error)
-        return f"{error.ename}: {error.evalue}" if isinstance(error, NotebookFailed) else f"{name}: {text}"
+        if isinstance(self.error, NotebookFailed):
+            return f"{self.error.ename}: {self.error.evalue}"
+        return f"{type(self.error).__name__}: {self.error}"
 
 
 class Blocked(RuntimeError):
@@ -182,8 +183,8 @@ def engine(jobs: int, address: str | None = None, threads: int | None = None) ->
             client = stack.enter_context(_on_cluster(address, jobs))
             seen, slots = _check_workers(client, environment), Counter[str]()
             for worker, number in client.nthreads().items():
-                slots[_host(worker)] += number
-            share = min(found["cores"] // max(1, slots[_host(worker)]) for worker, found in seen.items())
+                slots[get_address_host(worker)] += number
+            share = min(found["cores"] // max(1, slots[get_address_host(worker)]) for worker, found in seen.items())
             environment |= dict.fromkeys(_THREADS, str(threads or max(1, share)))
             jobs = sum(slots.values())
         running = Engine(client, jobs, environment)
@@ -231,10 +232,6 @@ def _on_cluster(address: str, jobs: int) -> Iterator[Client]:
         raise ValueError(f"no Dask scheduler answers at {address!r} ({error}): {remedy}") from None
     with client:
         yield client
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
 
 
 def look(runs: str, data: str) -> dict[str, Any]:

@@ -116,15 +116,12 @@ def list_runs() -> list[str]:
     return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
 
 
-def latest_run(artifact: str | None = None) -> str:
-    """The run that was recorded last, among those that hold `artifact` where one is named.
-
-    Raises FileNotFoundError where there is none.
-    """
+def latest_run(artifact: str) -> str:
+    """The run that was recorded last among those that hold an artifact; FileNotFoundError where there is none."""
     root = runs_root()
-    found = [root / run for run in list_runs() if artifact is None or (root / run / artifact).is_file()]
+    found = [root / run for run in list_runs() if (root / run / artifact).is_file()]
     if not found:
-        raise FileNotFoundError(f"no run in {root} has {artifact or 'a manifest'} yet: {_remedy(artifact)}")
+        raise FileNotFoundError(f"no run in {root} has {artifact} yet: {_remedy(artifact)}")
     return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name)).name
 
 
@@ -136,11 +133,10 @@ def require(folder: str | os.PathLike[str], artifact: str) -> Path:
     return path
 
 
-def _remedy(artifact: str | None) -> str:
-    notebook = ARTIFACTS.get(artifact or "ann.safetensors")
-    if notebook is None:
+def _remedy(artifact: str) -> str:
+    if artifact not in ARTIFACTS:
         return "check its name"
-    return f"notebook {notebook} makes it; run it first, or the whole study with `ann-snn study`"
+    return f"notebook {ARTIFACTS[artifact]} makes it; run it first, or the whole study with `ann-snn study`"
 
 
 def default_run_name(

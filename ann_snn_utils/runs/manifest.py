@@ -282,9 +282,6 @@ def mark_of(folder: Path) -> Mark | None:
     except ValueError:
         return Mark(stage="", state="interrupted", said="")
     if mark.state == "running":
-        try:
-            with FileLock(folder / LOCK).acquire(timeout=0):
-                mark.state = "interrupted"
-        except Timeout:
-            pass
+        with contextlib.suppress(Timeout), FileLock(folder / LOCK).acquire(timeout=0):
+            mark.state = "interrupted"
     return mark

@@ -22,10 +22,10 @@ from ..ann.store import load_ann, save_pretrained
 from ..data.dataset import folder_label
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE
-from .folder import ARTIFACTS, RESULTS_FILE, check_run_name, list_runs, require, run_folder, runs_root
+from .folder import ARTIFACTS, RESULTS_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of
-from .sweeps import chosen_runs, list_sweeps, parameters_of_run
+from .sweeps import chosen_runs, parameters_of_run
 
 # Room for every count and energy, and small enough for any sum, mean or text of them.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e15, lt=1e15)]
@@ -167,15 +167,7 @@ def load_results(selection: str = "") -> dict[str, RunResult]:
     name that is neither, ValueError that names a damaged file.
     """
     collected = collected_results()
-    if not selection:
-        names = sorted({*list_runs(), *collected})
-    elif selection in list_sweeps():
-        names = chosen_runs(selection)
-    else:
-        names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
-        if rest := [name for name in names if name not in collected]:
-            chosen_runs(", ".join(rest))
-    found = {name: local_result(name) or collected.get(name) for name in names}
+    found = {name: local_result(name) or collected.get(name) for name in chosen_runs(selection, collected)}
     return {name: result for name, result in found.items() if result is not None}
 
 

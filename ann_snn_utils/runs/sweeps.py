@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,19 +56,20 @@ def read_sweep_file(name: str) -> SweepFile:
         raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
 
 
-def chosen_runs(selection: str) -> list[str]:
+def chosen_runs(selection: str, collected: Collection[str] = ()) -> list[str]:
     """The runs of a sweep, or the runs whose names, separated by commas, are given; all for empty text.
 
-    Raises FileNotFoundError for a name that is neither a sweep nor a run.
+    collected: names of runs that need no folder. Raises FileNotFoundError for a name that is neither a sweep nor
+    a run.
     """
     if not selection:
-        return list_runs()
+        return sorted({*list_runs(), *collected})
     if selection in list_sweeps():
         return list(read_sweep_file(selection).runs)
-    names = [name.strip() for name in selection.split(",") if name.strip()]
-    if len(names) == 1 and names[0] not in list_runs():
+    names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
+    if len(names) == 1 and names[0] not in (*list_runs(), *collected):
         read_sweep_file(names[0])
-    return [run_folder(name).name for name in names]
+    return [name if name in collected else run_folder(name).name for name in names]
 
 
 def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
