@@ -198,7 +198,7 @@ def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> dict[str, list[li
 
 def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     """Mean of values over time; one that has settled keeps its last value."""
-    return pd.DataFrame(list(curves)).ffill(axis=1).mean().tolist()
+    return pd.concat(map(pd.Series, curves), axis=1).ffill().mean(axis=1).tolist()
 
 
 def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5, steps: int = 4) -> list[str]:

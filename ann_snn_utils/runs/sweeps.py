@@ -67,8 +67,9 @@ def chosen_runs(selection: str, collected: Collection[str] = ()) -> list[str]:
     if selection in list_sweeps():
         return list(read_sweep_file(selection).runs)
     names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
-    if len(names) == 1 and names[0] not in (*list_runs(), *collected):
-        read_sweep_file(names[0])
+    unknown = [name for name in names if name not in collected]
+    if len(unknown) == 1 and unknown[0] not in list_runs():
+        read_sweep_file(unknown[0])
     return [name if name in collected else run_folder(name).name for name in names]
 
 
