@@ -6,6 +6,7 @@ What imports torch or papermill is imported by the command that needs it, so tha
 from __future__ import annotations
 
 import datetime
+import functools
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .snn.network import SNN
 
 _COUNT = click.IntRange(min=1)
+_values = functools.partial(click.option, metavar="NAME=VALUES", multiple=True)
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
@@ -34,24 +36,22 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
         print("\n".join(["interrupted", *getattr(abort.__cause__, "__notes__", [])]), file=sys.stderr)
         return 130
     except click.BadParameter as mistake:
-        print(f"ann-snn: {mistake.format_message()}", file=sys.stderr)
-        return 2
+        status, said = 2, mistake.format_message()
     except click.ClickException as mistake:
         mistake.show()
         return mistake.exit_code
     except (ValueError, OSError) as error:
-        print(f"ann-snn: {error}", file=sys.stderr)
-        return 2
+        status, said = 2, str(error)
     except ModuleNotFoundError as error:
-        print(f"ann-snn: {error.name} is not installed: run `make setup`", file=sys.stderr)
-        return 2
+        status, said = 2, f"{error.name} is not installed: run `make setup`"
     except RuntimeError as error:
         from .batch.execute import NotebookFailed
 
         if not isinstance(error, NotebookFailed):
             raise
-        print(f"ann-snn: {error}", file=sys.stderr)
-        return 1
+        status, said = 1, str(error)
+    print(f"ann-snn: {said}", file=sys.stderr)
+    return status
 
 
 def _command_line(folder: Path) -> click.Group:
@@ -88,18 +88,10 @@ def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
 @click.option("--notebooks", metavar="LIST", default="00-06", show_default=True, help="Which notebooks.")
 @click.option("--force", is_flag=True, help="Make again what is there already.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option(
-    "-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as papermill does."
-)
+@click.option("-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as in papermill.")
 @click.pass_obj
 def study(
-    folder: Path,
-    run: str | None,
-    notebooks: str,
-    force: bool,
-    quiet: bool,
-    pairs: Iterable[tuple[str, str]],
-    **options: Any,
+    folder: Path, run: str | None, notebooks: str, force: bool, quiet: bool, pairs: Sequence[Any], **options: Any
 ) -> None:
     """Run the notebooks in order and print the results.
 
@@ -125,20 +117,8 @@ def study(
 
 @click.command()
 @click.argument("file", metavar="[SWEEP.yaml]", required=False)
-@click.option(
-    "--set",
-    "settings",
-    metavar="NAME=VALUES",
-    multiple=True,
-    help="Values to combine with all others: k=0,1,2 or seed=0..4 (repeatable).",
-)
-@click.option(
-    "--zip",
-    "zipped",
-    metavar="NAME=VALUES",
-    multiple=True,
-    help="Values to take side by side with those of the other --zip (repeatable).",
-)
+@_values("--set", "settings", help="Values to combine with all others: k=0,1,2 or seed=0..4 (repeatable).")
+@_values("--zip", "zipped", help="Values to take side by side with those of the other --zip (repeatable).")
 @click.option("--notebooks", metavar="LIST", help="Which notebooks (default: the file's, or 01-04).")
 @click.option("--name", metavar="NAME", help="Name of the sweep (default: the file's, or named after --set).")
 @click.option("--jobs", type=_COUNT, metavar="N", help="Stages at a time (default: one for each core).")
@@ -147,16 +127,7 @@ def study(
 @click.option("--pages", is_flag=True, help="Write an HTML page of every executed notebook too.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with what is there already, and stop.")
 @click.pass_obj
-def sweep(
-    folder: Path,
-    file: str | None,
-    settings: Sequence[str],
-    zipped: Sequence[str],
-    notebooks: str | None,
-    name: str | None,
-    dry_run: bool,
-    **how: Any,
-) -> int:
+def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
     """Run a grid of parameters, in parallel or on a Dask cluster.
 
     Every combination is a run of the notebooks. The file holds name, notebooks, set and zip as YAML. Equal stages
@@ -165,9 +136,10 @@ def sweep(
     """
     from .batch.sweep import make_sweep, plan_summary, plan_text, run_sweep
 
-    plan = make_sweep(file, settings, zipped, notebooks=notebooks, name=name, folder=folder)
+    asked = {name: options.pop(name) for name in ("file", "settings", "zipped", "notebooks", "name")}
+    plan = make_sweep(**asked, folder=folder)
     print(plan_text(plan) if dry_run else plan_summary(plan), flush=True)
-    return 0 if dry_run else run_sweep(plan, folder=folder, **how)
+    return 0 if dry_run else run_sweep(plan, folder=folder, **options)
 
 
 @click.command()
@@ -335,8 +307,8 @@ def bundle(
     folder = write_bundle(snn, chosen, out, origin, time_steps)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"wrote {folder}: {len(chosen)} samples, {size / 2**20:.1f} MiB; README.md there is the format")
-    compiler = "cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle"
-    print(f"check it: cd {shlex.quote(str(folder))} && {compiler}")
+    place, reader = shlex.quote(str(folder)), "cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle"
+    print(f"check it: cd {place} && {reader}")
 
 
 def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
@@ -367,19 +339,8 @@ def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
 @click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
-@click.option(
-    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Default: data/benchmark/<date>.json."
-)
-def bench(
-    quick: bool,
-    contenders: str | None,
-    parts: str | None,
-    repeats: int,
-    no_memory: bool,
-    show: bool,
-    everything: bool,
-    output: Path | None,
-) -> None:
+@click.option("--output", metavar="FILE", type=Path, help="Default: data/benchmark/<date>.json.")
+def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None:
     """Time the simulator against an ANN and other simulators.
 
     The float32 ANN and, where installed, SpikingJelly and snnTorch run the same weights and images, in turns, and
@@ -399,8 +360,9 @@ def bench(
     target = output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
-    names, chosen = _listed(contenders, CONTENDERS), _listed(parts, PARTS)
-    result = run_benchmark(QUICK if quick else FULL, names, repeats, chosen, not no_memory)
+    names, parts = _listed(how["contenders"], CONTENDERS), _listed(how["parts"], PARTS)
+    settings = QUICK if how["quick"] else FULL
+    result = run_benchmark(settings, names, how["repeats"], parts, not how["no_memory"])
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))
 

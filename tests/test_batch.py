@@ -13,7 +13,7 @@ import pytest
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch import study as batch
-from ann_snn_utils.batch.execute import NotebookFailed, execute
+from ann_snn_utils.batch.execute import Lines, NotebookFailed, execute
 from ann_snn_utils.batch.pages import (
     PLOTLY_JS,
     PLOTLY_MIME,
@@ -24,7 +24,6 @@ from ann_snn_utils.batch.pages import (
     readable,
     with_plain_outputs,
 )
-from ann_snn_utils.batch.progress import Lines
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
 
@@ -226,9 +225,8 @@ def test_a_notebook_runs_with_this_python_from_the_repository_root_and_shows_it_
         "print(os.environ['PLOTLY_RENDERER'], os.environ['ANN_SNN_BATCH'])\nprint(n, file=sys.stderr)"
     )
     notebook = write_notebook(tmp_path / "00_x.ipynb", "n = 1", code)
-    output = io.StringIO()
-    execute(notebook, tmp_path, {"n": "5"}, output=output)
-    lines = output.getvalue().splitlines()
+    lines: list[str] = []
+    execute(notebook, tmp_path, {"n": "5"}, tell=lines.append)
     assert lines == [sys.executable, str(Path(batch.__file__).parents[2]), "plotly_mimetype 1", "5"]
 
 

@@ -224,7 +224,7 @@ def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing
         process.start()
         while not said.exists():
             time.sleep(0.01)
-        assert said.read_text() == "waiting: another process makes run\n"
+        assert said.read_text() == "waiting: another process makes run"
         assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
     process.join(60)
     assert process.exitcode == 0 and (folder / "made").exists()

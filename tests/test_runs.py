@@ -92,7 +92,7 @@ def test_the_latest_run_is_the_one_recorded_last_among_those_with_the_artifact(f
     other = runs.run_folder("a-later-one", create=True)
     (other / "other").write_text("")
     record(other, "01_train_ann", [], ["other"])
-    assert runs.latest_run() == "a-later-one"
+    assert runs.latest_run("other") == "a-later-one"
     assert runs.latest_run("ann.safetensors") == "one"
     assert runs.list_runs() == ["a-later-one", "one"]
 

@@ -13,7 +13,6 @@ from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch import stage as stage_run
 from ann_snn_utils.batch.execute import NotebookFailed, execute, stop_kernels
-from ann_snn_utils.batch.progress import Lines
 from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, share
 from ann_snn_utils.runs.folder import request_of
 from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
@@ -194,7 +193,7 @@ def test_a_stopped_owner_has_its_kernels_killed_and_gets_no_others(tmp_path: Pat
         tmp_path / "00_x.ipynb", 'run = ""', "import time\nprint('on', flush=True)\ntime.sleep(600)"
     )
     with pytest.raises(KeyboardInterrupt):
-        execute(notebook, tmp_path, {}, output=Lines(lambda line: stop_kernels("me")), owner="me")
+        execute(notebook, tmp_path, {}, tell=lambda line: stop_kernels("me"), owner="me")
     with pytest.raises(KeyboardInterrupt):
         execute(notebook, tmp_path, {}, owner="me")
     assert not (tmp_path / "notebooks").exists()

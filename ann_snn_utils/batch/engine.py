@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dask
 from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, wait
 from dask.system import CPU_COUNT
+from distributed.comm import get_address_host
 
 from ..runs.folder import runs_root
 from ..runs.manifest import read_manifest
@@ -28,7 +29,6 @@ from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, stop_kernels
 from .pages import export_html
 from .plan import Step
-from .progress import Lines
 from .stage import make_stage
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -57,9 +57,9 @@ class Failure:
     error: Exception
 
     def __str__(self) -> str:
-        error = self.error
-        name, text = type(error).__name__, str(error)
-        return f"{error.ename}: {error.evalue}" if isinstance(error, NotebookFailed) else f"{name}: {text}"
+        if isinstance(self.error, NotebookFailed):
+            return f"{self.error.ename}: {self.error.evalue}"
+        return f"{type(self.error).__name__}: {self.error}"
 
 
 class Blocked(RuntimeError):
@@ -76,7 +76,7 @@ class Engine:
 
     client: Client
     jobs: int
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     futures: dict[str, Future] = field(default_factory=dict)
 
@@ -93,29 +93,21 @@ class Engine:
         After a failure the steps that need it are not made: those of the same run give the same failure again.
         """
         self.client.subscribe_topic(self.name, lambda event: on_line(*event[1]["line"]))
+        make = functools.partial(_make, owner=self.name, environment=self.environment, pages=pages, force=force)
         for place, step in enumerate(steps):
             needs = [self.futures[key] for key in step.needs if key in self.futures]
-            self.futures[step.key] = self.client.submit(
-                _make,
-                step,
-                needs,
-                owner=self.name,
-                environment=self.environment,
-                pages=pages,
-                force=force,
-                # Dask knows like tasks by the first part; it holds those of a long list back, so that runs are
-                # finished one by one, in their order.
-                key=(f"{self.name}-{step.notebook.stem}", step.run),
-                priority=-place,
-                pure=False,
-            )
+            # Dask knows like tasks by the first part; it holds those of a long list back, so that runs are finished
+            # one by one, in their order.
+            key = f"{self.name}-{step.notebook.stem}", step.run
+            self.futures[step.key] = self.client.submit(make, step, needs, key=key, priority=-place, pure=False)
         by_key = {self.futures[step.key].key: step for step in steps}
         for future in as_completed(self.futures.values()):
             yield future.result() if future.status == "finished" else Failure(by_key[future.key], _given_up(future))
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """The result of a function, called on a worker."""
-        future = self.futures[function.__name__] = self.client.submit(function, *arguments, pure=False)
+        call = functools.partial(function, *arguments, **named)
+        future = self.futures[function.__name__] = self.client.submit(call, pure=False)
         return future.result()
 
     def stop(self) -> None:
@@ -126,13 +118,7 @@ class Engine:
 
 
 def _make(
-    step: Step,
-    needs: Sequence[Made | Failure],
-    *,
-    owner: str,
-    environment: Mapping[str, str],
-    pages: bool,
-    force: bool,
+    step: Step, needs: Sequence[Made | Failure], owner: str, environment: dict[str, str], pages: bool, force: bool
 ) -> Made | Failure:
     """Make one step on a worker; never raises."""
     for need in needs:
@@ -140,8 +126,7 @@ def _make(
             if need.step.run == step.run:
                 return need
             return Failure(step, Blocked(f"needs this stage of {need.step.run}, which failed"))
-    folder, started, tell = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
-    output = Lines(lambda line: tell(owner, {"line": [step.key, line]}))
+    folder, started, log = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
     page = folder / "html" / f"{step.notebook.stem}.html"
     try:
         how = make_stage(
@@ -149,7 +134,7 @@ def _make(
             folder,
             step.parameters,
             step.request,
-            output=cast(Any, output),
+            tell=lambda line: log(owner, {"line": [step.key, line]}),
             environment=environment,
             donor=None if step.donor is None else folder.parent / step.donor,
             force=force,
@@ -198,8 +183,8 @@ def engine(jobs: int, address: str | None = None, threads: int | None = None) ->
             client = stack.enter_context(_on_cluster(address, jobs))
             seen, slots = _check_workers(client, environment), Counter[str]()
             for worker, number in client.nthreads().items():
-                slots[_host(worker)] += number
-            share = min(found["cores"] // max(1, slots[_host(worker)]) for worker, found in seen.items())
+                slots[get_address_host(worker)] += number
+            share = min(found["cores"] // max(1, slots[get_address_host(worker)]) for worker, found in seen.items())
             environment |= dict.fromkeys(_THREADS, str(threads or max(1, share)))
             jobs = sum(slots.values())
         running = Engine(client, jobs, environment)
@@ -236,30 +221,17 @@ def _in_process(jobs: int) -> Iterator[Client]:
 @contextlib.contextmanager
 def _on_cluster(address: str, jobs: int) -> Iterator[Client]:
     if address == "local":
-        with (
-            LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=0,
-                silence_logs=logging.ERROR,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        plain = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.ERROR}
+        with LocalCluster(n_workers=jobs, threads_per_worker=1, **plain) as cluster, Client(cluster) as client:
             yield client
         return
     try:
         client = Client(address, timeout="15s")
     except (OSError, ValueError, TimeoutError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {address!r} ({error}): give one such as tcp://host:8786, or local"
-        ) from None
+        remedy = "give one such as tcp://host:8786, or local"
+        raise ValueError(f"no Dask scheduler answers at {address!r} ({error}): {remedy}") from None
     with client:
         yield client
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
 
 
 def look(runs: str, data: str) -> dict[str, Any]:
@@ -278,9 +250,8 @@ def _check_workers(client: Client, environment: Mapping[str, str]) -> dict[str, 
     try:
         seen = client.run(asked)
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"a worker of the Dask cluster lacks {error.name}: start the workers in this project's environment"
-        ) from None
+        remedy = "start the workers in this project's environment"
+        raise ValueError(f"a worker of the Dask cluster lacks {error.name}: {remedy}") from None
     for address, worker in seen.items():
         if worker["missing"] or worker["package"] != str(PACKAGE):
             raise ValueError(

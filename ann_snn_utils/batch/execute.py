@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import nbformat
 import papermill
@@ -44,7 +47,7 @@ class NotebookFailed(RuntimeError):
     """
 
     def __init__(self, notebook: str, cell: int | None, source: str, ename: str, evalue: str, path: Path):
-        super().__init__(notebook, cell, source, ename, evalue, path)
+        super().__init__(notebook, cell, source, ename, evalue, path)  # what is pickled, on its way from a worker
         self.notebook, self.cell, self.source = notebook, cell, source
         self.ename, self.evalue, self.path = ename, evalue, path
 
@@ -56,11 +59,30 @@ class NotebookFailed(RuntimeError):
         return f"{said}\n  executed notebook, with the error: {self.path}"
 
 
+@dataclass
+class Lines:
+    """A stream that tells the complete lines written to it; of a bar that redraws itself, the last state."""
+
+    tell: Callable[[str], object]
+    pending: str = ""
+
+    def write(self, text: str) -> int:
+        """Take some text, and tell the lines that are complete now, without colours and empty ones."""
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            if shown := re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip():
+                self.tell(shown)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
 class _KernelEngine(Engine):
     """papermill's engine with a kernel of this very Python, whatever kernels are installed, and its environment."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, *, environment, output, owner, log_output, **_):  # type: ignore[no-untyped-def]
+    def execute_managed_notebook(cls, nb_man, kernel_name, *, environment, output, owner, **_):  # type: ignore[no-untyped-def]
         specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
         manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=specs)
 
@@ -76,9 +98,8 @@ class _KernelEngine(Engine):
             startup_timeout=120,
             shutdown_kernel="immediate",
             store_widget_state=False,
-            extra_arguments=list(_QUIET),
+            extra_arguments=_QUIET,
             on_notebook_start=kill_if_stopped,
-            log_output=log_output,
             stdout_file=output,
             stderr_file=output,
         )
@@ -108,13 +129,13 @@ def execute(
     notebook: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     parameters: Mapping[str, Any],
-    output: TextIO | None = None,
+    tell: Callable[[str], object] = lambda line: None,
     environment: Mapping[str, str] | None = None,
     owner: str = "",
 ) -> Path:
     """Run a notebook in a fresh kernel, from the repository root, into folder/notebooks/<name>; that path.
 
-    - output: what the notebook prints is written there as it comes
+    - tell: called with each line that the notebook prints
     - environment: added to that of the kernel
     - owner: by which `stop_kernels` finds it
 
@@ -127,7 +148,7 @@ def execute(
     settings = _BATCH | {"ANN_SNN_NOTEBOOK": str(notebook.resolve())} | dict(environment or {})
     with tempfile.TemporaryDirectory(prefix="ann-snn-") as scratch:
         work = Path(scratch) / notebook.name
-        failure = _run(notebook, work, checked, settings, output, owner)
+        failure = _run(notebook, work, checked, environment=settings, output=Lines(tell), owner=owner)
         executed = without_widgets(nbformat.read(work, as_version=4))
     # Paths of this machine say nothing about the run.
     executed.metadata.papermill.update(input_path=notebook.name, output_path=notebook.name)
@@ -139,31 +160,31 @@ def execute(
 
 
 def _run(
-    notebook: Path,
-    work: Path,
-    parameters: Mapping[str, Any],
-    environment: Mapping[str, str],
-    output: TextIO | None,
-    owner: str,
+    notebook: Path, work: Path, parameters: dict[str, Any], *, owner: str, **options: Any
 ) -> tuple[str, str] | None:
-    """Execute a notebook into the file `work`; the type and text of the error that it stopped at, if any."""
+    """Execute a notebook into the file `work`; the type and text of the error that it stopped at, if any.
+
+    options: environment and output, for `_KernelEngine`.
+    """
     for attempt in (1, 2):
         if owner in _stopped:
             raise KeyboardInterrupt
         try:
-            papermill.execute_notebook(
+            # In a context of its own: there jupyter_core keeps its event loop, which two threads cannot share.
+            contextvars.Context().run(
+                papermill.execute_notebook,
                 notebook,
                 work,
-                dict(parameters),
+                parameters,
                 engine_name="ann-snn",
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
                 autosave_cell_every=0,
-                environment=environment,
-                output=output,
                 owner=owner,
+                **options,
             )
+            return None
         except PapermillExecutionError as error:
             return error.ename, error.evalue
         except (DeadKernelError, RuntimeError) as error:
@@ -174,8 +195,6 @@ def _run(
             # A kernel that lost its port to another program before it could answer.
             if attempt == 2 or "Kernel died before" not in str(error):
                 return type(error).__name__, str(error)
-        else:
-            break
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -17,8 +18,6 @@ from ..data.dataset import absolute_dataset
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name
 from ..runs.parameters import check_parameters, ordered_notebooks, select_notebooks
 from .stage import inputs_of, records_stage
-
-STAGES = "01-04"
 
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 
@@ -64,12 +63,11 @@ def build_sweep(
     nearest ones; a wrong value; lists in `zip` of different lengths; a parameter in both; a run that comes up
     twice; notebooks that make no stage, or that read what none of the chosen ones makes.
     """
-    chosen = _chosen(notebooks or content.get("notebooks", STAGES), folder)
-    grid, rows = dict(content.get("set") or {}), dict(content.get("zip") or {})
-    for parameter in grid:
-        if parameter in rows:
-            raise ValueError(f"{parameter} is in `set` and in `zip`: give it in one of them")
-    grid, rows = ({n: _values(n, v, chosen) for n, v in lists.items()} for lists in (grid, rows))
+    chosen = _chosen(notebooks or content.get("notebooks", "01-04"), folder)
+    given = content.get("set") or {}, content.get("zip") or {}
+    if twice := [parameter for parameter in given[0] if parameter in given[1]]:
+        raise ValueError(f"{twice[0]} is in `set` and in `zip`: give it in one of them")
+    grid, rows = ({n: _values(n, v, chosen) for n, v in lists.items()} for lists in given)
     for parameter, values in grid.items():
         value, times = Counter(map(repr, values)).most_common(1)[0]
         if times > 1:
@@ -81,33 +79,35 @@ def build_sweep(
     axes = [[{parameter: value} for value in values] for parameter, values in grid.items()]
     if rows:
         axes.append([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
-    total = 1
-    for axis in axes:
-        total *= len(axis)
-    if total > _MOST:
+    if (total := math.prod(map(len, axes))) > _MOST:
         raise ValueError(f"{total:,} runs are more than {_MOST:,}: split the sweep")
-    cells = [{n: v for part in parts for n, v in part.items()} for parts in itertools.product(*axes)]
-    runs = _named(cells, folder)
+    runs: dict[str, dict[str, Any]] = {}
+    known = ordered_notebooks(folder)
+    for parts in itertools.product(*axes):
+        cell = {n: v for part in parts for n, v in part.items()}
+        run = default_run_name(cell, known)
+        if run in runs:
+            two = f"{runs[run]!s:.200} and {cell!s:.200}"
+            raise ValueError(f"two runs of the sweep are the same, {two}: leave one out")
+        runs[run] = cell
     varied = tuple(n for n, values in (grid | rows).items() if len(set(map(repr, values))) > 1)
-    named = check_run_name(name or content.get("name") or _default_name(varied, runs), "sweep")
-    return Sweep(named, chosen, varied, runs)
+    digest = hashlib.sha256(json.dumps([*runs]).encode()).hexdigest()[:8]
+    after_these = "-".join([*(re.sub(r"[^A-Za-z0-9]", "-", one) for one in varied[:4]), digest])
+    return Sweep(check_run_name(name or content.get("name") or after_these, "sweep"), chosen, varied, runs)
 
 
 def _chosen(selection: str, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     chosen = select_notebooks(selection, folder)
     makers = {path.stem: path for path in ordered_notebooks(folder) if records_stage(path)}
     for path in chosen:
+        said = f"notebooks={selection!r}: {path.stem}"
         if path.stem not in makers:
-            listed = ", ".join(makers)
-            raise ValueError(f"notebooks={selection!r}: {path.stem} makes no stage of a run: choose from {listed}")
-    for path in chosen:
+            raise ValueError(f"{said} makes no stage of a run: choose from {', '.join(makers)}")
         for artifact in inputs_of(path):
             maker = ARTIFACTS.get(artifact)
             if maker in makers and makers[maker] not in chosen:
-                raise ValueError(
-                    f"notebooks={selection!r}: {path.stem} reads {artifact}, which {maker} makes: add it "
-                    "(a stage that is there already is not made again)"
-                )
+                remedy = "add it (a stage that is there already is not made again)"
+                raise ValueError(f"{said} reads {artifact}, which {maker} makes: {remedy}")
     return tuple(chosen)
 
 
@@ -131,20 +131,3 @@ def _values(name: str, given: Any, notebooks: Sequence[Path]) -> list[Any]:
     if name == "dataset":
         values = [absolute_dataset(value) if isinstance(value, str) else value for value in values]
     return [check_parameters({name: value}, notebooks)[name] for value in values]
-
-
-def _named(cells: Sequence[dict[str, Any]], folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    runs: dict[str, dict[str, Any]] = {}
-    notebooks = ordered_notebooks(folder)
-    for cell in cells:
-        name = default_run_name(cell, notebooks)
-        if name in runs:
-            two = f"{runs[name]!s:.200} and {cell!s:.200}"
-            raise ValueError(f"two runs of the sweep are the same, {two}: leave one out")
-        runs[name] = cell
-    return runs
-
-
-def _default_name(varied: Sequence[str], runs: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([*runs], sort_keys=True).encode()).hexdigest()[:8]
-    return "-".join([*(re.sub(r"[^A-Za-z0-9]", "-", name) for name in varied[:4]), digest])

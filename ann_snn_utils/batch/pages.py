@@ -92,9 +92,8 @@ def export_html(notebook: str | os.PathLike[str], page: str | os.PathLike[str]) 
         raise ValueError(f"{notebook} cannot be read as a notebook: {error}") from None
     page.parent.mkdir(parents=True, exist_ok=True)
     _lay_plotly(page.parent)
-    body, _ = _exporter().from_notebook_node(
-        with_plain_outputs(content), resources={"metadata": {"name": notebook.stem}}
-    )
+    titled = {"metadata": {"name": notebook.stem}}
+    body, _ = _exporter().from_notebook_node(with_plain_outputs(content), resources=titled)
     with atomic(page) as temporary:
         temporary.write_text(body, encoding="utf-8")
     return page
@@ -106,13 +105,14 @@ def without_widgets(notebook: Any) -> Any:
     Their state lives in a kernel that is gone; progress bars are among them.
     """
     notebook = copy.deepcopy(notebook)
+
+    def is_shell(output: Any) -> bool:
+        kinds = set(output.get("data", {}))
+        return WIDGET_MIME in kinds and kinds <= {WIDGET_MIME, "text/plain"}
+
     for cell in notebook.cells:
         if "outputs" in cell:
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if WIDGET_MIME not in output.get("data", {}) or set(output.data) - {WIDGET_MIME, "text/plain"}
-            ]
+            cell.outputs = [output for output in cell.outputs if not is_shell(output)]
     notebook.metadata.pop("widgets", None)
     return notebook
 

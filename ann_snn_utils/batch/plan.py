@@ -12,8 +12,12 @@ from typing import Any
 
 from ..runs.folder import ARTIFACTS, check_replaced, list_runs, request_of, runs_root
 from ..runs.manifest import StageRecord, is_current, read_manifest
+from ..runs.parameters import declared
 from .grid import Sweep
 from .stage import inputs_of
+
+# A run, and the record of one of its stages.
+_Recorded = tuple[str, StageRecord]
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,22 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
         own: list[Step] = []
         for notebook in sweep.notebooks:
             # Many runs ask the same of a notebook, and its code's digest takes time.
-            asked = notebook, json.dumps(parameters, sort_keys=True)
-            request = requests.setdefault(asked, {}) or request_of(notebook, parameters)
-            requests[asked] = request
+            asked = notebook, json.dumps(declared(parameters, notebook), sort_keys=True)
+            if asked not in requests:
+                requests[asked] = request_of(notebook, parameters)
+            request = requests[asked]
             inputs = {name: known.get(name, "") for name in reads[notebook]}
             content = _digest(notebook.stem, request, inputs)
-            donor, record = _having(
-                found.get(_digest(notebook.stem, request, {}), ()), run, notebook, request, inputs
-            )
+            candidates = found.get(_digest(notebook.stem, request, {}), ())
+            donor, record = _having(candidates, run, notebook, request, inputs)
             maker = makers.get(content)
             needs = [step.key for step in own[-1:] if step.state != "done"]
             if donor is None and maker is not None and not force:
                 donor = maker.run
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
-            step = Step(
-                run, notebook, parameters, request, state, None if donor == run else donor, content, tuple(needs)
-            )
+            other = None if donor == run else donor
+            step = Step(run, notebook, parameters, request, state, other, content, tuple(needs))
             if state != "done" and not force:
                 check_replaced(runs_root() / run, notebook, request["parameters"])
             if state == "make":
@@ -103,8 +106,8 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
     return Plan(sweep, planned)
 
 
-def _stages_by_request() -> dict[str, list[tuple[str, StageRecord]]]:
-    stages: dict[str, list[tuple[str, StageRecord]]] = {}
+def _stages_by_request() -> dict[str, list[_Recorded]]:
+    stages: dict[str, list[_Recorded]] = {}
     for run in list_runs():
         # A run whose manifest is damaged has nothing to share; whoever works in it is told.
         with contextlib.suppress(ValueError):
@@ -114,18 +117,14 @@ def _stages_by_request() -> dict[str, list[tuple[str, StageRecord]]]:
 
 
 def _having(
-    candidates: Sequence[tuple[str, StageRecord]],
-    run: str,
-    notebook: Path,
-    request: Mapping[str, Any],
-    inputs: Mapping[str, str],
-) -> tuple[str | None, StageRecord | None]:
+    candidates: Sequence[_Recorded], run: str, notebook: Path, request: dict[str, Any], inputs: dict[str, str]
+) -> _Recorded | tuple[None, None]:
     """The run that has this very stage, itself first, and its record."""
     for donor, record in sorted(candidates, key=lambda found: found[0] != run):
         folder = runs_root() / donor
-        if record.inputs == inputs and (folder / "notebooks" / notebook.name).is_file():
-            if is_current(folder, notebook.stem, request):
-                return donor, record
+        executed = (folder / "notebooks" / notebook.name).is_file()
+        if record.inputs == inputs and executed and is_current(folder, notebook.stem, request):
+            return donor, record
     return None, None
 
 

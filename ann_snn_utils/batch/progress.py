@@ -1,12 +1,11 @@
-"""How far a study or a sweep is: lines of the running stages, and a live view of many runs on a terminal."""
+"""How far a sweep is: a live view of many runs on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -18,40 +17,6 @@ from .plan import Step
 _SHOWN = 8
 
 _QUIET_SECONDS = 60.0
-
-
-@dataclass
-class Lines:
-    """A stream that tells the complete lines written to it; of a bar that redraws itself, the last state."""
-
-    tell: Callable[[str], object]
-    pending: str = ""
-
-    def write(self, text: str) -> int:
-        """Take some text, and tell the lines that are complete now, without colours and empty ones."""
-        *lines, self.pending = (self.pending + text).split("\n")
-        for line in lines:
-            if shown := re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip():
-                self.tell(shown)
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
-@dataclass
-class StageLines:
-    """Lines of a study on a terminal or in a log, each with its stage and the seconds since that began."""
-
-    labels: dict[str, str]
-    stream: TextIO
-    started: dict[str, float] = field(default_factory=dict)
-
-    def line(self, key: str, text: str) -> None:
-        """Write one line of the stage with this key."""
-        began = self.started.setdefault(key, time.monotonic())
-        seconds = time.monotonic() - began
-        print(f"{self.labels[key]}  {seconds:6.1f} s  {text}", file=self.stream, flush=True)
 
 
 class View:

@@ -20,6 +20,7 @@ def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -
     """
     data: dict[tuple[Any, ...], tuple[Dataset, Dataset]] = {}
     tried: set[str] = set()
+    hardware = any(path.stem == "08_hardware" for path in notebooks)
     for run, given in runs.items():
         settings = defaults_of(notebooks) | dict(given)
         if (text := repr(settings | {"seed": 0})) in tried:
@@ -32,12 +33,9 @@ def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -
                 source = source_of(settings)
                 if (key := tuple(source.values())) not in data:
                     data[key] = load_splits(**source)
-                _try(settings, *data[key], hardware=any(path.stem == "08_hardware" for path in notebooks))
+                training, test = data[key]
+                if settings.get("samples", 0) > len(test):
+                    raise ValueError(f"samples={settings['samples']}: {test.name} has {len(test)} test images")
+                check_network(settings, test.in_shape, len(test.classes), len(training), hardware)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"run {run} cannot be made: {error}") from None
-
-
-def _try(settings: Mapping[str, Any], training: Dataset, test: Dataset, hardware: bool) -> None:
-    if settings.get("samples", 0) > len(test):
-        raise ValueError(f"samples={settings['samples']}: {test.name} has {len(test)} test images")
-    check_network(settings, test.in_shape, len(test.classes), len(training), hardware)

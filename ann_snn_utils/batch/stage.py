@@ -7,9 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, cast
-
-import msgspec
+from typing import Any
 
 from ..files import atomic, load_json, save_json, sha256
 from ..runs.folder import ARTIFACTS, PLANNED, code_cells, images_of
@@ -20,9 +18,10 @@ from ..runs.manifest import (
     marked,
     only_maker,
     read_manifest,
+    unchanged,
     unmark,
 )
-from ..runs.parameters import declared, defaults_of, parsed
+from ..runs.parameters import code_cells, declared, defaults_of, parsed, python
 from ..runs.provenance import code_digest
 from .execute import NotebookFailed, execute
 
@@ -43,8 +42,7 @@ def records_stage(notebook: Path) -> bool:
 
 
 def _nodes(notebook: Path) -> Iterator[ast.AST]:
-    lines = "\n".join(code_cells(notebook)).splitlines()
-    return ast.walk(parsed("\n".join(line for line in lines if not line.startswith(("%", "!")))))
+    return ast.walk(parsed(python(code_cells(notebook))))
 
 
 def make_stage(
@@ -53,7 +51,7 @@ def make_stage(
     parameters: Mapping[str, Any],
     request: Mapping[str, Any],
     *,
-    output: TextIO | None = None,
+    tell: Callable[[str], object] = lambda line: None,
     environment: Mapping[str, str] | None = None,
     donor: Path | None = None,
     force: bool = False,
@@ -62,81 +60,57 @@ def make_stage(
     """Make a stage of the run in `folder`; "kept", "shared" or "made" says how the run came to have it.
 
     - request: of `request_of`, when the stage was planned
-    - output, environment, owner: as of `execute`
+    - tell, environment, owner: as of `execute`
     - donor: the folder of a run that may have the stage already
     - force: make it even where it is there
 
     Raises NotebookFailed; RuntimeError where code or images are no longer those that were asked for. A run is made
     by one process at a time.
     """
-    with only_maker(folder, output.write if output else lambda text: None):
-        executed = folder / "notebooks" / notebook.name
-        if not force and executed.is_file() and is_current(folder, notebook.stem, request):
-            unmark(folder, notebook.stem)
+    stage = notebook.stem
+    with only_maker(folder, tell):
+        if not force and (folder / "notebooks" / notebook.name).is_file() and is_current(folder, stage, request):
+            unmark(folder, stage)
             return "kept"
         if not force and donor is not None and share(folder, donor, notebook, request):
-            unmark(folder, notebook.stem)
+            unmark(folder, stage)
             return "shared"
-        changed = f"of {notebook.stem} changed meanwhile: give the same command again"
+        changed = f"of {stage} changed meanwhile: give the same command again"
         if code_digest(notebook) != request["code"]:
             raise RuntimeError(f"the code {changed}")
         inputs = inputs_of(notebook)
         # A notebook that only compares runs takes a data set too, and may leave it open.
         taken = defaults_of([notebook]) | declared(parameters, notebook)
         images = images_of(folder, taken, inputs) if records_stage(notebook) else None
-        asked = {
-            **request,
-            "inputs": {name: sha256(folder / name) for name in inputs if (folder / name).is_file()},
-            "images": images and images.identity,
-        }
-        _drop_old_checkpoint(folder, notebook.stem, asked)
-        _part(folder, notebook.stem)
-        before = _recorded(folder, notebook.stem)
-        with marked(folder, notebook.stem, asked, owner) as mark:
+        digests = {name: sha256(folder / name) for name in inputs if (folder / name).is_file()}
+        asked = {**request, "inputs": digests, "images": images and images.identity}
+        _drop_old_checkpoint(folder, stage, asked)
+        _part(folder, stage)
+        before = read_manifest(folder).stages.get(stage)
+        with marked(folder, stage, asked) as mark:
 
             def note(line: str) -> None:
-                mark.said = line
+                mark.said = line[:200]
                 mark.write(folder)
+                tell(line)
 
-            shown = _Listened(output, note)
-            shown.write("started\n")
+            tell("started")
             try:
                 given = declared({**parameters, "run": folder.name}, notebook)
                 planned = {**(environment or {}), PLANNED: "1"}
-                execute(notebook, folder, given, cast(TextIO, shown), planned, owner)
+                execute(notebook, folder, given, note, planned, owner)
             except NotebookFailed as error:
                 mark.error, mark.cell, mark.path = f"{error.ename}: {error.evalue}", error.cell, str(error.path)
                 raise
             with change_manifest(folder) as manifest:
-                record = manifest.stages.get(notebook.stem)
-                if record is not None and msgspec.to_builtins(record) != before:
+                record = manifest.stages.get(stage)
+                if record is not None and record != before:
                     # A notebook that records its stage without opening it leaves both to be noted here.
                     record.request, record.images = record.request or dict(request), record.images or images
                     if record.request != request or record.images != images:
                         raise RuntimeError(f"code or images {changed}")
-        _checkpoint(folder, notebook.stem).unlink(missing_ok=True)
+        _checkpoint(folder, stage).unlink(missing_ok=True)
     return "made"
-
-
-def _recorded(folder: Path, stage: str) -> Any:
-    return msgspec.to_builtins(read_manifest(folder).stages.get(stage))
-
-
-class _Listened:
-    """A stream that passes text on and tells the last complete line."""
-
-    def __init__(self, output: TextIO | None, tell: Callable[[str], None]) -> None:
-        self.output, self.tell = output, tell
-
-    def write(self, text: str) -> int:
-        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
-        if lines:
-            self.tell(lines[-1].strip()[:200])
-        return self.output.write(text) if self.output else len(text)
-
-    def flush(self) -> None:
-        if self.output:
-            self.output.flush()
 
 
 def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any]) -> bool:
@@ -148,8 +122,7 @@ def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any])
     if not executed.is_file() or not is_current(donor, notebook.stem, request):
         return False
     record = read_manifest(donor).stages[notebook.stem]
-    inputs = record.inputs.items()
-    if any(not (folder / name).is_file() or sha256(folder / name) != digest for name, digest in inputs):
+    if not unchanged(folder, record.inputs):
         return False
     for name in (*record.artifacts, f"notebooks/{notebook.name}"):
         with atomic(folder / name) as temporary:
@@ -191,8 +164,9 @@ def _checkpoint(folder: Path, stage: str) -> Path:
 def _drop_old_checkpoint(folder: Path, stage: str, asked: Mapping[str, Any]) -> None:
     # A training goes on only from where the very same one was stopped: same code, parameters, inputs and images.
     mark = mark_of(folder)
-    interrupted = mark is not None and mark.stage == stage
-    if interrupted and mark is not None and mark.request == asked:
-        return
-    if interrupted or stage in read_manifest(folder).stages:
+    if mark is not None and mark.stage == stage:
+        outdated = mark.request != asked
+    else:
+        outdated = stage in read_manifest(folder).stages
+    if outdated:
         _checkpoint(folder, stage).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,17 +15,14 @@ from .engine import Failure, engine
 from .grid import Sweep
 from .pages import export_html
 from .plan import Plan, plan_sweep
-from .progress import StageLines
 from .rehearsal import rehearse
-
-STUDY = "00-06"
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
 
 
 def study(
     parameters: Mapping[str, Any],
-    notebooks: str = STUDY,
+    notebooks: str = "00-06",
     run: str | None = None,
     progress: bool = True,
     force: bool = False,
@@ -52,28 +50,29 @@ def study(
     rehearse({run: given}, chosen)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
-    if progress:
-        _work(plan, target, force, sys.stderr)
-    else:
-        with open(os.devnull, "w", encoding="utf-8") as stream:
-            _work(plan, target, force, stream)
+    _work(plan, target, force, sys.stderr if progress else None)
     return target
 
 
-def _work(plan: Plan, target: Path, force: bool, stream: TextIO) -> None:
+def _work(plan: Plan, target: Path, force: bool, stream: TextIO | None) -> None:
     (steps,) = plan.steps.values()
     width, total = max(len(step.notebook.stem) for step in steps), len(steps)
     labels = {step.key: f"[{place}/{total}] {step.notebook.stem:{width}}" for place, step in enumerate(steps, 1)}
-    shown, finished = StageLines(labels, stream), list[str]()
+    began, finished = dict[str, float](), list[str]()
+
+    def say(key: str, text: str) -> None:
+        now = time.monotonic()
+        if stream:
+            print(f"{labels[key]}  {now - began.setdefault(key, now):6.1f} s  {text}", file=stream, flush=True)
+
     try:
         with engine(1) as running:
-            outcomes = running.work(plan.pending(), shown.line, pages=True, force=force)
+            outcomes = running.work(plan.pending(), say, pages=True, force=force)
             for step in steps:
                 outcome = None if step.state == "done" else next(outcomes)
                 if isinstance(outcome, Failure):
                     raise outcome.error
-                how = outcome.how if outcome else "kept"
-                shown.line(step.key, _HOW.get(how, f"shared: made by {step.donor}"))
+                say(step.key, _HOW.get(outcome.how if outcome else "kept", f"shared: made by {step.donor}"))
                 finished.append(step.notebook.stem)
                 page = target / "html" / f"{step.notebook.stem}.html"
                 if not page.is_file():

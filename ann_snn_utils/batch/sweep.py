@@ -7,15 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import msgspec
 from dask.system import CPU_COUNT
 
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import FOLDER, defaults_of
-from ..runs.sweeps import SWEEP_FILE, SweepFile, read_sweep_file, run_row, with_differences, write_csv
+from ..runs.sweeps import SWEEP_FILE, grouped, read_sweep_file, run_row, with_differences, write_csv
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, Stopped, engine
 from .execute import NotebookFailed, execute
@@ -59,7 +58,7 @@ def make_sweep(
 
     Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from.
     """
-    content: dict[str, Any] = read_sweep(file) if file else {}
+    content: dict[str, Any] = {"name": Path(file).stem} | read_sweep(file) if file else {}
     filed = {**content.get("set", {}), **content.get("zip", {})}
     for key, given in (("set", settings), ("zip", zipped)):
         extra = parse_settings(given, f"--{key}")
@@ -68,9 +67,7 @@ def make_sweep(
         content[key] = {**content.get(key, {}), **extra}
     if not content["set"] and not content["zip"]:
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
-    asked = build_sweep(
-        content, folder, notebooks, name or content.get("name") or (Path(file).stem if file else None)
-    )
+    asked = build_sweep(content, folder, notebooks, name)
     rehearse(asked.runs, asked.notebooks)
     return plan_sweep(asked)
 
@@ -101,34 +98,24 @@ def run_sweep(
     dask: str | None = None,
     pages: bool = False,
     folder: str | os.PathLike[str] = FOLDER,
-    stream: TextIO | None = None,
 ) -> int:
     """Make what a plan lacks and print its report; 0 where every run is complete, else 1.
 
     - jobs, threads, dask: as of `engine`, dask the address; one job for each core by default
     - pages: write an HTML page of every executed notebook too
     - folder: of the notebooks, for the sweep's own page
-    - stream: where progress is written, standard error by default
 
-    Raises ValueError for jobs or threads below 1, or a cluster that cannot be used. KeyboardInterrupt, once the
-    stages that were being made have been stopped and marked, has a note of what is done.
+    Raises ValueError for a cluster that cannot be used. KeyboardInterrupt, once the stages that were being made
+    have been stopped and marked, has a note of what is done.
     """
-    for name, number in (("jobs", jobs), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}={number}: give at least 1")
-    sweep = plan.sweep
-    asked = SweepFile(
-        name=sweep.name,
-        notebooks=[path.stem for path in sweep.notebooks],
-        varied=list(sweep.varied),
-        runs={run: dict(parameters) for run, parameters in sweep.runs.items()},
-    )
-    save_json(sweep_folder(sweep.name) / SWEEP_FILE, msgspec.structs.asdict(asked))
-    started, outcomes = time.monotonic(), []
+    sweep, notebooks = plan.sweep, [path.stem for path in plan.sweep.notebooks]
+    asked = {"name": sweep.name, "notebooks": notebooks, "varied": sweep.varied, "runs": sweep.runs}
+    save_json(sweep_folder(sweep.name) / SWEEP_FILE, asked)
+    started = time.monotonic()
     try:
         # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
         with engine(jobs or CPU_COUNT, dask, threads) as running:
-            outcomes = _work(plan, running, pages, stream or sys.stderr)
+            outcomes = _work(plan, running, pages)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
     except KeyboardInterrupt as interrupt:
@@ -139,7 +126,7 @@ def run_sweep(
     rows = write_results(sweep)
     print("\n" + sweep_report(sweep.name))
     if outcomes:
-        print(_spent([outcome for outcome in outcomes if isinstance(outcome, Made)], seconds, running.jobs))
+        print(_spent(outcomes, seconds, running.jobs))
     for label, path in (("table", sweep_folder(sweep.name) / TABLE_FILE), ("page", page)):
         if path:
             print(f"{label:<6} {path}")
@@ -149,7 +136,7 @@ def run_sweep(
     return int(bool(failures) or any(row["state"] != "done" for row in rows))
 
 
-def _work(plan: Plan, running: Engine, pages: bool, stream: TextIO) -> list[Made | Failure]:
+def _work(plan: Plan, running: Engine, pages: bool) -> list[Made | Failure]:
     """What came of a plan's steps, with one failure for each run that failed."""
     steps, last = plan.pending(), {run: own[-1].key for run, own in plan.steps.items()}
     defaults = defaults_of(plan.sweep.notebooks)
@@ -157,7 +144,7 @@ def _work(plan: Plan, running: Engine, pages: bool, stream: TextIO) -> list[Made
     done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
     outcomes: list[Made | Failure] = []
     failed: set[str] = set()
-    with View(steps, datasets, running.jobs, done, stream) as view:
+    with View(steps, datasets, running.jobs, done, sys.stderr) as view:
         for outcome in running.work(steps, view.hear, pages=pages):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
@@ -177,16 +164,18 @@ def _work(plan: Plan, running: Engine, pages: bool, stream: TextIO) -> list[Made
     return outcomes
 
 
-def _spent(outcomes: Sequence[Made], seconds: float, jobs: int) -> str:
-    made = [outcome for outcome in outcomes if outcome.how == "made"]
-    shared = sum(outcome.how == "shared" for outcome in outcomes)
+def _spent(outcomes: Sequence[Made | Failure], seconds: float, jobs: int) -> str:
+    there = [outcome for outcome in outcomes if isinstance(outcome, Made)]
+    made = [outcome for outcome in there if outcome.how == "made"]
+    shared = sum(outcome.how == "shared" for outcome in there)
     if not made:
         return f"{shared} stages shared, none made, in {seconds:.0f} s"
-    compute, spent = sum(stage.compute for stage in made), sum(stage.seconds for stage in made)
+    compute = sum(stage.compute for stage in made)
+    overhead = sum(stage.seconds for stage in made) - compute
     return (
         f"{len(made)} stages made and {shared} shared in {seconds:.0f} s, {jobs} at a time; computing "
-        f"{compute:.0f} s, overhead {spent - compute:.0f} s ({(spent - compute) / max(compute, 0.1):.0%}), "
-        f"{(spent - compute) / len(made):.1f} s a stage"
+        f"{compute:.0f} s, overhead {overhead:.0f} s ({overhead / max(compute, 0.1):.0%}), "
+        f"{overhead / len(made):.1f} s a stage"
     )
 
 
@@ -208,8 +197,8 @@ def _page(sweep: Sweep, folder: Path, running: Engine) -> Path | None:
     if not notebook.is_file() or not any((runs_root() / run / RESULTS_FILE).is_file() for run in sweep.runs):
         return None
     try:
-        arguments = notebook, target, {"sweep": sweep.name}, None, running.environment, running.name
-        executed = running.call(execute, *arguments)
+        how = {"environment": running.environment, "owner": running.name}
+        executed = running.call(execute, notebook, target, {"sweep": sweep.name}, **how)
         return export_html(executed, target / "html" / f"{_REPORT}.html")
     except (NotebookFailed, ValueError) as error:
         print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)
@@ -238,16 +227,11 @@ def sweep_report(name: str) -> str:
     for row in rows:
         cells = (_cell(label, row.get(column)) for label, column in columns.items())
         lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        if row["mixed"]:
-            note = f"other {row['mixed']} than most runs; do not mix their results"
-            notes.setdefault(note, []).append(row["run"])
-        if row["around"]:
-            notes.setdefault(row["around"], []).append(row["run"])
-    return "\n".join(
-        [f"sweep {name}", *aligned(lines), *(f"  {_some(runs)}: {note}" for note, runs in notes.items())]
-    )
+    mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
+    other = "other {} than most runs; do not mix their results"
+    notes = {other.format(what): runs for what, runs in mixed.items()} | around
+    said = (f"  {_some(runs)}: {note}" for note, runs in notes.items())
+    return "\n".join([f"sweep {name}", *aligned(lines), *said])
 
 
 def _some(names: Sequence[str], most: int = 2) -> str:

@@ -26,7 +26,6 @@ def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises ValueError naming the file and what is wrong in it: not YAML, a key twice, an unknown key, or what a
     sweep has no use for, such as aliases and tags.
     """
-
     path = Path(path)
     text = _text(path)
     try:
@@ -53,22 +52,22 @@ def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    remedy = "give the path of a sweep's YAML file"
     if not path.exists():
-        raise ValueError(f"there is no file {path}: give the path of a sweep's YAML file")
+        raise ValueError(f"there is no file {path}: {remedy}")
     # A device or a pipe may never end.
     if not path.is_file():
-        raise ValueError(f"{path} is not a text file: give the path of a sweep's YAML file")
+        raise ValueError(f"{path} is not a text file: {remedy}")
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"{path} has over {_MOST_BYTES:,} bytes: write ranges such as 0..99, or split the sweep")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file: give the path of a sweep's YAML file") from None
+        raise ValueError(f"{path} is not a text file: {remedy}") from None
 
 
 def _elaborate(events: Iterable[Any]) -> str | None:
     # A few aliases can stand for more values than there is memory, and a tag can name any type.
-
     depth = 0
     for event in events:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -25,6 +25,8 @@ _FINE_TICKS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 
 
 _GREY = "rgba(128,128,128,0.45)"
 
+_STEP = "step %{x}<br>accuracy %{customdata:.2f} %"
+
 # Pixels between the names of two lines, and around the plot.
 _LINE_GAP, _LEFT, _RIGHT, _TOP, _BOTTOM = 17, 190, 64, 44, 52
 
@@ -55,53 +57,35 @@ def accuracy_of_settings(
     for name in _grey_first(curves, colours):
         runs, colour = full[name], colours.get(name, _GREY)
         if name in colours and len(runs) > 1:
-            figure.add_scatter(
-                x=[step for curve in curves[name] for step in range(1, len(curve) + 1)],
-                y=_errors(share(value for curve in curves[name] for value in curve)),
-                mode="markers",
-                hoverinfo="skip",
-                name=f"every run of {name}",
-                marker=dict(size=4, color=colour, opacity=0.45),
-            )
-        figure.add_scatter(
-            x=steps,
-            y=_errors(means[name]),
-            mode="lines",
-            name=name,
-            line=dict(color=colour, width=2.5 if name in colours else 1),
-            customdata=means[name],
-            hovertemplate=f"{name}<br>step %{{x}}<br>accuracy %{{customdata:.2f}} %<extra>n = {len(runs)}</extra>",
-        )
+            points = [point for curve in curves[name] for point in enumerate(share(curve), 1)]
+            at, percent = zip(*points, strict=True)
+            dots: dict[str, Any] = dict(mode="markers", marker=dict(size=4, color=colour, opacity=0.45))
+            _add(figure, at, percent, name=f"every run of {name}", **dots)
+        line = dict(color=colour, width=2.5 if name in colours else 1)
+        _add(figure, steps, means[name], f"{name}<br>{_STEP}<extra>n = {len(runs)}</extra>", name=name, line=line)
     if published is not None:
         values.append(100 * published[1])
-        figure.add_scatter(
-            x=[published[0]],
-            y=_errors(values[-1:]),
-            mode="markers+text",
-            name="published",
-            text=["published"],
-            textposition="bottom left",
-            customdata=values[-1:],
-            marker=dict(symbol="diamond", size=10, color=INK),
-            hovertemplate="published<br>step %{x}<br>accuracy %{customdata:.2f} %<extra></extra>",
-        )
+        named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
+        named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=INK))
+        _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
     axis = _accuracy_axis(values)
     figure.update_yaxes(**axis, side="right")
     begin = {name: math.log10(_errors(means[name])[0]) for name in colours}
+    beside: dict[str, Any] = dict(x=0, xanchor="right", xshift=-9, showarrow=False, align="right")
     for name, place in _apart(begin, axis["range"], height - _TOP - _BOTTOM).items():
-        figure.add_annotation(
-            x=0, y=place, text=in_lines(name, 28), xanchor="right", xshift=-9, showarrow=False, align="right"
-        )
-        figure.layout.annotations[-1].font = dict(color=colours[name], size=12)
+        figure.add_annotation(y=place, text=in_lines(name, 28), font=dict(color=colours[name], size=12), **beside)
     ticks = [2**power for power in range(longest.bit_length())]
-    figure.update_xaxes(
-        title_text="time step",
-        type="log",
-        range=[-0.02, math.log10(longest) + 0.03],
-        tickvals=ticks,
-        ticktext=ticks,
-    )
+    figure.update_xaxes(title_text="time step", type="log", tickvals=ticks, ticktext=ticks)
+    figure.update_xaxes(range=[-0.02, math.log10(longest) + 0.03])
     return figure.update_layout(showlegend=False, margin=dict(l=_LEFT, r=_RIGHT, t=_TOP, b=_BOTTOM))
+
+
+def _add(
+    figure: go.Figure, x: Sequence[float], percent: Sequence[float], hover: str | None = None, **style: Any
+) -> None:
+    """Draw accuracies in percent at their errors; `hover` tells them as `customdata`."""
+    told: dict[str, Any] = dict(customdata=percent, hovertemplate=hover) if hover else dict(hoverinfo="skip")
+    figure.add_scatter(x=x, y=_errors(percent), **{"mode": "lines"} | told | style)
 
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
@@ -152,32 +136,16 @@ def accuracy_vs_cost(
             if name not in points:
                 continue
             costs, accuracy = [scale * cost for cost, _ in points[name]], share(right for _, right in points[name])
-            figure.add_scatter(
-                x=costs,
-                y=_errors(accuracy),
-                row=1,
-                col=column,
-                name=in_lines(name),
-                mode="lines+markers",
-                showlegend=name in colours and column == 1,
-                line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1),
-                marker=dict(size=6 if name in colours else 4),
-                customdata=[[step, value] for step, value in enumerate(accuracy, 1)],
-                hovertemplate=f"{name}<br>T = %{{customdata[0]}}<br>accuracy %{{customdata[1]:.2f}} %<br>"
-                f"%{{x:.4g}} {unit}<extra></extra>",
-            )
+            hover = f"{name}<br>T = %{{text}}<br>accuracy %{{customdata:.2f}} %<br>%{{x:.4g}} {unit}<extra></extra>"
+            style: dict[str, Any] = dict(mode="lines+markers", text=list(range(1, len(costs) + 1)))
+            style |= dict(line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1))
+            style |= dict(marker=dict(size=6 if name in colours else 4), showlegend=name in colours and column == 1)
+            _add(figure, costs, accuracy, hover, name=in_lines(name), row=1, col=column, **style)
         front = _front([point for own in points.values() for point in own])
-        figure.add_scatter(
-            x=[scale * cost for cost, _ in front],
-            y=_errors(share(right for _, right in front)),
-            row=1,
-            col=column,
-            mode="lines",
-            name="no other is better for its cost",
-            showlegend=column == 1,
-            hoverinfo="skip",
-            line=dict(color=INK, dash="dot", shape="hv", width=1.5),
-        )
+        costs, accuracy = [scale * cost for cost, _ in front], share(right for _, right in front)
+        style = dict(line=dict(color=INK, dash="dot", shape="hv", width=1.5), showlegend=column == 1)
+        style |= dict(name="no other is better for its cost")
+        _add(figure, costs, accuracy, row=1, col=column, **style)
         ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
         figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
     shares = [100 * right for points in (energy, sops) for own in points.values() for _, right in own]
@@ -215,76 +183,53 @@ def setting_effects(
     varied = {row["setting"]: row["varies"] for row in changes}
     parameters = list(dict.fromkeys(varied.values()))
     names = {name: in_lines(name, 34) for name in settings}
-    lines = sum(1 + name.count("<br>") * 0.6 for name in names.values())
-    subtitles = [f"at {step}" for step in at]
-    figure = blank(
-        title,
-        columns=len(at),
-        height=int(125 + 22 * lines),
-        subtitles=subtitles,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-    )
+    height = int(125 + 22 * sum(1 + name.count("<br>") * 0.6 for name in names.values()))
+    panels: dict[str, Any] = dict(columns=len(at), subtitles=[f"at {step}" for step in at], horizontal_spacing=0.04)
+    figure = blank(title, height=height, shared_yaxes=True, **panels)
     for column, step in enumerate(at, 1):
         for index, parameter in enumerate(parameters):
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
             own = [name for name in settings if varied[name] == parameter]
             colour = PALETTE[index % (len(PALETTE) - 1)]
+            panel: dict[str, Any] = dict(row=1, col=column, mode="markers")
             figure.add_scatter(
                 x=[_spread(row[step]) for row in rows],
                 y=[names[row["setting"]] for row in rows],
-                row=1,
-                col=column,
-                mode="markers",
                 name=parameter,
                 marker=dict(size=8, color=colour, opacity=0.7),
                 customdata=[[row.get("seed", ""), row[step]] for row in rows],
                 hovertemplate="%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points<extra></extra>",
+                **panel,
             )
-            means = {
-                name: mean(values) for name in own if (values := [r[step] for r in rows if r["setting"] == name])
-            }
+            runs = {name: [row[step] for row in rows if row["setting"] == name] for name in own}
+            means = {name: mean(values) for name, values in runs.items() if values}
             figure.add_scatter(
                 x=[_spread(value) for value in means.values()],
                 y=[names[name] for name in means],
-                row=1,
-                col=column,
-                mode="markers",
                 name=f"mean of {parameter}",
                 marker=dict(symbol="line-ns-open", size=16, color=colour, line_width=2),
-                hovertemplate="%{y}<br>mean %{customdata:+.2f} points<extra></extra>",
                 customdata=list(means.values()),
+                hovertemplate="%{y}<br>mean %{customdata:+.2f} points<extra></extra>",
+                **panel,
             )
         ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
         figure.add_vline(x=0, line=dict(color=INK, width=1), row=1, col=column)
-        figure.update_xaxes(
-            tickvals=[_spread(tick) for tick in ticks],
-            ticktext=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks],
-            title_text="percentage points",
-            row=1,
-            col=column,
-        )
+        words = [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]
+        figure.update_xaxes(tickvals=[_spread(tick) for tick in ticks], ticktext=words, row=1, col=column)
+    figure.update_xaxes(title_text="percentage points")
     ends = [sum(varied[s] in parameters[: i + 1] for s in settings) - 0.5 for i in range(len(parameters) - 1)]
     for end in ends:
         figure.add_hline(y=end, line=dict(color=FAINT, width=1))
-    figure.update_yaxes(
-        type="category",
-        categoryorder="array",
-        categoryarray=list(names.values()),
-        range=[len(settings) - 0.5, -0.5],
-        showgrid=False,
-    )
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names.values()))
+    figure.update_yaxes(range=[len(settings) - 0.5, -0.5], showgrid=False)
     return figure.update_layout(showlegend=False, margin_t=70)
 
 
 def _signed_ticks(values: Sequence[float]) -> list[float]:
     low, high = min([0.0, *values]), max([0.0, *values])
     steps = (0.2, 1, 5, 20, 100) if high - low > 3 else (0.05, 0.1, 0.2, 0.5, 1, 2)
-    return (
-        [-step for step in steps[::-1] if -step >= 1.6 * low]
-        + [0.0]
-        + [step for step in steps if step <= 1.6 * high]
-    )
+    ticks = [-step for step in steps[::-1]] + [0.0, *steps]
+    return [tick for tick in ticks if 1.6 * low <= tick <= 1.6 * high]
 
 
 def _spread(points: float) -> float:

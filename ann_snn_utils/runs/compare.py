@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,7 @@ from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
 from ..tables import mean_and_deviation
 from .results import RunResult, usual_values
-from .sweeps import row_of, with_differences
+from .sweeps import grouped, row_of, with_differences
 
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
 ACCURACIES = ("ANN", "quantized", *READ_AT)
@@ -57,7 +56,6 @@ _WORDS = {
     "fault": ("{} spikes", "no faults"),
     "fault_rate": ("fault rate {}", "fault rate 0"),
     "threshold_scale": ("thresholds × {}", "thresholds × 0"),
-    "method": ("method {}", "method 0"),
     "images": ("images {}", "images not recorded"),
 }
 _PROPER = {"lenet": "LeNet", "vgg": "VGG", "adamw": "AdamW", "muon": "Muon", "1 levels": "1 level"}
@@ -76,11 +74,10 @@ def in_words(parameter: str, value: Any) -> str:
 
 def setting_of(result: RunResult) -> dict[str, Any]:
     """What a run was made with, without its seed: network, k, weights, epochs, then its other parameters."""
-    notation, dataset = result.results["network"], result.results["dataset"]
+    notation, dataset, parameters = result.results["network"], result.results["dataset"], result.parameters
     named = next((name for name, (network, _) in NETWORKS.items() if network == notation), notation)
-    parameters = result.parameters
-    stages = (result.stages.get(stem) for stem in _TRAINING)
-    histories = [stage.metrics.get("history") if stage else None for stage in stages]
+    made = (result.stages[stem].metrics if stem in result.stages else {} for stem in _TRAINING)
+    histories = (metrics.get("history") for metrics in made)
     epochs = " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
     first = {"network": named, "k": parameters.get("k"), "ternary": parameters.get("ternary"), "epochs": epochs}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}
@@ -95,11 +92,11 @@ def baseline_of(found: Mapping[str, RunResult]) -> dict[str, Any]:
         if run in bundled:
             return setting
     told = told_apart(list(settings.values()))
-    alike = {
-        run: sum(repr(one.get(n)) == repr(other.get(n)) for other in settings.values() for n in told)
-        for run, one in settings.items()
-    }
-    return settings[max(alike, key=alike.__getitem__)] if alike else {}
+
+    def alike(one: Mapping[str, Any]) -> int:
+        return sum(repr(one.get(n)) == repr(other.get(n)) for other in settings.values() for n in told)
+
+    return max(settings.values(), key=alike, default={})
 
 
 def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -201,8 +198,7 @@ def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> dict[str, list[li
 
 def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     """Mean of values over time; one that has settled keeps its last value."""
-    longest = max(map(len, curves))
-    return [mean(curve[min(step, len(curve) - 1)] for curve in curves) for step in range(longest)]
+    return pd.concat(map(pd.Series, curves), axis=1).ffill().mean(axis=1).tolist()
 
 
 def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5, steps: int = 4) -> list[str]:
@@ -210,16 +206,11 @@ def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5, steps: int = 4)
 
     At most `most` settings; differences are means over the first `steps` steps.
     """
-    means = {setting: mean_curve(runs) for setting, runs in curves(frame).items()}
-    first = next(iter(means.values()), [])
-
-    def distance(curve: list[float]) -> float:
-        at = range(steps)
-        return mean(abs(curve[min(t, len(curve) - 1)] - first[min(t, len(first) - 1)]) for t in at)
-
-    furthest = sorted(means, key=lambda setting: -distance(means[setting]))
+    means = pd.DataFrame({setting: pd.Series(mean_curve(runs)) for setting, runs in curves(frame).items()})
+    first = means.reindex(range(steps)).ffill()
+    apart = first.sub(first.iloc[:, 0], axis=0).abs().mean().sort_values(ascending=False, kind="stable")
     own = [frame.setting[run]] if run in frame.index else []
-    return list(dict.fromkeys([*list(means)[:1], *own, *furthest]))[:most]
+    return list(dict.fromkeys([means.columns[0], *own, *apart.index]))[:most]
 
 
 def cost_curves(frame: pd.DataFrame, quantity: str = "energy") -> dict[str, list[tuple[float, float]]]:
@@ -229,15 +220,10 @@ def cost_curves(frame: pd.DataFrame, quantity: str = "energy") -> dict[str, list
     """
     recorded = frame[frame[quantity].notna()]
     costs, accuracies = curves(recorded, quantity), curves(recorded)
-    return {
-        setting: list(zip(mean_curve(costs[setting]), mean_curve(accuracies[setting]), strict=True))
-        for setting in costs
-    }
+    return {name: list(zip(mean_curve(costs[name]), mean_curve(accuracies[name]), strict=True)) for name in costs}
 
 
-def neuron_forms(
-    found: Mapping[str, RunResult], frame: pd.DataFrame, steps: Sequence[int] = (1, 2, 4, 8)
-) -> pd.DataFrame:
+def neuron_forms(found: Mapping[str, RunResult], frame: pd.DataFrame) -> pd.DataFrame:
     """The same networks with each form of thresholds, and with the neuron that takes no spike back.
 
     Accuracies in percent on the images that notebook 04 took for it, mean ± standard deviation over the runs of
@@ -254,7 +240,7 @@ def neuron_forms(
                 if curve:
                     forms.setdefault(form, []).append(curve)
         for form, measured in forms.items():
-            at = {t: [100 * curve[t - 1] for curve in measured if len(curve) >= t] for t in steps}
+            at = {t: [100 * curve[t - 1] for curve in measured if len(curve) >= t] for t in (1, 2, 4, 8)}
             reached = {f"T = {t}": mean_and_deviation(values) for t, values in at.items() if values}
             rows.append({"setting": setting, "neuron": form, "runs": len(measured), **reached})
     return pd.DataFrame(rows)
@@ -282,9 +268,6 @@ def most_alike(found: Mapping[str, RunResult], run: RunResult) -> RunResult | No
 
 def mixed(found: Mapping[str, RunResult]) -> list[str]:
     """A line for each thing, method or images, in which some of these runs differ from most of them."""
-    described = with_differences([row_of(run, one.manifest, one.results) for run, one in found.items()])
-    notes: dict[str, list[str]] = {}
-    for row in described:
-        if row["mixed"]:
-            notes.setdefault(row["mixed"], []).append(row["run"])
+    rows = with_differences([row_of(run, one.manifest, one.results) for run, one in found.items()])
+    notes = grouped((row["mixed"], row["run"]) for row in rows)
     return [f"{', '.join(runs)}: other {note} than most runs" for note, runs in notes.items()]

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..data.dataset import Dataset
-from ..measure.activity import SILENCE, reached
+from ..measure.activity import reached
 from ..measure.equivalence import check_equivalence
-from ..simulator.record import Record, merge
+from ..simulator.record import merge
 from ..simulator.run import simulate
-from ..snn.network import SNN
-from ..tables import aligned
 from .gallery import BUNDLED, Network, open_network
 from .published import recorded_in
-from .report import card
+from .report import as_text, card, step_label
 
 # Images at a time: the counts of a large network on a complete test set would fill the memory.
 _PART = 1000
@@ -50,11 +47,9 @@ def evaluate_pretrained(name: str, samples: int | None = None, progress: bool = 
     test = network.samples if samples is None else network.samples.subset(range(samples))
     measured = measure(replace(network, samples=test), progress)
     complete = len(test) == recorded["samples"]
-    differences: tuple[str, ...] = ()
+    differences = differing(measured, recorded) if complete else ()
     if samples is None and not complete:
         differences = (f"the test set has {len(test):,} images, recorded are results on {recorded['samples']:,}",)
-    elif complete:
-        differences = differing(measured, recorded)
     return Evaluation(name, measured, recorded, complete, differences)
 
 
@@ -62,25 +57,13 @@ def measure(network: Network, progress: bool = False) -> dict[str, Any]:
     """A network's results on its samples, in the form of results.json."""
     test, snn = network.samples, network.snn
     exact = check_equivalence(network.ann, snn, test.images, progress=progress)
-    found = reached(_run(snn, test), snn)
+    batches = (test.subset(range(start, min(start + _PART, len(test)))) for start in range(0, len(test), _PART))
+    parts = [replace(simulate(snn, batch), counts=[]) for batch in batches]
+    found = reached(merge(parts, max(part.time_steps for part in parts)), snn)
     right = int((exact.predictions == test.labels).sum())
-    return found | {
-        "dataset": test.name,
-        "network": snn.spec.network,
-        "k": snn.k,
-        "accuracy": found["accuracy"] | {"qann": right / len(test)},
-        "correct": {"qann": right} | found["correct"],
-        "mismatches": sum(exact.mismatches),
-        "neurons": sum(exact.neurons),
-    }
-
-
-def _run(snn: SNN, test: Dataset) -> Record:
-    parts = [
-        replace(simulate(snn, test.subset(range(start, min(start + _PART, len(test))))), counts=[])
-        for start in range(0, len(test), _PART)
-    ]
-    return merge(parts, max(part.time_steps for part in parts))
+    found["accuracy"]["qann"], found["correct"]["qann"] = right / len(test), right
+    found |= {"dataset": test.name, "network": snn.spec.network, "k": snn.k}
+    return found | {"mismatches": sum(exact.mismatches), "neurons": sum(exact.neurons)}
 
 
 def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
@@ -91,8 +74,7 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
         "codes compared": (measured["neurons"], recorded["neurons"]),
     }
     for step, count in recorded["correct"]["snn"].items():
-        label = "SNN at silence" if step == SILENCE else f"SNN, T = {step}"
-        pairs[label] = measured["correct"]["snn"].get(step), count
+        pairs[step_label(step)] = measured["correct"]["snn"].get(step), count
     for label, name in (("spikes per image", "spikes_per_sample"), ("SOPs per image", "sops_per_sample")):
         if name in recorded:
             # Sums of whole numbers over the images, written as fractions.
@@ -107,18 +89,10 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
 def evaluation_table(evaluation: Evaluation) -> str:
     """The evaluation as an aligned table, and below it whether the recorded numbers are reproduced."""
     measured, recorded = evaluation.measured, evaluation.recorded
-    title = (
-        f"{evaluation.name}: {measured['dataset']}, {measured['network']}, k = {measured['k']}, "
-        f"{measured['samples']:,} test images"
-    )
+    title = f"{evaluation.name}: {measured['dataset']}, {measured['network']}, k = {measured['k']}"
     frame = card({"measured": measured, "recorded": recorded}, counts=True)
-    rows = [(name, *values) for name, *values in frame.itertuples()]
-    return "\n".join([title, *aligned([("", *frame.columns), *rows]), *_verdict(evaluation)])
-
-
-def _verdict(evaluation: Evaluation) -> list[str]:
-    if evaluation.differences:
-        return [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
-    if not evaluation.complete:
-        return [f"the recorded numbers are those of {evaluation.recorded['samples']:,} images: nothing was checked"]
-    return ["every recorded number is reproduced, but that of the full-precision network, which is not kept"]
+    verdict = [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
+    if not evaluation.complete and not verdict:
+        verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
+    last = "every recorded number is reproduced, but that of the full-precision network, which is not kept"
+    return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])

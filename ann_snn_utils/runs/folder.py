@@ -26,6 +26,7 @@ from ..files import ROOT, save_json, sha256
 from .manifest import MANIFEST, Images, read_manifest, record_stage
 from .parameters import (
     FOLDER,
+    code_cells,
     declared,
     defaults_of,
     ordered_notebooks,
@@ -68,24 +69,23 @@ def runs_root() -> Path:
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
-    """Return `run` where it is a valid folder name everywhere; ValueError says what is wrong with it.
+    """Return the name of a run, or of another kind of thing, where it is a valid folder name everywhere.
 
-    kind: "run" or "sweep", whichever has the name.
+    ValueError says what is wrong with it.
     """
-    said = f"{kind}={run!r:.150}"
     if not isinstance(run, str) or not run:
-        raise ValueError(f"{said}: give the {kind} a name, such as 'digits-lenet-k0'")
-    wrong = sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run)))
-    if wrong:
-        listed = " ".join(map(repr, wrong[:10]))
-        raise ValueError(f"{said} holds {listed}: use letters, digits and . _ + = - only")
-    if not run[0].isalnum() or run.endswith("."):
-        raise ValueError(f"{said}: begin with a letter or a digit and do not end with a dot")
-    if len(run) > 120:
-        raise ValueError(f"{said} has {len(run)} characters: use at most 120")
-    if run.split(".")[0].lower() in _RESERVED:
-        raise ValueError(f"{said} is a reserved name: choose another one")
-    return run
+        wrong = f": give the {kind} a name, such as 'digits-lenet-k0'"
+    elif odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run))):
+        wrong = f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
+    elif not run[0].isalnum() or run.endswith("."):
+        wrong = ": begin with a letter or a digit and do not end with a dot"
+    elif len(run) > 120:
+        wrong = f" has {len(run)} characters: use at most 120"
+    elif run.split(".")[0].lower() in _RESERVED:
+        wrong = " is a reserved name: choose another one"
+    else:
+        return run
+    raise ValueError(f"{kind}={run!r:.150}{wrong}")
 
 
 def run_folder(run: str, create: bool = False) -> Path:
@@ -102,10 +102,14 @@ def run_folder(run: str, create: bool = False) -> Path:
             remedy = "make its parent a writable folder, or set ANN_SNN_RUNS to one"
             raise OSError(error.errno, f"cannot make {folder} ({error}): {remedy}") from error
     elif not folder.is_dir():
-        runs = list_runs()
-        near = ", ".join(difflib.get_close_matches(run, runs, cutoff=0.3) or runs[:5]) or "none yet"
-        raise FileNotFoundError(f"there is no run {run!r} in {runs_root()}: choose one that is there ({near})")
+        raise missing("run", run, list_runs())
     return folder
+
+
+def missing(kind: str, name: str, names: Sequence[str]) -> FileNotFoundError:
+    """The error for a run or a sweep that is not there, with the nearest of those that are."""
+    near = ", ".join(difflib.get_close_matches(name, names, cutoff=0.3) or names[:5]) or "none yet"
+    return FileNotFoundError(f"there is no {kind} {name!r} in {runs_root()}: choose one that is there ({near})")
 
 
 def sweep_folder(sweep: str) -> Path:
@@ -118,15 +122,12 @@ def list_runs() -> list[str]:
     return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
 
 
-def latest_run(artifact: str | None = None) -> str:
-    """The run that was recorded last, among those that hold `artifact` where one is named.
-
-    Raises FileNotFoundError where there is none.
-    """
+def latest_run(artifact: str) -> str:
+    """The run that was recorded last among those that hold an artifact; FileNotFoundError where there is none."""
     root = runs_root()
-    found = [root / run for run in list_runs() if artifact is None or (root / run / artifact).is_file()]
+    found = [root / run for run in list_runs() if (root / run / artifact).is_file()]
     if not found:
-        raise FileNotFoundError(f"no run in {root} has {artifact or 'a manifest'} yet: {_remedy(artifact)}")
+        raise FileNotFoundError(f"no run in {root} has {artifact} yet: {_remedy(artifact)}")
     return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name)).name
 
 
@@ -138,11 +139,10 @@ def require(folder: str | os.PathLike[str], artifact: str) -> Path:
     return path
 
 
-def _remedy(artifact: str | None) -> str:
-    notebook = ARTIFACTS.get(artifact or "ann.safetensors")
-    if notebook is None:
+def _remedy(artifact: str) -> str:
+    if artifact not in ARTIFACTS:
         return "check its name"
-    return f"notebook {notebook} makes it; run it first, or the whole study with `ann-snn study`"
+    return f"notebook {ARTIFACTS[artifact]} makes it; run it first, or the whole study with `ann-snn study`"
 
 
 def default_run_name(
@@ -154,8 +154,7 @@ def default_run_name(
     any other one differs from its default, or a name had to be shortened, eight hexadecimal digits of these
     follow: no two settings share a name.
     """
-    notebooks = ordered_notebooks() if notebooks is None else notebooks
-    defaults = [{name: p.default for name, p in parameters_of(path).items()} for path in notebooks]
+    defaults = [defaults_of([path]) for path in (ordered_notebooks() if notebooks is None else notebooks)]
     full = _IN_NAME | {n: v for own in reversed(defaults) for n, v in own.items()} | dict(parameters)
     # A value counts as the default only where every notebook that takes it has that default.
     known = {name for own in defaults for name in own}
@@ -176,12 +175,6 @@ def default_run_name(
     if rest:
         parts.append(hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8])
     return check_run_name("-".join(parts))
-
-
-def code_cells(notebook: str | os.PathLike[str]) -> list[str]:
-    """The source of a notebook's code cells, in order."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:

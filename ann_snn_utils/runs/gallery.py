@@ -46,7 +46,13 @@ def open_network(name: str = "", dataset: str | None = None) -> Network:
     # papermill's -p makes a number of a name that looks like one.
     name = str(name)
     if not name:
-        return _default()
+        try:
+            return open_network(latest_run("snn.safetensors"))
+        except (OSError, ValueError):
+            # No run yet, or one whose data set is on another machine.
+            if not (names := list_pretrained()):
+                raise
+            return open_network(BUNDLED + next(iter(names)))
     if bundled := bundled_name(name):
         ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
@@ -70,24 +76,10 @@ def unpack(name: str) -> Path:
     if not snn.exists():
         save_ann(ann, qann, **ann.metadata)
         save_snn(convert(ann), snn)
-    elif not _equal(ann, load_ann(require(folder, qann.name))):
-        raise ValueError(
-            f"run {name!r} holds another network than bundled:{name}: name its folder {folder} otherwise"
-        )
+        return folder
+    there = load_ann(require(folder, qann.name))
+    mine, theirs = ann.state_dict(), there.state_dict()
+    if ann.spec != there.spec or not all(torch.equal(mine[key], theirs[key]) for key in mine):
+        remedy = f"name its folder {folder} otherwise"
+        raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
     return folder
-
-
-def _equal(one: ANN, other: ANN) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return one.spec == other.spec and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
-def _default() -> Network:
-    bundled = [BUNDLED + name for name in list_pretrained()]
-    try:
-        return open_network(latest_run("snn.safetensors"))
-    except (OSError, ValueError):
-        # No run yet, or one whose data set is on another machine.
-        if not bundled:
-            raise
-        return open_network(bundled[0])

@@ -105,7 +105,7 @@ class Mark(msgspec.Struct, kw_only=True):
     """The mark of a run: the stage that is being made, or was, and the last line that it printed.
 
     state: "running", "interrupted" or "failed", with the error, its cell and the executed notebook's path.
-    by: who makes the stage, such as one call of `ann-snn sweep`. request: what was asked of it.
+    request: what was asked of it. host, pid: the process that makes it.
     """
 
     stage: str
@@ -114,7 +114,6 @@ class Mark(msgspec.Struct, kw_only=True):
     started: float | None = None
     host: str | None = None
     pid: int | None = None
-    by: str = ""
     request: dict[str, Any] | None = None
     error: str | None = None
     cell: int | None = None
@@ -155,7 +154,7 @@ def only_maker(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
     tell: called with a line where this process has to wait. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder, LOCK, waiting=lambda: tell(f"waiting: another process makes {folder.name}\n")):
+    with _held(folder, LOCK, waiting=lambda: tell(f"waiting: another process makes {folder.name}")):
         yield
 
 
@@ -181,9 +180,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     try:
         return msgspec.convert(content, Manifest)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not a manifest of stages ({error}): delete it and run the study again"
-        ) from None
+        remedy = "delete it and run the study again"
+        raise ValueError(f"{path} is not a manifest of stages ({error}): {remedy}") from None
 
 
 def record_stage(
@@ -241,34 +239,28 @@ def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[s
     stage = manifest.stages.get(notebook)
     if stage is None or stage.request != request or notebook in manifest.stale_stages() or not stage.artifacts:
         return False
-    files = stage.inputs | stage.artifacts
-    if any(not (folder / name).is_file() or sha256(folder / name) != digest for name, digest in files.items()):
+    if not unchanged(folder, stage.inputs | stage.artifacts):
         return False
     return stage.images is None or stage.images.unchanged()
 
 
+def unchanged(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Whether the files of a run are there and have these SHA-256."""
+    return all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in digests.items())
+
+
 @contextlib.contextmanager
-def marked(folder: Path, stage: str, request: Mapping[str, Any], by: str = "") -> Iterator[Mark]:
+def marked(folder: Path, stage: str, request: Mapping[str, Any]) -> Iterator[Mark]:
     """Mark the run as unfinished for the time of the block; the mark stays where the block does not end."""
-    mark = Mark(
-        stage=stage,
-        state="running",
-        said="",
-        started=time.time(),
-        host=platform.node(),
-        pid=os.getpid(),
-        by=by,
-        request=dict(request),
-    )
+    mark = Mark(stage=stage, state="running", said="started", request=dict(request))
+    mark.started, mark.host, mark.pid = time.time(), platform.node(), os.getpid()
     mark.write(folder)
     try:
         yield mark
-    except KeyboardInterrupt:
-        mark.state = "interrupted"
-        mark.write(folder)
-        raise
     except BaseException as error:
-        mark.state, mark.error = "failed", mark.error or f"{type(error).__name__}: {error}"
+        stopped = isinstance(error, KeyboardInterrupt)
+        mark.state = "interrupted" if stopped else "failed"
+        mark.error = None if stopped else mark.error or f"{type(error).__name__}: {error}"
         mark.write(folder)
         raise
     unmark(folder, stage)
@@ -290,9 +282,6 @@ def mark_of(folder: Path) -> Mark | None:
     except ValueError:
         return Mark(stage="", state="interrupted", said="")
     if mark.state == "running":
-        try:
-            with FileLock(folder / LOCK).acquire(timeout=0):
-                mark.state = "interrupted"
-        except Timeout:
-            pass
+        with contextlib.suppress(Timeout), FileLock(folder / LOCK).acquire(timeout=0):
+            mark.state = "interrupted"
     return mark

@@ -51,12 +51,9 @@ def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) ->
     chosen: set[str] = set()
     for part in (part.strip() for part in selection.split(",")):
         low, _, high = part.partition("-")
-        if part in available:
-            found = {part}
-        elif re.fullmatch(r"\d\d(-\d\d)?", part):
+        found = {part} & available.keys()
+        if re.fullmatch(r"\d\d(-\d\d)?", part):
             found = {stem for stem in available if low <= stem[:2] <= (high or low)}
-        else:
-            found = set()
         if not found:
             raise ValueError(
                 f"notebooks={selection!r:.200}: {part!r:.100} names no notebook; give numbers, ranges or names "
@@ -88,10 +85,8 @@ def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
         try:
             name, default = _assignment(node)
         except (ValueError, TypeError):
-            line = lines[node.lineno - 1].strip()
-            raise ValueError(
-                f"{notebook}: {line!r} in the parameters cell: write `name = literal` lines only"
-            ) from None
+            wrong = f"{lines[node.lineno - 1].strip()!r} in the parameters cell"
+            raise ValueError(f"{notebook}: {wrong}: write `name = literal` lines only") from None
         # Columns of a syntax tree count bytes.
         _, _, comment = lines[(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")
         found[name] = Parameter(name, default, comment.strip("# "))
@@ -100,9 +95,7 @@ def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
 
 def _assignment(node: ast.stmt) -> tuple[str, Any]:
     match node:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, ast.literal_eval(value)
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+        case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
             return name, ast.literal_eval(value)
     raise ValueError
 
@@ -127,6 +120,19 @@ def parameters_source(path: Path) -> str:
     return "".join(tagged[0]["source"])
 
 
+def code_cells(notebook: str | os.PathLike[str], without: str = "") -> list[str]:
+    """The source of a notebook's code cells, in order; `without` those that have this tag."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    code = (cell for cell in cells if cell["cell_type"] == "code")
+    return ["".join(cell["source"]) for cell in code if without not in cell.get("metadata", {}).get("tags", [])]
+
+
+def python(cells: Iterable[str]) -> str:
+    """The Python of code cells, without IPython's magic lines."""
+    lines = "\n".join(cells).splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+
+
 def takers_of(notebooks: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Parameter]]:
     """Every parameter's name → the stems of the notebooks that take it, in order, each with its own default."""
     takers: dict[str, dict[str, Parameter]] = {}
@@ -145,17 +151,13 @@ def check_parameters(parameters: Mapping[str, Any], notebooks: Sequence[str | os
     takers, checked = takers_of(notebooks), {}
     for name, value in parameters.items():
         if name not in takers:
-            raise ValueError(_unknown(name, takers))
+            near = difflib.get_close_matches(name.lower(), takers, n=3, cutoff=0.5)
+            listed = ", ".join(f"{found} ({', '.join(takers[found])})" for found in near or sorted(takers))
+            advice = f"did you mean {listed}?" if near else f"choose from {listed}"
+            raise ValueError(f"no notebook takes a parameter {name!r:.100}: {advice}")
         for stem, parameter in takers[name].items():
             checked[name] = typed(name, value, parameter.default, stem)
     return checked
-
-
-def _unknown(name: str, takers: Mapping[str, Iterable[str]]) -> str:
-    near = difflib.get_close_matches(name.lower(), takers, n=3, cutoff=0.5)
-    listed = ", ".join(f"{found} ({', '.join(takers[found])})" for found in near or sorted(takers))
-    advice = f"did you mean {listed}?" if near else f"choose from {listed}"
-    return f"no notebook takes a parameter {name!r:.100}: {advice}"
 
 
 def typed(name: str, value: Any, default: Any, stem: str) -> Any:

@@ -6,7 +6,6 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 from .. import _HOME
 from ..files import ROOT
-from .parameters import parsed
+from .parameters import code_cells, parsed, python
 
 PACKAGE = ROOT / "ann_snn_utils"
 
@@ -97,17 +96,11 @@ def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes
     Text cells, figures and the machinery of runs are left out; imports are followed through all other rooms.
     homes: the module of each name that the package itself offers.
     """
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     # Not the parameters, whose values are part of what is asked of a stage.
-    code = [
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    ]
-    python = "\n".join(line for cell in code for line in cell.splitlines() if not line.startswith(("%", "!")))
+    code = code_cells(notebook, without="parameters")
     files = _modules(package)
     reached: set[str] = set()
-    pending = _imported(python, package.name, files, homes)
+    pending = _imported(python(code), package.name, files, homes)
     while pending:
         module = pending.pop()
         reached.add(module)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..ann.notation import NETWORKS
 from ..ann.store import list_pretrained
 from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
@@ -20,25 +21,14 @@ from .results import RECORDED, RunResult, collected_results, read_collected, res
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
-    {"dataset": "mnist", "network": "32C5-P2-64C5-P2-1000", "ann": 0.9945, "snn": 0.9945, "time_steps": 4},
-    {
-        "dataset": "cifar10",
-        "network": "96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024",
-        "ann": 0.9332,
-        "snn": 0.9315,
-        "time_steps": 8,
-    },
+    {"dataset": "mnist", "network": NETWORKS["lenet"][0], "ann": 0.9945, "snn": 0.9945, "time_steps": 4},
+    {"dataset": "cifar10", "network": NETWORKS["vgg"][0], "ann": 0.9332, "snn": 0.9315, "time_steps": 8},
 )
 
 COPIES = {"cifar10-jpeg": "cifar10"}
 
-LABELS = {
-    "digits": "digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg": "CIFAR-10, JPEG copies",
-}
+_LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+_LABELS["cifar10-jpeg"] = "CIFAR-10, JPEG copies"
 
 MOST_ROWS = 8
 
@@ -49,21 +39,18 @@ _FORM = ("k", "ternary", "levels", "clip", "int8_ends")
 def published(dataset: str, network: str) -> Mapping[str, Any] | None:
     """The published results for a data set (or copies of it) and a network in notation, None where none."""
     wanted = COPIES.get(dataset, dataset), network
-    found = [entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted]
-    return found[0] if found else None
+    return next((entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted), None)
 
 
 def label(dataset: str) -> str:
     """The name of a data set as it stands above a table or a figure."""
-    return LABELS.get(dataset, dataset)
+    return _LABELS.get(dataset, dataset)
 
 
 def published_point(found: Mapping[str, RunResult]) -> tuple[int, float] | None:
     """Time steps and accuracy (a fraction) of the published system where it ran one of these runs' networks."""
-    for one in found.values():
-        if entry := published(one.results["dataset"], one.results["network"]):
-            return entry["time_steps"], entry["snn"]
-    return None
+    entries = (published(one.results["dataset"], one.results["network"]) for one in found.values())
+    return next(((entry["time_steps"], entry["snn"]) for entry in entries if entry), None)
 
 
 def on_test_set(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
@@ -92,13 +79,10 @@ def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
         samples, right = metadata["samples"], metadata.get("snn_correct", {})
         correct = {"ann": metadata["ann_correct"]} if "ann_correct" in metadata else {}
         correct |= {"qann": metadata["correct"]}
+        accuracy = {name: count / samples for name, count in correct.items()}
+        accuracy |= {"snn": {step: count / samples for step, count in right.items()}}
         found = {name: metadata[name] for name in RECORDED if name in metadata}
-        found |= {
-            "samples": samples,
-            "correct": correct | {"snn": right},
-            "accuracy": {name: count / samples for name, count in correct.items()}
-            | {"snn": {step: count / samples for step, count in right.items()}},
-        }
+        found |= {"samples": samples, "correct": correct | {"snn": right}, "accuracy": accuracy}
         found |= {name: metadata[name] + 0 for name in ("mismatches", "neurons")}
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = f"{error!r:.200}"
@@ -124,13 +108,13 @@ def _soonest(frame: pd.DataFrame) -> str:
     return str(frame.groupby("setting", sort=False)["last spike"].max().astype(float).fillna(math.inf).idxmin())
 
 
-def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
+def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
 
     Of each data set and network: the settings of the bundled networks, or else the baseline, and the setting that
-    falls silent soonest. No row is chosen by its accuracy. found: the collected results unless given.
+    falls silent soonest. No row is chosen by its accuracy.
     """
-    tested = on_test_set(collected_results() if found is None else found)
+    tested = on_test_set(found)
     bundled = {entry.get("run") for entry in list_pretrained().values()}
     rows = []
     for dataset, members in by_dataset(tested).items():
@@ -141,20 +125,13 @@ def main_results(found: Mapping[str, RunResult] | None = None) -> pd.DataFrame:
             chosen = dict.fromkeys([*(main or ["baseline"]), _soonest(frame)])
             table = by_setting(frame)
             for setting in chosen:
-                run = own[frame.index[frame.setting == setting][0]]
+                run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
                 made = setting_of(run)
-                rows.append(
-                    {
-                        "images, network": f"{label(dataset)}, {in_words('network', made['network'])}",
-                        "setting": _in_form(made),
-                        "epochs": made["epochs"],
-                        "seeds": table.at[setting, "runs"],
-                        "ANN": table.at[setting, "ANN"],
-                        **{f"SNN, {at}": table.at[setting, at] for at in ("T = 1", "T = 2", "T = 4")},
-                        "SNN at silence": table.at[setting, SILENCE],
-                        "published": _beside(run),
-                    }
-                )
+                row = {"images, network": f"{label(dataset)}, {in_words('network', made['network'])}"}
+                row |= {"setting": _in_form(made), "epochs": made["epochs"]}
+                row |= {"seeds": reached["runs"], "ANN": reached["ANN"]}
+                row |= {f"SNN, {at}": reached[at] for at in ("T = 1", "T = 2", "T = 4")}
+                rows.append(row | {"SNN at silence": reached[SILENCE], "published": _beside(run)})
     return pd.DataFrame(rows[:MOST_ROWS])
 
 
@@ -176,10 +153,8 @@ def main_table(found: Mapping[str, RunResult] | None = None) -> str:
 def _codes(found: Mapping[str, RunResult]) -> str:
     wrong = sum(one.results["mismatches"] for one in found.values())
     compared = sum(one.results.get("neurons") or 0 for one in found.values())
-    return (
-        f"Over all {len(found)} runs on test sets, {wrong:,} of {compared:,} counts at silence differ "
-        "from the quantized network's codes."
-    )
+    counts = f"{wrong:,} of {compared:,} counts at silence"
+    return f"Over all {len(found)} runs on test sets, {counts} differ from the quantized network's codes."
 
 
 def _beside(run: RunResult) -> str:
@@ -208,16 +183,12 @@ def all_results(found: Mapping[str, RunResult] | None = None) -> str:
         for network in dict.fromkeys(one.results["network"] for one in members.values()):
             if entry := published(dataset, network):
                 copies = " (on the original images)" if dataset in COPIES else ""
-                parts.append(
-                    f"Published for `{network}`{copies}: ANN {100 * entry['ann']:.2f}, "
-                    f"SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}."
-                )
+                reached = f"ANN {100 * entry['ann']:.2f}, SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}"
+                parts.append(f"Published for `{network}`{copies}: {reached}.")
     choices = {run: one for run, one in collected.items() if one.held_out and one.results["undisturbed"]}
     if choices:
-        parts += [
-            "## Choices",
-            "Made on training images that were held out, never on a test set. These numbers are no results.",
-        ]
+        note = "Made on training images that were held out, never on a test set. These numbers are no results."
+        parts += ["## Choices", note]
         for dataset, members in by_dataset(choices).items():
             parts += [f"### {label(dataset)}", *_page_of(members, forms=False)]
     return "\n\n".join(parts) + "\n"
@@ -233,9 +204,6 @@ def _page_of(members: Mapping[str, RunResult], forms: bool = True) -> list[str]:
     text = markdown_table(table[columns].reset_index().to_dict("records"))
     parts = [f"Baseline: {describe(baseline_of(members))}.", text]
     if forms and len(other := neuron_forms(members, frame)):
-        parts.append(
-            "The same networks with other forms of thresholds, and without spikes that are taken back, on the "
-            "images that notebook 04 takes for it:"
-        )
-        parts.append(markdown_table(other.to_dict("records")))
+        note = "The same networks with other forms of thresholds, and without spikes that are taken back, on the "
+        parts += [f"{note}images that notebook 04 takes for it:", markdown_table(other.to_dict("records"))]
     return parts

@@ -50,18 +50,15 @@ def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool)
         images = f" ({right[name]:,} of {results['samples']:,})" if counts and name in right else ""
         return f"{100 * shares[name]:.2f} %{images}"
 
-    rows = {
-        "full-precision ANN": scored(accuracy, correct, "ann"),
-        "quantized ANN": scored(accuracy, correct, "qann"),
-    }
-    shares, right = accuracy.get("snn", {}), correct.get("snn", {})
-    for step in steps:
-        rows["SNN at silence" if step == SILENCE else f"SNN, T = {step}"] = scored(shares, right, step)
+    rows = {"full-precision ANN": scored(accuracy, correct, "ann")}
+    rows["quantized ANN"] = scored(accuracy, correct, "qann")
+    rows |= {step_label(step): scored(accuracy.get("snn", {}), correct.get("snn", {}), step) for step in steps}
     last, average = results.get("silence_step"), results.get("mean_settling_step")
     rows["last step with a spike"] = cell(last) + (f" (mean {average:.1f})" if average else "")
     macs = results.get("macs_per_sample")
     for row, name in (("spikes per image", "spikes"), ("SOPs per image", "sops")):
-        rows[row] = _whole(results.get(f"{name}_per_sample"))
+        value = results.get(f"{name}_per_sample")
+        rows[row] = "–" if value is None else f"{value:,.0f}"
     if macs and "sops_per_sample" in results:
         rows["SOPs per image"] += f" ({results['sops_per_sample'] / macs:.2f} per MAC)"
     energy = results.get("energy_pj", {})
@@ -73,8 +70,9 @@ def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool)
     return pd.Series(rows)
 
 
-def _whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
+def step_label(step: str) -> str:
+    """What a spiking network's accuracy at a time step, or at silence, is called on a card."""
+    return "SNN at silence" if step == SILENCE else f"SNN, T = {step}"
 
 
 def card_of(result: RunResult) -> pd.DataFrame:
@@ -143,8 +141,7 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
     local = [name for name in list_runs() if name in found]
     latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
     bundled = (str(entry.get("run")) for entry in list_pretrained().values())
-    first = next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))
-    return found[first]
+    return found[next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))]
 
 
 def folded(title: str, frame: pd.DataFrame) -> HTML:
@@ -176,7 +173,8 @@ def full_tables(
         yield folded(f"{label(name)}: choices on held-out images, no results", by_setting(compare(found)))
 
 
-def _text(frame: pd.DataFrame) -> list[str]:
+def as_text(frame: pd.DataFrame) -> list[str]:
+    """A table of text as aligned lines."""
     rows = [(name, *map(str, row)) for name, row in zip(frame.index, frame.to_numpy(), strict=True)]
     return aligned([(frame.index.name or "", *frame.columns), *rows])
 
@@ -188,12 +186,10 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     lacks an entry.
     """
     result = _result_in(folder)
-    notes = [
-        f"outdated: {name} read files that have been made anew; run the study again"
-        for name in read_manifest(folder).stale_stages()
-    ]
+    remedy = "read files that have been made anew; run the study again"
+    notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
     title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
-    return "\n".join([title, *_text(card_of(result)), *notes])
+    return "\n".join([title, *as_text(card_of(result)), *notes])
 
 
 def _result_in(folder: str | os.PathLike[str]) -> RunResult:
@@ -216,7 +212,7 @@ def run_report(folder: str | os.PathLike[str]) -> str:
     if result.run not in found or len(found) == 1:
         return run_card(folder)
     title = f"{label(dataset)}: settings beside each other (baseline: {describe(baseline_of(found))})"
-    return "\n".join([run_card(folder), "", title, *_text(settings_table(compare(found), result.run))])
+    return "\n".join([run_card(folder), "", title, *as_text(settings_table(compare(found), result.run))])
 
 
 def runs_table(runs: Sequence[str]) -> str:

@@ -22,10 +22,10 @@ from ..ann.store import load_ann, save_pretrained
 from ..data.dataset import folder_label
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE
-from .folder import ARTIFACTS, check_run_name, list_runs, require, run_folder, runs_root
+from .folder import ARTIFACTS, RESULTS_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
-from .parameters import FOLDER, defaults_of, parameters_of
-from .sweeps import chosen_runs, list_sweeps, parameters_of_run
+from .parameters import FOLDER, defaults_of
+from .sweeps import chosen_runs, parameters_of_run
 
 # Room for every count and energy, and small enough for any sum, mean or text of them.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e15, lt=1e15)]
@@ -71,9 +71,9 @@ class _Results(msgspec.Struct):
     accuracy_without_negative_spikes: _Curve | None = None
 
     def __post_init__(self) -> None:
-        steps = len(self.accuracy_over_time)
         for name in ("sops_over_time", "energy_over_time"):
-            if (curve := getattr(self, name)) is not None and len(curve) != steps:
+            curve = getattr(self, name)
+            if curve is not None and len(curve) != len(self.accuracy_over_time):
                 raise ValueError(f"{name} of another length")
 
 
@@ -106,14 +106,14 @@ class RunResult:
 
         One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
-        stages = {stem: self._implied(stem) | stage.parameters for stem, stage in self.stages.items()}
-        return parameters_of_run(stages)
-
-    def _implied(self, stem: str) -> dict[str, Any]:
-        defaults = _defaults(stem)
         trained = self.stages.get("01_train_ann")
-        dataset = trained.parameters.get("dataset", "") if trained else ""
-        return defaults | {name: value for name, value in before(str(dataset)).items() if name in defaults}
+        implied = before(str(trained.parameters.get("dataset", "")) if trained else "")
+        stages = {}
+        for stem, stage in self.stages.items():
+            defaults = _defaults(stem)
+            own = {name: value for name, value in implied.items() if name in defaults}
+            stages[stem] = defaults | own | stage.parameters
+        return parameters_of_run(stages)
 
     @property
     def unusual(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class RunResult:
 
     @property
     def method(self) -> int:
-        """Number of the method that made the results; those from before it was recorded are of method 1."""
+        """Number of the method that made the results; 1 for those from before it was recorded."""
         return self.results.get("method", 1)
 
     @property
@@ -145,8 +145,7 @@ class RunResult:
 @functools.cache
 def _defaults(stem: str) -> dict[str, Any]:
     path = FOLDER / f"{stem}.ipynb"
-    found = parameters_of(path) if path.is_file() else {}
-    return {name: parameter.default for name, parameter in found.items()}
+    return defaults_of([path]) if path.is_file() else {}
 
 
 def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
@@ -168,15 +167,7 @@ def load_results(selection: str = "") -> dict[str, RunResult]:
     name that is neither, ValueError that names a damaged file.
     """
     collected = collected_results()
-    if not selection:
-        names = sorted({*list_runs(), *collected})
-    elif selection in list_sweeps():
-        names = chosen_runs(selection)
-    else:
-        names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
-        if rest := [name for name in names if name not in collected]:
-            chosen_runs(", ".join(rest))
-    found = {name: local_result(name) or collected.get(name) for name in names}
+    found = {name: local_result(name) or collected.get(name) for name in chosen_runs(selection, collected)}
     return {name: result for name, result in found.items() if result is not None}
 
 
@@ -211,20 +202,8 @@ def read_collected(path: Path) -> RunResult:
     return RunResult(check_run_name(path.stem), content["results"], manifest)
 
 
-# What tells how a stage was made. Not what was asked of it besides, and where: that names paths and machines.
-_COLLECTED = (
-    "recorded",
-    "parameters",
-    "seed",
-    "inputs",
-    "artifacts",
-    "metrics",
-    "seconds",
-    "stale",
-    "versions",
-    "git",
-    "device",
-)
+# What of a stage is not collected, as it names paths; and what of its machine is.
+_LOCAL = ("images", "shared_from")
 _MACHINE = ("processor", "cores", "torch_threads", "cpu_capability", "accelerator")
 
 
@@ -240,28 +219,16 @@ def collect(run: str) -> Path:
     if missing := missing_in(results):
         raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
     stages = {stem: _essentials(manifest.stages[stem]) for stem in ARTIFACTS.values()}
+    results |= {"run": folder.name, "dataset": _without_folder(results["dataset"])}
     path = results_root() / f"{folder.name}.json"
-    save_json(
-        path,
-        {
-            "run": folder.name,
-            "results": results | {"run": folder.name, "dataset": _without_folder(results["dataset"])},
-            "manifest": {"run": folder.name, "stages": stages},
-        },
-    )
+    manifested = {"run": folder.name, "stages": stages}
+    save_json(path, {"run": folder.name, "results": results, "manifest": manifested})
     return path
 
 
 # What a bundled network's metadata take from results.json as it stands.
-RECORDED = (
-    "method",
-    "spikes_per_sample",
-    "sops_per_sample",
-    "macs_per_sample",
-    "silence_step",
-    "mean_settling_step",
-    "energy_pj",
-)
+RECORDED: tuple[str, ...] = ("method", "spikes_per_sample", "sops_per_sample", "macs_per_sample")
+RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
 
 
 def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
@@ -269,22 +236,16 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
 
     Raises ValueError for a run whose results are not those of its full test set, and as `save_pretrained` does.
     """
+    check_run_name(name, "network")
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
     ann = load_ann(require(run_folder(run), "qann.safetensors"))
     results, parameters = result.results, result.parameters
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
         raise ValueError(f"run {run!r} was disturbed, or not tested on its whole test set: keep another's network")
-    return save_pretrained(
-        ann,
-        check_run_name(name, "network"),
-        folder,
-        run=run,
-        command=_command(result),
-        mismatches=results["mismatches"],
-        neurons=results["neurons"],
-        snn_correct=results["correct"]["snn"],
-        **{name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED},
-    )
+    kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
+    kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
+    kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
+    return save_pretrained(ann, name, folder, run=run, **kept)
 
 
 def _command(result: RunResult) -> str:
@@ -294,42 +255,37 @@ def _command(result: RunResult) -> str:
 
 
 def _finished(folder: Path) -> Manifest:
-    run, mark, manifest = folder.name, mark_of(folder), read_manifest(folder)
+    """The manifest of a finished run; ValueError says what keeps it from being one."""
+    mark, manifest, makers = mark_of(folder), read_manifest(folder), ARTIFACTS.values()
     if mark is not None:
-        said = f"{mark.state} in {mark.stage or 'a stage'}"
+        wrong = f"is unfinished, {mark.state} in {mark.stage or 'a stage'}"
         remedy = "wait for it" if mark.state == "running" else "give its command again, which goes on"
-        raise ValueError(f"run {run!r} is unfinished, {said}: {remedy}")
-    stages = manifest.stages
-    if missing := [stem for stem in ARTIFACTS.values() if stem not in stages]:
-        raise ValueError(f"run {run!r} is unfinished, without {', '.join(missing)}: {_again(run, missing[0])}")
-    made = {name: (stem, digest) for stem in ARTIFACTS.values() for name, digest in stages[stem].artifacts.items()}
-    if "results.json" not in made or not (folder / "results.json").is_file():
-        raise ValueError(f"run {run!r} is unfinished, without results.json: run 04_spike_analysis again")
-    if stale := [stem for stem in manifest.stale_stages() if stem in ARTIFACTS.values()]:
-        raise ValueError(
-            f"run {run!r} is outdated, {stale[0]} read files that have been made anew: {_again(run, stale[0])}"
-        )
+        raise ValueError(f"run {folder.name!r} {wrong}: {remedy}")
+    if missing := [stem for stem in makers if stem not in manifest.stages]:
+        raise _refusal(folder, f"unfinished, without {', '.join(missing)}", missing[0])
+    made = {name: (stem, digest) for stem in makers for name, digest in manifest.stages[stem].artifacts.items()}
+    if RESULTS_FILE not in made or not (folder / RESULTS_FILE).is_file():
+        raise _refusal(folder, f"unfinished, without {RESULTS_FILE}", ARTIFACTS[RESULTS_FILE])
+    if stale := [stem for stem in manifest.stale_stages() if stem in makers]:
+        raise _refusal(folder, f"outdated, {stale[0]} read files that have been made anew", stale[0])
     # Weights may have been deleted to save space; what is there must be what the manifest tells of.
     for name, (stem, digest) in made.items():
         if (folder / name).is_file() and sha256(folder / name) != digest:
-            raise ValueError(
-                f"run {run!r} is outdated, {name} is not the file that {stem} recorded in {MANIFEST}: "
-                f"{_again(run, stem)}"
-            )
+            raise _refusal(folder, f"outdated, {name} is not the file that {stem} recorded in {MANIFEST}", stem)
     return manifest
 
 
-def _again(run: str, stem: str) -> str:
-    return f"`ann-snn study --run {run} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
+def _refusal(folder: Path, state: str, stem: str) -> ValueError:
+    remedy = f"`ann-snn study --run {folder.name} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
+    return ValueError(f"run {folder.name!r} is {state}: {remedy}")
 
 
 def _essentials(stage: StageRecord) -> dict[str, Any]:
-    essentials: dict[str, Any] = {name: getattr(stage, name) for name in _COLLECTED}
+    essentials = {name: value for name, value in msgspec.structs.asdict(stage).items() if name not in _LOCAL}
     essentials["parameters"] = {n: _without_folder(v) for n, v in stage.parameters.items() if n != "run"}
-    machine, request = stage.machine, stage.request or {}
-    essentials["machine"] = {name: machine[name] for name in _MACHINE if name in machine}
+    essentials["machine"] = {name: stage.machine[name] for name in _MACHINE if name in stage.machine}
     # A stage that a command made without its notebook has no digest of code.
-    essentials["request"] = {"code": request["code"]} if "code" in request else {}
+    essentials["request"] = {name: value for name, value in (stage.request or {}).items() if name == "code"}
     return essentials
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
-
-from torch import Tensor
+from typing import Any
 
 from ..data.dataset import load_recorded
+from ..measure.activity import correct
 from ..measure.logs import log_folder, write_logs
 from ..simulator.record import Record
 from ..simulator.run import simulate
@@ -38,38 +37,23 @@ def simulate_run(
     table = over_time(record)
     if not logs:
         return table, None
-    size = 50 if "cifar" in test.name.lower() else 200
-    starts = range(0, len(test), size)
-    batches = (
-        simulate(
-            snn,
-            test.subset(range(start, min(start + size, len(test)))),
-            record.time_steps,
-            **disturbance | {"seed": disturbance.get("seed", 0) + start // size},
-        )
-        for start in starts
-    )
+    size, seed = 50 if "cifar" in test.name.lower() else 200, disturbance.get("seed", 0)
+    batches = (test.subset(range(start, min(start + size, len(test)))) for start in range(0, len(test), size))
     target = log_folder(snn, folder / "figs")
-    write_logs(batches, target)
+    records = (
+        simulate(snn, batch, record.time_steps, **disturbance | {"seed": seed + number})
+        for number, batch in enumerate(batches)
+    )
+    write_logs(records, target)
     return table, target
 
 
 def over_time(record: Record) -> str:
     """A record of labelled images as a table with one line for each step."""
-    right = record.predictions.eq(cast(Tensor, record.labels)).sum(1)
-    rows = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")]
-    images = record.samples
-    for step in range(record.time_steps):
-        silent = int(((record.settled_at > 0) & (record.settled_at < step + 1)).sum())
+    rows, images = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")], record.samples
+    for step, right in enumerate(correct(record).tolist()):
+        silent = int(((record.settled_at > 0) & (record.settled_at <= step)).sum())
         spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
-        rows.append(
-            (
-                str(step + 1),
-                f"{int(right[step]):,}",
-                f"{100 * int(right[step]) / images:.2f} %",
-                f"{silent:,}",
-                f"{spikes:,.1f}",
-                f"{sops:,.0f}",
-            )
-        )
+        share = f"{100 * right / images:.2f} %"
+        rows.append((str(step + 1), f"{right:,}", share, f"{silent:,}", f"{spikes:,.1f}", f"{sops:,.0f}"))
     return "\n".join(aligned(rows))

@@ -5,23 +5,24 @@ A row holds a run's state, every parameter, every metric, and where all of it ca
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
-from .folder import SWEEPS, check_run_name, list_runs, run_folder, runs_root, sweep_folder
+from .folder import SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE = "sweep.json"
+
+T = TypeVar("T")
 
 
 class SweepFile(msgspec.Struct, kw_only=True):
@@ -43,16 +44,10 @@ def list_sweeps() -> list[str]:
 
 
 def read_sweep_file(name: str) -> SweepFile:
-    """What the sweep of this name asked for.
-
-    Raises FileNotFoundError, with the nearest names, where there is none of this name; ValueError for a damaged
-    file.
-    """
+    """What a sweep asked for; FileNotFoundError where there is none of this name, ValueError for a damaged file."""
     path = sweep_folder(name) / SWEEP_FILE
     if not path.is_file():
-        sweeps = list_sweeps()
-        near = ", ".join(difflib.get_close_matches(name, sweeps, cutoff=0.3) or sweeps[:5]) or "none yet"
-        raise FileNotFoundError(f"there is no sweep {name!r} in {runs_root()}: choose one that is there ({near})")
+        raise missing("sweep", name, list_sweeps())
     content = load_json(path)
     try:
         return msgspec.convert(content, SweepFile)
@@ -61,19 +56,21 @@ def read_sweep_file(name: str) -> SweepFile:
         raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
 
 
-def chosen_runs(selection: str) -> list[str]:
+def chosen_runs(selection: str, collected: Collection[str] = ()) -> list[str]:
     """The runs of a sweep, or the runs whose names, separated by commas, are given; all for empty text.
 
-    Raises FileNotFoundError for a name that is neither a sweep nor a run.
+    collected: names of runs that need no folder. Raises FileNotFoundError for a name that is neither a sweep nor
+    a run.
     """
     if not selection:
-        return list_runs()
+        return sorted({*list_runs(), *collected})
     if selection in list_sweeps():
         return list(read_sweep_file(selection).runs)
-    names = [name.strip() for name in selection.split(",") if name.strip()]
-    if len(names) == 1 and names[0] not in list_runs():
-        read_sweep_file(names[0])
-    return [run_folder(name).name for name in names]
+    names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
+    unknown = [name for name in names if name not in collected]
+    if len(unknown) == 1 and unknown[0] not in list_runs():
+        read_sweep_file(unknown[0])
+    return [name if name in collected else run_folder(name).name for name in names]
 
 
 def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -97,11 +94,7 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def row_of(
-    run: str,
-    manifest: Manifest,
-    results: Mapping[str, Any],
-    mark: Mark | None = None,
-    stages: Sequence[str] = (),
+    run: str, manifest: Manifest, results: Mapping[str, Any], mark: Mark | None = None, stages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The row of what a run recorded.
 
@@ -115,7 +108,7 @@ def row_of(
     # Results from before the method number was recorded are of method 1.
     numbered = {"method": 1} | dict(results) if results else {}
     row |= {name: value for name, value in _flat(numbered) if name not in row}
-    around: dict[str, list[str]] = {}
+    around: list[tuple[str, str]] = []
     for stem, stage in manifest.stages.items():
         metrics = dict(stage.metrics)
         history = metrics.pop("history", [])
@@ -126,15 +119,12 @@ def row_of(
         row[f"{stem}.shared_from"] = stage.shared_from
         facts = {"recorded": stage.recorded, "device": stage.device, **stage.git}
         facts |= dict(_flat({"versions": stage.versions, "machine": stage.machine}))
-        for name, value in facts.items():
-            if value is not None:
-                around.setdefault(name, []).append(str(value))
+        around += [(name, str(value)) for name, value in facts.items() if value is not None]
     # Stages of one run may have been made at different times.
-    row |= {
-        name: " ".join(dict.fromkeys(values)) if name != "recorded" else max(values)
-        for name, values in around.items()
-    }
-    return row
+    joined = {name: " ".join(dict.fromkeys(values)) for name, values in grouped(around).items()}
+    if "recorded" in joined:
+        joined["recorded"] = max(joined["recorded"].split())
+    return row | joined
 
 
 def _state(manifest: Manifest, mark: Mark | None, stages: Sequence[str]) -> str:
@@ -165,32 +155,31 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `mixed`: method or images, so that its results must not be mixed with the others'. `around`: versions,
     commit, machine. Images are compared among runs of the same data set, size and limit.
     """
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if _mixes(name) or name.startswith(_AROUND)
-    ]
-    counts: dict[tuple[Any, ...], Counter[str]] = {}
-    for row in rows:
-        for name in names:
-            if row.get(name) is not None:
-                counts.setdefault(_peers(name, row), Counter())[str(row[name])] += 1
+    named = dict.fromkeys(name for row in rows for name in row if _mixes(name) or name.startswith(_AROUND))
+    told = [{name: str(row[name]) for name in named if row.get(name) is not None} for row in rows]
+    peers = grouped((_peers(name, row), own[name]) for row, own in zip(rows, told, strict=True) for name in own)
+    usual = {key: Counter(values).most_common(1)[0][0] for key, values in peers.items()}
     described = []
-    for row in rows:
+    for row, own in zip(rows, told, strict=True):
         mixed, around = [], []
-        for name in names:
-            if row.get(name) is None:
-                continue
-            ((usual, _),) = counts[_peers(name, row)].most_common(1)
-            if str(row[name]) == usual:
-                continue
-            if _mixes(name):
+        for name, value in own.items():
+            others = usual[_peers(name, row)]
+            if value != others and _mixes(name):
                 mixed.append(_mixes(name))
-            else:
-                said = f"{name.removeprefix('versions.')} {row[name]} (others {usual})"
+            elif value != others:
+                said = f"{name.removeprefix('versions.')} {value} (others {others})"
                 around.append(_COMMIT.sub(r"\1", said))
         described.append(dict(row) | {"mixed": "; ".join(mixed) or None, "around": "; ".join(around) or None})
     return described
+
+
+def grouped(pairs: Iterable[tuple[Any, T]]) -> dict[Any, list[T]]:
+    """Key → its values, in order; pairs with None for a key are left out."""
+    found: dict[Any, list[T]] = {}
+    for key, value in pairs:
+        if key is not None:
+            found.setdefault(key, []).append(value)
+    return found
 
 
 def _mixes(name: str) -> str:
