@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..ann.network import LARGEST_PIXEL
-from ..ann.notation import NetworkSpec, spec_of
+from ..ann.notation import MOST_COUNTS, NetworkSpec, spec_of
 from ..files import load_tensors, save_tensors
-from .network import FORMS, MOST_COUNTS, REAL_FORMS, SNN, SpikingLayer, smallest_integer, worst_case
+from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, smallest_integer, worst_case
 
 # Of every layer, and of the published neuron's layers.
 _TENSORS, _COMPARED = ("weight", "thresholds", "lowest", "highest"), ("rising", "falling")
