@@ -13,11 +13,12 @@ from numba.extending import intrinsic
 
 from .vectors import data_of, lanes_of, load, pointer, splat, store
 
-# Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
+# Vectors of membranes to sum at a time: the most that fit, as often as they do, then each narrower width at most
+# once. So none may be narrower than half of the one before.
 _ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
 
 # The same for sums that do not fit a byte, which are rare: each width takes seconds to compile.
-_ABREAST_WIDE = (16, 8, 4, 1)
+_ABREAST_WIDE = (16, 8, 4, 2, 1)
 
 _REGISTERS = 16
 
