@@ -105,11 +105,10 @@ def simulate(
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
-    each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
-    trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or "flip" every emitted
-    spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
-    sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
-    where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
+    see `disturb.noisy`. trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or
+    "flip" every emitted spike with probability fault_rate on its way to the next layer. seed: of noise and faults;
+    those of a sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's
+    sake where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
     negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the

@@ -97,13 +97,10 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
             if not tensor.is_floating_point():
                 tensor = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
             tensors[f"layers.{index}.{name}"] = tensor
-    description = {
-        "spec": snn.spec.to_dict(),
-        "thresholds": snn.thresholds,
-        "saturates": [layer.saturates for layer in snn.layers],
-        "metadata": snn.metadata | metadata,
-    }
-    save_tensors(path, tensors, description)
+    saturates = [layer.saturates for layer in snn.layers]
+    save_tensors(
+        path, tensors, vars(_Description(snn.spec.to_dict(), snn.thresholds, saturates, snn.metadata | metadata))
+    )
 
 
 def load_snn(path: str | Path) -> SNN:
