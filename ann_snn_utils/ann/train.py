@@ -46,10 +46,8 @@ def save_checkpoint(
         groups.append({k: v for k, v in group.items() if isinstance(v, plain) and k != "params"})
         schedules.append({k: v for k, v in schedule.state_dict().items() if isinstance(v, plain)})
     tensors["generator"] = generator.get_state()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_tensors(
-        path, tensors, {"settings": settings, "history": history, "schedules": schedules, "groups": groups}
-    )
+    metadata = {"settings": settings, "history": history, "schedules": schedules, "groups": groups}
+    save_tensors(path, tensors, metadata)
 
 
 def resume(
