@@ -400,14 +400,6 @@ def test_deleting_every_spike_silences_the_hidden_layers_and_the_scores():
     assert record.spike_num[-1] == 0 and not record.logits.any()
 
 
-@pytest.mark.parametrize("kernel", range(1, 12))
-def test_rows_of_any_number_of_vectors_are_added_up_to_their_end(kernel):
-    # Weights of int8 and so many spikes that their sums fit no byte.
-    ann = random_ann(kernel, network=f"2C1-2C{kernel}", in_shape=(1, 11, 11), ternary=False)
-    one, other = (simulate(convert(ann), random_images(1, (1, 11, 11)), 3, backend=name) for name in BACKENDS)
-    assert one.counts[0].any() and all(map(torch.equal, one.counts, (c.to(torch.int8) for c in other.counts)))
-
-
 def test_a_table_that_is_too_short_is_reported_with_the_remedy():
     ann = random_ann(1, k=2)
     with pytest.raises(ValueError, match=r"layer \d .*end of its threshold table.*max_levels=2"):
