@@ -7,7 +7,6 @@ words. What depends on the shape of a network or on the data is checked where th
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -164,16 +163,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
 
 
-def checked_seed(seed: object) -> int:
-    """The seed as an int where it is a whole number from −2^63 + 1 to 2^63 − 1, else ValueError."""
-    try:
-        return int(check("seed", operator.index(seed)))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError(f"seed={seed!r:.40}: give a whole number of at most 63 bits") from None
-
-
 def generator(seed: int) -> torch.Generator:
     """A generator of torch that starts from a seed; ValueError for a number that is none."""
     import torch
 
-    return torch.Generator().manual_seed(checked_seed(seed))
+    return torch.Generator().manual_seed(check("seed", seed))

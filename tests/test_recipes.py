@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from ann_snn_utils import build_ann, load_dataset
-from ann_snn_utils.ann.initialise import INITIALISATIONS, initialise
+from ann_snn_utils.ann.initialise import initialise
 from ann_snn_utils.ann.network import raw_weight
 from ann_snn_utils.ann.recipes import RECIPES, before, recipe
+from ann_snn_utils.checks import INITIALISATIONS
 from ann_snn_utils.runs.parameters import FOLDER, defaults_of
 
 STEMS = ("01_train_ann", "02_quantize")

@@ -46,5 +46,5 @@ def test_real_thresholds_are_scaled_without_rounding():
 
 @pytest.mark.parametrize("scale", [0, -1, float("inf"), float("nan"), [1, 2], [1, 1, 1, 0]])
 def test_a_factor_that_makes_no_sense_is_named(scale):
-    with pytest.raises(ValueError, match="threshold scale"):
+    with pytest.raises(ValueError, match="threshold_scale"):
         scale_thresholds(convert(random_ann(3)), scale)

@@ -10,9 +10,10 @@ import torch
 
 from ann_snn_utils import train as train_network
 from ann_snn_utils.ann.network import build_ann, raw_weight
-from ann_snn_utils.ann.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
+from ann_snn_utils.ann.optimizer import Optimizer
 from ann_snn_utils.ann.reference import evaluate, predict
 from ann_snn_utils.ann.train import pick_device, set_seed
+from ann_snn_utils.checks import OPTIMIZERS, SCHEDULES
 from ann_snn_utils.data.augment import augment
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import load_tensors, save_tensors

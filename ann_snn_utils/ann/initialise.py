@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import INITIALISATIONS as INITIALISATIONS
 from ..checks import check
 from .network import ANN, Layer, raw_weight
 

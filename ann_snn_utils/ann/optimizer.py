@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from ..checks import OPTIMIZERS as OPTIMIZERS
-from ..checks import SCHEDULES as SCHEDULES
 from .network import ANN, raw_weight
 
 # AdamW steps by so much, Muon by a share of the weights: where the one takes 0.003, the other takes 0.05.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from ..checks import RULES
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -76,23 +78,16 @@ def before(dataset: str) -> dict[str, Any]:
 def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a data set by name, or of an image folder, with the parameters that were given.
 
-    Empty text, 0 and, for label_smoothing and momentum, a negative number leave a field to the data set's own. A
-    learning rate or optimizer given for both trainings replaces the quantized training's own.
+    Empty text, 0 and, for label_smoothing and momentum, −1 leave a field to the data set's own. A learning rate or
+    optimizer given for both trainings replaces the quantized training's own.
 
     >>> recipe("cifar10", {"optimizer": "adamw", "label_smoothing": -1.0}).label_smoothing
     0.2
     """
     own, parameters = RECIPES.get(dataset, FOLDER), parameters or {}
-    given = {
-        field.name: parameters[field.name]
-        for field in fields(Recipe)
-        if field.name in parameters and not _left_open(field.name, parameters[field.name])
-    }
+    names = [field.name for field in fields(Recipe) if field.name in parameters]
+    given = {name: parameters[name] for name in names if parameters[name] not in RULES[name].left_out}
     for name in ("optimizer", "learning_rate"):
         if name in given and f"qann_{name}" not in given:
             given[f"qann_{name}"] = given[name]
     return replace(own, **given)
-
-
-def _left_open(name: str, value: Any) -> bool:
-    return value < 0 if name in ("label_smoothing", "momentum") else not value

@@ -17,7 +17,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -286,11 +286,7 @@ def quantize_ends(ann: ANN) -> ANN:
             scale = int8_scale(raw.double())
             # Stored as integers their own scale is 1: no later rounding, in any precision, moves a weight.
             raw.copy_((raw.double() / scale).round())
-            _absorb(layer.norm, scale.flatten())
+            scale, mean = scale.flatten(), cast(Tensor, layer.norm.running_mean)
+            layer.norm.weight.copy_(layer.norm.weight.double() * scale)
+            mean.copy_(mean.double() / scale)
     return result
-
-
-def _absorb(norm: torch.nn.BatchNorm2d, scale: Tensor) -> None:
-    norm.weight.copy_(norm.weight.double() * scale)
-    mean: Any = norm.running_mean
-    mean.copy_(mean.double() / scale)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import check, checked_seed
+from ..checks import RULES, check
 from ..checks import generator as seeded
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
@@ -46,10 +46,8 @@ def save_checkpoint(
         groups.append({k: v for k, v in group.items() if isinstance(v, plain) and k != "params"})
         schedules.append({k: v for k, v in schedule.state_dict().items() if isinstance(v, plain)})
     tensors["generator"] = generator.get_state()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_tensors(
-        path, tensors, {"settings": settings, "history": history, "schedules": schedules, "groups": groups}
-    )
+    metadata = {"settings": settings, "history": history, "schedules": schedules, "groups": groups}
+    save_tensors(path, tensors, metadata)
 
 
 def resume(
@@ -147,7 +145,7 @@ def precision(device: torch.device) -> AbstractContextManager[Any]:
 
 def set_seed(seed: int) -> None:
     """Seed every generator of torch, so that networks built next start from the same weights."""
-    torch.manual_seed(checked_seed(seed))
+    torch.manual_seed(check("seed", seed))
 
 
 def batch_sizes(spec: NetworkSpec, images: int, batch_size: int) -> list[int]:
@@ -207,19 +205,7 @@ def train(
 
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
-    given: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "seed": seed,
-        "augmentation": augmentation,
-        "label_smoothing": label_smoothing,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "momentum": momentum,
-        "distillation": distillation,
-    }
+    given: dict[str, Any] = {name: value for name, value in locals().items() if name in RULES}
     for name, value in given.items():
         if name != "momentum" or value is not None:
             check(name, value)

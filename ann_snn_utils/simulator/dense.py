@@ -127,6 +127,10 @@ def run_dense(
     if time_steps is None and bool((settled > 0).all()):
         done = int(settled.max()) + 1
     integer = not snn.classifier.is_floating_point()
+    traces = None
+    if traced:
+        spikes, membranes = ([torch.cat(parts) for parts in t] for t in (spike_traces, membrane_traces))
+        traces = Traces(tuple(samples.tolist()), spikes, membranes)
     return Record(
         logits=torch.cat(logits)[:done].to(torch.int64 if integer else torch.float64),
         labels=None,
@@ -136,9 +140,7 @@ def run_dense(
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
-        traces=Traces((), *([torch.cat(p) for p in t] for t in (spike_traces, membrane_traces)))
-        if traced
-        else None,
+        traces=traces,
         amplitude=snn.amplitude,
     )
 

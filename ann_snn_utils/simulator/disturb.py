@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import checked_seed, generator
-
-FAULTS = ("delete", "flip")
+from ..checks import check, generator
 
 
 def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
@@ -27,7 +25,7 @@ def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor)
     So a fault strikes the same spikes whatever the batch, the order of work or the backend. neuron: counted
     channels last. Source of the mixing: splitmix64, G. Steele, D. Lea and C. Flood, OOPSLA 2014.
     """
-    word = torch.full_like(sample, _signed(checked_seed(seed)))
+    word = torch.full_like(sample, _signed(check("seed", seed)))
     for part in (sample, torch.full_like(sample, layer), step, neuron):
         word = (word ^ part) + _signed(0x9E3779B97F4A7C15)
         word = (word ^ _shifted(word, 30)) * _signed(0xBF58476D1CE4E5B9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,9 +116,10 @@ def merge(records: list[Record], time_steps: int) -> Record:
     if len(records) == 1 and first.time_steps == time_steps:
         return first
 
-    def total(name: str) -> np.ndarray:
+    totals: dict[str, Any] = {}
+    for name in _TOTALS:
         tables = [getattr(record, name) for record in records]
-        return np.sum([np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables], 0)
+        totals[name] = np.sum([np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables], 0)
 
     def continued(logits: Tensor) -> Tensor:
         return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
@@ -129,10 +131,6 @@ def merge(records: list[Record], time_steps: int) -> Record:
         labels=torch.cat(labels) if len(labels) == len(records) else None,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
-        positive=total("positive"),
-        negative=total("negative"),
-        sops=total("sops"),
-        effective_sops=total("effective_sops"),
-        pending=total("pending"),
         traces=None,
+        **totals,
     )

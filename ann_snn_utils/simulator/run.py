@@ -14,20 +14,18 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..checks import check
 from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
 from .dense import batch_size as dense_batch
 from .dense import run_dense
-from .disturb import FAULTS, noisy
+from .disturb import noisy
 from .events.layout import obstacle
 from .record import Record, merge
 
 # The fastest first: spike by spike, compiled, for integer networks; dense tensors for every network.
 BACKENDS = ("events", "dense")
-
-# More would fill the memory: each step is kept in the record.
-MOST_STEPS = 1_000_000
 
 # Synaptic operations that dense tensors do in some 3 seconds, where compiling takes half a minute; and those of a
 # tenth of a second, in which compiled code could not even be read from the disk.
@@ -107,11 +105,10 @@ def simulate(
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
-    each pixel becomes pixel · (1 + (u − 1/2) · noise_ratio) with u uniform in [0, 1), rounded and clipped to uint8.
-    trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or "flip" every emitted
-    spike with probability fault_rate on its way to the next layer. seed: of noise and faults; those of a
-    sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's sake
-    where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
+    see `disturb.noisy`. trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or
+    "flip" every emitted spike with probability fault_rate on its way to the next layer. seed: of noise and faults;
+    those of a sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's
+    sake where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
     negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
@@ -121,7 +118,12 @@ def simulate(
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
     images = as_images(images, snn.spec.in_shape)
-    _check(images, time_steps, noise_ratio, labels, fault, fault_rate, batch_size)
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
+    given = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in (given | {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed}).items():
+        check(name, value)
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
     chosen = tuple(int(sample) for sample in trace)
@@ -149,32 +151,7 @@ def simulate(
         return merged
     few = torch.tensor(chosen)
     traced = run_dense(snn, images[few], few, merged.time_steps, disturbance, True, negative_spikes)
-    return replace(merged, traces=replace(traced.traces, samples=chosen) if traced.traces else None)
-
-
-def _check(
-    images: Tensor,
-    time_steps: int | None,
-    noise_ratio: float,
-    labels: Tensor | None,
-    fault: str | None,
-    fault_rate: float,
-    batch_size: int | None,
-) -> None:
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
-    if time_steps is not None and (int(time_steps) != time_steps or not 1 <= time_steps <= MOST_STEPS):
-        raise ValueError(
-            f"time_steps={time_steps!r}: give a whole number from 1 to {MOST_STEPS:,}, or None to run until silence"
-        )
-    if not 0 <= noise_ratio <= 10:
-        raise ValueError(f"noise_ratio={noise_ratio!r}: give a number from 0 to 10")
-    if fault is not None and fault not in FAULTS:
-        raise ValueError(f"fault={fault!r}: choose one of {', '.join(FAULTS)}, or None")
-    if not 0 <= fault_rate <= 1:
-        raise ValueError(f"fault_rate={fault_rate!r}: give a probability from 0 to 1")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: give at least 1")
+    return replace(merged, traces=traced.traces)
 
 
 def _check_tables(snn: SNN, record: Record) -> None:

@@ -70,8 +70,8 @@ def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
     """
     if not snn.integer:
         raise ValueError(f"certify: thresholds={snn.thresholds!r} or real-valued ends; convert an integer network")
-    reals = real.layers if real is not None else [None] * len(snn.layers)
-    return [_certify(layer, other) for layer, other in zip(snn.layers, reals, strict=True)]
+    reals = [None] * len(snn.layers) if real is None else real.layers
+    return list(map(_certify, snn.layers, reals))
 
 
 def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate:

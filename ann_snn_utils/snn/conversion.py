@@ -141,24 +141,16 @@ def _spiking_layer(
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = limit + open_ended
     n, scale = (1, LARGEST_PIXEL) if encoder else (2**spec.k, 1)
-    rising = falling = None
     if form.startswith("published") and not encoder:
         rounded = form == "published"
         reach = (lowest, highest) if integer and rounded else None
-        table, rising, falling = published_thresholds(norm, n, levels, rounded, reach)
+        tables = published_thresholds(norm, n, levels, rounded, reach)
     elif form in REAL_FORMS or not integer and encoder:
-        table = real_thresholds(norm, n, levels, scale)
+        tables = [real_thresholds(norm, n, levels, scale)]
     else:
-        table = exact_thresholds(norm, n, levels, lowest, highest, scale)
-    used = int((table <= highest[:, None]).sum(1).max())
+        tables = [exact_thresholds(norm, n, levels, lowest, highest, scale)]
+    used = int((tables[0] <= highest[:, None]).sum(1).max())
     length = limit if encoder else max(1, min(limit, used))
-    return SpikingLayer(
-        layer.spec,
-        weight.to(torch.int8) if integer else weight.detach(),
-        table[:, :length].contiguous(),
-        lowest,
-        highest,
-        saturates=used > length and open_ended,
-        rising=None if rising is None else rising[:, :length].contiguous(),
-        falling=None if falling is None else falling[:, :length].contiguous(),
-    )
+    table, *compared = (table[:, :length].contiguous() for table in tables)
+    weight, saturates = weight.to(torch.int8) if integer else weight.detach(), used > length and open_ended
+    return SpikingLayer(layer.spec, weight, table, lowest, highest, saturates, *compared)

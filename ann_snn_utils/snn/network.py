@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..ann.notation import MOST_COUNTS as MOST_COUNTS
 from ..ann.notation import LayerSpec, NetworkSpec
 
 
@@ -20,6 +20,20 @@ def worst_case(weight: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     if float(reach.abs().sum((1, 2, 3)).max()) >= 2**53:
         raise ValueError("membranes of 2^53 and more cannot be computed exactly: use fewer or smaller inputs")
     return reach.clamp(max=0).sum((1, 2, 3)).floor().long(), reach.clamp(min=0).sum((1, 2, 3)).ceil().long()
+
+
+_MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def memoized(tensor: Tensor, key: tuple, make: Callable[[], Any]) -> Any:
+    """What `make` makes of a tensor, made once for a key and as long as the tensor stays as it is."""
+    # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
+    # that was changed in place has another version.
+    made = _MADE.setdefault(tensor, {})
+    key = (tensor._version, *key)
+    if key not in made:
+        made[key] = make()
+    return made[key]
 
 
 FORMS = ("exact", "published", "float", "published-float")
@@ -76,28 +90,23 @@ class SpikingLayer:
         """The largest net spike count that any neuron of the layer can reach."""
         return int(self.reachable.max())
 
-    @cached_property
+    @property
     def fan_out(self) -> Tensor:
         """Synapses that a spike of each input neuron reaches, int64 [I, H, W]: fewer at the map's border."""
-        return self._fan_out(torch.ones_like(self.weight, dtype=torch.float64))
+        return self._fan_out("all", lambda weight: torch.ones_like(weight))
 
     @property
     def effective_fan_out(self) -> Tensor:
         """Synapses with a weight other than zero that a spike of each input neuron reaches, int64 [I, H, W]."""
-        version = self.weight._version
-        if version not in self._effective:
-            self._effective[version] = self._fan_out((self.weight != 0).double())
-        return self._effective[version]
+        return self._fan_out("other than 0", lambda weight: weight != 0)
 
-    @cached_property
-    def _effective(self) -> dict[int, Tensor]:
-        # By the version of the weights: a change in place makes another one.
-        return {}
+    def _fan_out(self, which: str, synapses: Callable[[Tensor], Tensor]) -> Tensor:
+        def reached() -> Tensor:
+            outputs = torch.ones(1, *self.spec.out_shape, dtype=torch.float64)
+            counted = synapses(self.weight).double()
+            return F.conv_transpose2d(outputs, counted, None, self.spec.stride, self.spec.padding)[0].round().long()
 
-    def _fan_out(self, synapses: Tensor) -> Tensor:
-        outputs = torch.ones(1, *self.spec.out_shape, dtype=torch.float64)
-        reach = F.conv_transpose2d(outputs, synapses, None, self.spec.stride, self.spec.padding)
-        return reach[0].round().long()
+        return memoized(self.weight, (which, self.spec), reached)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..ann.network import LARGEST_PIXEL
-from ..ann.notation import NetworkSpec, spec_of
+from ..ann.notation import MOST_COUNTS, NetworkSpec, spec_of
 from ..files import load_tensors, save_tensors
-from .network import FORMS, MOST_COUNTS, REAL_FORMS, SNN, SpikingLayer, smallest_integer, worst_case
+from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, smallest_integer, worst_case
 
 # Of every layer, and of the published neuron's layers.
 _TENSORS, _COMPARED = ("weight", "thresholds", "lowest", "highest"), ("rising", "falling")
@@ -97,13 +97,10 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
             if not tensor.is_floating_point():
                 tensor = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
             tensors[f"layers.{index}.{name}"] = tensor
-    description = {
-        "spec": snn.spec.to_dict(),
-        "thresholds": snn.thresholds,
-        "saturates": [layer.saturates for layer in snn.layers],
-        "metadata": snn.metadata | metadata,
-    }
-    save_tensors(path, tensors, description)
+    saturates = [layer.saturates for layer in snn.layers]
+    save_tensors(
+        path, tensors, vars(_Description(snn.spec.to_dict(), snn.thresholds, saturates, snn.metadata | metadata))
+    )
 
 
 def load_snn(path: str | Path) -> SNN:

@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..checks import check
 from .network import SNN, SpikingLayer
 
 
@@ -30,11 +32,10 @@ def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
     Integer thresholds are rounded up, as ⌈θ⌉ is. Entries that every or no membrane in reach passes stay as
     they are. Raises ValueError for a factor that is not above 0, or not one for each layer.
     """
-    scales = [float(scale)] * len(snn.layers) if isinstance(scale, int | float) else [float(s) for s in scale]
+    scales = [scale] * len(snn.layers) if isinstance(scale, int | float) else scale
     if len(scales) != len(snn.layers):
-        raise ValueError(f"threshold scale: {len(scales)} factors for {len(snn.layers)} layers; give one for each")
-    if not all(0 < s < float("inf") for s in scales):
-        raise ValueError(f"threshold scale {scale!r}: give a factor above 0")
+        raise ValueError(f"threshold_scale: {len(scales)} factors for {len(snn.layers)} layers; give one for each")
+    scales = [check("threshold_scale", one) for one in scales]
     return replace(snn, layers=tuple(_scaled(*pair) for pair in zip(snn.layers, scales, strict=True)))
 
 
@@ -85,20 +86,16 @@ class Normalization:
 def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     """The layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
 
-    Raises ValueError that names the layer, the parameter and the channel of a value that is not finite.
+    Raises ValueError that names the layer, the parameter and the channel of a value that is not finite, or of a
+    negative variance.
     """
-    found = {"γ": norm.weight, "β": norm.bias, "μ": norm.running_mean, "var": norm.running_var}
-    parts = {symbol: values for symbol, values in found.items() if values is not None}
-    if len(parts) < len(found):
-        raise ValueError(f"{name}: its batch norm has no weights or statistics; build the network with `build_ann`")
+    parts: dict[str, Any] = {"γ": norm.weight, "β": norm.bias, "μ": norm.running_mean, "var": norm.running_var}
     for symbol, part in parts.items():
-        bad = (~torch.isfinite(part)).nonzero().flatten()
+        bad = (~torch.isfinite(part) | ((part < 0) & (symbol == "var"))).nonzero().flatten()
         if len(bad):
             channel = int(bad[0])
             raise ValueError(f"{name}: {symbol} of channel {channel} is {float(part[channel])}; train it again")
-    gamma, beta, mean, variance = (v.detach().double() for v in parts.values())
-    if (variance < 0).any():
-        raise ValueError(f"{name}: the variance of channel {int((variance < 0).nonzero()[0])} is negative")
+    gamma, beta, mean, variance = (values.detach().double() for values in parts.values())
     sign = torch.where(gamma < 0, -1.0, 1.0).double()
     return Normalization(sign, gamma * sign, beta, mean * sign, (variance + norm.eps).sqrt())
 
@@ -144,7 +141,7 @@ def _rational(norm: Normalization, channel: int, n: int, level: int, scale: int)
 
 def published_thresholds(
     norm: Normalization, n: int, levels: int, rounded: bool, reach: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> list[Tensor]:
     """The thresholds of the published neuron (Zou et al. 2024), and where exactly it fires, each [O, levels].
 
     Its two thresholds start at θ⁻ = b and θ⁺ = b + d, and both move up by d with a +1 and down by d with a −1.
@@ -168,13 +165,12 @@ def published_thresholds(
     lower = torch.where(bound[:, None] < lower, lower, -torch.inf)
     held = torch.isfinite(step)[:, None]
     upper = torch.where(held, torch.nextafter(scaled, scaled.new_tensor(torch.inf)), real * scale)
-    tables = [torch.where(held, scaled, real * scale) / scale, _least(upper, scale)]
-    tables.append(_least(torch.where(held, lower, real * scale), scale))
+    middle, lower = torch.where(held, scaled, real * scale), torch.where(held, lower, real * scale)
+    tables = [middle / scale, _least(upper, scale), _least(lower, scale)]
     if reach is None:
-        return tables[0], tables[1], tables[2]
+        return tables
     lowest, beyond = reach[0][:, None], reach[1][:, None] + 1
-    whole = [torch.minimum(torch.maximum(table, lowest), beyond).ceil().long() for table in tables]
-    return whole[0], whole[1], whole[2]
+    return [torch.minimum(torch.maximum(table, lowest), beyond).ceil().long() for table in tables]
 
 
 def _least(target: Tensor, scale: int) -> Tensor:

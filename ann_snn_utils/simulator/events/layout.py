@@ -1,39 +1,34 @@
 """The integer network as the compiled simulator reads it: flat arrays in the narrowest types that it can run in.
 
-Channels lie last and fill whole vectors. A spike of channel i at (y, x) reaches, for each kernel row, a stretch
-of neighbouring positions with all their output channels. Weights lie in that order, [kernel row, input channel,
-mirrored kernel column, output channel], so that a spike adds one unbroken row of weights to one unbroken row of
-membranes. Behind the last input channel lies one of zeros, that of a spike that is not there. Bounds on what no
-number of the network exceeds choose the types, and say which networks must run in dense tensors instead.
+Weights lie as [kernel row, input channel, mirrored kernel column, output channel], so that a spike adds one
+unbroken row of weights to one unbroken row of membranes; behind the last input channel lies one of zeros, that of a
+spike that is not there. Bounds on what no number of the network exceeds choose the types, and say which networks
+must run in dense tensors instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...ann.network import LARGEST_PIXEL
 from ...ann.notation import LayerSpec
-from ...snn.network import SNN, SpikingLayer
+from ...snn.network import SNN, SpikingLayer, memoized
 
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
 
 _MOST_STEPS = 2**15 - 2
 
-_MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
 
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     """Why the compiled simulator cannot take this network over `time_steps`; None where it is exact."""
-    if not all(_is_integer(layer.weight) for layer in snn.layers) or not _is_integer(snn.classifier):
+    if any(weight.is_floating_point() for weight in (snn.classifier, *(layer.weight for layer in snn.layers))):
         return "it has real-valued weights"
     if len(snn.layers) < 2:
         return "it has no hidden layer"
@@ -55,10 +50,6 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if time_steps * _reach(snn.classifier)[0] >= _LARGEST:
         return "class scores may need more than 32 bits"
     return None
-
-
-def _is_integer(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point()
 
 
 def _ascend(thresholds: torch.Tensor) -> bool:
@@ -90,17 +81,6 @@ def _reach(weight: torch.Tensor) -> tuple[int, int]:
 def largest_of(weight: torch.Tensor) -> int:
     """The largest |w|."""
     return memoized(weight, ("largest",), lambda: int(weight.long().abs().max()))
-
-
-def memoized(tensor: torch.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
-    """What `make` makes of a tensor, made once for a key and as long as the tensor stays as it is."""
-    # Networks that differ in thresholds only, as under a slider, share what depends on the weights. A tensor
-    # that was changed in place has another version.
-    made = _MADE.setdefault(tensor, {})
-    key = (tensor._version, *key)
-    if key not in made:
-        made[key] = make()
-    return made[key]
 
 
 VECTOR_BYTES = 64
@@ -174,8 +154,9 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     weight = np.int8 if max(largest, largest_of(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
     geometry = np.zeros(len(snn.layers), GEOMETRY)
     parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("weights", "table", "fan", "kinds", "effective", "reach", "stretches")
+        name: [] for name in ("weights", "table", "fan", "kinds", "effective_fan", "reach", "stretches")
     }
+    parts["scores"] = [_scores(snn.classifier)]
     states = 0
     lanes = VECTOR_BYTES // np.dtype(membrane).itemsize
     for index, layer in enumerate(snn.layers):
@@ -189,8 +170,9 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["reach"].append(reach)
         parts["stretches"].append(stretches)
         if index == 0:
-            pixel_weights = _rows(layer, pitch, 1, np.int8)
-            thresholds = _table(layer.thresholds, pitch, np.int32, snn.levels)[1 : snn.levels + 1].ravel()
+            parts["pixel_weights"] = [_rows(layer, pitch, 1, np.int8)]
+            thresholds = _table(layer.thresholds, pitch, np.int32, snn.levels)
+            parts["pixel_thresholds"] = [thresholds[1 : snn.levels + 1].ravel()]
             continue
         for name in ("weights", "fan"):
             row[name] = sum(map(len, parts[name]))
@@ -210,22 +192,9 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         parts["weights"].append(_rows(layer, pitch, amplitude, weight))
         fan, kinds, effective = _fans(layer, int(geometry[index - 1]["pitch"]))
         parts["fan"].append(fan)
-        parts["kinds"].append(kinds + sum(part.size for part in parts["effective"]))
-        parts["effective"].append(effective)
-    flat = {name: _aligned(np.concatenate(part)) for name, part in parts.items()}
-    return Layout(
-        geometry,
-        flat["reach"],
-        flat["stretches"],
-        _aligned(pixel_weights),
-        _aligned(thresholds),
-        flat["weights"],
-        flat["table"],
-        flat["fan"],
-        flat["kinds"],
-        flat["effective"],
-        _aligned(_scores(snn.classifier)),
-    )
+        parts["kinds"].append(kinds + sum(part.size for part in parts["effective_fan"]))
+        parts["effective_fan"].append(effective)
+    return Layout(geometry, **{name: _aligned(np.concatenate(part)) for name, part in parts.items()})
 
 
 def class_pitch(classes: int) -> int:
@@ -258,17 +227,14 @@ def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
             if remainder or not 0 <= out_row < out_height:
                 continue
             first = row * (spec.in_shape[0] + 1) * kernel_width
-            # Output column q meets kernel column x − q · stride, which lies mirrored in memory.
-            columns = [
-                (x + spec.padding - column) // spec.stride
-                for column in range(kernel_width)
-                if (x + spec.padding - column) % spec.stride == 0
-            ]
-            columns = sorted(column for column in columns if 0 <= column < out_width)
-            lengths = [len(columns)] if spec.stride == 1 and columns else [1] * len(columns)
-            for column, length in zip(columns, lengths, strict=False):
-                mirrored = kernel_width - 1 - (x + spec.padding - column * spec.stride)
-                found.append((out_row * out_width + column, length, first + mirrored))
+            # Output column q meets kernel column x + padding − q · stride, which lies mirrored in memory.
+            mirrored = kernel_width - 1 - x - spec.padding
+            columns = range(
+                max(0, -(mirrored // spec.stride)), min(out_width, (x + spec.padding) // spec.stride + 1)
+            )
+            together = max(1, len(columns)) if spec.stride == 1 else 1
+            for q in columns[::together]:
+                found.append((out_row * out_width + q, together, first + mirrored + q * spec.stride))
         reach.append(len(found))
     return 3 * np.array(reach), pitch * np.array(found, np.int64).ravel()
 

@@ -1,8 +1,4 @@
-"""Images through the compiled simulator: all steps of one image at a time, groups of images on as many threads.
-
-The compiled part fills arrays; `run_events` lays out the network, calls it and makes the record. How spikes, rows
-of weights, thresholds and threads are laid out stands in the docstring of this room.
-"""
+"""Images through the compiled simulator: all steps of one image at a time, groups of images on as many threads."""
 
 from __future__ import annotations
 
@@ -17,9 +13,9 @@ from numba import uint64 as u64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...checks import FAULTS
 from ...snn.network import SNN
 from ...threads import compiled, compiled_loops
-from ..disturb import FAULTS
 from ..record import Record
 from .layout import Layout, class_pitch, lay_out
 from .steps import (
@@ -298,10 +294,8 @@ def _record(
     progress: bool,
 ) -> Record:
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
-    net, task = (
-        lay_out(snn, steps, disturbance is not None),
-        Task(snn.levels, steps, FAULTS.index(fault), rate, seed),
-    )
+    net = lay_out(snn, steps, disturbance is not None)
+    task = Task(snn.levels, steps, FAULTS.index(fault), rate, seed)
     sizes = (net.geometry["pitch"] * net.geometry["positions"]).tolist()
     results = _empty(net, len(images), steps, snn.spec.classes)
     starts = tqdm(range(0, len(images), batch_size), "simulate", unit="batch", disable=not progress)

@@ -11,13 +11,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import lanes_of, load, pointer, splat, store
+from .vectors import data_of, lanes_of, load, pointer, splat, store
 
-# Vectors of membranes to sum at a time: the most that fit, then the most of what is left.
+# Vectors of membranes to sum at a time: the most that fit, as often as they do, then each narrower width at most
+# once. So none may be narrower than half of the one before.
 _ABREAST = (32, 16, 10, 8, 6, 4, 2, 1)
 
 # The same for sums that do not fit a byte, which are rare: each width takes seconds to compile.
-_ABREAST_WIDE = (16, 8, 4, 1)
+_ABREAST_WIDE = (16, 8, 4, 2, 1)
 
 _REGISTERS = 16
 
@@ -67,13 +68,6 @@ def _blocks(builder, size, lanes, abreast, block):
 
 def _widened(builder, values, vector):
     return values if values.type == vector else builder.sext(values, vector)
-
-
-def _zeros(builder, vectors):
-    sums = [cgutils.alloca_once(builder, vector) for vector in vectors]
-    for total, vector in zip(sums, vectors, strict=True):
-        builder.store(ir.Constant(vector, None), total)
-    return sums
 
 
 class Stretch(NamedTuple):
@@ -165,7 +159,8 @@ class _Sums:
         """Places for the sums of a block, set to 0."""
         number, rest = divmod(abreast * self.lanes, self.full)
         widths = [self.full] * number + [rest] * bool(rest)
-        return _zeros(self.builder, [ir.VectorType(self.number, width) for width in widths])
+        zeros = [ir.Constant(ir.VectorType(self.number, width), None) for width in widths]
+        return [cgutils.alloca_once_value(self.builder, zero) for zero in zeros]
 
     def combine(self, sums, offset, word, bits, operation, always=False):
         """Combine the rows of the spikes of a word with the sums. word: its number among those of the place."""
@@ -208,10 +203,6 @@ def _sum(builder, values):
     return values[0]
 
 
-def _data(context, builder, kind, array):
-    return context.make_array(kind)(context, builder, array).data
-
-
 @intrinsic
 def add_rows(typingctx, into, stretch, rows, rises, falls, word, narrow):
     """Add the rows of weights of positive spikes to membranes, and subtract those of negative ones.
@@ -228,8 +219,8 @@ def add_rows(typingctx, into, stretch, rows, rises, falls, word, narrow):
         rise, fall, first, end = cgutils.unpack_tuple(builder, arguments[5])
         sums = _Sums(context, builder, signature, arguments)
         signs = (
-            (rise, _data(context, builder, signature.args[3], arguments[3]), builder.add),
-            (fall, _data(context, builder, signature.args[4], arguments[4]), builder.sub),
+            (rise, data_of(context, builder, signature.args[3], arguments[3]), builder.add),
+            (fall, data_of(context, builder, signature.args[4], arguments[4]), builder.sub),
         )
         zero, one = ir.Constant(first.type, 0), ir.Constant(first.type, 1)
 
@@ -261,7 +252,7 @@ def add_nested_rows(typingctx, into, stretch, rows, masks, nest, narrow):
     def generate(context, builder, signature, arguments):
         words, levels, stride = cgutils.unpack_tuple(builder, arguments[4])
         sums = _Sums(context, builder, signature, arguments)
-        data = _data(context, builder, signature.args[3], arguments[3])
+        data = data_of(context, builder, signature.args[3], arguments[3])
         zero, one = (ir.Constant(words.type, number) for number in (0, 1))
 
         def block(offset, abreast):

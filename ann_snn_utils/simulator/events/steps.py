@@ -1,9 +1,9 @@
 """One step of one image: which neurons fire, and the membranes, synapses and classes that their spikes reach.
 
-The encoder is a case of its own. Its membranes stay while its threshold climbs: a neuron that fires fires in
-every step up to its last one, so the spikes of a step are those of the next one and a few more, and so are their
-sums of weights. `encode_all` uses that to find its spikes of all steps, and what they add up to, in one pass;
-`encode` finds those of one step, for runs in which faults strike each step's spikes anew.
+The encoder's membranes stay while its threshold climbs: a neuron that fires fires in every step up to its last one,
+so the spikes of a step are those of the next one and a few more, and so are their sums of weights. `encode_all`
+finds its spikes of all steps, and what they add up to, in one pass; `encode` finds those of one step, for runs in
+which faults strike each step's spikes anew.
 """
 
 from __future__ import annotations
@@ -228,13 +228,8 @@ def _move_towards_code(layer, step, word, at, net, state, fan, fans):
     where none of it fires, guessing wrong would cost more. at: the first neuron of the place. fan: where its
     fan-outs begin, or −1. Returns the bits of positive and of negative spikes, and the fan-outs with theirs.
     """
-    table, membrane, counts, last, effective_fan = (
-        net.table,
-        state.membrane,
-        state.counts,
-        state.last,
-        net.effective_fan,
-    )
+    table, effective_fan = net.table, net.effective_fan
+    membrane, counts, last = state.membrane, state.counts, state.last
     pitch, start, rise, fall = u64(layer.pitch), word * u64(64), u64(0), u64(0)
     rows, no_fans = u64(min(step, layer.rows)), filled(0, effective_fan, membrane)
     vector, end = start, min(pitch, start + u64(64))
@@ -300,10 +295,8 @@ def _look_up(layer, at, channel, table, state):
     """Set both thresholds of a neuron to those of its count."""
     neuron, pitch = at + channel, u64(layer.pitch)
     row = u64(state.counts[neuron]) * pitch + channel
-    state.lower[neuron], state.upper[neuron] = (
-        table[u64(layer.falling) + row],
-        table[u64(layer.rising) + row + pitch],
-    )
+    state.lower[neuron] = table[u64(layer.falling) + row]
+    state.upper[neuron] = table[u64(layer.rising) + row + pitch]
 
 
 @njit(nogil=True, error_model="numpy")

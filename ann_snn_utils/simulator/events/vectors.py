@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-VECTOR_BYTES = 64
+from .layout import VECTOR_BYTES as VECTOR_BYTES
 
 
 class Lanes(types.Type):
@@ -42,10 +42,15 @@ def lanes_of(dtype: Any) -> int:
     return VECTOR_BYTES * 8 // dtype.bitwidth
 
 
+def data_of(context, builder, array_type, array):
+    """Where an array's entries begin."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
 def pointer(context, builder, array_type, array, index, vector):
     """The place of array[index] as that of a vector."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+    place = builder.gep(data_of(context, builder, array_type, array), [index])
+    return builder.bitcast(place, vector.as_pointer())
 
 
 def load(context, builder, array_type, array, index, lanes):
@@ -68,14 +73,15 @@ def splat(builder, value, vector):
     return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
 
 
+def _by(make):
+    """The generator of an intrinsic from what makes its value of a builder and the arguments."""
+    return lambda context, builder, signature, arguments: make(builder, *arguments)
+
+
 @intrinsic
 def width_of(typingctx, membrane):
     """How many neurons one vector of membranes holds: a constant, which the array's item size is not."""
-
-    def generate(context, builder, signature, arguments):
-        return ir.Constant(ir.IntType(64), lanes_of(signature.args[0].dtype))
-
-    return types.uint64(membrane), generate
+    return types.uint64(membrane), _by(lambda builder, _: ir.Constant(ir.IntType(64), lanes_of(membrane.dtype)))
 
 
 @intrinsic
@@ -105,34 +111,24 @@ def filled(typingctx, value, array, membrane):
     """A vector of one value, of the array's type, as wide as one of membranes."""
     lanes = Lanes(array.dtype, lanes_of(membrane.dtype))
 
-    def generate(context, builder, signature, arguments):
-        return splat(
-            builder,
-            builder.trunc(arguments[0], lanes.vector.element) if lanes.dtype.bitwidth < 64 else arguments[0],
-            lanes.vector,
-        )
+    def fill(builder, value, array, membrane):
+        element = lanes.vector.element
+        return splat(builder, builder.trunc(value, element) if element.width < 64 else value, lanes.vector)
 
-    return lanes(types.int64, array, membrane), generate
+    return lanes(types.int64, array, membrane), _by(fill)
 
 
 @intrinsic
 def where(typingctx, mask, values, others):
     """`values` where the mask is set, and `others` elsewhere."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(*arguments)
-
-    return values(mask, values, others), generate
+    return values(mask, values, others), _by(ir.IRBuilder.select)
 
 
 @intrinsic
 def bits(typingctx, mask):
     """A mask as a number, the first neuron's bit the lowest."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.zext(builder.bitcast(arguments[0], ir.IntType(mask.count)), ir.IntType(64))
-
-    return types.uint64(mask), generate
+    word = ir.IntType(mask.count)
+    return types.uint64(mask), _by(lambda builder, mask: builder.zext(builder.bitcast(mask, word), ir.IntType(64)))
 
 
 @intrinsic
@@ -153,10 +149,7 @@ def _operation(function, result, make) -> None:
 
     @intrinsic
     def apply(typingctx, one, other):
-        def generate(context, builder, signature, arguments):
-            return make(builder, *arguments)
-
-        return result(one)(one, other), generate
+        return result(one)(one, other), _by(make)
 
     def implementation(one, other):
         if isinstance(one, Lanes) and isinstance(other, Lanes) and one.count == other.count:
@@ -193,18 +186,10 @@ for _function, _name in ((operator.add, "add"), (operator.iadd, "add"), (operato
 @intrinsic
 def first_bit(typingctx, bits):
     """The number of the lowest set bit, 64 where there is none."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), generate
+    return types.uint64(types.uint64), _by(lambda builder, bits: builder.cttz(bits, ir.IntType(1)(0)))
 
 
 @intrinsic
 def ones(typingctx, bits):
     """The number of set bits."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
+    return types.uint64(types.uint64), _by(ir.IRBuilder.ctpop)
