@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic, load_json, save_json, sha256
-from ..runs.folder import ARTIFACTS, PLANNED, code_cells, images_of
+from ..runs.folder import ARTIFACTS, PLANNED, images_of
 from ..runs.manifest import (
     change_manifest,
     is_current,
