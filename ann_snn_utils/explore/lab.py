@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
+import plotly.graph_objects as go
 
 from ..ann.network import ANN
 from ..ann.reference import predict
@@ -61,21 +62,21 @@ def accuracy_lab(
         right = None if ann is None else float((predict(ann, chosen.images) == chosen.labels).double().mean())
         return run_trial(snn, samples, Setting(size, seed=seed), time_steps), right
 
-    def accuracy_of(trial: Trial, step: int) -> dict:
+    def draw_accuracy(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
         before, ann_accuracy = undisturbed(trial.setting.samples)
         # The later curve lies on top.
         curves = {"undisturbed": before.accuracy, "this setting": trial.accuracy}
-        return dict(accuracy=curves, ann_accuracy=ann_accuracy, step=step)
+        return accuracy_over_time(curves, ann_accuracy, step=step, figure=figure)
 
-    def cost_of(trial: Trial, step: int) -> dict:
-        spent = dict(sops=trial.sops, effective_sops=trial.effective_sops, energy=trial.energy)
-        return dict(**spent, macs=work, ann_energy=trial.ann_energy, step=step)
+    def draw_cost(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
+        spent = (trial.sops, trial.effective_sops, trial.energy)
+        return cost_over_time(*spent, work, trial.ann_energy, step, figure)
 
     first = undisturbed(size)[0]
     figures = {
-        "accuracy": accuracy_over_time(**accuracy_of(first, time_steps)),
+        "accuracy": draw_accuracy(first, time_steps),
         "spikes": spikes_over_time(first.record),
-        "cost": cost_over_time(**cost_of(first, time_steps)),
+        "cost": draw_cost(first, time_steps),
     }
     still = Explorer("Accuracy lab", CAPTION, figures)
     if not live():
@@ -112,12 +113,8 @@ def accuracy_lab(
         )
 
     def compute(wanted: Setting, report: Callable[[float], None]) -> Trial:
-        undisturbed(wanted.samples)
-        return (
-            run_trial(snn, samples, wanted, time_steps, report)
-            if wanted.disturbed
-            else undisturbed(wanted.samples)[0]
-        )
+        plain, _ = undisturbed(wanted.samples)
+        return run_trial(snn, samples, wanted, time_steps, report) if wanted.disturbed else plain
 
     def deliver(found: Trial) -> None:
         nonlocal trial
@@ -127,8 +124,8 @@ def accuracy_lab(
 
     def draw(_: Any = None) -> None:
         step = controls["step"].value
-        accuracy_over_time(**accuracy_of(trial, step), figure=figures["accuracy"])
-        cost_over_time(**cost_of(trial, step), figure=figures["cost"])
+        draw_accuracy(trial, step, figures["accuracy"])
+        draw_cost(trial, step, figures["cost"])
         speak()
 
     def speak() -> None:

@@ -39,11 +39,11 @@ def threshold_staircase(
         low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
         hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
-        stairs = dict(zip("xy", _stairs(table, low, high), strict=True), legendgroup="exact", **place)
+        stairs = _stairs(table, low, high) | dict(legendgroup="exact") | place
         add_line(figure, "exact: integer ⌈θ⌉", BLUE, width=2.5, hover=f"{hover}exact</extra>", **stairs)
         if published is not None:
-            x, y = _stairs(_reachable(published, channel)[:levels], low, high)
-            stairs = dict(x=x, y=y, legendgroup="published", **place)
+            rounded = _reachable(published, channel)[:levels]
+            stairs = _stairs(rounded, low, high) | dict(legendgroup="published") | place
             add_line(figure, "published rounding", VERMILION, "dash", 1.5, f"{hover}published</extra>", **stairs)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
@@ -72,12 +72,12 @@ def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _stairs(table: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def _stairs(table: np.ndarray, low: float, high: float) -> dict[str, Any]:
     """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = np.arange(start, start + len(jumps) + 1)
-    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(counts, 2)
+    return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
 
 
 def mismatch_bars(

@@ -85,10 +85,8 @@ def neuron_trace(
 
 
 def _neuron(time_steps: int) -> go.Figure:
-    rows = [0.7, 0.3]
-    figure = blank(
-        "The moving threshold", 2, height=480, shared_xaxes=True, row_heights=rows, vertical_spacing=0.07
-    )
+    panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
+    figure = blank("The moving threshold", 2, height=480, **panels)
     upper: dict[str, Any] = dict(row=1, col=1)
     lower: dict[str, Any] = dict(row=2, col=1)
     add_line(figure, "silent inside", width=0, fill="toself", fillcolor=BAND, **upper)
