@@ -77,13 +77,13 @@ def cost_over_time(
     lines = [dict(x=x, y=np.asarray(values)) for values in (sops, effective_sops, nanojoules)]
     levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
     return redraw(
-        _cost(len(sops)) if figure is None else figure,
+        _blank_cost(len(sops)) if figure is None else figure,
         [*lines, *levels, *(upright(step, 0, top) for top in tops)],
         {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
     )
 
 
-def _cost(time_steps: int) -> go.Figure:
+def _blank_cost(time_steps: int) -> go.Figure:
     figure = blank("Work per image so far, against the ANN's", columns=2, horizontal_spacing=0.16)
     for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
         hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image"

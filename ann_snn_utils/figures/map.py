@@ -90,13 +90,13 @@ def layer_map(
         hovertemplate=f"layer {layer}<br>{hover} after step {step}<extra>click to choose</extra>",
     )
     return redraw(
-        _layer_map() if figure is None else figure,
+        _blank_map() if figure is None else figure,
         [dict(z=np.asarray(image).mean(0).round().astype(np.uint8)), cells, dict(x=[column], y=[row])],
         {"title.text": f"Choose a neuron: counts after step {step}", "annotations[1].text": f"layer {layer}"},
     )
 
 
-def _layer_map() -> go.Figure:
+def _blank_map() -> go.Figure:
     figure = blank("", 2, height=480, subtitles=["image", "layer"], row_heights=[0.27, 0.73], vertical_spacing=0.09)
     hover = "row %{y}, column %{x}<br>pixel %{z:.0f}<extra>image</extra>"
     scale = dict(showscale=False, hoverongaps=False)

@@ -81,10 +81,10 @@ def neuron_trace(
         "yaxis2.range": [min(0, int(counts.min(initial=0))) - 0.3, largest + 0.5],
         "yaxis2.dtick": max(1, -(-largest // 4)),
     }
-    return redraw(_neuron(steps) if figure is None else figure, traces, axes)
+    return redraw(_blank_neuron(steps) if figure is None else figure, traces, axes)
 
 
-def _neuron(time_steps: int) -> go.Figure:
+def _blank_neuron(time_steps: int) -> go.Figure:
     panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
     figure = blank("The moving threshold", 2, height=480, **panels)
     upper: dict[str, Any] = dict(row=1, col=1)

@@ -54,11 +54,11 @@ def accuracy_over_time(
     ]
     if figure is None:
         names = numbered(layer_names) or [f"layer {index}" for index in range(len(stacked))]
-        figure = _accuracy(list(accuracy), names[: len(stacked)], longest, bool(level), title)
+        figure = _blank_accuracy(list(accuracy), names[: len(stacked)], longest, bool(level), title)
     return redraw(figure, traces, {"yaxis.range": [low, high]})
 
 
-def _accuracy(curves: list[str], layers: list[str], time_steps: int, ann: bool, title: str) -> go.Figure:
+def _blank_accuracy(curves: list[str], layers: list[str], time_steps: int, ann: bool, title: str) -> go.Figure:
     figure = blank(title, columns=2 if layers else 1, horizontal_spacing=0.16)
     for index, name in enumerate(curves):
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
@@ -94,10 +94,10 @@ def spikes_over_time(record: Record, figure: go.Figure | None = None) -> go.Figu
         for sign, table in ((1, record.positive), (-1, record.negative))
         for index, name in enumerate(numbered(record.layer_names))
     ]
-    return redraw(_spikes(record) if figure is None else figure, traces)
+    return redraw(_blank_spikes(record) if figure is None else figure, traces)
 
 
-def _spikes(record: Record) -> go.Figure:
+def _blank_spikes(record: Record) -> go.Figure:
     figure = blank("Spikes per image, layer and step")
     for opacity in (1, 0.6):
         for index, name in enumerate(numbered(record.layer_names)):

@@ -70,10 +70,10 @@ def spike_maps(
         )
         signed = f"{(picture > 0).sum():,} × +1, {(picture < 0).sum():,} × −1"
         layout[f"annotations[{index}].text"] = f"{name}<br>{signed if now else f'{picture.sum():,}'}"
-    return redraw(_maps(traces, layer_names) if figure is None else figure, maps, layout)
+    return redraw(_blank_maps(traces, layer_names) if figure is None else figure, maps, layout)
 
 
-def _maps(traces: Traces, layer_names: Sequence[str]) -> go.Figure:
+def _blank_maps(traces: Traces, layer_names: Sequence[str]) -> go.Figure:
     columns = min(3, len(layer_names))
     rows = -(-len(layer_names) // columns)
     # The panels' titles are the legend: no room is kept for another one.
@@ -124,11 +124,11 @@ def raster(
         for found in marks.values()
     ]
     title = f"Spikes of up to {neurons_per_layer} neurons of each layer"
-    figure = _raster(title, layer_names, steps, height) if figure is None else figure
+    figure = _blank_raster(title, layer_names, steps, height) if figure is None else figure
     return redraw(figure, [*drawn, upright(step, -1, len(layer_names) * height - 1)])
 
 
-def _raster(title: str, layer_names: Sequence[str], time_steps: int, height: int) -> go.Figure:
+def _blank_raster(title: str, layer_names: Sequence[str], time_steps: int, height: int) -> go.Figure:
     figure = blank(title, height=420)
     place = "layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, column %{customdata[3]}"
     for sign, (symbol, color) in SPIKES.items():
@@ -167,7 +167,7 @@ def class_scores(
     outline = [3 if index == label else 0 for index in range(len(values))]
     when = "" if step is None else f" after step {step}"
     return redraw(
-        _scores(classes, values.dtype.kind == "i") if figure is None else figure,
+        _blank_scores(classes, values.dtype.kind == "i") if figure is None else figure,
         [{"y": values, "marker.color": colors, "marker.line.width": outline}],
         {
             "title.text": f"Class scores{when}: “{classes[prediction]}”, margin {margin:,.6g}",
@@ -176,7 +176,7 @@ def class_scores(
     )
 
 
-def _scores(classes: Sequence[str], integer: bool) -> go.Figure:
+def _blank_scores(classes: Sequence[str], integer: bool) -> go.Figure:
     figure = blank("", height=340)
     hover = "class %{x}<br>score %{y:,}<extra></extra>"
     names = [str(name) for name in classes]
