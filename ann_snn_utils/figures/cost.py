@@ -58,9 +58,9 @@ def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
 
 
 def cost_over_time(
-    sops: Sequence[float],
-    effective_sops: Sequence[float],
-    energy: Sequence[float],
+    sops: Sequence[float] | np.ndarray,
+    effective_sops: Sequence[float] | np.ndarray,
+    energy: Sequence[float] | np.ndarray,
     macs: float,
     ann_energy: float,
     step: int | None = None,

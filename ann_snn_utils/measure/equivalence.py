@@ -108,9 +108,9 @@ def check_equivalence(
             differs = code != count
             mismatches[index] += int(differs.sum())
             wanted = EXAMPLES_PER_LAYER - len(examples[index])
-            for sample, *place in differs.nonzero()[:wanted].tolist():
-                both = int(code[sample, *place]), int(count[sample, *place])
-                examples[index].append(Mismatch(index, names[index], start + sample, *place, *both))
+            for sample, channel, y, x in differs.nonzero()[:wanted].tolist():
+                both = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
+                examples[index].append(Mismatch(index, names[index], start + sample, channel, y, x, *both))
         predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
         wrong += int((predictions[-1] != record.predictions[-1]).sum())
         settled.append(record.settled_at)
