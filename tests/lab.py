@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 
-from ann_snn_utils.figures.template import Drawing
 from ann_snn_utils.files import ROOT
 
 # Seconds to wait for what must come; none of them says how fast it has to be.
@@ -268,11 +268,12 @@ def shows(page, number: int, figure: int, trace: int, axis: str, expected) -> No
         page.wait_for_timeout(50)
 
 
-def draws(page, number: int, figure: int, drawing: Drawing) -> None:
-    """Wait until a figure shows every coordinate of a drawing."""
-    for trace, properties in enumerate(drawing.traces):
-        for axis in {"x", "y", "z"} & set(properties):
-            shows(page, number, figure, trace, axis, properties[axis])
+def draws(page, number: int, figure: int, expected: go.Figure) -> None:
+    """Wait until a figure of the page shows every coordinate of this one."""
+    for index, trace in enumerate(expected.data):
+        for axis in {"x", "y", "z"} & set(trace):
+            if trace[axis] is not None:
+                shows(page, number, figure, index, axis, trace[axis])
 
 
 def latency(page, number: int, label: str, keys: list[str], figures: list[int]) -> list[float]:

@@ -18,9 +18,7 @@ import pytest
 
 from ann_snn_utils.explore import plots
 from ann_snn_utils.explore.microscope import Sample
-from ann_snn_utils.figures.map import layer_map_drawing
-from ann_snn_utils.figures.neuron import neuron_drawing
-from ann_snn_utils.figures.sample import maps_drawing, raster_drawing, scores_drawing
+from ann_snn_utils.figures import class_scores, layer_map, neuron_trace, raster, spike_maps
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.equivalence import compare_forms, requantize
 from ann_snn_utils.measure.trial import Setting, run_trial
@@ -98,8 +96,8 @@ def microscope(page, network) -> None:
     label = network.samples.classes[int(network.samples.labels[sample])]
     seen = Sample(network.snn, network.samples.images[sample], sample, label, STEPS, network.ann)
     layer = int(lab.explorer(page, MICROSCOPE).locator("select").evaluate("e => e.selectedIndex"))
-    lab.draws(page, MICROSCOPE, 0, neuron_drawing(**seen.neuron_arguments(layer, tuple(place), step)))
-    lab.draws(page, MICROSCOPE, 1, layer_map_drawing(**seen.map_arguments(layer, tuple(place), step)))
+    lab.draws(page, MICROSCOPE, 0, neuron_trace(**seen.neuron_arguments(layer, tuple(place), step)))
+    lab.draws(page, MICROSCOPE, 1, layer_map(**seen.map_arguments(layer, tuple(place), step)))
 
 
 def over_time(page, network, show: str = "spikes") -> None:
@@ -107,9 +105,9 @@ def over_time(page, network, show: str = "spikes") -> None:
     sample, step = (int(lab.value(page, OVER_TIME, name)) for name in ("sample", "time steps T"))
     record = simulate(network.snn, network.samples.images[sample][None], STEPS, trace=[0])
     names, label = record.layer_names, int(network.samples.labels[sample])
-    lab.draws(page, OVER_TIME, 0, maps_drawing(record.traces, names, step, show=show))
-    lab.draws(page, OVER_TIME, 1, raster_drawing(record.traces, names, step=step))
-    lab.draws(page, OVER_TIME, 2, scores_drawing(record.logits[step - 1, 0], network.samples.classes, label, step))
+    lab.draws(page, OVER_TIME, 0, spike_maps(record.traces, names, step, show=show))
+    lab.draws(page, OVER_TIME, 1, raster(record.traces, names, step=step))
+    lab.draws(page, OVER_TIME, 2, class_scores(record.logits[step - 1, 0], network.samples.classes, label, step))
 
 
 def accuracy_lab(page, network, setting: Setting) -> None:

@@ -100,7 +100,7 @@ def test_networks_that_do_not_belong_together_are_named():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(1, 1, 9, 9, dtype=torch.uint8), r"\(1, 1, 9, 9\)"),
+        (torch.zeros(1, 1, 9, 9, dtype=torch.uint8), r"\[1, 1, 9, 9\]"),
         (torch.zeros(1, 1, 8, 8), "float32"),
         (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), "N ≥ 1"),
     ],

@@ -124,7 +124,7 @@ def compare(
     this project's own simulator at as many steps (the first of them that takes part).
     """
     work = load_workload(workload, batch)
-    middle, ours = _middle(steps), _fastest(names)
+    middle, ours = 4 if 4 in steps else max(steps), _fastest(names)
     jobs = {
         (name, t): CONTENDERS[name].prepare(work, t)
         for t in steps
@@ -168,10 +168,6 @@ def compare(
             }
         )
     return rows
-
-
-def _middle(steps: Sequence[int]) -> int:
-    return 4 if 4 in steps else max(steps)
 
 
 def _fastest(names: Sequence[str]) -> str:

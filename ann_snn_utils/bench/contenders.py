@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..ann.network import ANN
 from ..ann.notation import LayerSpec
@@ -122,11 +123,10 @@ def folded(qann: ANN, activation: Callable[[float, int], nn.Module]) -> nn.Seque
     """The network as convolutions with bias and `activation(step, largest count)` behind each."""
     modules: list[nn.Module] = []
     for index, layer in enumerate(qann.layers):
-        spec, norm = layer.spec, {name: value.double() for name, value in layer.norm.state_dict().items()}
-        gain = norm["weight"] / (norm["running_var"] + layer.norm.eps).sqrt()
-        conv = nn.Conv2d(spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding)
-        bias = norm["bias"] - norm["running_mean"] * gain
-        conv.load_state_dict({"weight": layer.conv.weight.double() * gain[:, None, None, None], "bias": bias})
+        spec, norm = layer.spec, copy.deepcopy(layer.norm).double().eval()
+        conv = nn.Conv2d(spec.in_shape[0], spec.out_shape[0], spec.kernel, spec.stride, spec.padding, bias=False)
+        conv.weight.copy_(layer.conv.weight)
+        conv = fuse_conv_bn_eval(conv.double().eval(), norm).float()
         k, clip = (qann.spec.k, qann.spec.clip) if index else (0, qann.spec.levels)
         modules += [conv, activation(2.0**-k, (_LARGEST_COUNT if clip is None else clip) * 2**k)]
     read_out = nn.Linear(qann.classifier.in_features, qann.spec.classes, bias=False)

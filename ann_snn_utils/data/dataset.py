@@ -172,12 +172,13 @@ def load_dataset(
     target, window = image_size(size), image_size(crop, "crop")
     folder = _data_folder(root)
 
+    label = str(name)
     if name == "digits":
-        label, (images, labels, classes) = name, _digits(split, target or (28, 28))
+        images, labels, classes = _digits(split, target or (28, 28))
     elif name in ("mnist", "fashion_mnist"):
-        label, (images, labels, classes) = name, read_mnist(name, split, folder)
+        images, labels, classes = read_mnist(label, split, folder)
     elif name == "cifar10":
-        label, (images, labels, classes) = name, read_cifar10(split, folder)
+        images, labels, classes = read_cifar10(split, folder)
     elif name == "cifar10-jpeg":
         label = "CIFAR-10, JPEG copies"
         images, labels, classes = read_image_folder(_cifar10_jpeg(folder), split, target)

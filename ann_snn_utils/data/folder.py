@@ -19,7 +19,6 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Self
@@ -43,15 +42,10 @@ _MAX_SIDE = 4096
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
+_THREADS = min(8, os.cpu_count() or 1)
+
 # Part of the key of every cached decoding: raise it where decoding changes.
 _CACHE_VERSION = 2
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    label: int
-    content: str  # SHA-256 of its bytes
 
 
 def cache_folder() -> Path:
@@ -104,9 +98,11 @@ def read_image_folder(
         raise ValueError(f"image folder {text(folder)}: its path is not UTF-8, rename it") from None
     target = image_size(size)
     classes, files = _list_folder(folder)
-    labels = torch.tensor([file.label for file in files[split]], dtype=torch.int64)
+    labels = torch.tensor([label for _, label in files[split]], dtype=torch.int64)
 
-    key = json.dumps([_CACHE_VERSION, target, [[f.content for f in part] for part in files.values()]])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        contents = [list(pool.map(_digest, [path for path, _ in part])) for part in files.values()]
+    key = json.dumps([_CACHE_VERSION, target, contents])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     caches = {part: cache_folder() / f"{digest}-{part}.safetensors" for part in files}
     images = _cached(caches[split], len(labels))
@@ -137,12 +133,13 @@ def _keep(cache: Path, images: torch.Tensor, source: str) -> None:
         )
 
 
-def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[_File]]]:
+def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
+    """The class names, and for each split the files with their labels."""
     if not folder.is_dir():
         raise FileNotFoundError(f"image folder {folder} does not exist: check the path")
     places = {split: _class_folders(folder, split) for split in ("train", "test")}
     train, test = (set(part) for part in places.values())
-    if len(train | test) == 0:
+    if not train | test:
         raise ValueError(f"{folder / 'train'} has no class folders: put the images in train/<class>/")
     if train != test:
         only = [
@@ -157,18 +154,10 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[_File]]]
     classes = tuple(sorted(train, key=lambda name: (int(name) if _decimal(name) else -1, name)))
     if len(classes) < 2:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a study needs at least two")
-    found = {
+    return classes, {
         split: [(path, label) for label, name in enumerate(classes) for path in _list_class(folder, part[name])]
         for split, part in places.items()
     }
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return classes, {
-            split: [
-                _File(path, label, content)
-                for (path, label), content in zip(part, pool.map(_digest, [path for path, _ in part]), strict=True)
-            ]
-            for split, part in found.items()
-        }
 
 
 def _class_folders(folder: Path, split: str) -> dict[str, Path]:
@@ -241,11 +230,13 @@ def _refuse_escape(path: Path, folder: Path) -> None:
         )
 
 
-def _decode(folder: Path, files: dict[str, list[_File]], target: tuple[int, int] | None) -> dict[str, torch.Tensor]:
+def _decode(
+    folder: Path, files: dict[str, list[tuple[Path, int]]], target: tuple[int, int] | None
+) -> dict[str, torch.Tensor]:
     from tqdm.auto import tqdm
 
-    paths = [file.path for part in files.values() for file in part]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    paths = [path for part in files.values() for path, _ in part]
+    with ThreadPoolExecutor(_THREADS) as pool:
         colour = list(tqdm(pool.map(in_colour, paths), total=len(paths), desc="checking images"))
         channels = 3 if any(colour) else 1
         height, width = target or upright_size(paths[0])

@@ -1,5 +1,7 @@
 """Explorers for JupyterLab: sliders wired to the figures, and still pictures of them everywhere else."""
 
+# ruff: noqa: F401 - what is imported here is what the room offers
+
 from __future__ import annotations
 
 from .bench import conversion_bench
@@ -9,14 +11,3 @@ from .microscope import neuron_microscope
 from .network_view import network_over_time
 from .page import Explorer, live
 from .worker import Latest
-
-__all__ = [
-    "Explorer",
-    "Latest",
-    "accuracy_lab",
-    "conversion_bench",
-    "live",
-    "network_over_time",
-    "networks",
-    "neuron_microscope",
-]

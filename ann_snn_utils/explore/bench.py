@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 
 import plotly.graph_objects as go
 
 from ..ann.network import ANN
 from ..data.dataset import Dataset
-from ..figures import accuracy_drawing, accuracy_over_time, bit_widths, drawing_of, mismatch_bars, redraw
+from ..figures import accuracy_over_time, bit_widths, mismatch_bars, take_over
 from ..measure.equivalence import FormComparison, compare_forms, requantize
-from .page import Explorer, bar, choice, labelled, live, page, say, show_progress, slider, status
+from .page import Explorer, choice, live, newest, on_change, page, say, slider, status
 from .plots import alive
-from .worker import Latest
-
-TITLE = "Conversion bench"
 
 CAPTION = (
     "The same weights, converted three ways. Exact integer thresholds and real ones settle on the quantized "
@@ -48,45 +44,34 @@ def conversion_bench(ann: ANN, samples: Dataset, size: int = 64, time_steps: int
         }
 
     first = compute((spec.k, spec.levels, spec.clip or 0, size))
-    figures = draw_figures(first)
+    still = Explorer("Conversion bench", CAPTION, draw_figures(first))
     if not live():
-        return Explorer(TITLE, CAPTION, figures)
-    figures = alive(figures)
+        return still
+    figures = alive(still.figures)
     sizes = sorted({size, *(s for s in (32, 64, 128, 256, len(samples)) if s <= min(256, len(samples)))})
     clips = [("none", 0), *((str(c), c) for c in sorted({1, 2, 4, 8} | ({spec.clip} if spec.clip else set())))]
+    doubled = "Hidden activations are multiples of 2⁻ᵏ; one more k doubles the counts."
+    encoding = "Steps in which the encoding layer may fire, its largest count."
+    released = dict(continuous_update=False)
     controls = {
-        "k": slider("k", 0, max(3, spec.k), spec.k, continuous_update=False),
-        "levels": slider("levels", 1, max(8, spec.levels), spec.levels, continuous_update=False),
-        "clip": choice("clip", clips, spec.clip or 0),
-        "size": choice("test images", sizes, size),
+        "k": slider("k", doubled, 0, max(3, spec.k), spec.k, **released),
+        "levels": slider("levels", encoding, 1, max(8, spec.levels), spec.levels, **released),
+        "clip": choice("clip", "Largest hidden activation; none as published.", clips, spec.clip or 0),
+        "size": choice("test images", "Samples of the test set whose every code is compared.", sizes, size),
     }
-    line, progress = status(), bar()
+    line = status()
 
     def deliver(found: FormComparison) -> None:
         drawn = draw_figures(found)
-        redraw(figures["accuracy"], accuracy_drawing(found.accuracy, found.ann_accuracy))
-        for name in ("mismatches", "bits"):
-            if len(drawn[name].data) == len(figures[name].data):
-                redraw(figures[name], drawing_of(drawn[name]))
+        for name, figure in figures.items():
+            if len(drawn[name].data) == len(figure.data):
+                take_over(figure, drawn[name])
         say(line, _sentence(found))
 
-    worker = Latest(
-        compute,
-        deliver,
-        lambda share: show_progress(progress, share),
-        lambda error: say(line, f"⚠ {html.escape(str(error))}"),
-    )
-    for control in controls.values():
-        control.observe(lambda _: worker.submit(tuple(c.value for c in controls.values())), names="value")
+    worker, progress = newest(compute, deliver, line)
+    on_change(lambda _: worker.submit(tuple(c.value for c in controls.values())), *controls.values())
     say(line, _sentence(first))
-    shown = [
-        labelled(controls["k"], "Hidden activations are multiples of 2⁻ᵏ; one more k doubles the counts."),
-        labelled(controls["levels"], "Steps in which the encoding layer may fire, its largest count."),
-        labelled(controls["clip"], "Largest hidden activation; none as published."),
-        labelled(controls["size"], "Samples of the test set whose every code is compared."),
-    ]
-    box = page(TITLE, CAPTION, shown, [progress, line], list(figures.values()))
-    return Explorer(TITLE, CAPTION, figures, controls, box)
+    return page(still, figures, controls, [progress, line])
 
 
 def _sentence(found: FormComparison) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import ipywidgets as widgets
 
 from ..runs.gallery import Network, network_names, open_network
-from .page import STYLE, Explorer, choice, labelled, live, say, status
+from .page import STYLE, Explorer, choice, explained, live, on_change, say, say_error, status
 from .plots import stage
 
 
@@ -39,7 +39,7 @@ class Networks:
             self.current = open_network(name)
             built = [build(self.current).box for _, build in self._followers]
         except (OSError, ValueError) as error:
-            say(self.line, f"⚠ {html.escape(str(error))}")
+            say_error(self.line, error)
             return
         for (frame, _), box in zip(self._followers, built, strict=True):
             frame.children = [box]
@@ -57,15 +57,15 @@ def networks(run: str = "") -> Networks:
     if not live():
         return Networks(current)
     names = network_names()
-    control = choice("network", names if current.name in names else [current.name, *names], current.name)
-    line = status()
+    names = names if current.name in names else [current.name, *names]
+    control = choice("network", "A run of this study, or a small network that comes with it.", names, current.name)
+    line, list_of_names = status(), explained(control)
     say(line, _described(current))
-    explained = labelled(control, "A run of this study, or a small network that comes with it.")
-    explained.add_class("snn-chooser")
-    box = widgets.VBox([widgets.HTML(STYLE), explained, line, stage()])
+    list_of_names.add_class("snn-chooser")
+    box = widgets.VBox([widgets.HTML(STYLE), list_of_names, line, stage()])
     box.add_class("snn-explorer")
     chosen = Networks(current, control, box, line)
-    control.observe(lambda change: chosen.choose(change.new), names="value")
+    on_change(lambda change: chosen.choose(change.new), control)
     return chosen
 
 

@@ -8,32 +8,33 @@ from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
+import plotly.graph_objects as go
 
 from ..ann.network import ANN
 from ..ann.reference import predict
 from ..data.dataset import Dataset
-from ..figures import (
-    accuracy_drawing,
-    accuracy_over_time,
-    cost_drawing,
-    cost_over_time,
-    redraw,
-    spikes_drawing,
-    spikes_over_time,
-)
+from ..figures import accuracy_over_time, cost_over_time, spikes_over_time
 from ..measure.energy import macs
 from ..measure.trial import Setting, Trial, run_trial
 from ..snn.network import SNN
-from .page import Explorer, bar, button, choice, labelled, live, page, player, say, show_progress, slider, status
+from .page import Explorer, button, choice, live, newest, on_change, page, say, slider, status
 from .plots import alive
-from .worker import Latest
-
-TITLE = "Accuracy lab"
 
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
     "lost or flipped on their way. Undisturbed, the network ends on the quantized ANN's answers."
 )
+
+HELP = {
+    "step": "Answers read out after T steps; slices the run, no recomputation.",
+    "scale": "Factor on all thresholds, rounded up to integers; 1 is lossless.",
+    "noise": "Pixels × (1 + (u − ½) · ratio), u uniform in 0 … 1, rounded.",
+    "fault": "Spikes lost, or with the wrong sign, on their way to the next layer.",
+    "rate": "Probability that a spike is hit by the fault.",
+    "size": "Samples of the test set, balanced over the classes.",
+    "reset": "All controls back to the undisturbed network.",
+    "per_layer": "A slider for each layer; layer 0 encodes the image.",
+}
 
 SIZES = (64, 128, 256, 512, 1000, 2000, 5000, 10000)
 
@@ -61,39 +62,43 @@ def accuracy_lab(
         right = None if ann is None else float((predict(ann, chosen.images) == chosen.labels).double().mean())
         return run_trial(snn, samples, Setting(size, seed=seed), time_steps), right
 
-    def accuracy_of(trial: Trial, step: int) -> dict:
+    def draw_accuracy(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
         before, ann_accuracy = undisturbed(trial.setting.samples)
         # The later curve lies on top.
         curves = {"undisturbed": before.accuracy, "this setting": trial.accuracy}
-        return dict(accuracy=curves, ann_accuracy=ann_accuracy, step=step)
+        return accuracy_over_time(curves, ann_accuracy, step=step, figure=figure)
 
-    def cost_of(trial: Trial, step: int) -> dict:
-        spent = dict(sops=trial.sops, effective_sops=trial.effective_sops, energy=trial.energy)
-        return dict(**spent, macs=work, ann_energy=trial.ann_energy, step=step)
+    def draw_cost(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
+        spent = (trial.sops, trial.effective_sops, trial.energy)
+        return cost_over_time(*spent, work, trial.ann_energy, step, figure)
 
     first = undisturbed(size)[0]
     figures = {
-        "accuracy": accuracy_over_time(**accuracy_of(first, time_steps)),
+        "accuracy": draw_accuracy(first, time_steps),
         "spikes": spikes_over_time(first.record),
-        "cost": cost_over_time(**cost_of(first, time_steps)),
+        "cost": draw_cost(first, time_steps),
     }
+    still = Explorer("Accuracy lab", CAPTION, figures)
     if not live():
-        return Explorer(TITLE, CAPTION, figures)
+        return still
     figures = alive(figures)
     sizes = sorted({size, *(s for s in SIZES if s <= len(samples)), len(samples)})
-    layers = [slider(f"{i} · {layer.name}", 0.5, 1.5, 1.0, 0.05) for i, layer in enumerate(snn.layers)]
+    faults = [("none", ""), ("delete", "delete"), ("flip", "flip")]
+    layers = [slider(f"{i} · {layer.name}", "", 0.5, 1.5, 1.0, 0.05) for i, layer in enumerate(snn.layers)]
+    each = dict(description="scale each layer by itself", tooltip=HELP["per_layer"], indent=False)
     controls = {
-        "step": slider("time steps T", 1, time_steps, time_steps),
-        "scale": slider("threshold scale", 0.5, 1.5, 1.0, 0.05),
-        "per_layer": widgets.Checkbox(False, description="scale each layer by itself", indent=False),
-        "noise": slider("noise ratio", 0.0, 2.0, 0.0, 0.1),
-        "fault": choice("spike fault", [("none", ""), ("delete", "delete"), ("flip", "flip")], ""),
-        "rate": slider("fault rate", 0.0, 0.2, 0.0, 0.005, readout_format=".3f"),
-        "size": choice("test images", sizes, size),
-        "reset": button("Reset"),
+        "step": slider("time steps T", HELP["step"], 1, time_steps, time_steps),
+        "scale": slider("threshold scale", HELP["scale"], 0.5, 1.5, 1.0, 0.05),
+        "noise": slider("noise ratio", HELP["noise"], 0.0, 2.0, 0.0, 0.1),
+        "fault": choice("spike fault", HELP["fault"], faults, ""),
+        "rate": slider("fault rate", HELP["rate"], 0.0, 0.2, 0.0, 0.005, readout_format=".3f"),
+        "size": choice("test images", HELP["size"], sizes, size),
+        "reset": button("Reset", HELP["reset"]),
+        "per_layer": widgets.Checkbox(False, **each),
         **{f"layer {i}": control for i, control in enumerate(layers)},
     }
-    line, command, progress = status(), status(), bar()
+    initial = {name: control.value for name, control in controls.items() if name != "reset"}
+    line, command = status(), status()
     trial, resetting = first, False
 
     def setting() -> Setting:
@@ -108,23 +113,19 @@ def accuracy_lab(
         )
 
     def compute(wanted: Setting, report: Callable[[float], None]) -> Trial:
-        undisturbed(wanted.samples)
-        return (
-            run_trial(snn, samples, wanted, time_steps, report)
-            if wanted.disturbed
-            else undisturbed(wanted.samples)[0]
-        )
+        plain, _ = undisturbed(wanted.samples)
+        return run_trial(snn, samples, wanted, time_steps, report) if wanted.disturbed else plain
 
     def deliver(found: Trial) -> None:
         nonlocal trial
         trial = found
-        redraw(figures["spikes"], spikes_drawing(trial.record))
+        spikes_over_time(trial.record, figures["spikes"])
         draw()
 
     def draw(_: Any = None) -> None:
         step = controls["step"].value
-        redraw(figures["accuracy"], accuracy_drawing(**accuracy_of(trial, step)))
-        redraw(figures["cost"], cost_drawing(**cost_of(trial, step)))
+        draw_accuracy(trial, step, figures["accuracy"])
+        draw_cost(trial, step, figures["cost"])
         speak()
 
     def speak() -> None:
@@ -132,12 +133,7 @@ def accuracy_lab(
         say(line, _sentence(trial, step, *undisturbed(trial.setting.samples)))
         say(command, f"The same in batch:<br><code>{html.escape(trial.setting.command(run, step))}</code>")
 
-    worker = Latest(
-        compute,
-        deliver,
-        lambda share: show_progress(progress, share),
-        lambda error: say(line, f"⚠ {html.escape(str(error))}"),
-    )
+    worker, progress = newest(compute, deliver, line)
 
     def change(_: Any = None) -> None:
         for control in layers:
@@ -150,39 +146,18 @@ def accuracy_lab(
         nonlocal resetting
         # One trial for all the controls that go back.
         resetting = True
-        controls["per_layer"].value, controls["fault"].value, controls["size"].value = False, "", size
-        controls["noise"].value = controls["rate"].value = 0.0
-        for control in (controls["scale"], *layers):
-            control.value = 1.0
-        controls["step"].value = time_steps
+        for name, value in initial.items():
+            controls[name].value = value
         resetting = False
         change()
 
-    controls["step"].observe(draw, names="value")
-    for name, control in controls.items():
-        if name not in ("step", "reset"):
-            control.observe(change, names="value")
+    on_change(draw, controls["step"])
+    on_change(change, *(controls[name] for name in initial if name != "step"))
     controls["reset"].on_click(reset)
     for control in layers:
         control.layout.display = "none"
     speak()
-    helps = {
-        "scale": "Factor on all thresholds, rounded up to integers; 1 is lossless.",
-        "noise": "Pixels × (1 + (u − ½) · ratio), u uniform in 0 … 1, rounded.",
-        "fault": "Spikes lost, or with the wrong sign, on their way to the next layer.",
-        "rate": "Probability that a spike is hit by the fault.",
-        "size": "Samples of the test set, balanced over the classes.",
-        "reset": "All controls back to the undisturbed network.",
-        "per_layer": "A slider for each layer; layer 0 encodes the image.",
-    }
-    shown = [
-        labelled(player(controls["step"]), "Answers read out after T steps; slices the run, no recomputation."),
-        *(labelled(controls[name], text) for name, text in helps.items()),
-        *layers,
-    ]
-    figures["cost"].add_class("snn-wide")
-    box = page(TITLE, CAPTION, shown, [progress, line, command], list(figures.values()))
-    return Explorer(TITLE, CAPTION, figures, controls, box)
+    return page(still, figures, controls, [progress, line, command], wide="cost")
 
 
 def _sentence(trial: Trial, step: int, before: Trial, ann_accuracy: float | None) -> str:

@@ -12,16 +12,18 @@ import torch
 from ..ann.network import ANN
 from ..ann.reference import codes
 from ..data.dataset import Dataset
-from ..figures import layer_map, layer_map_drawing, mosaic_position, neuron_drawing, neuron_trace, redraw
+from ..figures import layer_map, mosaic_position, neuron_trace
 from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
 from ..snn.network import SNN
-from .page import Explorer, button, choice, labelled, live, page, player, say, slider, status
+from .page import Explorer, button, choice, live, on_change, page, say, slider, status
 from .plots import alive
 
-TITLE = "Neuron microscope"
-
-PLACE = ("channel", "row", "column")
+PLACE = {
+    "channel": "Output channel: its neurons share weights and thresholds.",
+    "row": "Row of the neuron in the channel's map; or click the map.",
+    "column": "Column of the neuron in the channel's map.",
+}
 
 CAPTION = (
     "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
@@ -118,24 +120,23 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         "neuron": neuron_trace(**sample.neuron_arguments(first, neuron, time_steps)),
         "map": layer_map(**sample.map_arguments(first, neuron, time_steps)),
     }
+    still = Explorer("Neuron microscope", CAPTION, figures)
     if not live():
-        return Explorer(TITLE, CAPTION, figures)
+        return still
     figures = alive(figures)
+    layers = [(sample.layer_name(i), i) for i in range(len(snn.layers))]
+    drawn = "Draw up to this time step; the buttons play it."
     controls = {
-        "sample": slider("sample", 0, len(samples) - 1, 0),
-        "layer": choice("layer", [(sample.layer_name(i), i) for i in range(len(snn.layers))], first),
+        "sample": slider("sample", "Which test image is presented, once, at step 1.", 0, len(samples) - 1, 0),
+        "layer": choice("layer", "Layer 0 encodes the image: its threshold climbs by itself.", layers, first),
         **{
-            name: slider(name, 0, size - 1, value)
+            name: slider(name, PLACE[name], 0, size - 1, value)
             for name, size, value in zip(PLACE, snn.layers[first].spec.out_shape, neuron, strict=True)
         },
-        "step": slider("time step", 1, time_steps, time_steps),
-        "liveliest": button("Liveliest neuron"),
+        "liveliest": button("Liveliest neuron", "Go to the neuron of this layer that corrects itself most."),
+        "step": slider("time step", drawn, 1, time_steps, time_steps),
     }
     line, moving = status(), False
-
-    def neuron_now() -> tuple[int, int, int]:
-        channel, row, column = (controls[name].value for name in PLACE)
-        return channel, row, column
 
     def move_to(neuron: tuple[int, int, int]) -> None:
         nonlocal moving
@@ -150,9 +151,10 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
     def draw(_: Any = None) -> None:
         if moving:
             return
-        place = (controls["layer"].value, neuron_now(), controls["step"].value)
-        redraw(figures["neuron"], neuron_drawing(**sample.neuron_arguments(*place)))
-        redraw(figures["map"], layer_map_drawing(**sample.map_arguments(*place)))
+        channel, row, column = (controls[name].value for name in PLACE)
+        place = (controls["layer"].value, (channel, row, column), controls["step"].value)
+        neuron_trace(**sample.neuron_arguments(*place), figure=figures["neuron"])
+        layer_map(**sample.map_arguments(*place), figure=figures["map"])
         say(line, sample.sentence(*place))
 
     def choose_sample(change: Any) -> None:
@@ -165,27 +167,15 @@ def neuron_microscope(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
 
     def choose_cell(_trace: Any, points: Any, _selector: Any) -> None:
         shape = snn.layers[controls["layer"].value].spec.out_shape
-        if points.point_inds:
-            row, column = map(int, points.point_inds[0])
-            place = mosaic_position(row, column, shape)
+        for row, column in points.point_inds:
+            place = mosaic_position(int(row), int(column), shape)
             if place is not None:
                 move_to(place)
 
     say(line, sample.sentence(first, neuron, time_steps))
-    controls["sample"].observe(choose_sample, names="value")
-    controls["layer"].observe(find_liveliest, names="value")
+    on_change(choose_sample, controls["sample"])
+    on_change(find_liveliest, controls["layer"])
+    on_change(draw, *(controls[name] for name in (*PLACE, "step")))
     controls["liveliest"].on_click(find_liveliest)
     figures["map"].data[1].on_click(choose_cell)
-    for name in (*PLACE, "step"):
-        controls[name].observe(draw, names="value")
-    shown = [
-        labelled(controls["sample"], "Which test image is presented, once, at step 1."),
-        labelled(controls["layer"], "Layer 0 encodes the image: its threshold climbs by itself."),
-        labelled(controls["channel"], "Output channel: its neurons share weights and thresholds."),
-        labelled(controls["row"], "Row of the neuron in the channel's map; or click the map."),
-        labelled(controls["column"], "Column of the neuron in the channel's map."),
-        labelled(controls["liveliest"], "Go to the neuron of this layer that corrects itself most."),
-        labelled(player(controls["step"]), "Draw up to this time step; the buttons play it."),
-    ]
-    box = page(TITLE, CAPTION, shown, [line], [figures["neuron"], figures["map"]])
-    return Explorer(TITLE, CAPTION, figures, controls, box)
+    return page(still, figures, controls, [line])

@@ -8,14 +8,12 @@ from typing import Any
 from ..ann.network import ANN
 from ..ann.reference import codes
 from ..data.dataset import Dataset
-from ..figures import class_scores, maps_drawing, raster, raster_drawing, redraw, scores_drawing, spike_maps
+from ..figures import class_scores, raster, spike_maps
 from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
 from ..snn.network import SNN
-from .page import Explorer, choice, labelled, live, page, player, say, slider, status
+from .page import Explorer, choice, live, on_change, page, say, slider, status
 from .plots import alive
-
-TITLE = "Network over time"
 
 CAPTION = (
     "A spike crosses all layers within its step. Blue spikes count up, orange ones take back what was sent too "
@@ -47,21 +45,25 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         "raster": raster(_traces(record), names, step=step),
         "scores": class_scores(**scores(record, 0, step)),
     }
+    still = Explorer("Network over time", CAPTION, figures)
     if not live():
-        return Explorer(TITLE, CAPTION, figures)
+        return still
     figures = alive(figures)
+    kinds = [("spikes at T", "spikes"), ("counts up to T", "counts")]
+    colours = "Spikes (+1 blue, −1 orange), or net counts: deeper blue is more."
+    sliced = "Slices one finished run at T; nothing is computed anew."
     controls = {
-        "sample": slider("sample", 0, len(samples) - 1, 0),
-        "step": slider("time steps T", 1, time_steps, step),
-        "show": choice("maps show", [("spikes at T", "spikes"), ("counts up to T", "counts")], "spikes"),
+        "sample": slider("sample", "Which test image is presented, once, at step 1.", 0, len(samples) - 1, 0),
+        "show": choice("maps show", colours, kinds, "spikes"),
+        "step": slider("time steps T", sliced, 1, time_steps, step),
     }
     line, answer = status(), ann_answer(0)
 
     def draw(_: Any = None) -> None:
         step, index, traces = controls["step"].value, controls["sample"].value, _traces(record)
-        redraw(figures["maps"], maps_drawing(traces, names, step, show=controls["show"].value))
-        redraw(figures["raster"], raster_drawing(traces, names, step=step))
-        redraw(figures["scores"], scores_drawing(**scores(record, index, step)))
+        spike_maps(traces, names, step, show=controls["show"].value, figure=figures["maps"])
+        raster(traces, names, step=step, figure=figures["raster"])
+        class_scores(**scores(record, index, step), figure=figures["scores"])
         say(line, _sentence(record, index, step, samples, answer))
 
     def choose_sample(change: Any) -> None:
@@ -69,18 +71,10 @@ def network_over_time(snn: SNN, samples: Dataset, ann: ANN | None = None, time_s
         record, answer = run(change.new), ann_answer(change.new)
         draw()
 
-    controls["sample"].observe(choose_sample, names="value")
-    controls["step"].observe(draw, names="value")
-    controls["show"].observe(draw, names="value")
+    on_change(choose_sample, controls["sample"])
+    on_change(draw, controls["step"], controls["show"])
     say(line, _sentence(record, 0, step, samples, answer))
-    shown = [
-        labelled(controls["sample"], "Which test image is presented, once, at step 1."),
-        labelled(controls["show"], "Spikes (+1 blue, −1 orange), or net counts: deeper blue is more."),
-        labelled(player(controls["step"]), "Slices one finished run at T; nothing is computed anew."),
-    ]
-    figures["maps"].add_class("snn-wide")
-    box = page(TITLE, CAPTION, shown, [line], [figures["maps"], figures["raster"], figures["scores"]])
-    return Explorer(TITLE, CAPTION, figures, controls, box)
+    return page(still, figures, controls, [line], wide="maps")
 
 
 def _traces(record: Record) -> Traces:

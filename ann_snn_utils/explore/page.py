@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from ..figures.renderer import has_reader
 from .plots import stage
+from .worker import Latest
 
 # The theme's own ink in place of the template's grey, and figures that share a row while there is room.
 STYLE = """<style>
@@ -67,54 +68,50 @@ def live() -> bool:
     return not os.environ.get("PLOTLY_RENDERER") and has_reader()
 
 
-def labelled(control: widgets.Widget, explanation: str) -> widgets.VBox:
-    """A control with a line of help below; the line is its tooltip, too."""
-    for part in (control, *getattr(control, "children", ())):
-        if hasattr(part, "description"):
-            part.tooltip = explanation
-    note = widgets.HTML(f'<div class="snn-help">{html.escape(explanation)}</div>')
-    box = widgets.VBox([control, note])
-    if isinstance(control, widgets.HBox):
-        box.add_class("snn-player")
-    return box
-
-
-def slider(label: str, low: float, high: float, value: float, step: float = 1, **arguments: Any) -> widgets.Widget:
+def slider(
+    label: str, explanation: str, low: float, high: float, value: float, step: float = 1, **arguments: Any
+) -> widgets.Widget:
     """A slider over whole numbers, or over decimals where `step` is one."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
-    return kind(value, min=low, max=high, step=step, description=label, **look, **arguments)
+    return kind(value, min=low, max=high, step=step, **_look(label, explanation), **arguments)
 
 
-def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Dropdown:
+def choice(label: str, explanation: str, options: Sequence[Any], value: Any = None) -> widgets.Dropdown:
     """A drop-down list; options are values, or pairs of label and value."""
-    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
-    return widgets.Dropdown(options=options, value=value, description=label, **look)
+    return widgets.Dropdown(options=options, value=value, **_look(label, explanation))
 
 
-def button(label: str) -> widgets.Button:
+def button(label: str, explanation: str) -> widgets.Button:
     """A button as wide as the other controls."""
-    return widgets.Button(description=label, layout=widgets.Layout(width="auto"))
+    return widgets.Button(description=label, tooltip=explanation, layout=widgets.Layout(width="auto"))
 
 
-def bar() -> widgets.FloatProgress:
-    """A progress bar over 0 … 1, hidden until there is progress to show."""
-    return widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(height="10px", visibility="hidden"))
+def _look(label: str, explanation: str) -> dict[str, Any]:
+    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
+    return dict(description=label, tooltip=explanation, **look)
 
 
-def show_progress(bar: widgets.FloatProgress, share: float | None) -> None:
-    """Show the share that is done, or, for None, hide the bar."""
-    bar.value = share or 0.0
-    bar.layout.visibility = "hidden" if share is None else "visible"
-
-
-def player(control: widgets.IntSlider, milliseconds: int = 700) -> widgets.HBox:
-    """A slider with buttons that play it from its lowest to its highest value."""
-    play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=milliseconds)
+def explained(control: widgets.Widget, playable: bool = False) -> widgets.Widget:
+    """A control with its explanation, if it has one, below; a playable slider has buttons that play it."""
+    if not control.tooltip:
+        return control
+    note = widgets.HTML(f'<div class="snn-help">{html.escape(control.tooltip)}</div>')
+    if not playable:
+        return widgets.VBox([control, note])
+    play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=700)
+    play.tooltip = control.tooltip
     # Python is not asked between the two: the page itself moves the slider.
     widgets.jslink((play, "value"), (control, "value"))
     control.layout.flex = "1 1 auto"
-    return widgets.HBox([control, play])
+    box = widgets.VBox([widgets.HBox([control, play]), note])
+    box.add_class("snn-player")
+    return box
+
+
+def on_change(function: Callable[[Any], object], *controls: widgets.Widget) -> None:
+    """Call a function with the change whenever the value of one of the controls changes."""
+    for control in controls:
+        control.observe(function, names="value")
 
 
 def status() -> widgets.HTML:
@@ -127,19 +124,47 @@ def say(line: widgets.HTML, text: str) -> None:
     line.value = f'<div class="snn-status" role="status">{text}</div>'
 
 
+def say_error(line: widgets.HTML, error: Exception) -> None:
+    """Write what went wrong into a status line."""
+    say(line, f"⚠ {html.escape(str(error))}")
+
+
+def newest(
+    compute: Callable[[Any, Callable[[float], None]], Any], deliver: Callable[[Any], None], line: widgets.HTML
+) -> tuple[Latest, widgets.FloatProgress]:
+    """A worker that computes the newest setting, and its progress bar, hidden until there is progress to show.
+
+    line: the status line that says why a setting cannot be computed.
+    """
+    bar = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(height="10px", visibility="hidden"))
+
+    def progress(share: float | None) -> None:
+        bar.value = share or 0.0
+        bar.layout.visibility = "hidden" if share is None else "visible"
+
+    return Latest(compute, deliver, progress, lambda error: say_error(line, error)), bar
+
+
 def page(
-    title: str,
-    caption: str,
-    controls: list[widgets.Widget],
+    still: Explorer,
+    figures: dict[str, go.FigureWidget],
+    controls: dict[str, widgets.Widget],
     lines: list[widgets.Widget],
-    figures: list[go.FigureWidget],
-) -> widgets.VBox:
-    """The explorer's box: title, one sentence, controls in rows, lines of words, figures."""
-    head = f'<div class="snn-title">{html.escape(title)}</div><div class="snn-lead">{html.escape(caption)}</div>'
+    wide: str = "",
+) -> Explorer:
+    """The live explorer: title, one sentence, controls in rows, lines of words, figures.
+
+    The control called "step" can be played. wide: the name of a figure that takes a row of its own.
+    """
+    head = f'<div class="snn-title">{html.escape(still.title)}</div>'
+    head += f'<div class="snn-lead">{html.escape(still.caption)}</div>'
     wrap = widgets.Layout(flex_flow="row wrap")
-    row, drawn = widgets.HBox(controls, layout=wrap), widgets.HBox(figures, layout=wrap)
+    row = widgets.HBox([explained(control, name == "step") for name, control in controls.items()], layout=wrap)
+    drawn = widgets.HBox(list(figures.values()), layout=wrap)
     row.add_class("snn-controls")
     drawn.add_class("snn-figures")
+    if wide:
+        figures[wide].add_class("snn-wide")
     box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, stage()])
     box.add_class("snn-explorer")
-    return box
+    return replace(still, figures=figures, controls=controls, box=box)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import BLUE, FAINT, INK, PURPLE, VERMILION, blank, layer_bars, numbered, whole_number
+from .template import BLUE, FAINT, INK, PURPLE, VERMILION, add_line, add_points, blank, layer_bars, numbered
 
 
 def threshold_staircase(
@@ -17,7 +18,6 @@ def threshold_staircase(
     real: SpikingLayer | None = None,
     published: SpikingLayer | None = None,
     levels: int = 6,
-    title: str | None = None,
 ) -> go.Figure:
     """The count as a function of the membrane U for some channels, over their first `levels` steps.
 
@@ -26,42 +26,31 @@ def threshold_staircase(
     staircase, filled red where its count differs.
     """
     figure = blank(
-        title or f"{layer.name}: spike count over the membrane",
-        1,
-        len(channels),
-        400,
-        [f"channel {channel}" for channel in channels],
+        f"{layer.name}: spike count over the membrane",
+        columns=len(channels),
+        height=400,
+        subtitles=[f"channel {channel}" for channel in channels],
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
     for column, channel in enumerate(channels, 1):
-        first = column == 1
         table = _reachable(layer, channel)[:levels]
         # A channel that always fires, or never, has no jump inside its reach.
         low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
-        place = dict(row=1, col=column, showlegend=first)
+        place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
         hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
-        forms = [("exact: integer ⌈θ⌉", "exact", table, BLUE, "solid", 2.5)]
+        stairs = _stairs(table, low, high) | dict(legendgroup="exact") | place
+        add_line(figure, "exact: integer ⌈θ⌉", BLUE, width=2.5, hover=f"{hover}exact</extra>", **stairs)
         if published is not None:
             rounded = _reachable(published, channel)[:levels]
-            forms.append(("published rounding", "published", rounded, VERMILION, "dash", 1.5))
-        for name, form, thresholds, color, dash, width in forms:
-            x, y = _stairs(thresholds, low, high)
-            look = dict(mode="lines", line=dict(color=color, dash=dash, width=width), legendgroup=form)
-            figure.add_scatter(x=x, y=y, name=name, hovertemplate=f"{hover}{form}</extra>", **look, **place)
+            stairs = _stairs(rounded, low, high) | dict(legendgroup="published") | place
+            add_line(figure, "published rounding", VERMILION, "dash", 1.5, f"{hover}published</extra>", **stairs)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
             inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
-            figure.add_scatter(
-                x=theta[inside],
-                y=np.arange(1, len(theta) + 1)[inside] - 0.5,
-                mode="markers",
-                name="real θ",
-                marker=dict(symbol="diamond-open", size=9, color=PURPLE, line_width=2),
-                legendgroup="real",
-                hovertemplate=f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>",
-                **place,
-            )
+            middles = dict(x=theta[inside], y=np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
+            hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
+            add_points(figure, "real θ", "diamond-open", 9, PURPLE, hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)
@@ -83,37 +72,32 @@ def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _stairs(table: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def _stairs(table: np.ndarray, low: float, high: float) -> dict[str, Any]:
     """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = np.arange(start, start + len(jumps) + 1)
-    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(counts, 2)
+    return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
 
 
 def mismatch_bars(
-    mismatches: Mapping[str, Sequence[int]],
-    layer_names: Sequence[str],
-    neurons: Sequence[int],
-    title: str = "Codes that differ from the quantized network's",
+    mismatches: Mapping[str, Sequence[int]], layer_names: Sequence[str], neurons: Sequence[int]
 ) -> go.Figure:
     """The share of wrong codes in each layer, a bar for each threshold form.
 
     mismatches: form → wrong codes per layer. neurons: codes compared per layer (neurons · samples).
     """
-    shares = {
-        form: [100 * int(w) / int(n) for w, n in zip(wrong, neurons, strict=True)]
-        for form, wrong in mismatches.items()
+    pairs = {
+        form: [[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)] for form, wrong in mismatches.items()
     }
+    shares = {form: [100 * w / n for w, n in layers] for form, layers in pairs.items()}
     figure = layer_bars(
-        title,
+        "Codes that differ from the quantized network's",
         layer_names,
         shares,
         "share of codes that differ",
         "%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)<extra>{name}</extra>",
-        customdata=[
-            [[int(w), int(n)] for w, n in zip(wrong, neurons, strict=True)] for wrong in mismatches.values()
-        ],
+        customdata=list(pairs.values()),
         text=[[_few(value) for value in row] for row in shares.values()],
         textposition="outside",
         textangle=0,
@@ -126,26 +110,18 @@ def mismatch_bars(
 
 
 def mismatch_table(
-    mismatches: Mapping[str, Sequence[int]],
-    layer_names: Sequence[str],
-    neurons: Sequence[int],
-    title: str = "Code mismatches",
+    mismatches: Mapping[str, Sequence[int]], layer_names: Sequence[str], neurons: Sequence[int]
 ) -> go.Figure:
     """The same numbers as a table: a row for each layer and the total, a column for each form."""
     rows = [*numbered(layer_names), "total"]
-    columns = {"layer": rows, "codes compared": [whole_number(n) for n in (*neurons, sum(map(int, neurons)))]}
-    for form, wrong in mismatches.items():
-        columns[form] = [whole_number(w) for w in (*wrong, sum(map(int, wrong)))]
-    figure = blank(title, height=110 + 28 * (len(rows) + 1), specs=[[{"type": "table"}]])
-    look = dict(line_color=FAINT, fill_color="rgba(0,0,0,0)", height=28, align=["left", "right"])
-    figure.add_trace(
-        go.Table(
-            header=dict(values=[f"<b>{name}</b>" for name in columns], font_color=INK, **look),
-            cells=dict(values=list(columns.values()), font_color=INK, **look),
-        )
-    )
-    figure.update_layout(margin=dict(l=8, r=8, t=48, b=8))
-    return figure
+    columns = {"layer": rows}
+    for name, values in {"codes compared": neurons, **mismatches}.items():
+        columns[name] = [f"{value:,.0f}" for value in (*values, sum(map(int, values)))]
+    figure = blank("Code mismatches", height=110 + 28 * (len(rows) + 1), specs=[[{"type": "table"}]])
+    look = dict(font_color=INK, line_color=FAINT, fill_color="rgba(0,0,0,0)", height=28, align=["left", "right"])
+    head, cells = [f"<b>{name}</b>" for name in columns], list(columns.values())
+    figure.add_table(header=dict(values=head, **look), cells=dict(values=cells, **look))
+    return figure.update_layout(margin=dict(l=8, r=8, t=48, b=8))
 
 
 def bit_widths(

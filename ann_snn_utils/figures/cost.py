@@ -8,15 +8,23 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import INK, PALETTE, SKY, Drawing, add_line, bar_labels, blank, layer_bars, redraw, time_axis
+from .template import (
+    INK,
+    PALETTE,
+    SKY,
+    add_bars,
+    add_line,
+    bar_labels,
+    blank,
+    layer_bars,
+    redraw,
+    time_axis,
+    upright,
+)
 
 
 def operations_bars(
-    layer_names: Sequence[str],
-    sops: Sequence[float],
-    effective_sops: Sequence[float],
-    macs: Sequence[float],
-    title: str = "Operations per image",
+    layer_names: Sequence[str], sops: Sequence[float], effective_sops: Sequence[float], macs: Sequence[float]
 ) -> go.Figure:
     """For each layer, multiply–accumulates of the ANN beside the SNN's synaptic operations, per image.
 
@@ -28,26 +36,20 @@ def operations_bars(
         "… with a weight other than 0": effective_sops,
     }
     hover = "{name}: %{y:,.0f} per image<extra></extra>"
-    return layer_bars(title, layer_names, series, "operations per image", hover, (INK, PALETTE[0], SKY))
+    colors = (INK, PALETTE[0], SKY)
+    return layer_bars("Operations per image", layer_names, series, "operations per image", hover, colors)
 
 
-def energy_bars(
-    energy: Mapping[str, Mapping[str, float]], title: str = "Energy per image, from operation counts"
-) -> go.Figure:
+def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """A stacked horizontal bar for each system: system → component → picojoules per image."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
     unit, factor = energy_unit(max(totals.values(), default=0.0))
-    figure = blank(title, height=150 + 48 * len(energy))
+    figure = blank("Energy per image, from operation counts", height=150 + 48 * len(energy))
     systems = list(energy)[::-1]
     for index, name in enumerate(dict.fromkeys(name for parts in energy.values() for name in parts)):
-        figure.add_bar(
-            y=systems,
-            x=[factor * float(energy[system].get(name, 0)) for system in systems],
-            name=name,
-            orientation="h",
-            marker=dict(color=PALETTE[index % len(PALETTE)], line_width=0),
-            hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}} {unit}<extra></extra>",
-        )
+        spent = [factor * float(energy[system].get(name, 0)) for system in systems]
+        hover = f"%{{y}}<br>{name}: %{{x:.4g}} {unit}"
+        add_bars(figure, name, PALETTE[index % len(PALETTE)], hover, x=spent, y=systems, orientation="h")
     ends = [factor * totals[system] for system in systems]
     bar_labels(figure, ends, systems, [f" {end:.3g} {unit}" for end in ends])
     figure.update_layout(barmode="stack", legend_traceorder="normal")
@@ -56,20 +58,33 @@ def energy_bars(
 
 
 def cost_over_time(
-    sops: Sequence[float],
-    effective_sops: Sequence[float],
-    energy: Sequence[float],
+    sops: Sequence[float] | np.ndarray,
+    effective_sops: Sequence[float] | np.ndarray,
+    energy: Sequence[float] | np.ndarray,
     macs: float,
     ann_energy: float,
     step: int | None = None,
-    title: str = "Work per image so far, against the ANN's",
+    figure: go.Figure | None = None,
 ) -> go.Figure:
     """Operations and energy per image up to each time step, beside the dense int8 network's.
 
     sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
+    figure: one that this function made, to redraw.
     """
-    figure = blank(title, columns=2, horizontal_spacing=0.16)
+    x, nanojoules = np.arange(1, len(sops) + 1), np.asarray(energy) / 1000
+    ends, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
+    lines = [dict(x=x, y=np.asarray(values)) for values in (sops, effective_sops, nanojoules)]
+    levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
+    return redraw(
+        _blank_cost(len(sops)) if figure is None else figure,
+        [*lines, *levels, *(upright(step, 0, top) for top in tops)],
+        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
+    )
+
+
+def _blank_cost(time_steps: int) -> go.Figure:
+    figure = blank("Work per image so far, against the ANN's", columns=2, horizontal_spacing=0.16)
     for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
         hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image"
         add_line(figure, name, color, hover=hover, mode="lines+markers", row=1, col=1)
@@ -80,36 +95,9 @@ def cost_over_time(
         add_line(figure, name, color, "dash", hover=name + ": %{y:,.4g}", row=1, col=column)
     for column in (1, 2):
         add_line(figure, "step", INK, "dot", 1, showlegend=False, row=1, col=column)
-    figure.update_xaxes(**time_axis(len(sops)))
+    figure.update_xaxes(**time_axis(time_steps))
     figure.update_yaxes(title_text="operations per image", col=1)
-    figure.update_yaxes(title_text="energy per image (nJ)", col=2)
-    return redraw(figure, cost_drawing(sops, effective_sops, energy, macs, ann_energy, step))
-
-
-def cost_drawing(
-    sops: Sequence[float],
-    effective_sops: Sequence[float],
-    energy: Sequence[float],
-    macs: float,
-    ann_energy: float,
-    step: int | None = None,
-) -> Drawing:
-    """What `cost_over_time` draws, to redraw a figure that it made with another run or step."""
-    x = np.arange(1, len(sops) + 1)
-    nanojoules = np.asarray(energy) / 1000
-    edges, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
-    lines: list[dict] = [dict(x=[step, step], y=[0, top]) if step else dict(x=[], y=[]) for top in tops]
-    return Drawing(
-        [
-            dict(x=x, y=np.asarray(sops)),
-            dict(x=x, y=np.asarray(effective_sops)),
-            dict(x=x, y=nanojoules),
-            dict(x=edges, y=[macs, macs]),
-            dict(x=edges, y=[ann_energy / 1000] * 2),
-            *lines,
-        ],
-        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
-    )
+    return figure.update_yaxes(title_text="energy per image (nJ)", col=2)
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:
@@ -123,13 +111,13 @@ def energy_unit(picojoules: float) -> tuple[str, float]:
 _KINDS = ("weights", "membranes", "counts", "thresholds", "scores")
 
 
-def memory_bars(report: Mapping[str, Any], title: str = "Memory of the network and its state") -> go.Figure:
+def memory_bars(report: Mapping[str, Any]) -> go.Figure:
     """The bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
     parts = [*report["layers"], {"name": "classifier", **report["classifier"]}]
     kilobits = {kind: [part["memory_bits"].get(kind, 0) / 1000 for part in parts] for kind in _KINDS}
     kilobits["int8 ANN"] = [part["dense"]["memory_bits"]["int8"] / 1000 for part in parts]
     figure = layer_bars(
-        title,
+        "Memory of the network and its state",
         [part["name"] for part in parts],
         kilobits,
         "kbit",
@@ -140,7 +128,7 @@ def memory_bars(report: Mapping[str, Any], title: str = "Memory of the network a
     return figure.update_layout(barmode="stack", bargroupgap=0.08)
 
 
-def cycles_bars(report: Mapping[str, Any], title: str = "Cycles for one image, one adder per neuron") -> go.Figure:
+def cycles_bars(report: Mapping[str, Any]) -> go.Figure:
     """Each layer's cycles, as measured and in the worst case, beside a dense network's, on a log scale."""
     layers = report["layers"]
     cycles = {
@@ -149,22 +137,22 @@ def cycles_bars(report: Mapping[str, Any], title: str = "Cycles for one image, o
         "dense, one multiplier per neuron": [layer["dense"]["cycles"] for layer in layers],
     }
     names, hover = [layer["name"] for layer in layers], "{name}: %{y:,.0f} cycles<extra></extra>"
-    figure = layer_bars(title, names, cycles, "cycles", hover, (PALETTE[0], SKY, INK))
+    title, colors = "Cycles for one image, one adder per neuron", (PALETTE[0], SKY, INK)
+    figure = layer_bars(title, names, cycles, "cycles", hover, colors)
     return figure.update_yaxes(type="log", dtick=1)
 
 
-def break_even(report: Mapping[str, Any], title: str = "Energy against time steps") -> go.Figure:
+def break_even(report: Mapping[str, Any]) -> go.Figure:
     """The energy after each step, what it would be if every step cost the mean, and the int8 network's."""
     (entry, *_), steps = report["energy"], report["steps"]
     spent, parts = entry["snn_picojoules_until_step"], entry["snn_picojoules"]
     each = (parts["total"] - parts["encoder"]) / steps
     last = 1.25 * max(steps, entry["ann_int8"]["break_even_steps"] or 0)
-    figure = blank(title)
+    figure = blank("Energy against time steps")
     level = entry["ann_int8"]["picojoules"] / 1000
-    measured: dict[str, Any] = dict(
-        x=list(range(1, steps + 1)), y=[value / 1000 for value in spent], mode="lines+markers"
-    )
-    add_line(figure, "SNN, measured", PALETTE[0], hover="after step %{x}: %{y:.4g} nJ", **measured)
+    hover, measured = "after step %{x}: %{y:.4g} nJ", [value / 1000 for value in spent]
+    x = list(range(1, steps + 1))
+    add_line(figure, "SNN, measured", PALETTE[0], hover=hover, x=x, y=measured, mode="lines+markers")
     busy = [parts["encoder"] / 1000, (parts["encoder"] + last * each) / 1000]
     add_line(figure, "SNN, were every step as busy", PALETTE[0], "dot", x=[0, last], y=busy)
     add_line(figure, "int8 ANN", PALETTE[1], "dash", hover="int8 ANN: %{y:,.4g} nJ", x=[0, last], y=[level, level])

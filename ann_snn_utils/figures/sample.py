@@ -10,95 +10,85 @@ import plotly.graph_objects as go
 from ..simulator.record import Traces
 from .map import mosaic, mosaic_places
 from .template import (
+    BARE,
     BLUE,
     COUNTS,
     FAINT,
     FALL,
     GREEN,
-    RISE,
     SIGNED,
     SKY,
-    Drawing,
+    SPIKES,
     add_line,
+    add_points,
     blank,
     numbered,
     redraw,
     time_axis,
+    upright,
 )
 
 
 def spike_maps(
-    traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
+    traces: Traces,
+    layer_names: Sequence[str],
+    step: int,
+    sample: int = 0,
+    show: str = "spikes",
+    figure: go.Figure | None = None,
 ) -> go.Figure:
     """A map of every layer, its channels side by side, for one traced sample at (or up to) one step.
 
     sample: position among the traced samples. show: "spikes" for the spikes −1/0/+1 of this step, "counts"
-    for the net counts so far. Raises ValueError for a step outside the run.
+    for the net counts so far. figure: one that this function made for the same network, to redraw. Raises
+    ValueError for a step outside the run.
     """
-    drawing = maps_drawing(traces, layer_names, step, sample, show)
-    columns = min(3, len(layer_names))
-    rows = -(-len(layer_names) // columns)
-    # The panels' titles are the legend: no room is kept for another one.
-    figure = blank(
-        "",
-        rows,
-        columns,
-        96 + 200 * rows,
-        list(layer_names),
-        horizontal_spacing=0.03,
-        vertical_spacing=0.26 / rows,
-    )
-    for index, name in enumerate(numbered(layer_names)):
-        figure.add_heatmap(
-            customdata=mosaic_places(tuple(traces.spikes[index].shape[2:])),
-            showscale=False,
-            hoverongaps=False,
-            name=name,
-            row=index // columns + 1,
-            col=index % columns + 1,
-        )
-        number = index + 1 if index else ""
-        figure.update_layout({f"yaxis{number}_scaleanchor": f"x{number}"})
-    bare = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
-    figure.update_xaxes(**bare)
-    # Below its title, on a narrow page too.
-    figure.update_yaxes(**bare, autorange="reversed", constraintoward="top")
-    figure.update_layout(margin=dict(l=8, r=8, t=84, b=8))
-    return redraw(figure, drawing)
-
-
-def maps_drawing(
-    traces: Traces, layer_names: Sequence[str], step: int, sample: int = 0, show: str = "spikes"
-) -> Drawing:
-    """What `spike_maps` draws, to redraw a figure that it made at another step or of another sample."""
     steps = len(traces.spikes[0])
     if not 1 <= step <= steps:
         raise ValueError(f"step={step}: the run has steps 1 to {steps}")
     if show not in ("spikes", "counts"):
         raise ValueError(f"show={show!r}: choose 'spikes' or 'counts'")
     now = show == "spikes"
-    drawn: list[dict] = []
+    maps: list[dict] = []
     layout: dict[str, object] = {
         "title.text": f"Spikes at step {step}" if now else f"Net spike counts after step {step}"
     }
-    for index, name in enumerate(layer_names):
+    place = "channel %{customdata[0]}, row %{customdata[1]}, column %{customdata[2]}"
+    value = "spike %{z:+d}" if now else "count %{z}"
+    for index, name in enumerate(numbered(layer_names)):
         fired = np.asarray(traces.spikes[index])[:, sample]
         picture = fired[step - 1] if now else fired[:step].sum(0, dtype=np.int32)
         largest = 1 if now else max(1, int(fired.sum(0, dtype=np.int32).max()))
-        value = "spike %{z:+d}" if now else "count %{z}"
-        drawn.append(
+        maps.append(
             dict(
                 z=mosaic(picture),
                 zmin=-largest if now else 0,
                 zmax=largest,
                 colorscale=SIGNED if now else COUNTS,
-                hovertemplate=f"layer {index} · {name}<br>channel %{{customdata[0]}}, row %{{customdata[1]}}, "
-                f"column %{{customdata[2]}}<br>step {step}: {value}<extra></extra>",
+                hovertemplate=f"layer {name}<br>{place}<br>step {step}: {value}<extra></extra>",
             )
         )
         signed = f"{(picture > 0).sum():,} × +1, {(picture < 0).sum():,} × −1"
-        layout[f"annotations[{index}].text"] = f"{index} · {name}<br>{signed if now else f'{picture.sum():,}'}"
-    return Drawing(drawn, layout)
+        layout[f"annotations[{index}].text"] = f"{name}<br>{signed if now else f'{picture.sum():,}'}"
+    return redraw(_blank_maps(traces, layer_names) if figure is None else figure, maps, layout)
+
+
+def _blank_maps(traces: Traces, layer_names: Sequence[str]) -> go.Figure:
+    columns = min(3, len(layer_names))
+    rows = -(-len(layer_names) // columns)
+    # The panels' titles are the legend: no room is kept for another one.
+    gaps = dict(horizontal_spacing=0.03, vertical_spacing=0.26 / rows)
+    figure = blank("", rows, columns, 96 + 200 * rows, list(layer_names), **gaps)
+    for index, name in enumerate(numbered(layer_names)):
+        places, place = mosaic_places(tuple(traces.spikes[index].shape[2:])), divmod(index, columns)
+        cells = dict(name=name, customdata=places, showscale=False, hoverongaps=False)
+        figure.add_heatmap(**cells, row=place[0] + 1, col=place[1] + 1)
+        number = index + 1 if index else ""
+        figure.update_layout({f"yaxis{number}_scaleanchor": f"x{number}"})
+    figure.update_xaxes(**BARE)
+    # Below its title, on a narrow page too.
+    figure.update_yaxes(**BARE, autorange="reversed", constraintoward="top")
+    return figure.update_layout(margin=dict(l=8, r=8, t=84, b=8))
 
 
 def raster(
@@ -107,46 +97,16 @@ def raster(
     sample: int = 0,
     step: int | None = None,
     neurons_per_layer: int = 40,
+    figure: go.Figure | None = None,
 ) -> go.Figure:
     """The spikes of one traced sample as marks over time, for up to `neurons_per_layer` of each layer.
 
     Of the neurons that fire, evenly spaced ones are shown, those that fire first at the bottom. step: spikes
-    after it are left out, and a line marks it.
+    after it are left out, and a line marks it. figure: one that this function made for the same network, to redraw.
     """
-    figure = blank(f"Spikes of up to {neurons_per_layer} neurons of each layer", height=420)
-    for label, symbol, color in (("+1", "triangle-up", RISE), ("−1", "triangle-down", FALL)):
-        figure.add_scatter(
-            mode="markers",
-            name=f"spike {label}",
-            marker=dict(symbol=symbol, size=6, color=color),
-            hovertemplate="layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, "
-            f"column %{{customdata[3]}}<br>step %{{x}}: spike {label}<extra></extra>",
-        )
-    add_line(figure, "step shown", dash="dot", width=1, showlegend=False)
-    height = _slot(traces, neurons_per_layer)
-    for index in range(1, len(layer_names)):
-        figure.add_hline(index * height - 1, line=dict(color=FAINT, width=1))
-    figure.update_xaxes(**time_axis(len(traces.spikes[0])))
-    figure.update_yaxes(
-        tickvals=[(index + 0.5) * height - 1 for index in range(len(layer_names))],
-        showgrid=False,
-        zeroline=False,
-        ticktext=numbered(layer_names),
-        range=[-1, len(layer_names) * height - 1],
-        title_text="layer, neurons by first spike",
-    )
-    return redraw(figure, raster_drawing(traces, layer_names, sample, step, neurons_per_layer))
-
-
-def raster_drawing(
-    traces: Traces,
-    layer_names: Sequence[str],
-    sample: int = 0,
-    step: int | None = None,
-    neurons_per_layer: int = 40,
-) -> Drawing:
-    """What `raster` draws, to redraw a figure that it made at another step or with another sample."""
-    steps, height = len(traces.spikes[0]), _slot(traces, neurons_per_layer)
+    steps = len(traces.spikes[0])
+    # Rows that each layer has.
+    height = min(neurons_per_layer, max(spikes[0, 0].numel() for spikes in traces.spikes)) + 2
     marks: dict[int, list[tuple]] = {1: [], -1: []}
     for index in range(len(layer_names)):
         fired = np.asarray(traces.spikes[index])[:, sample]
@@ -163,40 +123,42 @@ def raster_drawing(
         dict(x=[m[0] for m in found], y=[m[1] for m in found], customdata=[list(m[2:]) for m in found])
         for found in marks.values()
     ]
-    line = [step, step] if step else []
-    return Drawing([*drawn, dict(x=line, y=[-1, len(layer_names) * height - 1][: len(line)])])
+    title = f"Spikes of up to {neurons_per_layer} neurons of each layer"
+    figure = _blank_raster(title, layer_names, steps, height) if figure is None else figure
+    return redraw(figure, [*drawn, upright(step, -1, len(layer_names) * height - 1)])
 
 
-def _slot(traces: Traces, neurons_per_layer: int) -> int:
-    """The rows of the raster that each layer has."""
-    return min(neurons_per_layer, max(spikes[0, 0].numel() for spikes in traces.spikes)) + 2
+def _blank_raster(title: str, layer_names: Sequence[str], time_steps: int, height: int) -> go.Figure:
+    figure = blank(title, height=420)
+    place = "layer %{customdata[0]}, channel %{customdata[1]}, row %{customdata[2]}, column %{customdata[3]}"
+    for sign, (symbol, color) in SPIKES.items():
+        add_points(figure, f"spike {sign}", symbol, 6, color, f"{place}<br>step %{{x}}: spike {sign}")
+    add_line(figure, "step shown", dash="dot", width=1, showlegend=False)
+    for index in range(1, len(layer_names)):
+        figure.add_hline(index * height - 1, line=dict(color=FAINT, width=1))
+    figure.update_xaxes(**time_axis(time_steps))
+    return figure.update_yaxes(
+        tickvals=[(index + 0.5) * height - 1 for index in range(len(layer_names))],
+        ticktext=numbered(layer_names),
+        range=[-1, len(layer_names) * height - 1],
+        title_text="layer, neurons by first spike",
+        showgrid=False,
+        zeroline=False,
+    )
 
 
 def class_scores(
-    scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
+    scores: Sequence[float],
+    classes: Sequence[str],
+    label: int | None = None,
+    step: int | None = None,
+    figure: go.Figure | None = None,
 ) -> go.Figure:
     """A bar for each class; the prediction stands out, the true class is outlined, the margin is named.
 
     scores: class scores after one step, integers where the network is. The prediction is the first of equal
-    scores; the margin is its distance to the runner-up.
+    scores; the margin is its distance to the runner-up. figure: one that this function made, to redraw.
     """
-    figure = blank("", height=340)
-    figure.add_bar(
-        x=[str(c) for c in classes],
-        marker_line_color=GREEN,
-        showlegend=False,
-        hovertemplate="class %{x}<br>score %{y:,}<extra></extra>",
-    )
-    figure.update_xaxes(type="category", dtick=max(1, -(-len(classes) // 20)))
-    whole = np.asarray(scores).dtype.kind == "i"
-    figure.update_yaxes(title_text="class score (integer units)" if whole else "class score")
-    return redraw(figure, scores_drawing(scores, classes, label, step))
-
-
-def scores_drawing(
-    scores: Sequence[float], classes: Sequence[str], label: int | None = None, step: int | None = None
-) -> Drawing:
-    """What `class_scores` draws, to redraw a figure that it made with other scores."""
     values = np.asarray(scores)
     prediction = int(values.argmax())
     margin = values[prediction] - np.delete(values, prediction).max()
@@ -204,10 +166,20 @@ def scores_drawing(
     colors[prediction] = BLUE if label is None or prediction == label else FALL
     outline = [3 if index == label else 0 for index in range(len(values))]
     when = "" if step is None else f" after step {step}"
-    return Drawing(
+    return redraw(
+        _blank_scores(classes, values.dtype.kind == "i") if figure is None else figure,
         [{"y": values, "marker.color": colors, "marker.line.width": outline}],
         {
             "title.text": f"Class scores{when}: “{classes[prediction]}”, margin {margin:,.6g}",
             "xaxis.title.text": "class" if label is None else f"class (true: {classes[label]})",
         },
     )
+
+
+def _blank_scores(classes: Sequence[str], integer: bool) -> go.Figure:
+    figure = blank("", height=340)
+    hover = "class %{x}<br>score %{y:,}<extra></extra>"
+    names = [str(name) for name in classes]
+    figure.add_bar(x=names, marker_line_color=GREEN, showlegend=False, hovertemplate=hover)
+    figure.update_xaxes(type="category", dtick=max(1, -(-len(classes) // 20)))
+    return figure.update_yaxes(title_text="class score (integer units)" if integer else "class score")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
@@ -27,6 +26,9 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 RISE, FALL = BLUE, VERMILION
 
+# How spikes are marked: symbol and colour.
+SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
+
 # −1, 0 and +1 on one scale; nothing is drawn where nothing happens.
 SIGNED = [[0.0, VERMILION], [0.5, "rgba(128,128,128,0.12)"], [1.0, BLUE]]
 
@@ -45,6 +47,9 @@ _AXIS = dict(
     title=dict(standoff=8, font_size=13),
     automargin=True,
 )
+
+# Of a panel that shows a picture.
+BARE = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
 
 TEMPLATE = go.layout.Template(
     layout=dict(
@@ -75,31 +80,26 @@ TEMPLATE = go.layout.Template(
 )
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What of a figure changes with its data: properties of each trace, and of the layout by their paths."""
+def redraw(figure: go.Figure, traces: Iterable[Mapping], layout: Mapping[str, object] | None = None) -> go.Figure:
+    """Put data into a figure (or a live FigureWidget) in place, in one message to the page; returns it.
 
-    traces: list[dict]
-    layout: dict[str, object] = field(default_factory=dict)
-
-
-def redraw(figure: go.Figure, drawing: Drawing) -> go.Figure:
-    """Put these data into a figure (or a live FigureWidget) in place, in one message to the page; returns it."""
+    traces: for each trace what changes; layout: what changes of the layout; both by the paths of the properties.
+    """
     with figure.batch_update():
-        for trace, properties in zip(figure.data, drawing.traces, strict=True):
+        for trace, properties in zip(figure.data, traces, strict=True):
             for path, value in properties.items():
                 trace[path] = value
-        for path, value in drawing.layout.items():
+        for path, value in (layout or {}).items():
             figure.layout[path] = value
     return figure
 
 
-def drawing_of(figure: go.Figure) -> Drawing:
-    """The data of a whole figure, to redraw another one that the same function made."""
-    kept = ("x", "y", "text", "customdata", "hovertemplate")
-    traces = [{name: trace[name] for name in kept if trace[name] is not None} for trace in figure.data]
-    layout = {f"{axis}.range": figure.layout[axis].range for axis in ("xaxis", "yaxis")}
-    return Drawing(traces, layout | {"title.text": figure.layout.title.text})
+def take_over(figure: go.Figure, other: go.Figure) -> go.Figure:
+    """Put the data of another figure, made by the same function, into a figure in place; returns it."""
+    changing = ("x", "y", "text", "customdata", "hovertemplate")
+    traces = [{name: trace[name] for name in changing if trace[name] is not None} for trace in other.data]
+    layout = {f"{axis}.range": other.layout[axis].range for axis in ("xaxis", "yaxis")}
+    return redraw(figure, traces, layout | {"title.text": other.layout.title.text})
 
 
 def blank(
@@ -131,13 +131,34 @@ def add_line(
     color: str = INK,
     dash: str = "solid",
     width: float = 2,
-    hover: str = "",
+    hover: str | None = "",
     **trace: Any,
 ) -> None:
-    """Add a line to a figure; hover: what is said of a point, nothing where empty. trace: further properties."""
-    said = dict(hovertemplate=f"{hover}<extra></extra>") if hover else dict(hoverinfo="skip")
+    """Add a line to a figure.
+
+    hover: what is said of a point, nothing where empty; None where a redraw sets it. trace: further properties.
+    """
     look = dict(mode="lines", line=dict(color=color, dash=dash, width=width))
-    figure.add_scatter(name=name, **look | said | trace)
+    figure.add_scatter(name=name, **look | _said(hover) | trace)
+
+
+def add_points(
+    figure: go.Figure, name: str, symbol: str, size: int, color: str, hover: str = "", rim: float = 0, **trace: Any
+) -> None:
+    """Add markers to a figure; rim: the width of their line. hover, trace: as in `add_line`."""
+    marker = dict(symbol=symbol, size=size, color=color, line_width=rim)
+    figure.add_scatter(name=name, **dict(mode="markers", marker=marker) | _said(hover) | trace)
+
+
+def add_bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
+    """Add bars to a figure, all of one colour or each of its own. hover, trace: as in `add_line`."""
+    figure.add_bar(name=name, marker=dict(color=color, line_width=0), **_said(hover) | trace)
+
+
+def _said(hover: str | None) -> dict[str, str]:
+    if not hover:
+        return {} if hover is None else dict(hoverinfo="skip")
+    return dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
 
 
 def layer_bars(
@@ -156,14 +177,9 @@ def layer_bars(
     figure = blank(title)
     for index, (name, values) in enumerate(series.items()):
         own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
-        figure.add_bar(
-            x=numbered(layer_names),
-            y=[float(value) for value in values],
-            name=name,
-            marker=dict(color=colors[index % len(colors)], line_width=0),
-            hovertemplate=f"layer %{{x}}<br>{hover.replace('{name}', name)}",
-            **own,
-        )
+        said = f"layer %{{x}}<br>{hover.replace('{name}', name)}"
+        heights: dict[str, Any] = dict(x=numbered(layer_names), y=[float(value) for value in values])
+        add_bars(figure, name, colors[index % len(colors)], said, **heights | own)
     figure.update_xaxes(title_text="layer")
     figure.update_yaxes(title_text=axis, rangemode="tozero")
     return figure
@@ -181,6 +197,11 @@ def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], t
         hoverinfo="skip",
         cliponaxis=False,
     )
+
+
+def upright(step: int | None, low: float, high: float) -> dict[str, list]:
+    """The data of a line that marks a time step; without one it is empty."""
+    return dict(x=[step, step], y=[low, high]) if step else dict(x=[], y=[])
 
 
 def time_axis(time_steps: int) -> dict:
@@ -202,11 +223,6 @@ def percent_range(values: Sequence[float]) -> list[float]:
 def share(values: Iterable[float]) -> list[float]:
     """Fractions 0 … 1 as percent."""
     return [100 * float(value) for value in values]
-
-
-def whole_number(value: float) -> str:
-    """A number with thousands in groups: 1234567 → '1,234,567'."""
-    return f"{value:,.0f}"
 
 
 def in_lines(name: str, letters: int = 40) -> str:

@@ -12,17 +12,17 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, add_line, blank, percent_axis, share
+from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, add_bars, add_line, blank, percent_axis, share
 
 
-def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.Figure:
+def training_curves(history: Sequence[Mapping]) -> go.Figure:
     """Loss and accuracy over epochs, from dicts with epoch, loss, train_accuracy and perhaps accuracy.
 
     Accuracies are fractions 0 … 1; `accuracy` is the validation accuracy, drawn where an epoch has one.
     """
     if not history:
         raise ValueError("training_curves: the history is empty; train for at least one epoch")
-    figure = blank(title, columns=2, horizontal_spacing=0.12)
+    figure = blank("Training", columns=2, horizontal_spacing=0.12)
     epochs = [row["epoch"] for row in history]
     lines = "lines+markers" if len(history) < 40 else "lines"
     losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, row=1, col=1)
@@ -44,9 +44,7 @@ def training_curves(history: Sequence[Mapping], title: str = "Training") -> go.F
     return figure
 
 
-def weight_histogram(
-    weights: Mapping[str, ArrayLike], title: str = "Weights before they become ternary"
-) -> go.Figure:
+def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
     """For each named layer, the histogram of w / (0.7 · mean|w|), with the shares of −1, 0 and +1.
 
     weights: layer name → raw (float) weight of any shape. Those beyond ±1 become ±1, the others 0.
@@ -66,31 +64,15 @@ def weight_histogram(
             len(w),
         )
     subtitles = [f"{name}: {s[0]:.0f} / {s[1]:.0f} / {s[2]:.0f} %" for name, (_, s, _) in counted.items()]
-    figure = blank(
-        title,
-        rows,
-        columns,
-        110 + 210 * rows,
-        subtitles,
-        shared_xaxes=True,
-        horizontal_spacing=0.08,
-        vertical_spacing=0.26 / rows,
-    )
-    parts = ((-1, VERMILION, centres < -1), (0, INK, abs(centres) < 1), (1, BLUE, centres > 1))
+    panels = dict(shared_xaxes=True, horizontal_spacing=0.08, vertical_spacing=0.26 / rows)
+    figure = blank("Weights before they become ternary", rows, columns, 110 + 210 * rows, subtitles, **panels)
+    parts = (("−1", VERMILION, centres < -1), ("0", INK, abs(centres) < 1), ("+1", BLUE, centres > 1))
     for index, (name, (bins, shares, total)) in enumerate(counted.items()):
+        place = dict(showlegend=index == 0, row=index // columns + 1, col=index % columns + 1)
         for (code, color, chosen), part in zip(parts, shares, strict=True):
-            figure.add_bar(
-                x=centres[chosen],
-                y=100 * bins[chosen] / total,
-                name={-1: "−1", 0: "0", 1: "+1"}[code],
-                marker=dict(color=color, line_width=0),
-                showlegend=index == 0,
-                legendgroup=str(code),
-                hovertemplate=f"{name}<br>w = %{{x:.2f}} thresholds → {code}<br>%{{y:.2f}} % of weights"
-                f"<extra>{part:.1f} % become {code}</extra>",
-                row=index // columns + 1,
-                col=index % columns + 1,
-            )
+            bars = dict(x=centres[chosen], y=100 * bins[chosen] / total, legendgroup=code, **place)
+            hover = f"{name}<br>w = %{{x:.2f}} thresholds → {code}<br>%{{y:.2f}} % of weights"
+            add_bars(figure, code, color, f"{hover}<extra>{part:.1f} % become {code}</extra>", **bars)
     figure.update_layout(bargap=0, barmode="overlay", margin_t=66, legend_title_text="becomes")
     figure.update_xaxes(range=[-4, 4])
     figure.update_xaxes(title_text="w / threshold", row=rows)
@@ -99,13 +81,11 @@ def weight_histogram(
     return figure
 
 
-def activation_staircase(
-    k: int | Sequence[int] = 0, clip: int | None = None, title: str = "Quantized activation"
-) -> go.Figure:
+def activation_staircase(k: int | Sequence[int] = 0, clip: int | None = None) -> go.Figure:
     """A = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
     ks = [k] if isinstance(k, int) else list(k)
     top = float(clip if clip is not None else 4)
-    figure = blank(title)
+    figure = blank("Quantized activation")
     relu: dict[str, Any] = dict(x=[-1.0, 0.0, top + 1], y=[0.0, 0.0, top + 1])
     add_line(figure, "ReLU", dash="dot", hover="x = %{x:.2f}<br>relu = %{y:.2f}", **relu)
     for index, level in enumerate(ks):
@@ -122,9 +102,7 @@ def activation_staircase(
     return figure
 
 
-def sample_images(
-    images: ArrayLike, labels: ArrayLike, classes: Sequence[str], n: int = 10, title: str = "Samples"
-) -> go.Figure:
+def sample_images(images: ArrayLike, labels: ArrayLike, classes: Sequence[str], n: int = 10) -> go.Figure:
     """The first n images in rows of up to ten, each with its class below.
 
     images: uint8 [N, 1 or 3, H, W] tensor or array; labels: whole numbers [N] that index `classes`.
@@ -136,20 +114,14 @@ def sample_images(
     columns = min(10, count)
     rows, gap = -(-count // columns), max(1, height // 3)
     sheet = np.zeros((rows * (height + gap), columns * (width + 1), 4), dtype=np.uint8)
-    figure = blank(title, height=60 + 115 * rows)
+    figure = blank("Samples", height=60 + 115 * rows)
     for index, image in enumerate(pixels):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + 1)
         rgb = np.broadcast_to(image, (3, height, width)) if channels == 1 else image[:3]
         sheet[top : top + height, left : left + width, :3] = rgb.transpose(1, 2, 0)
         sheet[top : top + height, left : left + width, 3] = 255
-        figure.add_annotation(
-            x=left + width / 2 - 0.5,
-            y=top + height - 0.5,
-            text=str(classes[int(numbers[index])]),
-            showarrow=False,
-            yanchor="top",
-            font_size=12,
-        )
+        below = dict(x=left + width / 2 - 0.5, y=top + height - 0.5, yanchor="top", showarrow=False)
+        figure.add_annotation(text=str(classes[int(numbers[index])]), font_size=12, **below)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "PNG")
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

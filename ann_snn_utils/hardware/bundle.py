@@ -12,19 +12,20 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..files import atomic, save_json, sha256
 from ..simulator.run import simulate
 from ..snn.network import SNN
-from .circuit import Hardware, LayerHardware, golden_parts, hardware
+from .circuit import Hardware, LayerHardware, golden_records, hardware
 from .cost import cost_report, cost_table
 
 FORMAT, VERSION = "ann-snn-bundle", 1
@@ -129,9 +130,7 @@ def write_bundle(
     steps = record.time_steps
     with _not_taken(out), atomic(out) as folder:
         folder.mkdir()
-        files = _network_files(folder, snn, circuit)
-        files += _vectors(folder, dataset)
-        files += _golden(folder, snn, circuit, dataset, steps)
+        files = _given(folder, snn, circuit, dataset) + _golden(folder, snn, circuit, dataset, steps)
         described = description(snn, circuit, dataset, steps)
         report = cost_report(snn, circuit, dataset.images, record)
         save_json(folder / "cost.json", report)
@@ -184,9 +183,8 @@ def is_bundle(folder: Path) -> bool:
 
 def _set_aside(old: Path) -> None:
     # A folder cannot be renamed onto one that is not empty.
-    aside = next(path for n in count() if not (path := old.with_name(f".{old.name}.{n}.old.tmp")).exists())
-    old.rename(aside)
-    shutil.rmtree(aside)
+    with tempfile.TemporaryDirectory(prefix=f".{old.name}.", suffix=".old.tmp", dir=old.parent) as aside:
+        old.rename(Path(aside) / old.name)
 
 
 def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> dict[str, Any]:
@@ -234,12 +232,10 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
         "kernel": list(spec.kernel),
         "stride": spec.stride,
         "padding": spec.padding,
-        **{name: getattr(circuit, name) for name in ("weight_bits", "largest_count", "count_bits", "saturates")},
-        **{name: getattr(circuit, name) for name in ("fraction_bits", "constant_bytes", "threshold_bits")},
+        **{name: getattr(circuit, name) for name in LAYOUT[2:]},
+        "count_bits": circuit.count_bits,
         "membrane_lowest": lowest,
         "membrane_highest": highest,
-        "membrane_bits": circuit.membrane_bits,
-        "membrane_bytes": circuit.membrane_bytes,
     }
 
 
@@ -268,8 +264,9 @@ def layout_text(described: Mapping[str, Any]) -> str:
     return "".join(f"{name} {value}\n" for name, value in rows)
 
 
-def _network_files(folder: Path, snn: SNN, circuit: Hardware) -> list[MemoryFile]:
-    files = []
+def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[MemoryFile]:
+    """Write the network and the inputs."""
+    files: list[tuple[MemoryFile, Tensor]] = []
     for index, layer in enumerate(circuit.layers):
         weight, constants = layer.layer.weight, f"int{8 * layer.constant_bytes}"
         axes = ("out_channel", "in_channel", "kernel_row", "kernel_column")
@@ -280,17 +277,12 @@ def _network_files(folder: Path, snn: SNN, circuit: Hardware) -> list[MemoryFile
             files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))
     weight = snn.classifier
     files.append((MemoryFile("network/classifier", "int8", 8, tuple(weight.shape), ("class", *MAP)), weight))
+    images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
+    labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
+    files += [(images, dataset.images), (labels, dataset.labels)]
     for file, values in files:
         write_memory(folder, file, values.numpy())
     return [file for file, _ in files]
-
-
-def _vectors(folder: Path, dataset: Dataset) -> list[MemoryFile]:
-    images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
-    labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
-    write_memory(folder, images, dataset.images.numpy())
-    write_memory(folder, labels, dataset.labels.numpy())
-    return [images, labels]
 
 
 def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:
@@ -307,8 +299,10 @@ def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: 
         MemoryFile("golden/scores", f"int{bits}", bits, (samples, steps, classes), (*over_time, "class")),
         MemoryFile("golden/predictions", "int32", 32, (samples, steps), over_time),
     ]
-    for number, part in enumerate(golden_parts(snn, dataset.images, steps)):
-        arrays = [array for pair in zip(part.spikes, part.membranes, strict=True) for array in pair]
-        for file, values in zip(files, [*arrays, part.scores, part.predictions], strict=True):
-            write_memory(folder, file, values, append=number > 0)
+    for number, (record, traces) in enumerate(golden_records(snn, dataset.images, steps)):
+        layers = zip(traces.spikes, traces.membranes, strict=True)
+        arrays = [array for spikes, membranes in layers for array in (spikes.transpose(0, 1), membranes[-1])]
+        arrays += [record.logits.transpose(0, 1), record.predictions.T]
+        for file, values in zip(files, arrays, strict=True):
+            write_memory(folder, file, values.numpy(), append=number > 0)
     return files

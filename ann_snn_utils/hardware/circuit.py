@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..simulator.record import Record
+from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
 from ..snn.certificate import LayerCertificate, certify, signed_bits
 from ..snn.network import SNN, SpikingLayer, smallest_integer
@@ -21,39 +20,15 @@ from ..snn.network import SNN, SpikingLayer, smallest_integer
 CHUNK = 16
 
 
-@dataclass(frozen=True, eq=False)
-class Golden:
-    """Some samples' run of T steps; everything is an integer array.
-
-    spikes: per layer int8 [n, T, C, H, W]. membranes: per layer [n, C, H, W] after the last step. scores:
-    int64 [n, T, classes]. predictions: int64 [n, T], the first of equal scores.
-    """
-
-    spikes: list[np.ndarray]
-    membranes: list[np.ndarray]
-    scores: np.ndarray
-    predictions: np.ndarray
-
-
-def golden_parts(snn: SNN, images: Tensor, time_steps: int) -> Iterator[Golden]:
-    """Yield the golden outputs of uint8 images [N, C, H, W], a few samples at a time, in order.
+def golden_records(snn: SNN, images: Tensor, time_steps: int) -> Iterator[tuple[Record, Traces]]:
+    """Yield the runs of uint8 images [N, C, H, W] with all their traces, a few samples at a time, in order.
 
     Raises ValueError, as `simulate` does, where a neuron needs more counts than its layer has.
     """
-    for start in range(0, len(images), CHUNK):
-        part = images[start : start + CHUNK]
-        yield golden_of(simulate(snn, part, time_steps, trace=range(len(part))))
-
-
-def golden_of(record: Record) -> Golden:
-    """The golden outputs of a record that carries the traces of all its samples."""
-    assert record.traces is not None
-    return Golden(
-        [spikes.transpose(0, 1).numpy() for spikes in record.traces.spikes],
-        [membranes[-1].numpy() for membranes in record.traces.membranes],
-        record.logits.transpose(0, 1).numpy(),
-        record.predictions.T.numpy(),
-    )
+    for part in images.split(CHUNK):
+        record = simulate(snn, part, time_steps, trace=range(len(part)))
+        assert record.traces is not None, "the run was asked to trace its samples"
+        yield record, record.traces
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
 from ..simulator.record import Record
 from ..snn.network import SNN, SpikingLayer
 from ..tables import markdown_table
-from .circuit import Hardware, LayerHardware, golden_parts
+from .circuit import Hardware, LayerHardware, golden_records
 
 # Bits of a value of the dense networks, each of which keeps a scale and a bias of 32 bits for each channel.
 DENSE, NORM_BITS = {"int8": 8, "fp32": 32}, 64
@@ -103,9 +103,9 @@ def _layer(
 def _cycles(snn: SNN, images: Tensor, steps: int) -> list[float]:
     """For each layer the mean over images of Σ over steps (spikes at the busiest neuron + 1)."""
     totals = torch.zeros(len(snn.layers), dtype=torch.float64)
-    for part in golden_parts(snn, images, steps):
+    for _, traces in golden_records(snn, images, steps):
         for index, layer in enumerate(snn.layers[1:], 1):
-            incoming = torch.from_numpy(part.spikes[index - 1]).ne(0)
+            incoming = traces.spikes[index - 1].transpose(0, 1).ne(0)
             totals[index] += sum(_busiest(layer, sample) + steps for sample in incoming)
     return (totals / len(images)).tolist()
 

@@ -66,7 +66,6 @@ class Energy:
     ann_int8: Parts
     ann_fp32: Parts
     adds: tuple[str, ...]
-    constants: EnergyConstants
 
 
 def macs(spec: NetworkSpec) -> list[int]:
@@ -120,7 +119,7 @@ def energy(
         classifier=float(events[-1]) * snn.spec.classes * _cost(constants, read_out),
     )
     int8, fp32 = (_dense(work, cost) for cost in (constants.int8_mac, constants.fp32_mac))
-    return Energy(spiking, int8, fp32, tuple(adds), constants)
+    return Energy(spiking, int8, fp32, tuple(adds))
 
 
 def _dense(work: list[int], cost: float) -> Parts:

@@ -108,11 +108,9 @@ def check_equivalence(
             differs = code != count
             mismatches[index] += int(differs.sum())
             wanted = EXAMPLES_PER_LAYER - len(examples[index])
-            for place in differs.nonzero()[:wanted].tolist():
-                sample, channel, y, x = place
-                codes_there = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
-                found = Mismatch(index, names[index], start + sample, channel, y, x, *codes_there)
-                examples[index].append(found)
+            for sample, channel, y, x in differs.nonzero()[:wanted].tolist():
+                both = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
+                examples[index].append(Mismatch(index, names[index], start + sample, channel, y, x, *both))
         predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
         wrong += int((predictions[-1] != record.predictions[-1]).sum())
         settled.append(record.settled_at)
