@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from dask.distributed import KilledWorker
+from distributed.client import FutureCancelledError
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch import engine as engines
@@ -67,7 +69,8 @@ def test_many_steps_leave_nothing_open(tmp_path: Path) -> None:
             assert all(isinstance(one, Made) for one in running.work(steps, lambda *line: None, pages=False))
             gc.collect()
             open_files.append((psutil.Process().num_fds(), threading.active_count()))
-    assert open_files[1] == open_files[2]
+    # Something of the process itself may come and go; one thing left by each of four steps would add four.
+    assert all(last < before + 4 for before, last in zip(open_files[1], open_files[2], strict=True))
 
 
 def test_a_step_that_a_cluster_gave_up_says_so_with_the_remedy() -> None:
@@ -102,8 +105,12 @@ def test_an_engine_that_is_left_by_an_error_stops_its_steps(tmp_path: Path) -> N
 
     def leave(running: Engine) -> None:
         work = running.work([step(notebook, "a")], lambda key, line: line == "on" and begun.set(), pages=False)
-        thread = threading.Thread(target=lambda: list(work))
-        thread.start()
+
+        def follow() -> None:
+            with contextlib.suppress(FutureCancelledError):
+                list(work)
+
+        threading.Thread(target=follow).start()
         begun.wait()
         raise KeyboardInterrupt
 
