@@ -111,9 +111,9 @@ def test_the_manifest_tells_how_each_stage_was_made(run):
     stages = read_manifest(run).stages
     assert list(stages) == ["01_train_ann", "02_quantize", "03_convert", "04_spike_analysis"]
     first, second = stages["01_train_ann"], stages["02_quantize"]
-    assert second["inputs"]["ann.safetensors"] == first["artifacts"]["ann.safetensors"]
-    assert stages["02_quantize"]["parameters"]["clip"] == 4
-    assert all(stage["versions"]["torch"] == torch.__version__.split("+")[0] for stage in stages.values())
+    assert second.inputs["ann.safetensors"] == first.artifacts["ann.safetensors"]
+    assert second.parameters["clip"] == 4
+    assert all(stage.versions["torch"] == torch.__version__.split("+")[0] for stage in stages.values())
 
 
 def test_the_results_are_those_of_the_artifacts(run):
@@ -149,7 +149,7 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
         study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
     stage = read_manifest(run).stages["08_hardware"]
-    assert list(stage["artifacts"]) == ["bundle/manifest.json"] and stage["metrics"]["samples"] == 3
+    assert list(stage.artifacts) == ["bundle/manifest.json"] and stage.metrics["samples"] == 3
 
 
 def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monk
 
 
 def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_page(run, tmp_path, monkeypatch):
-    # One run with warm kernels against one with fresh ones: same parameters, same seed, same machine.
+    # Same parameters, same seed, same machine, and the same number of threads.
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
     given = [f"{name}={value}" for name, value in TINY.items()]
     options = [option for setting in given for option in ("--set", setting)]
@@ -178,7 +178,7 @@ def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_pa
         (row,) = csv.DictReader(file)
     same, again = (read_manifest(folder).stages for folder in (run, tmp_path / row["run"]))
     for stage in ("01_train_ann", "02_quantize", "03_convert"):
-        assert same[stage]["artifacts"] == again[stage]["artifacts"], stage
+        assert same[stage].artifacts == again[stage].artifacts, stage
     first, second = (json.loads((path / "results.json").read_text()) for path in (run, tmp_path / row["run"]))
     assert first | {"run": ""} == second | {"run": ""}
     assert float(row["accuracy.qann"]) == first["accuracy"]["qann"] and row["mixed"] == ""
