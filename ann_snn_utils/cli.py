@@ -179,6 +179,10 @@ def networks() -> None:
         source, network = entry["source"]["name"], entry["spec"]["network"]
         rows.append((f"bundled:{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
     rows += [(name,) for name in network_names() if not bundled_name(name)]
+    if len(rows) == 1:
+        raise ValueError(
+            "no networks are here, neither bundled ones nor those of runs: work in a checkout of the project"
+        )
     print("\n".join(aligned(rows)))
 
 

@@ -247,3 +247,8 @@ def test_a_data_set_with_a_name_that_no_file_can_have_is_left_as_it_is():
     from ann_snn_utils.data.dataset import absolute_dataset
 
     assert absolute_dataset("1" * 5000) == "1" * 5000 and absolute_dataset("a\0b") == "a\0b"
+
+
+def test_a_package_away_from_its_notebooks_says_what_is_missing(tmp_path, capsys):
+    assert main(["study"], tmp_path) == 2
+    assert f"there are no notebooks in {tmp_path}" in capsys.readouterr().err

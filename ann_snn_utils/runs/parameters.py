@@ -45,9 +45,11 @@ def ordered_notebooks(folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
 def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
     """The notebooks that a selection such as "00-04,06" or "02_quantize" names, in order.
 
-    A range takes whatever lies in it. Raises ValueError for a part that names no notebook.
+    A range takes whatever lies in it. Raises ValueError for a part that names no notebook, or where none are there.
     """
     available = {path.stem: path for path in ordered_notebooks(folder)}
+    if not available:
+        raise ValueError(f"there are no notebooks in {folder}: the package lies away from them; work in a checkout")
     chosen: set[str] = set()
     for part in (part.strip() for part in selection.split(",")):
         low, _, high = part.partition("-")
@@ -57,7 +59,7 @@ def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) ->
         if not found:
             raise ValueError(
                 f"notebooks={selection!r:.200}: {part!r:.100} names no notebook; give numbers, ranges or names "
-                f"such as '00-04,06' from: {', '.join(available) or f'none in {folder}'}"
+                f"such as '00-04,06' from: {', '.join(available)}"
             )
         chosen |= found
     return [path for stem, path in available.items() if stem in chosen]
