@@ -50,7 +50,7 @@ bench: $(STAMP) ## time the simulator against an ANN and, where installed, other
 test: $(STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) ## run the quick tests, under a minute
+check: $(STAMP) ## run the quick tests, a minute and a half on two cores
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports
