@@ -6,7 +6,7 @@ import inspect
 
 import torch
 
-from ann_snn_utils.listing import listing
+from ann_snn_utils.explore.listing import listing
 from ann_snn_utils.simulator import oracle
 
 

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "ann_snn_utils"
 _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numba", "plotly", "papermill")
 
 # Rooms that show or record a result and cannot change it: editing them makes no finished stage outdated.
-_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "listing", "cli", "__main__")
+_SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__main__")
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from .files import ROOT
+from ..files import ROOT
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
