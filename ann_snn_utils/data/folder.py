@@ -42,7 +42,7 @@ _MAX_SIDE = 4096
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, torch.get_num_threads())
 
 # Part of the key of every cached decoding: raise it where decoding changes.
 _CACHE_VERSION = 2
