@@ -125,6 +125,7 @@ def study(
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of each job (default: cores / jobs).")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786, or local.")
 @click.option("--pages", is_flag=True, help="Write an HTML page of every executed notebook too.")
+@click.option("--force", is_flag=True, help="Make again what is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with what is there already, and stop.")
 @click.pass_obj
 def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
@@ -136,7 +137,7 @@ def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
     """
     from .batch.sweep import make_sweep, plan_summary, plan_text, run_sweep
 
-    asked = {name: options.pop(name) for name in ("file", "settings", "zipped", "notebooks", "name")}
+    asked = {name: options.pop(name) for name in ("file", "settings", "zipped", "notebooks", "name", "force")}
     plan = make_sweep(**asked, folder=folder)
     print(plan_text(plan) if dry_run else plan_summary(plan), flush=True)
     return 0 if dry_run else run_sweep(plan, folder=folder, **options)

@@ -1,4 +1,4 @@
-"""No more threads than a process was granted: by taskset, by the control group of a container, by OMP_NUM_THREADS."""
+"""No more threads than a process was granted: by taskset, by a container's control group, by OMP_NUM_THREADS."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ def study(
     rehearse({run: given}, chosen)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
-    _work(plan, target, force, sys.stderr if progress else None)
+    _work(plan, target, sys.stderr if progress else None)
     return target
 
 
-def _work(plan: Plan, target: Path, force: bool, stream: TextIO | None) -> None:
+def _work(plan: Plan, target: Path, stream: TextIO | None) -> None:
     (steps,) = plan.steps.values()
     width, total = max(len(step.notebook.stem) for step in steps), len(steps)
     labels = {step.key: f"[{place}/{total}] {step.notebook.stem:{width}}" for place, step in enumerate(steps, 1)}
@@ -67,7 +67,7 @@ def _work(plan: Plan, target: Path, force: bool, stream: TextIO | None) -> None:
 
     try:
         with engine(1) as running:
-            outcomes = running.work(plan.pending(), say, pages=True, force=force)
+            outcomes = running.work(plan.pending(), say, pages=True, force=plan.force)
             for step in steps:
                 outcome = None if step.state == "done" else next(outcomes)
                 if isinstance(outcome, Failure):

@@ -209,7 +209,7 @@ def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) ->
     if differing := replaced_results(folder, notebook, settings):
         raise ValueError(
             f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
-            f"replace them with `ann-snn study --force`, or delete {folder / RESULTS_FILE}"
+            f"replace them with `--force` of `ann-snn study` or `sweep`, or delete {folder / RESULTS_FILE}"
         )
 
 
