@@ -55,6 +55,13 @@ def test_a_card_says_that_its_run_was_disturbed_and_how_many_trials_lie_beside_i
     )
 
 
+def test_a_card_says_that_its_results_are_not_those_that_were_recorded():
+    folder = run_folder(make_run("b"))
+    text = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(text.replace("12.5", "12.25"))
+    assert "changed: results.json is not the file that was recorded" in run_card(folder)
+
+
 def test_what_no_column_tells_has_no_row_and_steps_are_in_order():
     shown = card({"a": {"accuracy": {"snn": {"silence": 1.0, "10": 0.5}}}, "b": {"accuracy": {"snn": {"2": 0.25}}}})
     assert list(shown.index) == ["SNN, T = 2", "SNN, T = 10", "SNN at silence"]

@@ -17,10 +17,11 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..ann.store import list_pretrained
+from ..files import sha256
 from ..measure.activity import SILENCE
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import TRIALS, list_runs, require, run_folder
+from .folder import ARTIFACTS, RESULTS_FILE, TRIALS, list_runs, require, run_folder
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
@@ -189,6 +190,9 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     result = _result_in(folder)
     remedy = "read files that have been made anew; run the study again"
     notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
+    recorded = result.stages[ARTIFACTS[RESULTS_FILE]].artifacts if ARTIFACTS[RESULTS_FILE] in result.stages else {}
+    if recorded.get(RESULTS_FILE) not in (None, sha256(Path(folder) / RESULTS_FILE)):
+        notes.append(f"changed: {RESULTS_FILE} is not the file that was recorded; run the study again")
     if trials := len(list((Path(folder) / TRIALS).glob("*.json"))):
         notes.append(f"trials of this network under other settings, disturbed or not: {trials} in {TRIALS}/")
     title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
