@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..runs.folder import default_run_name, run_folder
+from ..data.dataset import absolute_dataset
+from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, require, run_folder, runs_root
 from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .grid import Sweep
 from .pages import export_html
 from .plan import Plan, plan_sweep
 from .rehearsal import rehearse
+from .stage import inputs_of
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
 
@@ -47,7 +49,14 @@ def study(
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
     run = run or named or default_run_name(given, ordered_notebooks(folder))
+    if "dataset" in given:
+        given["dataset"] = absolute_dataset(given["dataset"])
     rehearse({run: given}, chosen)
+    made = [path.stem for path in chosen]
+    for place, path in enumerate(chosen):
+        for artifact in inputs_of(path):
+            if ARTIFACTS.get(artifact) not in made[:place]:
+                require(runs_root() / check_run_name(run), artifact)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
     _work(plan, target, sys.stderr if progress else None)

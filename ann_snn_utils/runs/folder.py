@@ -65,7 +65,7 @@ _IN_NAME = {"dataset": "digits", "network": "lenet", "k": 0, "ternary": True, "s
 
 def runs_root() -> Path:
     """The folder of all runs: $ANN_SNN_RUNS, else data/runs, relative to the repository root."""
-    return ROOT / Path(os.environ.get("ANN_SNN_RUNS") or "data/runs").expanduser()
+    return ROOT / os.path.expanduser(os.environ.get("ANN_SNN_RUNS") or "data/runs")
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
