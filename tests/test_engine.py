@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,7 +74,6 @@ def test_many_steps_leave_nothing_open(tmp_path: Path) -> None:
         for batch in range(3):
             steps = [step(notebook, f"r{batch}-{number}") for number in range(4)]
             assert all(isinstance(one, Made) for one in running.work(steps, lambda *line: None, pages=False))
-            gc.collect()
             open_files.append((psutil.Process().num_fds(), threading.active_count()))
     # Something of the process itself may come and go; one thing left by each of four steps would add four.
     assert all(last < before + 4 for before, last in zip(open_files[1], open_files[2], strict=True))
