@@ -268,7 +268,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
     if pretrained and len(named) != 1:
-        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given")
+        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given: give one")
     refused = []
     for run in dict.fromkeys(named):
         try:

@@ -259,8 +259,11 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = F
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
     ann = load_ann(require(run_folder(run), "qann.safetensors"))
     results, parameters = result.results, result.parameters
+    tested = f"{results['samples']} of {ann.metadata['samples']} images"
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
-        raise ValueError(f"run {run!r} was disturbed, or not tested on its whole test set: keep another's network")
+        how = "held-out images" if parameters.get("held_out") else tested
+        how += "" if results["undisturbed"] else ", disturbed on purpose"
+        raise ValueError(f"run {run!r} was tested on {how}: keep a network that all test images tried, undisturbed")
     kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
     kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
     kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
@@ -295,7 +298,9 @@ def _finished(folder: Path) -> Manifest:
 
 
 def _refusal(folder: Path, state: str, stem: str) -> ValueError:
-    remedy = f"`ann-snn study --run {folder.name} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
+    last = ARTIFACTS[RESULTS_FILE]
+    numbers = stem[:2] if stem == last else f"{stem[:2]}-{last[:2]}"
+    remedy = f"`ann-snn study --run {folder.name} --notebooks {numbers}`, with the run's parameters, makes it"
     return ValueError(f"run {folder.name!r} is {state}: {remedy}")
 
 
