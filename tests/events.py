@@ -10,7 +10,7 @@ from ann_snn_utils.measure.events import HIDDEN, LayerEvents
 
 
 def layer_of(arriving: float, sops: float, spikes: float, steps: int, **changes: Any) -> LayerEvents:
-    """A hidden layer whose events, totals of a run, are spread evenly over the steps; all weights other than zero."""
+    """A hidden layer whose events, totals of a run, are spread evenly over the steps; no weight is zero."""
     each = {"arriving": arriving, "sops": sops, "effective_sops": sops, "spikes": spikes}
     events = {name: np.full(steps, total / steps) for name, total in each.items()}
     fields: dict[str, Any] = dict(name="layer", kind=HIDDEN, nonzero_macs=None, weight_bits=8, membrane_bits=8)

@@ -33,10 +33,10 @@ from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
-# Lemaire et al.: the numbers below are what the authors' own code computes, the methods of EnergyEstimationMetric in
-# qualia-plugin-snn 2.6.0 called with these layers: a 5×5 convolution of 32×12×12 to 64×8×8, a 2×2 one of stride 2 of
-# 32×24×24 to 32×12×12, and 1024 inputs to 1000 neurons. T = 4; 0.25 spikes an input and inference; 0.5 spikes an
-# output, in the fully connected layer 0.125; queues of 64 entries. There every value has one width.
+# Lemaire et al.: the numbers below are what the authors' own code computes, the methods of EnergyEstimationMetric
+# in qualia-plugin-snn 2.6.0 called with these layers: a 5×5 convolution of 32×12×12 to 64×8×8, a 2×2 one of stride
+# 2 of 32×24×24 to 32×12×12, and 1024 inputs to 1000 neurons. T = 4; 0.25 spikes an input and inference; 0.5 spikes
+# an output, in the fully connected layer 0.125; queues of 64 entries. There every value has one width.
 CONV = convolution(32, 12, 64, 5, 1, arriving=1152, sops=1152 * 64 * 25, spikes=2048, steps=4)
 HALVED = convolution(32, 24, 32, 2, 2, arriving=4608, sops=4608 * 32, spikes=2304, steps=4)
 FULL = dense(1024, 1000, arriving=256, sops=256 * 1000, spikes=125, steps=4)
@@ -88,7 +88,8 @@ def test_wider_values_cost_what_their_code_prints_at_32_bits():
     spent = totals(lemaire_spiking(wide, how))
     assert spent["membranes"] == pytest.approx(54406536.390246) and spent["weights"] == pytest.approx(57247137.792)
     assert spent["arithmetic"] == pytest.approx(186163.2)
-    # Two multiply-accumulates a spike as printed, and θ·Cout·k additions as in the paper: their code leaves out Cout.
+    # Two multiply-accumulates a spike as printed, and θ·Cout·k additions as in the paper: their code leaves out
+    # Cout.
     printed, channels = 10252.8, 64
     multiplied = 2 * 1152 * 3.2
     assert spent["addressing"] == pytest.approx(multiplied + channels * (printed - multiplied))
@@ -115,9 +116,9 @@ def test_an_access_costs_what_horowitz_measured_and_lies_on_a_line_in_between():
     assert (MULTIPLY["int8"], MULTIPLY["int32"], MULTIPLY["fp32"]) == (0.2, 3.1, 3.7)
 
 
-# Yan et al., version 4: abstract (5.7 % at T = 5), and a reading of the text that is kept with its tables in public
-# (break-evens by fan-in, weight bits and T; ranges where one energy is changed by half; ratios of the dense regime).
-# Version 3 had its multiplications scaled from FP32 and 6.4 % in its abstract.
+# Yan et al., version 4: abstract (5.7 % at T = 5), and a reading of the text that is kept with its tables in
+# public (break-evens by fan-in, weight bits and T; ranges where one energy is changed by half; ratios of the dense
+# regime). Version 3 had its multiplications scaled from FP32 and 6.4 % in its abstract.
 def neuron(rate: float, steps: int, fan_in: int = 4096, weight_bits: int = 4):
     spikes = rate * steps * fan_in
     layer = dense(

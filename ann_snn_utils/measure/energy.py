@@ -98,7 +98,7 @@ def energy(
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What the model of arithmetic alone assumes: its constants, and whether synapses of weight zero are skipped."""
+    """What the model of arithmetic alone assumes: constants, and whether synapses of weight zero are skipped."""
 
     constants: EnergyConstants = ENERGY_45NM
     skip_zero_weights: bool = True

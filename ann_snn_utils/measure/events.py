@@ -29,14 +29,14 @@ class LayerEvents:
     """The size of a layer, and its events at each step of a run, as means over the images.
 
     kind: ENCODER, HIDDEN or CLASSIFIER. inputs, neurons, channels: numbers of them; taps: places of the kernel.
-    weights: stored ones. synapses, effective_synapses: pairs of an input and a neuron with a weight, and those whose
-    weight is not zero; macs: multiply-accumulates of a dense implementation, which also multiplies the padding.
-    nonzero_macs: synapses whose input, the quantized network's activation, is not zero; None where the record does
-    not tell. weight_bits, membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its worst case and
-    every threshold, which lies at most one above it.
-    arriving: spikes that reach the layer. sops, effective_sops: synapses, and those with a weight other than zero,
-    that they reach. spikes: those of its own, and a hidden layer's thresholds move with each. working: the share of
-    images for which the layer still has to run. All float64 [T].
+    weights: stored ones. synapses, effective_synapses: pairs of an input and a neuron with a weight, and those
+    whose weight is not zero; macs: multiply-accumulates of a dense implementation, which also multiplies the
+    padding. nonzero_macs: synapses whose input, the quantized network's activation, is not zero; None where the
+    record does not tell. weight_bits, membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its
+    worst case and every threshold, which lies at most one above it. arriving: spikes that reach the layer. sops,
+    effective_sops: synapses, and those with a weight other than zero, that they reach. spikes: those of its own,
+    and a hidden layer's thresholds move with each. working: the share of images for which the layer still has to
+    run. All float64 [T].
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Energy with memory, after Lemaire et al. 2022: an access costs by the size of the memory that it goes to.
 
 E. Lemaire, L. Cordone, A. Castagnetti, P.-E. Novac, J. Courtois, B. Miramond, An analytical estimation of spiking
-neural networks energy efficiency, ICONIP 2022, arXiv 2210.13107: numbers of operations and accesses for each kind of
-layer, and 45 nm constants. What it leaves open, or what was criticised since, is a choice in `Lemaire`.
+neural networks energy efficiency, ICONIP 2022, arXiv 2210.13107: numbers of operations and accesses for each kind
+of layer, and 45 nm constants. What it leaves open, or what was criticised since, is a choice in `Lemaire`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def rivals_of(layers: Sequence[LayerEvents]) -> dict[str, Rival]:
     """The networks to compare with: FP32, int8, int8 that skips zeros, and two of ⌈log2(T + 1)⌉ bits.
 
     So many bits hold the counts of a run of T steps (Yan et al., arXiv 2409.08290): "matched" has them in its
-    weights too, "ternary" has the spiking network's own weights, which makes it the very network that was converted.
+    weights too, "ternary" has the spiking network's own weights, which makes it the very network that was
+    converted.
     """
     bits = len(layers[0].working).bit_length()
     found = {"fp32": FP32, "int8": INT8}

@@ -56,9 +56,9 @@ QUESTIONS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
 }
 RUNS = {"until silence": True, "fixed T": False}
 
-# Spikes that a synapse may carry in an inference for a spiking network to compete: M. Dampfhoffer et al., IEEE TETCI
-# 7(3), 2023, by the dense network's dataflow; S. Davidson, S. Furber, Front. Neurosci. 15:651141, 2021, 12 E / 7 E;
-# Yan et al., 2026, 5.7 % of 5 steps.
+# Spikes that a synapse may carry in an inference for a spiking network to compete: M. Dampfhoffer et al., IEEE
+# TETCI 7(3), 2023, by the dense network's dataflow; S. Davidson, S. Furber, Front. Neurosci. 15:651141, 2021, 12 E
+# / 7 E; Yan et al., 2026, 5.7 % of 5 steps.
 THRESHOLDS = {
     "Dampfhoffer et al.": (0.15, 1.38),
     "Davidson & Furber": (12 / 7, 12 / 7),
@@ -74,7 +74,8 @@ _PRICES: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Picojoules for one image. spiking: component → [L, T]; dense: rival → component → [L]; L counts the classifier.
+    """Picojoules for one image. spiking: component → [L, T]; dense: rival → component → [L]; L counts the
+    classifier.
 
     names: of the rivals, as they are told to a reader.
     """

@@ -19,12 +19,13 @@ from .rivals import Rival
 class Yan:
     """What the model assumes; the defaults are its “typical neuromorphic” hardware.
 
-    add: picojoules of an addition, a comparison, a threshold move. scaled_mac: a multiply-accumulate of b bits costs
-    3.7 (b/32)² + 0.9 (b/32), as in version 3; otherwise what its synthesis in version 4 amounts to. weight_bit,
-    state_bit: to read a bit of a weight, to read or write one of a membrane. sparse_bit, dense_bit: to move a bit by
-    one hop, as an event and in a dense stream. hops: of a value to each neuron that it reaches; multicast: it takes
-    its way once. skip_zero_weights: synapses of weight zero cost nothing. membranes: read and written once a "step",
-    or at each "spike" that reaches them. reuse: a dense layer fetches a weight once, and not for each product.
+    add: picojoules of an addition, a comparison, a threshold move. scaled_mac: a multiply-accumulate of b bits
+    costs 3.7 (b/32)² + 0.9 (b/32), as in version 3; otherwise what its synthesis in version 4 amounts to.
+    weight_bit, state_bit: to read a bit of a weight, to read or write one of a membrane. sparse_bit, dense_bit: to
+    move a bit by one hop, as an event and in a dense stream. hops: of a value to each neuron that it reaches;
+    multicast: it takes its way once. skip_zero_weights: synapses of weight zero cost nothing. membranes: read and
+    written once a "step", or at each "spike" that reaches them. reuse: a dense layer fetches a weight once, and
+    not for each product.
     """
 
     add: float = 0.05448
@@ -51,8 +52,9 @@ class Yan:
         return 0.0075 + 0.00101 * activation_bits * weight_bits
 
 
-# What moves, and at what cost: the paper's typical case and its two bounds, where nothing has a way to go and where
-# every spike takes a read of 64 bits from DRAM; and one memory on the chip, which holds weights, membranes and spikes.
+# What moves, and at what cost: the paper's typical case and its two bounds, where nothing has a way to go and
+# where every spike takes a read of 64 bits from DRAM; and one memory on the chip, which holds weights, membranes
+# and spikes.
 PLACES = {
     "routed events": Yan(),
     "no movement": Yan(sparse_bit=0.0, dense_bit=0.0),
