@@ -51,28 +51,36 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
     told: model → question → answer → the rival's energy over the SNN's, the question that decides most first; a
     model's own answer is common to its questions. On a log axis; right of 1 the SNN wins.
     """
-    rows = [(model, question) for model, questions in told.items() for question in questions]
-    figure = blank(f"Which assumption decides, against {rival}", height=150 + 27 * len(rows))
+    rows = sum(map(len, told.values()))
+    figure = blank(f"Which assumption decides, against {rival}", height=130 + 28 * rows)
     values = [saves for questions in told.values() for answers in questions.values() for saves in answers.values()]
     for index, (model, questions) in enumerate(told.items()):
         colour = PALETTE[index % len(PALETTE)]
         own = _common([list(answers.values()) for answers in questions.values()])
         for number, (question, answers) in enumerate(questions.items()):
             row = _row(question, index)
-            ends = [min(answers.values()), max(answers.values())]
             look: dict[str, Any] = dict(legendgroup=model, showlegend=False)
-            add_line(figure, model, colour, width=9, x=ends, y=[row, row], opacity=0.45, **look)
+            low, high = (choose(answers, key=answers.__getitem__) for choose in (min, max))
+            x = [answers[low], answers[high]]
+            add_line(figure, model, colour, width=9, x=x, y=[row, row], opacity=0.45, **look)
             said = f"{question}: %{{customdata}}<br>{rival} needs %{{x:.3g}} × the SNN's energy"
             points: dict[str, Any] = dict(
                 x=list(answers.values()), y=[row] * len(answers), customdata=list(answers)
             )
             add_points(figure, model, "circle", 8, colour, said, **points, **look | dict(showlegend=not number))
-        ends = [_row(question, index) for question in (list(questions)[0], list(questions)[-1])]
-        add_line(figure, model, colour, "dot", 1, x=[own, own], y=ends, showlegend=False)
+            if x[1] > 1.01 * x[0]:
+                ends = zip(x, (f"{low}  ", f"  {high}"), ("right", "left"), strict=True)
+                for place, text, anchor in ends:
+                    figure.add_annotation(
+                        x=float(np.log10(place)), y=row, text=text, xanchor=anchor, showarrow=False, font_size=11
+                    )
+        ends_of = [_row(question, index) for question in (list(questions)[0], list(questions)[-1])]
+        add_line(figure, model, colour, "dot", 1, x=[own, own], y=ends_of, showlegend=False)
     figure.add_vline(x=1, line=dict(color=INK, width=1.5))
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(title_text=f"energy of {rival} / energy of the SNN", **_ratio_axis(values))
-    return figure
+    # The words beside the bars take their room from the plot.
+    axis = _ratio_axis(values, room=0.22)
+    return figure.update_xaxes(title_text=f"energy of {rival} / energy of the SNN", **axis)
 
 
 def _row(question: str, model: int) -> str:
@@ -85,11 +93,11 @@ def _common(rows: Sequence[Sequence[float]]) -> float:
     return min(rows[0], key=lambda value: max(min(abs(value - other) for other in row) for row in rows))
 
 
-def _ratio_axis(values: Sequence[float]) -> dict[str, Any]:
-    low, high = min([1.0, *values]), max([1.0, *values])
-    ticks = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5) if low / 2.5 <= m * 10.0**e <= high * 2.5]
-    room = 0.04 * np.log10(high / low) + 0.03
-    ends = [float(np.log10(low) - room), float(np.log10(high) + room)]
+def _ratio_axis(values: Sequence[float], room: float = 0.04) -> dict[str, Any]:
+    low, high = np.log10(min([1.0, *values])), np.log10(max([1.0, *values]))
+    margin = float(room * (high - low) + 0.02)
+    ends = [float(low) - margin, float(high) + margin]
+    ticks = [m * 10.0**e for e in range(-5, 6) for m in (1, 2, 5) if ends[0] <= np.log10(m * 10.0**e) <= ends[1]]
     return dict(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], range=ends)
 
 
@@ -102,7 +110,7 @@ def break_even_spikes(
     published: source → least and greatest threshold. On a log axis.
     """
     rows = [*published, *own]
-    figure = blank("Spikes per synapse: carried, and to break even", height=190 + 26 * len(rows))
+    figure = blank("Spikes per synapse: carried, and to break even", height=150 + 28 * len(rows))
     for name, (low, high) in published.items():
         add_line(figure, name, INK, width=9, x=[low, high], y=[name, name], opacity=0.5, showlegend=False)
         said = f"{name}: below %{{x:.3g}} spikes per synapse"
@@ -115,8 +123,8 @@ def break_even_spikes(
         if value > 0:
             add_points(figure, name, "diamond", 11, PALETTE[index % len(PALETTE)], said, **shown)
     for (name, value), dash in zip(measured.items(), ("solid", "dash"), strict=False):
-        ends = [rows[0], rows[-1]]
-        add_line(figure, name, PALETTE[1], dash, hover=f"{name}: %{{x:.3g}}", x=[value, value], y=ends)
+        line = dict(x=[value] * len(rows), y=rows)
+        add_line(figure, name, PALETTE[1], dash, hover=f"{name}: %{{x:.3g}}", **line)
     values = [*measured.values(), *own.values(), *(end for ends in published.values() for end in ends)]
     figure.update_yaxes(autorange="reversed", showgrid=False)
     axis = _ratio_axis([value for value in values if value > 0])
@@ -133,7 +141,9 @@ def accuracy_per_energy(
     together. silence: the same where each image stops at its own silence, a star. Accuracy on a log scale of error.
     """
     columns = len(curves)
-    figure = blank("Accuracy against energy", columns=columns, subtitles=list(curves), shared_yaxes=True)
+    figure = blank(
+        "Accuracy against energy", height=430, columns=columns, subtitles=list(curves), shared_yaxes=True
+    )
     shares = [100 * right for networks in curves.values() for points in networks.values() for _, right in points]
     for column, (model, networks) in enumerate(curves.items(), 1):
         for index, (name, points) in enumerate(networks.items()):
@@ -147,5 +157,8 @@ def accuracy_per_energy(
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{100 * right:.2f} %"
             star = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
             add_points(figure, name, "star", 13, colour, said, rim=1, **star, **panel)
-    figure.update_xaxes(title_text="energy per image (µJ)", type="log")
-    return figure.update_yaxes(**accuracy_axis(shares)).update_yaxes(title_text="", col=2)
+    figure.update_xaxes(title_text="energy per image (µJ)", type="log", nticks=6)
+    figure.update_yaxes(**accuracy_axis(shares))
+    for column in range(2, columns + 1):
+        figure.update_yaxes(title_text="", col=column)
+    return figure

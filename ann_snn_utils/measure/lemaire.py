@@ -57,15 +57,17 @@ ACCESS: dict[str, Callable[[float, float], float]] = {"by size": by_size, "fitte
 class Lemaire:
     """What the model assumes; the defaults are the paper's, with the network's own widths and zeros skipped.
 
-    access: what a memory access costs, one of ACCESS. skip_zero_weights: synapses of weight zero cost nothing.
-    membranes: when one is read and written, with its count: "spike and step", for each synaptic operation and once
-    a step; "step", where arrivals are summed up beside the neuron; "spike", for operations only, and a neuron that
-    nothing reaches is not compared either. reuse: what a dense layer fetches but once: "none", "weights", or "all"
-    its operands. value_bits: one width for every value; None for each value's own. thresholds: a comparison reads
-    its threshold, and a dense neuron its bias. queue: addresses of spikes that can wait between two layers.
+    access: what a memory access costs, one of ACCESS; scale: a factor on it. skip_zero_weights: synapses of weight
+    zero cost nothing. membranes: when one is read and written, with its count: "spike and step", for each synaptic
+    operation and once a step; "step", where arrivals are summed up beside the neuron; "spike", for operations
+    only, and a neuron that nothing reaches is not compared either. reuse: what a dense layer fetches but once:
+    "none", "weights", or "all" its operands. value_bits: one width for every value; None for each value's own.
+    thresholds: a comparison reads its threshold, and a dense neuron its bias. queue: addresses of spikes that can
+    wait between two layers.
     """
 
     access: str = "by size"
+    scale: float = 1.0
     skip_zero_weights: bool = True
     membranes: str = "spike and step"
     reuse: str = "none"
@@ -76,7 +78,7 @@ class Lemaire:
     def fetch(self, values: float, bits: int) -> float:
         """Picojoules of one access to a memory of so many values of so many bits."""
         width = self.value_bits or bits
-        return ACCESS[self.access](values * width, width)
+        return self.scale * ACCESS[self.access](values * width, width)
 
 
 def lemaire_spiking(layer: LayerEvents, how: Lemaire) -> dict[str, np.ndarray]:

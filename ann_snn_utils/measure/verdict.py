@@ -162,7 +162,10 @@ def scenarios(runs: Runs, model: str) -> list[dict[str, Any]]:
 
 
 def tornado(runs: Runs, model: str, rival: str = "int8") -> dict[str, dict[str, float]]:
-    """Question → answer → what is saved when only this answer is changed; the question that decides most first."""
+    """Question → answer → what is saved when only this answer is changed; the question that decides most first.
+
+    Among the rivals, FP32 would decide everything: it is left out.
+    """
     base = MODELS[model]
     found = {
         question: {
@@ -173,7 +176,7 @@ def tornado(runs: Runs, model: str, rival: str = "int8") -> dict[str, dict[str, 
     }
     found["run"] = {run: estimate(runs.of(run), base).saves[rival] for run in RUNS}
     whole = estimate(runs.until_silence, base)
-    found["rival"] = {whole.names[key]: saves for key, saves in whole.saves.items()}
+    found["rival"] = {whole.names[key]: saves for key, saves in whole.saves.items() if key != "fp32"}
     return dict(sorted(found.items(), key=lambda item: min(item[1].values()) / max(item[1].values())))
 
 
