@@ -119,11 +119,11 @@ def break_even_spikes(
         )
     for index, (name, value) in enumerate(own.items()):
         said = f"{name}: this network breaks even at %{{x:.3g}}"
-        shown = dict(x=[value], y=[name], showlegend=False)
+        shown: dict[str, Any] = dict(x=[value], y=[name], showlegend=False)
         if value > 0:
             add_points(figure, name, "diamond", 11, PALETTE[index % len(PALETTE)], said, **shown)
     for (name, value), dash in zip(measured.items(), ("solid", "dash"), strict=False):
-        line = dict(x=[value] * len(rows), y=rows)
+        line: dict[str, Any] = dict(x=[value] * len(rows), y=rows)
         add_line(figure, name, PALETTE[1], dash, hover=f"{name}: %{{x:.3g}}", **line)
     values = [*measured.values(), *own.values(), *(end for ends in published.values() for end in ends)]
     figure.update_yaxes(autorange="reversed", showgrid=False)
@@ -147,15 +147,25 @@ def accuracy_per_energy(
     shares = [100 * right for networks in curves.values() for points in networks.values() for _, right in points]
     for column, (model, networks) in enumerate(curves.items(), 1):
         for index, (name, points) in enumerate(networks.items()):
-            colour, panel = PALETTE[index % len(PALETTE)], dict(row=1, col=column, legendgroup=name)
+            colour = PALETTE[index % len(PALETTE)]
+            panel: dict[str, Any] = dict(row=1, col=column, legendgroup=name)
             x, y = ([pair[i] * scale for pair in points] for i, scale in ((0, 1e-6), (1, 100)))
             hover = f"{name}, T = %{{customdata[0]}}<br>%{{x:.4g}} µJ<br>%{{customdata[1]:.2f}} %"
             told = [[step, share] for step, share in enumerate(y, 1)]
-            shown = dict(x=x, y=errors(y), customdata=told, mode="lines+markers", showlegend=column == 1)
-            add_line(figure, name, colour, DASHES[index % len(DASHES)], hover=hover, **shown, **panel)
+            shown: dict[str, Any] = dict(x=x, y=errors(y), customdata=told, showlegend=column == 1)
+            add_line(
+                figure,
+                name,
+                colour,
+                DASHES[index % len(DASHES)],
+                hover=hover,
+                mode="lines+markers",
+                **shown,
+                **panel,
+            )
             spent, right = silence[model][name]
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{100 * right:.2f} %"
-            star = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
+            star: dict[str, Any] = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
             add_points(figure, name, "star", 13, colour, said, rim=1, **star, **panel)
     figure.update_xaxes(title_text="energy per image (µJ)", type="log", nticks=6)
     figure.update_yaxes(**accuracy_axis(shares))

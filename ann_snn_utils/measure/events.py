@@ -36,7 +36,7 @@ class LayerEvents:
     worst case and every threshold, which lies at most one above it. arriving: spikes that reach the layer. sops,
     effective_sops: synapses, and those with a weight other than zero, that they reach. spikes: those of its own,
     and a hidden layer's thresholds move with each. working: the share of images for which the layer still has to
-    run. All float64 [T].
+    run. All float64 [T]. For k = 0, effective_sops are what NeuroBench calls effective ACs.
     """
 
     name: str
@@ -178,7 +178,7 @@ def _weight_bits(weight: Tensor) -> int:
 
 
 def _reached(counts: Tensor, fan_out: Tensor) -> float:
-    return float((counts != 0).double().mean(0).mul(fan_out.reshape(counts.shape[1:])).sum())
+    return float(((counts != 0).sum(0) * fan_out.reshape(counts.shape[1:])).sum()) / len(counts)
 
 
 def check_record(record: Record, snn: SNN, time_steps: int | None) -> int:

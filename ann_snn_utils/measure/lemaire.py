@@ -22,10 +22,9 @@ ADD, MULTIPLY = {"int8": 0.03, "int32": 0.1, "fp32": 0.9}, {"int8": 0.2, "int32"
 
 # His memories: kilobytes, and picojoules to read a word of 64 bits.
 _KILOBYTES, _PICOJOULES = (0.0, 8.0, 32.0, 1024.0), (0.0, 10.0, 20.0, 100.0)
-_WORD = 64
 
 
-def by_size(memory_bits: float, value_bits: float) -> float:
+def by_size(memory_bits: float, value_bits: float, word_bits: int = 64) -> float:
     """Picojoules of an access, on the line between his memories of 8 kB, 32 kB and 1 MB, or beyond on the last.
 
     >>> by_size(8 * 8192, 8), by_size(20 * 8192, 64), by_size(2016 * 8192, 2)
@@ -36,21 +35,25 @@ def by_size(memory_bits: float, value_bits: float) -> float:
     return float(np.interp(kilobytes, _KILOBYTES, _PICOJOULES)) + beyond
 
 
-def fitted(memory_bits: float, value_bits: float) -> float:
+def fitted(memory_bits: float, value_bits: float, word_bits: int = 64) -> float:
     """Picojoules of an access, on one straight line through them, as in the authors' code (qualia-plugin-snn)."""
     return 1.09e-5 * memory_bits + 13.2
 
 
-def banked(memory_bits: float, value_bits: float) -> float:
+def banked(memory_bits: float, value_bits: float, word_bits: int = 64) -> float:
     """Picojoules of a value's share of a word of an 8 kB bank, however many banks, as their code offers too.
 
     >>> banked(1e9, 8), banked(1e9, 20)
     (1.25, 3.3333333333333335)
     """
-    return 10 / (_WORD // min(_WORD, value_bits))
+    return 10 / (word_bits // min(word_bits, value_bits))
 
 
-ACCESS: dict[str, Callable[[float, float], float]] = {"by size": by_size, "fitted": fitted, "8 kB banks": banked}
+ACCESS: dict[str, Callable[[float, float, int], float]] = {
+    "by size": by_size,
+    "fitted": fitted,
+    "8 kB banks": banked,
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Lemaire:
     operation and once a step; "step", where arrivals are summed up beside the neuron; "spike", for operations
     only, and a neuron that nothing reaches is not compared either. reuse: what a dense layer fetches but once:
     "none", "weights", or "all" its operands. value_bits: one width for every value; None for each value's own.
-    thresholds: a comparison reads its threshold, and a dense neuron its bias. queue: addresses of spikes that can
-    wait between two layers.
+    word_bits: of a word of a bank, which holds as many values as go into it. thresholds: a comparison reads its
+    threshold, and a dense neuron its bias. queue: addresses of spikes that can wait between two layers.
     """
 
     access: str = "by size"
@@ -72,13 +75,14 @@ class Lemaire:
     membranes: str = "spike and step"
     reuse: str = "none"
     value_bits: int | None = None
+    word_bits: int = 64
     thresholds: bool = True
     queue: int = 64
 
     def fetch(self, values: float, bits: int) -> float:
         """Picojoules of one access to a memory of so many values of so many bits."""
         width = self.value_bits or bits
-        return self.scale * ACCESS[self.access](values * width, width)
+        return self.scale * ACCESS[self.access](values * width, width, self.word_bits)
 
 
 def lemaire_spiking(layer: LayerEvents, how: Lemaire) -> dict[str, np.ndarray]:
