@@ -298,7 +298,7 @@ def test_a_rival_that_skips_zeros_multiplies_by_what_is_not_zero():
 
 def test_silence_pays_for_what_runs_by_the_clock_and_never_costs():
     for model, how in MODELS.items():
-        pays = silence_pays(RECORD, SNN, how)
+        pays = silence_pays(RUNS, SNN, how)
         costs = [pays[name]["pj"] for name in ("silence", "slowest", "guaranteed")]
         steps = [pays[name]["steps"] for name in ("silence", "slowest", "guaranteed")]
         assert (np.diff(costs) > -1e-9).all() and steps == sorted(steps)
@@ -308,6 +308,11 @@ def test_silence_pays_for_what_runs_by_the_clock_and_never_costs():
     assert steps[0] == pytest.approx(RECORD.settled_at.double().mean() + 1)
     longer = simulate(SNN, IMAGES, SNN.sufficient_steps)
     assert costs[2] == pytest.approx(estimate(runs_of(longer, SNN).fixed, MODELS["yan"]).total)
+
+
+def test_a_run_of_fixed_length_has_the_same_spikes_and_always_works():
+    for one, other in zip(RUNS.fixed, layer_events(RECORD, SNN, until_silence=False), strict=True):
+        assert (one.working == other.working).all() and (one.sops == other.sops).all()
 
 
 def test_at_the_break_even_both_cost_the_same():

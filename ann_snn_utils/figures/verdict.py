@@ -25,7 +25,9 @@ def energy_parts(
     spiking: component → picojoules [L, T]. dense: component → picojoules [L], of the network named `rival`.
     """
     names, steps = numbered(layer_names), len(next(iter(spiking.values()))[0])
-    unit, factor = energy_unit(max(float(sum(cost.sum() for cost in parts.values())) for parts in (spiking, dense)))
+    unit, factor = energy_unit(
+        max(float(sum(np.sum(cost) for cost in parts.values())) for parts in (spiking, dense))
+    )
     panels = [f"each layer: the SNN's on the left, {rival} on the right", "each step of the SNN"]
     figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
     for index, part in enumerate(dict.fromkeys((*spiking, *dense))):

@@ -15,7 +15,7 @@ import numpy as np
 from ..simulator.record import Record
 from ..snn.network import SNN
 from .energy import Arithmetic, arithmetic_dense, arithmetic_spiking
-from .events import LayerEvents, layer_events, spikes_per_synapse
+from .events import ENCODER, LayerEvents, layer_events, spikes_per_synapse
 from .lemaire import ACCESS, Lemaire, lemaire_dense, lemaire_spiking
 from .rivals import rivals_of
 from .yan import PLACES, Yan, yan_dense, yan_spiking
@@ -146,7 +146,10 @@ class Runs:
 
 def runs_of(record: Record, snn: SNN) -> Runs:
     """The events of a record, which is to have run until silence. Raises ValueError as `layer_events` does."""
-    return Runs(layer_events(record, snn), layer_events(record, snn, until_silence=False))
+    stopping = layer_events(record, snn)
+    always = np.ones(record.time_steps)
+    fixed = (layer if layer.kind == ENCODER else replace(layer, working=always) for layer in stopping)
+    return Runs(stopping, tuple(fixed))
 
 
 def scenarios(runs: Runs, model: str) -> list[dict[str, Any]]:
@@ -195,15 +198,14 @@ def spread(rows: Sequence[Mapping[str, Any]], rival: str) -> dict[str, float]:
     return {"least": min(saves), "greatest": max(saves), "wins": sum(one > 1 for one in saves) / len(saves)}
 
 
-def silence_pays(record: Record, snn: SNN, how: Assumptions) -> dict[str, dict[str, float]]:
+def silence_pays(runs: Runs, snn: SNN, how: Assumptions) -> dict[str, dict[str, float]]:
     """Steps and picojoules of one image by when it stops: "silence", "slowest" and "guaranteed".
 
     At its own silence; with the slowest image of the run; after the number of steps that suffices for every input,
     which is when a network that cannot tell its silence may stop. All give the same answers.
     """
-    runs = runs_of(record, snn)
     until_step = estimate(runs.fixed, how).until_step
-    slowest, guaranteed = record.time_steps, max(record.time_steps, snn.sufficient_steps)
+    slowest, guaranteed = len(until_step), max(len(until_step), snn.sufficient_steps)
     # The last step of the run was silent in all images, and so is every step from there on.
     idle = until_step[-1] - until_step[-2] if slowest > 1 else 0.0
     mean = float(sum(runs.until_silence[-1].working))
@@ -230,7 +232,7 @@ def energy_summary(record: Record, snn: SNN) -> dict[str, Any]:
             "saves": found.saves,
             "spread": {rival: spread(rows, rival) for rival in found.names},
             "break_even": {rival: break_even(runs.until_silence, how, rival) for rival in found.names},
-            "silence": silence_pays(record, snn, how),
+            "silence": silence_pays(runs, snn, how),
         }
     layers = runs.until_silence
     synapses = {"all": spikes_per_synapse(layers), "nonzero": spikes_per_synapse(layers, nonzero=True)}

@@ -16,7 +16,7 @@ from .gallery import Network, open_network
 
 FILE = ROOT / "data" / "energy" / "networks.json"
 # Images at most: means over so many are as good as over all, and their events lie in memory at once.
-IMAGES = 2000
+IMAGES = 1000
 # The network that the README's sentence is about.
 _NAMED = "mnist-lenet-k0"
 
@@ -47,8 +47,8 @@ def measure_bundled(path: Path = FILE) -> dict[str, Any]:
             print(f"{name}: left as it is ({error})")
             continue
         found[name] = measure_energy(network)
-        print(f"{name}: {found[name]['images']} images")
-    save_json(path, found)
+        save_json(path, found)
+        print(f"{name}: {found[name]['images']} images", flush=True)
     return found
 
 
@@ -57,17 +57,20 @@ def kept_energy(path: Path = FILE) -> dict[str, Any]:
     return load_json(path)
 
 
+def _short(value: float) -> str:
+    """Three digits of a number, and no exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
+
+
 def verdict_table(summary: Mapping[str, Any]) -> str:
     """Who needs more, under each model: as its authors assume, and over all combinations of assumptions."""
     rows = []
     for model in MODELS:
         told = summary["models"][model]
-        row = {"model": TITLES[model], "SNN, µJ": told["pj"]["snn"] / 1e6}
+        row = {"model": TITLES[model], "SNN, µJ": _short(told["pj"]["snn"] / 1e6)}
         for rival, spread in told["spread"].items():
-            saves = f"**{told['saves'][rival]:.3g}**"
-            row[summary["rivals"][rival]] = (
-                f"{saves} ({spread['least']:.2g} … {spread['greatest']:.2g}; {spread['wins']:.0%})"
-            )
+            ends = f"{_short(spread['least'])} … {_short(spread['greatest'])}"
+            row[summary["rivals"][rival]] = f"**{_short(told['saves'][rival])}** ({ends}; {spread['wins']:.0%})"
         rows.append(row)
     return markdown_table(rows)
 
@@ -104,7 +107,7 @@ def silence_table(found: Mapping[str, Mapping[str, Any]]) -> str:
                 ("slowest", "slowest image"),
                 ("guaranteed", "guaranteed T"),
             ):
-                row[label] = f"{pays[when]['pj'] / 1e6:.3g} µJ, {pays[when]['steps']:.3g} steps"
+                row[label] = f"{_short(pays[when]['pj'] / 1e6)} µJ, {_short(pays[when]['steps'])} steps"
             rows.append(row)
     return markdown_table(rows)
 
@@ -145,8 +148,8 @@ def energy_sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def energy_page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """All of it for some networks, in Markdown: verdicts, spikes per synapse, and what silence is worth."""
-    parts = []
+    parts = ["# Who needs less energy", FACTORS]
     for name, summary in found.items():
         told = f"{summary['dataset']}, {summary['network']}, {summary['images']:,} images"
-        parts += [f"**{name}**: {told}. {FACTORS}", verdict_table(summary), spikes_table(summary)]
-    return "\n\n".join([*parts, "Energy of one image, by when it stops:", silence_table(found)])
+        parts += [f"## {name}", f"{told}.", verdict_table(summary), spikes_table(summary)]
+    return "\n\n".join([*parts, "## What silence is worth", "One image, by when it stops.", silence_table(found)])
