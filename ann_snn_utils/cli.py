@@ -64,7 +64,7 @@ def _command_line(folder: Path) -> click.Group:
     parameters = takers_of(ordered_notebooks(folder))
     options = [_option(name, takers) for name, takers in parameters.items() if name not in own]
     with_parameters = click.Command("study", None, study.callback, [*study.params, *options], study.help)
-    others = (sweep, report, networks, simulate, evaluate, collect, table, bundle, bench)
+    others = (sweep, report, networks, simulate, evaluate, collect, table, energy, bundle, bench)
     group = click.Group(
         "ann-snn",
         [with_parameters, *others],
@@ -291,6 +291,26 @@ def table(every: bool) -> None:
     from .runs.published import all_results, main_table
 
     print(all_results() if every else main_table() + "\n", end="")
+
+
+@click.command()
+@click.argument("network", required=False)
+@click.option("--measure", is_flag=True, help="Measure all bundled networks again, and keep it in data/energy.")
+@click.option("--sentence", is_flag=True, help="Print the README's sentence only.")
+def energy(network: str | None, measure: bool, sentence: bool) -> None:
+    """Print who needs more energy, under which assumptions.
+
+    NETWORK is a run's name, or bundled:NAME; it is measured anew. Without one, what is kept of the bundled networks
+    is printed. A factor is the dense network's energy over the spiking network's: above 1 the latter saves.
+    """
+    from .runs.energy import energy_page, energy_sentence, kept_energy, measure_bundled, measure_energy
+    from .runs.gallery import open_network
+
+    if network:
+        found = {network: measure_energy(open_network(network))}
+    else:
+        found = measure_bundled() if measure else kept_energy()
+    print(energy_sentence(found) if sentence else energy_page(found))
 
 
 @click.command()

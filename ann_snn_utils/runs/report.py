@@ -19,6 +19,7 @@ from IPython.display import HTML
 from ..ann.store import list_pretrained
 from ..files import sha256
 from ..measure.activity import SILENCE
+from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
 from .folder import ARTIFACTS, RESULTS_FILE, TRIALS, list_runs, require, run_folder
@@ -66,6 +67,11 @@ def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool)
     rows["energy per image"] = f"{energy['snn'] / 1e6:.3f} µJ" if "snn" in energy else "–"
     if "int8" in energy:
         rows["energy per image"] += f" (int8 ANN {energy['int8'] / 1e6:.3f})"
+    by_model = results.get("energy_by_model") or {}
+    for model in ("lemaire", "yan"):
+        spent = by_model.get(model)
+        told = f"{spent['snn'] / 1e6:,.2f} µJ (int8 ANN {spent['int8'] / 1e6:,.2f})" if spent else "–"
+        rows[f"with memory, {TITLES[model]}"] = told
     of = f" of {results['neurons']:,}" if results.get("neurons") else ""
     rows["code mismatches"] = cell(results.get("mismatches")) + of
     return pd.Series(rows)

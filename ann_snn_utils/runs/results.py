@@ -62,6 +62,7 @@ class _Results(msgspec.Struct):
     accuracy_over_time: _Curve
     sops_over_time: _Curve | None = None
     energy_over_time: _Curve | None = None
+    energy_by_model: dict[str, dict[str, _Amount]] | None = None
     neurons: _Amount | None = None
     silence_step: _Amount | None = None
     mean_settling_step: _Amount | None = None
