@@ -68,7 +68,7 @@ def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     text = _text(path)
     try:
-        content = yaml.load(text, _PlainLoader)
+        content = _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         said = "" if type(error) is yaml.YAMLError else " is not YAML"
         raise ValueError(f"{path}{said}: {' '.join(str(error).split()):.300}") from None
