@@ -26,8 +26,11 @@ import traitlets
 from ..figures.renderer import has_reader
 from ..files import atomic
 
-# Told the share that is done, 0 … 1, or what is being done, in words.
+# Told the share that is done, 0 … 1, or what is being done, in words, or a first part of the answer.
 Report = Callable[[Any], None]
+
+# Pixels of a figure: with the bar above, two rows of them are seen at once.
+HEIGHT = 300
 
 HERE = Path(__file__).parent
 ASLEEP = "Without a kernel, time and neurons can still be moved; run the notebook's cells (make lab) for all else."
@@ -71,7 +74,7 @@ class Explorer:
         """Write the explorer as a web page of its own, which works offline."""
         head = f'<!doctype html><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
         head += (
-            '<meta name="viewport" content="width=device-width"><style>:root { color-scheme: light dark; }</style>'
+            '<meta name="viewport" content="width=device-width"><style>:root { color-scheme: light dark; background: Canvas; color: CanvasText; }</style>'
         )
         with atomic(Path(path)) as temporary:
             temporary.write_text(head + self.html(), encoding="utf-8")
@@ -107,7 +110,7 @@ class Line(anywidget.AnyWidget):
         number = question.get("number")
 
         def report(done: Any) -> None:
-            self.send({"number": number, "progress": done})
+            self.send({"number": number, "part" if isinstance(done, dict) else "progress": done})
 
         try:
             if question["ask"] == "plotly":
@@ -165,7 +168,7 @@ def packed(values: Any) -> dict[str, Any]:
 
 def drawn(figures: dict[str, go.Figure]) -> dict[str, Any]:
     """Figures as plotly's JSON, by name."""
-    return {name: json.loads(figure.to_json()) for name, figure in figures.items()}
+    return {name: json.loads(figure.update_layout(height=HEIGHT).to_json()) for name, figure in figures.items()}
 
 
 def remembered(compute: Callable[[Any, Report], Any], most: int = 8) -> Callable[[Any, Report], Any]:

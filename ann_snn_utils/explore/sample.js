@@ -219,7 +219,7 @@ function drawScores(place, run, classes, label, step) {
     const colour = label === null || answer === label ? BLUE : VERMILION;
     const name = classes[answer].slice(0, Math.max(1, Math.floor(wide / steps / 8)));
     const look = { x: x(t + 1), y: 250, "text-anchor": "middle", style: `fill: ${colour}`, class: "snn-said" };
-    drawing.append(svg("text", t < step ? look : { ...look, opacity: 0.35 }, name));
+    drawing.append(svg("text", t < step ? look : { ...look, opacity: 0.5 }, name));
   });
   stepLabels(drawing, x, 272, steps);
   drawing.append(svg("text", { x: left - 6, y: 272, "text-anchor": "end" }, "at step"));
@@ -474,10 +474,13 @@ async function sample(page, shown) {
   }
 
   const trace = make("div", { className: "snn-drawing" }), legend = make("div", { className: "snn-legend" });
-  legend.innerHTML = `<span class="snn-ink">● membrane U</span> <span style="color:${GREEN}">━ θₙ₊₁: +1 from here</span>
-    <span style="color:${ORANGE}">╍ θₙ: −1 below</span> <span class="snn-bandkey">■ silent between</span>
-    <span style="color:${BLUE}">▲ +1</span> <span style="color:${VERMILION}">▼ −1</span>
-    <span style="color:${PURPLE}">┅ ANN's code</span> <span style="color:${ORANGE}">★ image silent</span>`;
+  for (const [sign, colour, name] of [["●", "inherit", "membrane U"], ["━", GREEN, "θₙ₊₁: +1 from here"],
+    ["╍", ORANGE, "θₙ: −1 below"], ["■", "#56B4E9", "silent between"], ["▲", BLUE, "+1"], ["▼", VERMILION, "−1"],
+    ["┅", PURPLE, "ANN's code"], ["★", ORANGE, "image silent"]]) {
+    const mark = make("b", { textContent: `${sign} `, "aria-hidden": "true" });
+    mark.style.color = colour;
+    legend.append(make("span", {}, mark, name));
+  }
   const why = make("div", { className: "snn-why" }), scores = make("div", { className: "snn-drawing" });
   const table = make("div", { className: "snn-steps", tabIndex: 0, role: "region", "aria-label": "the neuron step by step" });
   const raster = make("canvas", { className: "snn-raster", role: "img", "aria-label": "Every spike: neurons by step" });

@@ -19,7 +19,7 @@ from .page import Explorer, Report, live, packed
 
 CAPTION = (
     "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
-    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step. A spike crosses all layers within "
+    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step. A spike crosses all layers in "
     "its step; once nothing fires, nothing can change any more, and the answer is the quantized network's."
 )
 
