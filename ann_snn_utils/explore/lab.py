@@ -97,7 +97,9 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         slider("rate", "fault rate", "Probability that a spike is hit by the fault", 0.0, 0.2, 0.05, 0.005)
         | {"enabled_by": "fault"},
         choice("size", "images", "Balanced over the classes", [(f"{s:,}", s) for s in sizes], size),
-        dict(kind="check", name="per_layer", label="by layer", help="A threshold scale for each layer", value=False),
+        dict(
+            kind="check", name="per_layer", label="by layer", help="A threshold scale for each layer", value=False
+        ),
         *(
             slider(f"layer {i}", f"{i} · {layer.name}", scale, 0.5, 1.5, 1.0, 0.05) | {"shown_by": "per_layer"}
             for i, layer in enumerate(snn.layers)

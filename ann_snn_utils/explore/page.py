@@ -33,6 +33,10 @@ Report = Callable[[Any], None]
 HEIGHT = 300
 
 HERE = Path(__file__).parent
+# What stands before an explorer that is a page of its own.
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<style>:root { color-scheme: light dark; background: Canvas; color: CanvasText; }</style>"""
+
 ASLEEP = "Without a kernel, time and neurons can still be moved; run the notebook's cells (make lab) for all else."
 
 
@@ -72,10 +76,7 @@ class Explorer:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the explorer as a web page of its own, which works offline."""
-        head = f'<!doctype html><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
-        head += (
-            '<meta name="viewport" content="width=device-width"><style>:root { color-scheme: light dark; background: Canvas; color: CanvasText; }</style>'
-        )
+        head = f"{PAGE}<title>{html.escape(self.title)}</title>"
         with atomic(Path(path)) as temporary:
             temporary.write_text(head + self.html(), encoding="utf-8")
         return Path(path)
