@@ -83,7 +83,8 @@ function plotly(to) {
 
 // ---- controls ----
 
-let names = 0;
+// Explorers share a document, and each of them has this code.
+const unique = () => `snn-control-${(globalThis.annSnnControls = (globalThis.annSnnControls ?? 0) + 1)}`;
 
 // What is moved, and the row it stands in: a name, a help as its tooltip, the input itself.
 const CONTROLS = {
@@ -103,6 +104,10 @@ const CONTROLS = {
     set(value);
     return { nodes: [list], set };
   },
+  number({ low, value }, changed) {
+    const typed = make("input", { type: "number", min: low, value, onchange: () => changed(+typed.value) });
+    return { nodes: [typed], set: number => { typed.value = number; }, get: () => +typed.value };
+  },
   check({ value }, changed) {
     const box = make("input", { type: "checkbox", checked: value, onchange: () => changed(box.checked) });
     return { nodes: [box], set: on => { box.checked = on; } };
@@ -110,14 +115,14 @@ const CONTROLS = {
 };
 
 export function control(about, changed) {
-  const { nodes, set } = CONTROLS[about.kind](about, changed);
-  const id = `snn-control-${++names}`;
+  const { nodes, set, get } = CONTROLS[about.kind](about, changed);
+  const id = unique();
   nodes[0].id = id;
   nodes[1]?.setAttribute("aria-label", `${about.label}, as a number`);
   const label = make("label", { htmlFor: id, textContent: about.label });
   const row = make("div", { className: `snn-control snn-${about.kind}`, title: about.help ?? "" }, label, ...nodes);
   if (about.help) nodes[0].setAttribute("aria-description", about.help);
-  return { row, set, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
+  return { row, set, get, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
 }
 
 export function button(label, help, onclick) {

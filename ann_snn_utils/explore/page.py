@@ -1,6 +1,6 @@
 """How an explorer stands on a page, and how the kernel answers it.
 
-An explorer is one piece of HTML that holds its code (page.js, sample.js, style.css) and what it shows at first, so
+An explorer is one piece of HTML that holds its code (the .js and .css files beside this one) and what it shows at first, so
 that it works in a saved notebook and in an exported page; a kernel that is there answers what has to be computed.
 """
 
@@ -31,6 +31,9 @@ Report = Callable[[Any], None]
 
 # Pixels of a figure: with the bar above, two rows of them are seen at once.
 HEIGHT = 300
+
+# In the order in which one needs another.
+CODE = ("page.js", "maps.js", "neuron.js", "drawings.js", "own.js", "parts.js", "sample.js")
 
 HERE = Path(__file__).parent
 # What stands before an explorer that is a page of its own.
@@ -70,7 +73,7 @@ class Explorer:
         return (
             f'<style>{source("style.css")}</style><div class="snn-explorer jp-mod-explorer" id="{name}">'
             f"<b>{html.escape(self.title)}.</b> Trust this notebook, or run its cells, to bring it to life.</div>"
-            f'<script type="module">{source("page.js", "sample.js")}\n'
+            f'<script type="module">{source(*CODE)}\n'
             f'mount(document.getElementById("{name}"), {about});</script>'
         )
 

@@ -40,8 +40,8 @@ def accuracy_over_time(
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the axis
-    starts at 0 and so stays where it is, whatever the curves.
+    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the
+    axis starts at 0 and so stays where it is, whatever the curves.
     """
     curves = [share(values) for values in accuracy.values()]
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
@@ -104,7 +104,7 @@ def _blank_spikes(record: Record) -> go.Figure:
     figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
     figure.update_xaxes(**time_axis(record.time_steps))
-    return figure.update_yaxes(title_text="spikes per image (− below zero)")
+    return figure.update_yaxes(title_text="spikes per image")
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
