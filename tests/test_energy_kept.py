@@ -7,6 +7,7 @@ import math
 import re
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 from networks import random_ann, random_images
@@ -113,32 +114,29 @@ def test_results_have_a_column_for_every_model_and_old_ones_are_read_without():
     assert set(row) - set(result_row(old)) == {name for name in row if "SNN, " in name or name.startswith("µJ, ")}
 
 
-@pytest.mark.slow
-def test_the_bench_shows_the_model_and_constants_that_were_chosen(monkeypatch):
-    monkeypatch.delenv("PLOTLY_RENDERER", raising=False)
-    shown = explore.energy_bench(NETWORK.snn, SAMPLES)
+def test_the_bench_shows_the_model_and_constants_that_were_chosen():
+    shown = explore.energy_bench(NETWORK)
     runs = runs_of(simulate(NETWORK.snn, SAMPLES), NETWORK.snn)
+    values = {control["name"]: control["value"] for control in shown.shown["controls"]}
 
-    def drawn() -> float:
-        figure = shown.figures["energy"]
-        factor = {"pJ": 1, "nJ": 1e3, "µJ": 1e6}[re.search(r"\((.J)\)", figure.layout.xaxis.title.text)[1]]
-        return factor * sum(
-            float(bar.x[list(bar.y).index("integer SNN")]) for bar in figure.data if bar.type == "bar"
-        )
+    def energy_drawn(answer) -> float:
+        figure = answer["figures"]["energy"]
+        factor = {"pJ": 1, "nJ": 1e3, "µJ": 1e6}[
+            re.search(r"\((.J)\)", figure["layout"]["xaxis"]["title"]["text"])[1]
+        ]
+        bars = [bar for bar in go.Figure(figure).data if bar.type == "bar"]
+        return factor * sum(float(bar.x[list(bar.y).index("integer SNN")]) for bar in bars)
 
-    assert drawn() == pytest.approx(estimate(runs.until_silence, Lemaire()).total)
-    shown.controls["lemaire.membranes"].value = "step"
-    shown.controls["lemaire.scale"].value = 2.0
-    assert drawn() == pytest.approx(estimate(runs.until_silence, Lemaire(membranes="step", scale=2.0)).total)
-    shown.controls["model"].value = "yan"
-    shown.controls["yan.sparse_bit"].value = 0.5
-    shown.controls["run"].value = "fixed T"
-    shown.controls["skip_zero_weights"].value = False
+    assert energy_drawn(shown.shown) == pytest.approx(estimate(runs.until_silence, Lemaire()).total)
+    moved = values | {"lemaire.membranes": "step", "lemaire.scale": 2.0}
+    expected = estimate(runs.until_silence, Lemaire(membranes="step", scale=2.0))
+    assert energy_drawn(shown.answer(moved, print)) == pytest.approx(expected.total)
+    other = {"model": "yan", "yan.sparse_bit": 0.5, "run": "fixed T", "skip_zero_weights": False}
     expected = estimate(runs.fixed, Yan(sparse_bit=0.5, skip_zero_weights=False))
-    assert drawn() == pytest.approx(expected.total)
-    assert shown.controls["lemaire.scale"].disabled and not shown.controls["yan.hops"].disabled
-    assert all(control.description and control.tooltip for control in shown.controls.values())
-    assert any(f"<b>{expected.saves['int8']:.2f}</b>" in str(getattr(w, "value", "")) for w in shown.box.children)
+    found = shown.answer(values | other, print)
+    assert energy_drawn(found) == pytest.approx(expected.total)
+    assert f"<b>{expected.saves['int8']:.2f}</b>" in found["line"]
+    assert all(control["label"] and control["help"] for control in shown.shown["controls"])
 
 
 def test_no_number_of_a_summary_is_missing():
