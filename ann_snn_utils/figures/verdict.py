@@ -28,7 +28,7 @@ def energy_parts(
     unit, factor = energy_unit(
         max(float(sum(np.sum(cost) for cost in parts.values())) for parts in (spiking, dense))
     )
-    panels = [f"each layer: the SNN's on the left, {rival} on the right", "each step of the SNN"]
+    panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
     figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
     for index, part in enumerate(dict.fromkeys((*spiking, *dense))):
         own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
@@ -81,7 +81,7 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
     figure.add_vline(x=1, line=dict(color=INK, width=1.5))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     # The words beside the bars take their room from the plot.
-    axis = _ratio_axis(values, room=0.22)
+    axis = _ratio_axis(values, room=0.34)
     return figure.update_xaxes(title_text=f"energy of {rival} / energy of the SNN", **axis)
 
 
@@ -101,6 +101,14 @@ def _ratio_axis(values: Sequence[float], room: float = 0.04) -> dict[str, Any]:
     ends = [float(low) - margin, float(high) + margin]
     ticks = [m * 10.0**e for e in range(-5, 6) for m in (1, 2, 5) if ends[0] <= np.log10(m * 10.0**e) <= ends[1]]
     return dict(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], range=ends)
+
+
+def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks of a log axis that have room in a narrow panel; none of its own where no round number lies in range."""
+    low, high = min(values), max(values)
+    rounds = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    ticks = rounds if len(rounds) <= 4 else [tick for tick in rounds if f"{tick:e}".startswith("1.0")]
+    return dict(tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]) if ticks else dict(nticks=4)
 
 
 def break_even_spikes(
@@ -169,8 +177,13 @@ def accuracy_per_energy(
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{100 * right:.2f} %"
             star: dict[str, Any] = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
             add_points(figure, name, "star", 13, colour, said, rim=1, **star, **panel)
-    figure.update_xaxes(title_text="energy per image (µJ)", type="log", nticks=6)
+        costs = [cost * 1e-6 for points in networks.values() for cost, _ in points]
+        figure.update_xaxes(title_text="energy per image (µJ)", type="log", **_few_ticks(costs), col=column)
     figure.update_yaxes(**accuracy_axis(shares))
+    # Every second tick of a wide range: this figure is low.
+    ticks = figure.layout.yaxis.tickvals
+    if len(ticks) > 10:
+        figure.update_yaxes(tickvals=ticks[::2], ticktext=figure.layout.yaxis.ticktext[::2])
     for column in range(2, columns + 1):
         figure.update_yaxes(title_text="", col=column)
     return figure
