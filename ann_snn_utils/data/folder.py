@@ -374,4 +374,5 @@ def _zipped(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 
 def _damaged(archive: Path, error: Exception) -> ValueError:
-    return ValueError(f"archive {archive} cannot be unpacked safely ({error}): fetch it again")
+    said = " ".join(str(error).split())
+    return ValueError(f"archive {archive} cannot be unpacked safely ({said:.300}): fetch it again")
