@@ -73,6 +73,13 @@ class Int8(nn.Module):
         return _StraightThrough.apply(scaled, scaled.detach().round())
 
 
+class Whole(nn.Module):
+    """Parametrization: the layer computes with its weights rounded to int8, as they are given; no scale."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return _StraightThrough.apply(weight, weight.detach().round().clamp(-INT8_LARGEST - 1, INT8_LARGEST))
+
+
 class _Levels(torch.autograd.Function):
     """floor(n · relu(x) + 1/2) / n, at most `largest` / n. Saves its input, which batch norm made anyway."""
 
@@ -109,3 +116,21 @@ class QuantReLU(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}, clip={self.clip}"
+
+
+class Counts(nn.Module):
+    """Whole multiples of any step: floor(x / step + 1/2) · step, the count held in lowest … highest (None: no end).
+
+    The gradient is 1 where the count needs no holding, else 0.
+    """
+
+    def __init__(self, step: float, lowest: int = 0, highest: int | None = None) -> None:
+        super().__init__()
+        self.step, self.lowest, self.highest = step, lowest, highest
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = (x / self.step).clamp(self.lowest, self.highest)
+        return _StraightThrough.apply(held, (held.detach() + 0.5).floor()) * self.step
+
+    def extra_repr(self) -> str:
+        return f"step={self.step}, lowest={self.lowest}, highest={self.highest}"
