@@ -72,10 +72,11 @@ class Node:
 
 @dataclass(frozen=True)
 class SynapseSpec:
-    """A convolution from the map of one layer (source; −1 is the image), of shape (C, H, W), with nothing before it."""
+    """A convolution straight from the map of one layer (source; −1 is the image) to that of another, (C, H, W) each."""
 
     source: int
     in_shape: Shape
+    out_shape: Shape
     kernel: tuple[int, int]
     stride: int = 1
     padding: int = 0
@@ -147,21 +148,21 @@ class LayerSpec:
         An average is one convolution with what follows: its weights are repeated and its stride is longer.
         """
         return tuple(
-            tuple(_synapse(branch, source, size) for source, size in zip(branch.sources, sizes, strict=True))
+            tuple(_synapse(branch, *pair, self.out_shape) for pair in zip(branch.sources, sizes, strict=True))
             for branch, sizes in zip(self.branches, self.sizes, strict=True)
         )
 
 
-def _synapse(branch: Branch, source: int, size: Shape) -> SynapseSpec:
+def _synapse(branch: Branch, source: int, in_shape: Shape, out_shape: Shape) -> SynapseSpec:
     assert branch.kernel is not None
-    p, d = branch.average, branch.dilation
-    kernel = branch.kernel if p == 1 else tuple(((k - 1) * d + 1) * p for k in branch.kernel)
+    p, dilation, (rows, columns) = branch.average, branch.dilation, branch.kernel
+    if p > 1:
+        rows, columns = (((k - 1) * dilation + 1) * p for k in branch.kernel)
+        dilation = 1
     # Groups of a concatenation need not end where a source does.
     groups = branch.groups if len(branch.sources) == 1 else 1
-    rows, columns = kernel
-    return SynapseSpec(
-        source, size, (rows, columns), branch.stride * p, branch.padding * p, d if p == 1 else 1, groups
-    )
+    geometry = branch.stride * p, branch.padding * p, dilation, groups
+    return SynapseSpec(source, in_shape, out_shape, (rows, columns), *geometry)
 
 
 def input_shape(branch: Branch, sizes: Sequence[Shape]) -> Shape:

@@ -269,34 +269,32 @@ class NetworkSpec:
         """What to call the network: its notation, or how many layers a graph has."""
         return f"graph of {len(self.layers)} layers" if self.given else self.network
 
+    def origin(self, index: int) -> int:
+        """The layer whose counts a layer has: itself, or the one of which it takes maxima."""
+        layers = self.graph.layers
+        while index >= 0 and layers[index].kind == "maximum":
+            index = layers[index].sources[0]
+        return index
+
     def step(self, index: int) -> float:
-        """What one count of a layer (−1: of a pixel) is worth: its value is count · step."""
-        if index < 0:
-            return 1 / LARGEST_PIXEL
-        layer = self.layers[index]
-        if layer.kind == "maximum":
-            return self.step(layer.branches[0].sources[0])
-        if layer.step is not None:
-            return layer.step
-        return 1.0 if index == 0 else 2.0**-self.k
+        """What one count of a layer is worth: its value is count · step."""
+        index = self.origin(index)
+        own = self.graph.layers[index].step
+        return own if own is not None else 2.0**-self.k if index else 1.0
 
     def counts(self, index: int) -> tuple[int, int | None]:
         """The least and the greatest count of a layer, None where there is no limit."""
-        layer = self.layers[index]
+        index = self.origin(index)
+        layer = self.graph.layers[index]
         if index == 0:
             return 0, self.levels
-        if layer.kind == "maximum":
-            return self.counts(layer.branches[0].sources[0])
         if self.given or self.clip is None:
             return layer.lowest, layer.highest
         return 0, self.clip * 2**self.k
 
     def amplitude(self, index: int) -> int:
-        """Counts of the next layers' unit that a spike of a layer carries: 2^k from the encoder and pools of it."""
-        layer = self.layers[index] if index >= 0 else None
-        if layer is not None and layer.kind == "maximum":
-            return self.amplitude(layer.branches[0].sources[0])
-        return 2**self.k if index == 0 else 1
+        """What a spike of a layer counts for the next ones: 2^k from the encoder and maxima of it, else 1."""
+        return 1 if self.origin(index) else 2**self.k
 
 
 def checked_spec(spec: NetworkSpec) -> NetworkSpec:
