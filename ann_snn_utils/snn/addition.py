@@ -64,7 +64,7 @@ def add_in_integers(decisions: Sequence[Decision], lowest: int) -> Addition:
     for channel, decision in enumerate(decisions):
         while (found := _channel(decision, bits, lowest)) is None:
             bits += 1
-            if _size(decision) << bits >= UNBOUNDED:
+            if _size(decision) << bits >= 2 * UNBOUNDED:
                 raise ValueError(
                     f"the two branches of channel {channel} need more than {bits - 1} fractional bits to be added in "
                     "integers: use smaller weights, fewer levels, or batch norms whose ratio is a fraction of 2^8"
@@ -80,7 +80,7 @@ def _size(decision: Decision) -> int:
     """What no membrane and no level times D exceeds, without fractional bits."""
     (p, r), (us, ss) = decision.slopes, decision.reach
     ratio = ceil(abs(r) / p) if p else 1
-    return 4 * (decision.levels + 2) * (max(map(abs, us)) + (ratio + 1) * max(map(abs, ss)) + 1)
+    return (decision.levels + 2) * (max(map(abs, us)) + (ratio + 1) * max(map(abs, ss)) + 1)
 
 
 def _channel(decision: Decision, bits: int, lowest: int) -> tuple[Range, list[int]] | None:
@@ -110,8 +110,10 @@ def _channel(decision: Decision, bits: int, lowest: int) -> tuple[Range, list[in
                 break
         else:
             offset, rise, found = line(*torch.tensor(ends).T[:, None], lowest, one)
-            if found:
-                return (one, sign * q), [int(offset) + (lowest + 1 + i) * int(rise) for i in numbers]
+            table = [int(offset) + (lowest + 1 + i) * int(rise) for i in numbers]
+            # Once more in integers that know no overflow.
+            if found and all(a <= t <= b for t, (a, b) in zip(table, ends, strict=True)):
+                return (one, sign * q), table
     return None
 
 

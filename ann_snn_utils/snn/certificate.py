@@ -121,7 +121,7 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     """
     # What is compared, and any D times any level, must stay clear of the marks for "no bound".
     reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
-    for bits in range(min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length()) + 1):
+    for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
         offset, step, found = line(*_bounds(layer, bits), layer.spec.lowest, 1 << bits)
         if found.all():
             return bits, offset, step
