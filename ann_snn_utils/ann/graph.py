@@ -22,6 +22,8 @@ Shape = tuple[int, int, int]
 # Limits that no study on one machine comes near; beyond them a mistyped number would take all memory.
 MOST_NEURONS, MOST_WEIGHTS = 2**26, 2**28
 MOST_NODES, MOST_TEXT = 1000, 2**20
+# Of batch norms in a given graph: 1 − 2^-24, a float32, plus this is 1, so that scale and bias stand as they are.
+SMALLEST_EPS = 2.0**-24
 # A neuron counts in 16 bits.
 MOST_COUNTS = 2**15 - 1
 
@@ -59,6 +61,7 @@ class Node:
     step        of its values; None takes 2^-k (1 for the encoder) as notation does
     lowest      0 is a ReLU, less none
     highest     None is no limit
+    eps         of its batch norms
     """
 
     name: str
@@ -68,6 +71,7 @@ class Node:
     step: float | None = None
     lowest: int = 0
     highest: int | None = None
+    eps: float = SMALLEST_EPS
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class LayerSpec:
     """One layer with its shapes (C, H, W).
 
     token: its name. out_shape: of its map. branches: what it reads, every number settled. sizes: for each branch the
-    shapes of its sources. kind, step, lowest, highest: as of `Node`.
+    shapes of its sources. kind, step, lowest, highest, eps: as of `Node`.
     """
 
     token: str
@@ -100,6 +104,7 @@ class LayerSpec:
     step: float | None = None
     lowest: int = 0
     highest: int | None = None
+    eps: float = SMALLEST_EPS
 
     @property
     def in_shape(self) -> Shape:
@@ -240,7 +245,9 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
     if node.kind not in KINDS:
         raise ValueError(f"kind={node.kind!r:.40}: choose one of {', '.join(KINDS)}")
     if not 1 <= len(node.branches) <= 2:
-        raise ValueError(f"{len(node.branches)} branches: a layer adds one or two; add the others in layers of their own")
+        raise ValueError(
+            f"{len(node.branches)} branches: a layer adds one or two; add the others in layers of their own"
+        )
     _check_counts(node, encoder=not before)
     branches, sizes, shapes = [], [], set()
     for branch in node.branches:
@@ -261,7 +268,9 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
         if source is None:
             raise ValueError("the image goes into a convolution first, which encodes it")
         step, lowest, highest = source.step, source.lowest, source.highest
-    layer = LayerSpec(node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, step, lowest, highest)
+    layer = LayerSpec(
+        node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, step, lowest, highest, node.eps
+    )
     _check_size(layer, before)
     return layer
 
@@ -269,6 +278,8 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
 def _check_counts(node: Node, encoder: bool) -> None:
     if node.step is not None and not (isfinite(node.step) and node.step > 0):
         raise ValueError(f"step={node.step!r}: give a number above 0")
+    if not (isfinite(node.eps) and node.eps > 0):
+        raise ValueError(f"eps={node.eps!r}: give a number above 0")
     highest = MOST_COUNTS if node.highest is None else node.highest
     if not (-MOST_COUNTS <= node.lowest <= 0 < highest <= MOST_COUNTS):
         raise ValueError(
@@ -278,7 +289,9 @@ def _check_counts(node: Node, encoder: bool) -> None:
     if encoder and (node.lowest < 0 or node.highest is not None or node.kind != "neurons"):
         raise ValueError("the first layer encodes the image: neurons that count from 0 to the network's `levels`")
     if encoder and (len(node.branches) > 1 or node.branches[0].sources != (-1,) or node.branches[0].average != 1):
-        raise ValueError("the first layer reads the image (−1) as it is, and nothing else: resize images beforehand")
+        raise ValueError(
+            "the first layer reads the image (−1) as it is, and nothing else: resize images beforehand"
+        )
 
 
 def _source(source: int, before: Sequence[LayerSpec], in_shape: Shape) -> Shape:
@@ -347,7 +360,9 @@ def check_graph(graph: Graph) -> Graph:
     read = {source for layer in graph.layers for source in layer.sources}
     for number, layer in enumerate(graph.layers[:-1]):
         if number not in read:
-            raise ValueError(f"network: nothing reads layer {number} ({layer.token}): leave it out, or let one read it")
+            raise ValueError(
+                f"network: nothing reads layer {number} ({layer.token}): leave it out, or let one read it"
+            )
     p, (_, height, width) = graph.read_out.average, graph.layers[-1].out_shape
     if p < 1 or height % p or width % p:
         raise ValueError(f"network: the {height}×{width} map before the read-out does not divide by {p}")

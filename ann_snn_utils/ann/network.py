@@ -7,7 +7,8 @@ Which layers a layer reads, and which take maxima instead, the graph of its spec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from math import prod
 from typing import Any, cast
@@ -20,10 +21,10 @@ from torch.nn.utils import parametrize
 from .graph import Branch, LayerSpec, Shape, input_shape
 from .notation import LARGEST_PIXEL as LARGEST_PIXEL
 from .notation import NETWORKS, NetworkSpec, check_counts, checked_spec
-from .quantize import Counts, Int8, QuantReLU, Ternary, Whole, int8_scale
+from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole, int8_scale, straight_through
 
-# How a layer's weights become integers; None leaves them as they are.
-Integers = type[Ternary] | type[Int8] | type[Whole] | None
+# How the weights of so many outputs become integers; None leaves them as they are.
+Integers = Callable[[int], nn.Module] | None
 
 _COMPILES = find_spec("numba") is not None
 
@@ -39,7 +40,7 @@ class Layer(nn.Module):
         super().__init__()
         self.spec = spec
         self.conv = _convolution(spec, 0, integers)
-        self.norm = _norm(spec, integers)
+        self.norm = _norm(spec)
         self.activation = activation
         self.shortcut: Shortcut | None = None
         if len(spec.branches) > 1 and not spec.branches[1].identity:
@@ -73,7 +74,7 @@ class Shortcut(nn.Module):
         super().__init__()
         self.branch = spec.branches[1]
         self.conv = _convolution(spec, 1, integers)
-        self.norm = _norm(spec, integers)
+        self.norm = _norm(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """What is added, [N, out_shape]."""
@@ -117,13 +118,12 @@ def _convolution(spec: LayerSpec, index: int, integers: Integers) -> nn.Conv2d:
     conv = nn.Conv2d(inputs, outputs, kernel, *geometry, bias=False)
     nn.init.kaiming_normal_(conv.weight)
     if integers is not None:
-        parametrize.register_parametrization(conv, "weight", integers())
+        parametrize.register_parametrization(conv, "weight", integers(outputs))
     return conv
 
 
-def _norm(spec: LayerSpec, integers: Integers) -> nn.BatchNorm2d:
-    # A given network says scale and bias of a channel, which ε would change.
-    return nn.BatchNorm2d(spec.out_shape[0], eps=0.0 if integers is Whole else 1e-5)
+def _norm(spec: LayerSpec) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
 
 
 def convolve(x: Tensor, weight: Tensor, branch: Branch) -> Tensor:
@@ -151,7 +151,9 @@ class Classifier(nn.Linear):
     where count is what 1 of its integer input is worth.
     """
 
-    def __init__(self, inputs: int, classes: int, integers: Integers, bias: bool = False, count: float = 1.0) -> None:
+    def __init__(
+        self, inputs: int, classes: int, integers: type[Int8] | type[Whole] | None, bias: bool, count: float = 1.0
+    ) -> None:
         super().__init__(inputs, classes, bias=bias)
         self.count = count
         if bias:
@@ -159,7 +161,7 @@ class Classifier(nn.Linear):
         self.unit: Tensor | None
         self.register_buffer("unit", torch.ones(()) if integers is Whole else None)
         if integers is not None:
-            whole = integers() if integers is Whole else Int8(per_channel=False)
+            whole = Whole() if integers is Whole else Int8(per_channel=False)
             parametrize.register_parametrization(self, "weight", whole)
 
     @property
@@ -169,11 +171,16 @@ class Classifier(nn.Linear):
             return self.unit
         return int8_scale(raw_weight(self), per_channel=False) if parametrize.is_parametrized(self) else 1.0
 
+    @property
+    def whole_bias(self) -> Tensor:
+        """The bias, as integer scores, [classes]."""
+        return straight_through(self.bias, self.bias.detach().round())
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, classes] of activations [N, C, H, W]."""
         # Scaling the integer sums, not the weights, leaves equal sums equal: argmax ties stay ties.
         sums = F.linear(x.flatten(1), self.weight)
-        return (sums if self.bias is None else sums + self.bias * self.count) * self.scale
+        return (sums if self.bias is None else sums + self.whole_bias * self.count) * self.scale
 
 
 class ANN(nn.Module):
@@ -200,11 +207,12 @@ class ANN(nn.Module):
             activation: nn.Module = QuantReLU(*((spec.k, spec.clip) if index else (0, spec.levels)))
         else:
             activation = Counts(spec.step(index), *spec.counts(index))
+        ternary = spec.ternary and index > 0
         if spec.given:
-            return Layer(geometry, activation, Whole)
-        if index == 0 or not spec.ternary:
-            return Layer(geometry, activation, Int8 if spec.int8_ends else None)
-        return Layer(geometry, activation, Ternary)
+            return Layer(geometry, activation, partial(Whole, largest=1 if ternary else INT8_LARGEST))
+        if not ternary:
+            return Layer(geometry, activation, (lambda _: Int8()) if spec.int8_ends else None)
+        return Layer(geometry, activation, lambda _: Ternary())
 
     @property
     def parts(self) -> list[Layer | Shortcut]:
@@ -282,6 +290,7 @@ def raw_weight(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
 def set_affine(norm: nn.BatchNorm2d, scale: Tensor, bias: Tensor) -> None:
     """Make the batch norm of a given graph scale · z + bias for each channel, in evaluation mode."""
     norm.load_state_dict(nn.BatchNorm2d(norm.num_features).state_dict())
+    cast(Tensor, norm.running_var).fill_(1 - norm.eps)
     norm.weight.copy_(scale)
     norm.bias.copy_(bias)
 

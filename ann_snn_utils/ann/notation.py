@@ -52,6 +52,8 @@ NETWORKS = {
 }
 
 LARGEST_PIXEL = 255
+# torch's own.
+BATCH_NORM_EPS = 1e-5
 
 # Limits that no study on one machine comes near.
 MOST_CHARACTERS, MOST_LAYERS = 1000, 200
@@ -114,6 +116,7 @@ def _graph_of(network: str, in_shape: Shape, padding: str) -> Graph:
             else:
                 branch = Branch((len(layers) - 1,), average=average)
                 node = _node(token.text, branch, (shape[0], height // average, width // average), padding)
+                node = replace(node, eps=BATCH_NORM_EPS)
                 layer = placed(node, layers, in_shape)
                 if token.ends:
                     node = replace(node, branches=(*node.branches, _shortcut(entry, layer, layers, in_shape)))
@@ -151,8 +154,16 @@ def _tokens(network: str) -> list[_Token]:
         text = match[3] if match else written
         token = _Token(text, place + (match.start(3) if match else 0), bool(match and match[2]))
         place += len(written) + 1
-        if match is None or (token.begins and block is not None) or (match[4] and block is None and not token.begins):
-            raise _error(f"{written!r:.40} is no part of a block; write 3[16C3-16C3], and no block in another", network, token)
+        if (
+            match is None
+            or (token.begins and block is not None)
+            or (match[4] and block is None and not token.begins)
+        ):
+            raise _error(
+                f"{written!r:.40} is no part of a block; write 3[16C3-16C3], and no block in another",
+                network,
+                token,
+            )
         if token.begins:
             block, times = [], int(match[1] or 1)
         if block is None:

@@ -79,7 +79,7 @@ def _logits(reference: ANN, counts: Tensor) -> Tensor:
     """Logits of the last layer's counts."""
     classifier, average = reference.classifier, reference.spec.graph.read_out.average
     sums = F.linear((averaged(counts, average) * average**2).round().flatten(1), classifier.weight)
-    return (sums if classifier.bias is None else sums + classifier.bias) * classifier.count * classifier.scale
+    return (sums if classifier.bias is None else sums + classifier.whole_bias) * classifier.count * classifier.scale
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
     weight = classifier.weight.detach().reshape(spec.classes, *spec.graph.inputs)
     # Of an average each place has the same weights, as sums are compared.
     weight = weight.repeat_interleave(average, 2).repeat_interleave(average, 3)
-    bias = None if classifier.bias is None else _whole(classifier.bias.detach(), "the classifier's bias")
+    bias = None if classifier.bias is None else _whole(classifier.whole_bias.detach(), "the classifier's bias")
     return SNN(
         spec,
         tuple(layers),
