@@ -164,9 +164,7 @@ def _synapse(branch: Branch, source: int, in_shape: Shape, out_shape: Shape) -> 
     if p > 1:
         rows, columns = (((k - 1) * dilation + 1) * p for k in branch.kernel)
         dilation = 1
-    # Groups of a concatenation need not end where a source does.
-    groups = branch.groups if len(branch.sources) == 1 else 1
-    geometry = branch.stride * p, branch.padding * p, dilation, groups
+    geometry = branch.stride * p, branch.padding * p, dilation, branch.groups
     return SynapseSpec(source, in_shape, out_shape, (rows, columns), *geometry)
 
 
@@ -313,6 +311,11 @@ def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch
         raise ValueError(f"{_told(branch)}: give a source, and whole numbers of at least 1 (padding: 0)")
     if len({size[1:] for size in sizes}) > 1:
         raise ValueError(f"maps of shapes {', '.join(map(str, sizes))} cannot be concatenated")
+    if (branch.groups > 1 or branch.identity) and len(sizes) > 1:
+        raise ValueError(
+            "groups, or the identity, of a concatenation: let a layer of its own take each source, and concatenate "
+            "behind it"
+        )
     p = branch.average
     if sizes[0][1] % p or sizes[0][2] % p:
         raise ValueError(f"the {sizes[0][1]}×{sizes[0][2]} map before it does not divide by {p}")

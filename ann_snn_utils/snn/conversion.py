@@ -244,13 +244,6 @@ def _of_sources(weight: Tensor, branch: Branch, synapses: Sequence[SynapseSpec])
         weight = spread.repeat_interleave(p, 2).repeat_interleave(p, 3)
     if len(synapses) == 1:
         return [weight]
-    if branch.groups > 1:
-        # Groups need not end where a source does: all others have weights of 0.
-        blocks = weight.chunk(branch.groups)
-        inputs, each = weight.shape[1], len(blocks[0])
-        weight = weight.new_zeros(len(weight), inputs * branch.groups, *weight.shape[2:])
-        for number, block in enumerate(blocks):
-            weight[number * each : (number + 1) * each, number * inputs : (number + 1) * inputs] = block
     return weight.split([one.in_shape[0] for one in synapses], 1)
 
 
