@@ -77,9 +77,7 @@ def macs(spec: NetworkSpec) -> list[int]:
     >>> macs(NetworkSpec("32C5-P2-64C5-P2-1000", (1, 28, 28), classes=10))
     [460800, 589824, 3276800, 262144, 1024000, 10000]
     """
-    geometry = spec.layers
-    layers = [prod(layer.out_shape) * layer.in_shape[0] * prod(layer.kernel) for layer in geometry]
-    return [*layers, prod(geometry[-1].out_shape) * spec.classes]
+    return [*(layer.macs for layer in spec.layers), prod(spec.graph.inputs) * spec.classes]
 
 
 def energy(

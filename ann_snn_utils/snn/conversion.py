@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ann.graph import Branch, LayerSpec, Shape, SynapseSpec
+from ..ann.graph import Branch, Shape, SynapseSpec
 from ..ann.network import ANN, Layer, MaxPool
 from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
 from ..ann.reference import in_float64, reference_counts
 from ..ann.train import batch_sizes
 from ..checks import check
 from .addition import Decision, add_in_integers
-from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, Synapses, membrane_range
+from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, Synapses, layer_of_maxima, membrane_range
 from .thresholds import Normalization, exact_thresholds, normalization, published_thresholds, real_thresholds
 
 # Entries of an open-ended layer's table.
@@ -131,7 +131,7 @@ def _spiking_layer(
 ) -> SpikingLayer:
     """Convert the layer that comes behind the layers `before` it."""
     if isinstance(layer, MaxPool):
-        return _maxima(layer.spec, before)
+        return layer_of_maxima(layer.spec, before)
     index, geometry = len(before), layer.spec
     name, encoder = f"layer {index} ({geometry.token})", index == 0
     integer = spec.int8_ends or (spec.ternary and not encoder)
@@ -160,18 +160,6 @@ def _spiking_layer(
     length = limit if encoder else max(1, min(limit, used))
     table, *compared = (table[:, :length].contiguous() for table in tables)
     return SpikingLayer(geometry, synapses, table, lowest, highest, used > length and open_ended, *compared)
-
-
-def _maxima(geometry: LayerSpec, before: Sequence[SpikingLayer]) -> SpikingLayer:
-    """Neurons whose membrane is the largest count in a window, and whose thresholds are the counts themselves."""
-    (spec,), = geometry.synapses
-    source = before[spec.source]
-    channels, levels = len(source.thresholds), source.thresholds.shape[1]
-    counts = torch.arange(1, levels + 1) + geometry.lowest
-    windows = Synapses(spec, torch.ones(channels, 1, *spec.kernel, dtype=torch.int8))
-    return SpikingLayer(
-        geometry, (windows,), counts.expand(channels, -1).contiguous(), source.least_reachable, source.reachable
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +268,8 @@ def _added(
     # In units of the first sum, or of the second where the first one does not matter.
     units = [one.slopes[0] or abs(one.slopes[1]) for one in decisions]
     pairs = list(zip(decisions, units, strict=True))
-    gains = torch.tensor([[float(slope / unit) if unit else 0.0 for slope in one.slopes] for one, unit in pairs]).T
+    ratios = [[float(slope / unit) if unit else 0.0 for slope in one.slopes] for one, unit in pairs]
+    gains = torch.tensor(ratios, dtype=torch.float64).T.contiguous()
     real = torch.tensor([_real_levels(*pair) for pair in pairs], dtype=torch.float64)
     climb = torch.tensor([float(step / unit) if unit else torch.inf for unit in units], dtype=torch.float64)
     if form == "float":

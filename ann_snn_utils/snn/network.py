@@ -191,6 +191,16 @@ def membrane_range(
     return lowest, highest
 
 
+def layer_of_maxima(geometry: LayerSpec, before: Sequence[SpikingLayer]) -> SpikingLayer:
+    """Neurons whose membrane is the largest count in a window, and whose thresholds are the counts themselves."""
+    ((spec,),) = geometry.synapses
+    source = before[spec.source]
+    channels, levels = source.thresholds.shape
+    counts = (torch.arange(1, levels + 1) + geometry.lowest).expand(channels, -1).contiguous()
+    windows = Synapses(spec, torch.ones(channels, 1, *spec.kernel, dtype=torch.int8))
+    return SpikingLayer(geometry, (windows,), counts, source.least_reachable, source.reachable)
+
+
 @dataclass(frozen=True, eq=False)
 class SNN:
     """An integer spiking network: `layers` (encoder first) and the `classifier`, int8 [classes, C, H, W].
