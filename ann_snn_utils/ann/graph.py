@@ -1,9 +1,10 @@
 """A network as a directed acyclic graph of layers: what each of them reads, and the shape that follows from it.
 
-Layers are numbered in the order of their list, −1 is the image. A layer of neurons adds up one or two branches, each a
-convolution and its batch norm, or the input as it is (the shortcut of a residual block). A branch reads one layer, or
-several side by side (concatenation), or their averages over small windows. The other kind of layer takes maxima over
-windows. Notation says most networks; whatever it cannot say is a list of `Node`s, kept as JSON by `graph_text`.
+Layers are numbered in the order of their list, −1 is the image. A layer of neurons adds up one or two branches,
+each a convolution and its batch norm, or the input as it is (the shortcut of a residual block). A branch reads one
+layer, or several side by side (concatenation), or their averages over small windows. The other kind of layer takes
+maxima over windows. Notation says most networks; whatever it cannot say is a list of `Node`s, kept as JSON by
+`graph_text`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Node:
-    """A layer of a graph, as `graph_text` takes it: its count is between `lowest` and `highest`, its value count · step.
+    """A layer of a graph, as `graph_text` takes it: its count is in lowest … highest, its value count · step.
 
     name        what it is called in reports and errors
     branches    one, or two that are added
@@ -76,7 +77,7 @@ class Node:
 
 @dataclass(frozen=True)
 class SynapseSpec:
-    """A convolution straight from the map of one layer (source; −1 is the image) to that of another, (C, H, W) each."""
+    """A convolution straight from the map of a layer (source; −1: the image) to that of another, (C, H, W) each."""
 
     source: int
     in_shape: Shape
@@ -92,8 +93,8 @@ class SynapseSpec:
 class LayerSpec:
     """One layer with its shapes (C, H, W).
 
-    token: its name. out_shape: of its map. branches: what it reads, every number settled. sizes: for each branch the
-    shapes of its sources. kind, step, lowest, highest, eps: as of `Node`.
+    token: its name. out_shape: of its map. branches: what it reads, every number settled. sizes: for each branch
+    the shapes of its sources. kind, step, lowest, highest, eps: as of `Node`.
     """
 
     token: str
@@ -143,7 +144,7 @@ class LayerSpec:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of a dense implementation for one image; padded positions at the border count too."""
+        """Multiply-accumulates of a dense implementation for one image, of padded positions at the border too."""
         return self.weights * prod(self.out_shape[1:])
 
     @property
@@ -295,7 +296,7 @@ def _check_counts(node: Node, encoder: bool) -> None:
 def _source(source: int, before: Sequence[LayerSpec], in_shape: Shape) -> Shape:
     if not -1 <= source < len(before):
         raise ValueError(
-            f"it reads layer {source}, which is not before it: order the layers so that none reads itself or a later one"
+            f"it reads layer {source}, which is not before it: order them so that none reads itself or a later one"
         )
     if source == -1:
         if before:

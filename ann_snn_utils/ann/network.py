@@ -249,8 +249,9 @@ def build_ann(
     padding: str | None = None,
     int8_ends: bool = True,
 ) -> ANN:
-    """The network that a notation (a name such as "lenet" or "resnet20", or the text of `graph_text`) describes, freshly initialised.
+    """The network that a text describes, freshly initialised.
 
+    network     in notation, a name such as "lenet" or "resnet20", or the text of `graph_text`
     in_shape    (C, H, W) of the images
     k           hidden activations are multiples of 2^-k
     ternary     hidden weights are −1, 0, +1; otherwise int8 where `int8_ends`, else full precision (as published)

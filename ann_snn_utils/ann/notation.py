@@ -17,7 +17,7 @@ linear classifier comes last. Whatever a network cannot be is refused here, befo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from math import prod
@@ -243,7 +243,7 @@ def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec], in_shape:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """All that `build_ann` was called with; `network` is in notation or JSON (`graph_text`), `padding` is resolved."""
+    """All that `build_ann` was called with; `network`: notation, or text of `graph_text`; `padding` is resolved."""
 
     network: str
     in_shape: Shape

@@ -86,8 +86,9 @@ def _logits(reference: ANN, counts: Tensor) -> Tensor:
 def codes(ann: ANN, images: Tensor | np.ndarray | Dataset, batch_size: int = 250) -> tuple[list[Tensor], Tensor]:
     """The integer code of every activation, evaluated in float64, and the logits.
 
-    Codes are int64 [N, C, H, W], one tensor per layer, encoder first: the activation in units of 2^-k (of 1
-    for the encoder), or of the layer's own step in a given graph. Logits are float64 [N, classes]. Raises ValueError for a network that is not quantized.
+    Codes are int64 [N, C, H, W], one tensor per layer, encoder first: the activation in units of 2^-k (of 1 for the
+    encoder), or of the layer's own step in a given graph. Logits are float64 [N, classes]. Raises ValueError for a
+    network that is not quantized.
     """
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")

@@ -262,7 +262,11 @@ def _for_test_bench(circuit: Hardware, index: int) -> bool:
     """Whether layer_tb.v can run a layer: a convolution of the layer before it."""
     layer = circuit.layers[index].layer
     (one, *others), plain = layer.synapses, layer.spec.kind == "neurons" and layer.spec.lowest == 0
-    alone = not others and one.gain is None and (one.spec.source, one.spec.dilation, one.spec.groups) == (index - 1, 1, 1)
+    alone = (
+        not others
+        and one.gain is None
+        and (one.spec.source, one.spec.dilation, one.spec.groups) == (index - 1, 1, 1)
+    )
     # Its input has the encoder's amplitude in layer 1 only.
     return plain and alone and not (index > 1 and circuit.layers[index - 1].maximum)
 
@@ -318,7 +322,9 @@ def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[
             if one.gain is not None:
                 size = 8 * bytes_for(int(one.gain.min()), int(one.gain.max()))
                 name = f"network/layer{index}_gain{also}"
-                files.append((MemoryFile(name, f"int{size}", size, tuple(one.gain.shape), ("out_channel",)), one.gain))
+                files.append(
+                    (MemoryFile(name, f"int{size}", size, tuple(one.gain.shape), ("out_channel",)), one.gain)
+                )
         for part, values in (("offset", layer.offset), ("step", layer.step)):
             name, bits = f"network/layer{index}_{part}", 8 * layer.constant_bytes
             files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))

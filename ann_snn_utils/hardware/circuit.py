@@ -38,8 +38,8 @@ class LayerHardware:
     weights: for each of its synapses the bits of a weight, 2 for −1, 0, +1, else 8; none for maxima. largest_count:
     how many levels J a neuron's count can climb, from `lowest_count`; saturates: an input could ask for more.
     fraction_bits: f of (U << f) ≥ A + j·D. offset, step: A and D, int64 [O]. membrane: least and greatest U.
-    membrane_bits: of U, which holds every partial sum too. threshold_bits: of A + j·D for every level j that a count
-    can stand at or before, and of U << f. count_bits: of a count, unsigned where it begins with 0.
+    membrane_bits: of U, which holds every partial sum too. threshold_bits: of A + j·D for every level j that a
+    count can stand at or before, and of U << f. count_bits: of a count, unsigned where it begins with 0.
     """
 
     layer: SpikingLayer

@@ -94,8 +94,10 @@ def run_dense(
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
-    slack = 0 if disturbance is None else 2 * limit * max(
-        max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers
+    slack = (
+        0
+        if disturbance is None
+        else 2 * limit * max(max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers)
     )
     states, rules = _start(snn, images, slack, negative_spikes)
     counts = [torch.zeros_like(state.count) for state in states]
@@ -105,7 +107,9 @@ def run_dense(
     if snn.bias is not None:
         score += snn.bias
     weight = snn.classifier.double().flatten(1).T
-    tables: dict[str, list[np.ndarray]] = {n: [] for n in ("positive", "negative", "sops", "effective_sops", "encoder_sops")}
+    tables: dict[str, list[np.ndarray]] = {
+        n: [] for n in ("positive", "negative", "sops", "effective_sops", "encoder_sops")
+    }
     logits: list[Tensor] = []
     spike_traces: list[list[Tensor]] = [[] for _ in states]
     membrane_traces: list[list[Tensor]] = [[] for _ in states]

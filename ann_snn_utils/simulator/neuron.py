@@ -48,10 +48,11 @@ class Neurons:
 class Rule:
     """What the neurons of a layer compare their membranes with.
 
-    rising, falling: [O, J + 2] in the membrane's type, θ_n in column n − lowest; column 0 lies below every membrane and
-    column J + 1 above. lowest: the least count, below 0 in a layer without a ReLU. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
-    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken back,
-    as in the classical integrate-and-fire neuron that subtracts its threshold at each spike.
+    rising, falling: [O, J + 2] in the membrane's type, θ_n in column n − lowest; column 0 lies below every membrane
+    and column J + 1 above. lowest: the least count, below 0 in a layer without a ReLU. climbing: an encoding layer,
+    whose threshold stands at θ_t in step t whether or not the neuron fired, and which is silent after the last
+    level. negative_spikes: where False, no spike is taken back, as in the classical integrate-and-fire neuron that
+    subtracts its threshold at each spike.
     """
 
     rising: Tensor

@@ -8,12 +8,12 @@ With n = 2^k counts for one unit of activation, integer inputs m, and batch norm
     encoder     receives the image in step 1 only and fires +1 in step t where U ≥ θ_t, for `levels` steps
     scores      classifier weights × counts c of the last layer, after every step
 
-(Zou et al. 2024.) Where a layer adds up sums that are worth different amounts, as at the end of a residual block, the
-membrane is the value of the activation itself, a rational number, and θ_j = (j − 1/2) · step. A layer of maxima has the
-largest count in its window as membrane, and θ_j = j.
+(Zou et al. 2024.) Where a layer adds up sums that are worth different amounts, as at the end of a residual block,
+the membrane is the value of the activation itself, a rational number, and θ_j = (j − 1/2) · step. A layer of maxima
+has the largest count in its window as membrane, and θ_j = j.
 
-It reads a quantized network's raw parameters, holds thresholds as rational numbers, walks neuron by neuron, and imports
-nothing of this package, so that it cannot share a mistake with what it judges.
+It reads a quantized network's raw parameters, holds thresholds as rational numbers, walks neuron by neuron, and
+imports nothing of this package, so that it cannot share a mistake with what it judges.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Thresholds = Callable[[int], Fraction | float]  # j → θ_j
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Integer weights [O, I / groups, kh, kw] and batch norm [O]; where γ < 0 the weights, γ and μ are negated already.
+    """Integer weights [O, I / groups, kh, kw] and batch norm [O]; where γ < 0 weights, γ and μ are negated already.
 
     sources: the layers that it reads, −1 for the image; `average`: over windows of which size it reads them.
     shortcut: a second branch, which is added. maximum: it takes maxima over windows instead.
@@ -75,9 +75,7 @@ class Run:
     settled_at: np.ndarray
 
 
-def threshold(
-    layer: Layer, channel: int, j: int, n: int | Fraction, unit: int | Fraction = 1
-) -> Fraction | float:
+def threshold(layer: Layer, channel: int, j: int, n: int | Fraction, unit: int | Fraction = 1) -> Fraction | float:
     """θ_j of a channel; unit: how many steps of the input make 1, so 255 for pixels. ±∞ in a constant channel."""
     gamma, beta, mean = (Fraction(float(values[channel])) for values in (layer.gamma, layer.beta, layer.mean))
     if gamma == 0:
@@ -150,7 +148,8 @@ def run(
             counts[index] = counts[index] + np.zeros(membrane.shape, dtype=np.int64)
             spikes = np.zeros(membrane.shape, dtype=np.int64)
             for where in np.ndindex(*spikes.shape):
-                u, count, theta = membrane[where], int(counts[index][where]), thetas[index][where[1]]
+                u: Any = membrane[where]
+                count, theta = int(counts[index][where]), thetas[index][where[1]]
                 if index > 0:
                     spike = fire(u, count, theta, largest, lowest)
                     spikes[where] = spike if negative_spikes else max(spike, 0)
@@ -168,7 +167,7 @@ def run(
 
 
 def carried(spec: Any, source: int) -> int:
-    """Counts that a spike carries: one of the encoder, or of maxima of it, stands for a whole unit of activation."""
+    """Counts that a spike carries: a whole unit of activation from the encoder, or from maxima of it."""
     return 2**spec.k if source >= 0 and spec.origin(source) == 0 else 1
 
 
@@ -291,10 +290,10 @@ def _branch(ann: Any, index: int, part: Any, geometry: Any) -> Layer:
         weight = _given(part.conv)
     else:
         weight = to_int8(raw, per_channel=True) if index == 0 or not ann.spec.ternary else to_ternary(raw)
-    numbers = (
+    gamma, beta, mean, variance = (
         values.detach().double().numpy() for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
-    return Layer(weight, *numbers, norm.eps, *_geometry(geometry))
+    return Layer(weight, gamma, beta, mean, variance, norm.eps, *_geometry(geometry))
 
 
 def _ones(geometry: Any, channels: int) -> Layer:

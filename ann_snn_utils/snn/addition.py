@@ -6,15 +6,16 @@ In integers that is
 
     (U << f) + q·S ≥ A + j·D
 
-with f fractional bits for the layer and integers q, A, D for each channel. It decides alike for every U and S in reach
-exactly when for each level j, with T_j(S) = ⌈θ_j − r·S⌉ the least U that fires,
+with f fractional bits for the layer and integers q, A, D for each channel. It decides alike for every U and S in
+reach exactly when for each level j, with T_j(S) = ⌈θ_j − r·S⌉ the least U that fires,
 
     max over S of 2^f·(T_j(S) − 1) + q·S  <  A + j·D  ≤  min over S of 2^f·T_j(S) + q·S,
 
 where only those S count whose T_j(S) lies in the reach of U; beyond, one of the two sides is enough. Both ends are
-extremes of a linear function and a rounded one, which an algorithm like Euclid's finds in some twenty steps, however
-many S there are. A feasible q is next to r·2^f, as r·2^f itself lies in the interval that such q form. A and D then
-form a line through the intervals of all levels: see `certificate.line`. The fewest f that will do is taken.
+extremes of a linear function and a rounded one, which an algorithm like Euclid's finds in some twenty steps,
+however many S there are. A feasible q is next to r·2^f, as r·2^f itself lies in the interval that such q form. A
+and D then form a line through the intervals of all levels: see `certificate.line`. The fewest f that will do is
+taken.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Decision:
-    """When a neuron of a channel has reached its i-th level, i = 0 … levels − 1: slopes[0]·U + slopes[1]·S ≥ first + i·step.
+    """When a neuron has reached its i-th level: slopes[0]·U + slopes[1]·S ≥ first + i·step, i = 0 … levels − 1.
 
     slopes: of the two sums, the first at least 0. reach: ends of U and of S.
     """
@@ -66,7 +67,7 @@ def add_in_integers(decisions: Sequence[Decision], lowest: int) -> Addition:
             bits += 1
             if _size(decision) << bits >= 2 * UNBOUNDED:
                 raise ValueError(
-                    f"the two branches of channel {channel} need more than {bits - 1} fractional bits to be added in "
+                    f"the branches of channel {channel} need more than {bits - 1} fractional bits to be added in "
                     "integers: use smaller weights, fewer levels, or batch norms whose ratio is a fraction of 2^8"
                 )
         done.append((bits, found))
@@ -109,7 +110,8 @@ def _channel(decision: Decision, bits: int, lowest: int) -> tuple[Range, list[in
             if ends[-1][0] > ends[-1][1]:
                 break
         else:
-            offset, rise, found = line(*torch.tensor(ends).T[:, None], lowest, one)
+            least_ends, greatest_ends = torch.tensor(ends).T[:, None]
+            offset, rise, found = line(least_ends, greatest_ends, lowest, one)
             table = [int(offset) + (lowest + 1 + i) * int(rise) for i in numbers]
             # Once more in integers that know no overflow.
             if found and all(a <= t <= b for t, (a, b) in zip(table, ends, strict=True)):

@@ -33,7 +33,7 @@ class LayerCertificate:
     fractional_bits: the smallest f of the one-adder form. offset, step: A and D, int64 [O]. naive_bits: the
     smallest f for which rounding A and D to the nearest integer would do (None: unknown, or not within 30 bits).
     membrane: worst case (lowest, highest). The *_bits are signed widths, of the membrane in the worst case,
-    of a threshold, and of a count (unsigned).
+    of a threshold, and of a count (unsigned where it begins with 0).
     """
 
     name: str
@@ -78,7 +78,7 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
     bits, offset, step = one_adder(layer)
     if _disagreeing(layer, bits, offset, step).any():
         raise AssertionError(f"{layer.name}: the one-adder form differs from the table; this is a bug")
-    lowest, highest = int(layer.lowest.min()), int(layer.highest.max())
+    lowest, highest, least = int(layer.lowest.min()), int(layer.highest.max()), int(layer.least_reachable.min())
     return LayerCertificate(
         layer.name,
         bits,
@@ -88,7 +88,7 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
         (lowest, highest),
         signed_bits(lowest, highest),
         signed_bits(int(layer.thresholds.min()), int(layer.thresholds.max())),
-        int(layer.largest_count).bit_length(),
+        signed_bits(least, layer.largest_count) if least else layer.largest_count.bit_length(),
     )
 
 

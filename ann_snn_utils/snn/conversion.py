@@ -146,10 +146,12 @@ def _spiking_layer(
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = limit + open_ended
     parts = _parts(layer, name, before, spec, integer)
+    gains: Sequence[Tensor | None] = [None]
     if len(parts) == 1:
-        gains, tables = [None], _tables(parts[0], form, index, spec, levels, before)
+        tables = _tables(parts[0], form, index, spec, levels, before)
     elif len(parts) == 2:
-        gains, tables = _added(parts, form, index, spec, levels, before)
+        both, tables = _added(parts, form, index, spec, levels, before)
+        gains = list(both)
     else:
         raise ValueError(f"{name} adds up counts of {len(parts)} different steps: give all but two a common step")
     synapses = tuple(
@@ -216,9 +218,9 @@ def _parts(
             worth = Fraction(1, LARGEST_PIXEL) if one.source < 0 else Fraction(spec.step(one.source))
             unit = worth / (spec.amplitude(one.source) * branch.average**2)
             of_unit.setdefault(unit, []).append(Synapses(one, own.contiguous()))
-        for unit, own in of_unit.items():
+        for unit, brought in of_unit.items():
             leads = unit == next(iter(of_unit))
-            parts.append(_Part(norm, number == 0, leads, unit, tuple(own)))
+            parts.append(_Part(norm, number == 0, leads, unit, tuple(brought)))
     return parts
 
 

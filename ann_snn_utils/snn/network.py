@@ -55,8 +55,8 @@ REAL_FORMS = ("float", "published-float")
 class Synapses:
     """All synapses from one layer to another: they share a convolution.
 
-    weight: int8 [O, I / groups, kh, kw] (float64 where full precision). gain: int64 [O], by which each channel's sum
-    is multiplied before it adds to the membrane (float64 for real thresholds); None is 1.
+    weight: int8 [O, I / groups, kh, kw] (float64 where full precision). gain: int64 [O], by which each channel's
+    sum is multiplied before it adds to the membrane (float64 for real thresholds); None is 1.
     """
 
     spec: SynapseSpec
@@ -95,11 +95,11 @@ class SpikingLayer:
     """One layer of neurons that share their synapses' convolutions.
 
     synapses: what reaches its membranes; the membrane is the sum of all, or, in a layer of spec.kind "maximum", the
-    largest count within a window. thresholds: [O, J], θ_j in column j − 1 − lowest count, int64, or float64 for real
-    thresholds; a neuron counts from spec.lowest over J spikes at most. lowest, highest: worst-case membrane of each
-    channel, int64 [O]. saturates: a larger count could be asked for than the table has.
-    rising, falling: of the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n
-    and takes it back where U < falling_n; the design's neuron does both at thresholds_n.
+    largest count within a window. thresholds: [O, J], θ_j in column j − 1 − lowest count, int64, or float64 for
+    real thresholds; a neuron counts from spec.lowest over J spikes at most. lowest, highest: worst-case membrane of
+    each channel, int64 [O]. saturates: a larger count could be asked for than the table has. rising, falling: of
+    the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n and takes it back where
+    U < falling_n; the design's neuron does both at thresholds_n.
     """
 
     spec: LayerSpec
@@ -175,7 +175,7 @@ class SpikingLayer:
 def membrane_range(
     synapses: Sequence[Synapses], before: Sequence[SpikingLayer], spec: NetworkSpec
 ) -> tuple[Tensor, Tensor]:
-    """The least and greatest membrane of each channel in the worst case, int64 [O], of sums of what its sources count."""
+    """The least and greatest membrane of each channel, int64 [O], whatever the layers `before` it count."""
     lowest, highest = torch.zeros((2, len(synapses[0].weight)), dtype=torch.int64)
     for one in synapses:
         if one.spec.source < 0:
@@ -205,8 +205,9 @@ def layer_of_maxima(geometry: LayerSpec, before: Sequence[SpikingLayer]) -> Spik
 class SNN:
     """An integer spiking network: `layers` (encoder first) and the `classifier`, int8 [classes, C, H, W].
 
-    bias: where class scores begin, int64 [classes], or None for 0. spec says how the network was built, `thresholds` (one of FORMS) how it was converted;
-    `metadata` holds JSON values, among them `logit_scale`: ANN logit = logit_scale · integer score.
+    bias: where class scores begin, int64 [classes], or None for 0. spec says how the network was built,
+    `thresholds` (one of FORMS) how it was converted; `metadata` holds JSON values, among them `logit_scale`: ANN
+    logit = logit_scale · integer score.
     """
 
     spec: NetworkSpec

@@ -118,19 +118,18 @@ def _prefixes(index: int, number: int) -> list[str]:
 
 def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
     """Write the network to a safetensors file, every integer tensor in its smallest type."""
-    tensors = {"classifier": snn.classifier} | ({} if snn.bias is None else {"bias": snn.bias})
+    found: dict[str, Tensor | None] = {"classifier": snn.classifier, "bias": snn.bias}
     for index, layer in enumerate(snn.layers):
         # Maxima follow from the layer of which they are taken.
         if layer.spec.kind == "maximum":
             continue
-        for name in (*_TENSORS, *_COMPARED):
-            tensors[f"layers.{index}.{name}"] = getattr(layer, name)
+        found |= {f"layers.{index}.{name}": getattr(layer, name) for name in (*_TENSORS, *_COMPARED)}
         for prefix, one in zip(_prefixes(index, len(layer.synapses)), layer.synapses, strict=True):
-            tensors |= {f"{prefix}.weight": one.weight, f"{prefix}.gain": one.gain}
+            found |= {f"{prefix}.weight": one.weight, f"{prefix}.gain": one.gain}
+    tensors = {name: tensor for name, tensor in found.items() if tensor is not None}
     for name, tensor in tensors.items():
-        if tensor is not None and not tensor.is_floating_point():
+        if not tensor.is_floating_point():
             tensors[name] = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     saturates = [layer.saturates for layer in snn.layers]
     save_tensors(
         path, tensors, vars(_Description(snn.spec.to_dict(), snn.thresholds, saturates, snn.metadata | metadata))

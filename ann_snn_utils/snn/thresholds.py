@@ -103,9 +103,7 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     return Normalization(sign, gamma * sign, beta, mean * sign, (variance + norm.eps).sqrt())
 
 
-def real_thresholds(
-    norm: Normalization, n: Rational, levels: int, scale: Rational = 1, lowest: int = 0
-) -> Tensor:
+def real_thresholds(norm: Normalization, n: Rational, levels: int, scale: Rational = 1, lowest: int = 0) -> Tensor:
     """scale · θ_j in float64, [O, levels], level j in column j − 1 − lowest.
 
     `scale` is the size of one unit of input: 255 for uint8 pixels. A channel with γ = 0 is constant: its

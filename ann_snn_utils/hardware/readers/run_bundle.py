@@ -104,7 +104,9 @@ class Synapses:
         if bits not in (2, 8) or (gain_bytes and gain_bytes not in CODES):
             raise Unreadable(f"manifest.json: layer {index} has a width that no file of a bundle has")
         if self.in_shape[0] % self.groups or out[0] % self.groups:
-            raise Unreadable(f"manifest.json: the channels of layer {index} do not divide into {self.groups} groups")
+            raise Unreadable(
+                f"manifest.json: the channels of layer {index} do not divide into {self.groups} groups"
+            )
         for into, size, kernel in zip(self.in_shape[1:], out[1:], self.kernel, strict=True):
             if (into + 2 * self.padding - (kernel - 1) * self.dilation - 1) // self.stride + 1 != size:
                 raise Unreadable(f"manifest.json: layer {index} does not make a map of {size} from {into}")
@@ -127,11 +129,13 @@ class Synapses:
         for i in range(self.in_shape[0]):
             group, inside = divmod(i, each)
             first = group * of_group
-            reached = [weight[inside * places + place :: fan_in][first : first + of_group] for place in range(places)]
+            reached = [
+                weight[inside * places + place :: fan_in][first : first + of_group] for place in range(places)
+            ]
             self.taps.append([[(o, w * self.gain[o]) for o, w in enumerate(row, first) if w] for row in reached])
 
     def reached(self, place: int) -> Iterator[tuple[int, int]]:
-        """For each output place that an input reaches: that place, and which place of the kernel is between them."""
+        """Each output place that an input reaches, and the place of the kernel between them."""
         y, x = divmod(place % (self.in_shape[1] * self.in_shape[2]), self.in_shape[2])
         (_, rows, columns), (high, wide) = self.out, self.kernel
         for ky in range(high):
@@ -169,12 +173,13 @@ class Layer:
 
     def __init__(self, folder: Path, entry: dict, index: int, version: int) -> None:
         self.index, self.out_shape = index, sizes(entry, "out_shape", 3)
-        self.maximum, self.lowest, others = 0, 0, []
+        self.maximum, self.lowest = 0, 0
+        others: object = []
         if version > 1:
             self.maximum = integer(entry, "maximum", 0, 1)
             self.lowest, others = integer(entry, "lowest_count", -65536, 0), entry.get("more_synapses")
-            if not isinstance(others, list):
-                raise Unreadable(f"manifest.json: more_synapses of layer {index} is no list")
+        if not isinstance(others, list):
+            raise Unreadable(f"manifest.json: more_synapses of layer {index} is no list")
         entries = [entry, *others]
         self.synapses = [
             Synapses(folder, one, index, -1 if self.maximum else number, self.out_shape, version)
@@ -265,7 +270,7 @@ def run(folder: Path, limit: int | None = None) -> tuple[int, int, int]:
         raise Unreadable(f"manifest.json: score_bytes is {score_bytes}, which no integer type has")
     weight = read_integers(folder, "network/classifier", product(classes, last), 1)
     begin = [0] * classes
-    if entry.get("bias"):
+    if isinstance(entry, dict) and entry.get("bias"):
         begin = list(read_integers(folder, "network/bias", classes, score_bytes))
     carried: list[int] = []
     for layer in layers:
