@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import networks, random_images
+from networks import chains, random_images
 
 from ann_snn_utils import codes, convert, figures, simulate
 from ann_snn_utils.batch.execute import execute
@@ -46,7 +46,7 @@ def result() -> dict:
 
 
 @settings(max_examples=15, deadline=None)
-@given(networks(), st.integers(0, 1000))
+@given(chains(), st.integers(0, 1000))
 def test_the_numpy_baseline_gives_the_scores_of_the_simulator_at_every_step(ann, seed):
     snn, images = convert(ann), random_images(seed, ann.spec.in_shape)
     assert np.array_equal(simulate_numpy(snn, images.numpy(), 7), simulate(snn, images, 7).logits.numpy())

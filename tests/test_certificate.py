@@ -11,7 +11,7 @@ from networks import networks, random_ann
 from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.snn.certificate import certify, one_adder, signed_bits
 from ann_snn_utils.snn.conversion import convert
-from ann_snn_utils.snn.network import SpikingLayer
+from ann_snn_utils.snn.network import SpikingLayer, Synapses
 
 
 def layer_of(thresholds, lowest, highest) -> SpikingLayer:
@@ -19,7 +19,8 @@ def layer_of(thresholds, lowest, highest) -> SpikingLayer:
     table = torch.tensor(thresholds)
     geometry = parse(str(len(table)), (1, 1, 1))[0]
     ends = [torch.full((len(table),), end) for end in (lowest, highest)]
-    return SpikingLayer(geometry, torch.ones(len(table), 1, 1, 1, dtype=torch.int8), table, *ends)
+    synapses = Synapses(geometry.synapses[0][0], torch.ones(len(table), 1, 1, 1, dtype=torch.int8))
+    return SpikingLayer(geometry, (synapses,), table, *ends)
 
 
 def fires(bits, offset, step, level, membrane) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import networks, random_ann, random_images
+from networks import chains, networks, random_ann, random_images
 
 from ann_snn_utils.ann.network import ANN, build_ann
 from ann_snn_utils.ann.reference import codes
@@ -22,7 +22,7 @@ from ann_snn_utils.snn.store import load_snn, save_snn
 
 
 @settings(max_examples=40, deadline=None)
-@given(networks())
+@given(chains())
 def test_the_integer_table_is_the_rational_threshold_rounded_up_within_reach(ann):
     snn, (layers, _) = convert(ann), oracle.layers_of(ann)
     for index, (layer, raw) in enumerate(zip(snn.layers, layers, strict=True)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import networks, random_ann, random_images
+from networks import chains, networks, random_ann, random_images
 
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report, cost_table
@@ -41,7 +41,7 @@ def test_measured_work_is_never_more_than_the_worst_case(ann, seed):
 
 
 @settings(max_examples=8, deadline=None)
-@given(networks(), st.integers(0, 100))
+@given(chains(), st.integers(0, 100))
 def test_cycles_are_the_spikes_that_reach_the_busiest_neuron_and_one_comparison_a_step(ann, seed):
     _, images, record, report = report_of(ann, seed)
     layers, _ = oracle.layers_of(ann)

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, astuple, replace
 import numpy as np
 import pytest
 import torch
-from networks import random_ann, random_images
+from networks import random_ann, random_images, with_weight
 from records import hand_made
 
 from ann_snn_utils.ann.network import build_ann
@@ -15,7 +15,7 @@ from ann_snn_utils.ann.notation import NETWORKS
 from ann_snn_utils.measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
-from ann_snn_utils.snn.network import SNN, SpikingLayer
+from ann_snn_utils.snn.network import SNN, SpikingLayer, Synapses
 
 
 def narrow_snn() -> SNN:
@@ -27,7 +27,7 @@ def narrow_snn() -> SNN:
         layers.append(
             SpikingLayer(
                 geometry,
-                torch.ones(out, inputs, 1, 1, dtype=torch.int8),
+                (Synapses(geometry.synapses[0][0], torch.ones(out, inputs, 1, 1, dtype=torch.int8)),),
                 torch.ones(out, 1, dtype=torch.int64),
                 torch.zeros(out, dtype=torch.int64),
                 torch.full((out,), reach),
@@ -88,7 +88,9 @@ def test_energy_of_a_sample_does_not_depend_on_how_many_there_are():
 
 def test_full_precision_weights_are_charged_as_fp32():
     snn = narrow_snn()
-    encoder = replace(snn.layers[0], weight=snn.layers[0].weight.double(), thresholds=torch.ones(4, 1).double())
+    encoder = replace(
+        with_weight(snn.layers[0], snn.layers[0].weight.double()), thresholds=torch.ones(4, 1).double()
+    )
     floats = replace(snn, layers=(encoder, *snn.layers[1:]), classifier=snn.classifier.double())
     result = energy(hand_made(), floats, PLAIN)
     assert result.snn.encoder == 4 * 1e6

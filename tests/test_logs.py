@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import networks, random_ann, random_images
+from networks import chains, random_ann, random_images
 from records import hand_made
 
 from ann_snn_utils.measure.logs import log_folder, write_logs
@@ -44,7 +44,7 @@ def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(networks(), st.integers(1, 7), st.integers(0, 1000))
+@given(chains(), st.integers(1, 7), st.integers(0, 1000))
 def test_every_line_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape, samples=4).split(2)
     labels = torch.tensor([0, 1, 2, 1]).split(2)

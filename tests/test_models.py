@@ -96,7 +96,7 @@ def test_activations_round_half_up_to_levels(k, clip, expected):
 @settings(max_examples=25, deadline=None)
 @given(networks())
 def test_a_quantized_network_computes_with_integer_weights_exactly(ann: ANN):
-    for module in [*(layer.conv for layer in ann.double().layers), ann.classifier]:
+    for module in [*(part.conv for part in ann.double().parts), ann.classifier]:
         assert torch.equal(module.weight, module.weight.round())
         assert module.weight.abs().max() <= 127
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from networks import networks, random_ann, random_images
+from networks import chains, random_ann, random_images
 
 from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.hardware.circuit import hardware
@@ -60,7 +60,7 @@ def agrees(record, expected) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000), ties=st.booleans())
+@given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000), ties=st.booleans())
 def test_every_backend_equals_the_published_neuron_bit_for_bit(backend, form, ann, time_steps, seed, ties):
     # The published layers have no clip.
     assume(len(ann.layers) > 1 and ann.spec.clip is None)
@@ -72,7 +72,7 @@ def test_every_backend_equals_the_published_neuron_bit_for_bit(backend, form, an
 
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=30, deadline=None)
-@given(ann=networks(), seed=st.integers(0, 1000))
+@given(ann=chains(), seed=st.integers(0, 1000))
 def test_every_traced_spike_and_membrane_equals_the_published_neuron(form, ann, seed):
     assume(len(ann.layers) > 1 and ann.spec.clip is None)
     ann, images = with_ties(ann, seed), random_images(seed, ann.spec.in_shape)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from networks import networks, random_ann, random_images
+from networks import chains, networks, random_ann, random_images, with_weight
 
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
@@ -45,7 +45,7 @@ def agrees(record, expected) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
-    assume(backend == "dense" or len(ann.layers) > 1)
+    assume(backend == "dense" or (ann.spec.graph.chain and len(ann.layers) > 1))
     images = random_images(seed, ann.spec.in_shape)
     agrees(simulate(convert(ann), images, time_steps, backend=backend), oracle.run(ann, images.numpy(), time_steps))
 
@@ -58,7 +58,10 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
     record = simulate(convert(ann), images, time_steps, trace=[0, 1])
     for layer, spikes in enumerate(expected.spikes):
         assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
-        assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
+        membranes = expected.membranes[layer]
+        # Where two branches are added the oracle holds rational numbers, of which integers only decide alike.
+        if membranes.dtype != object:
+            assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,7 +74,10 @@ def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann,
     assert not record.negative.any()
     for layer, spikes in enumerate(expected.spikes):
         assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
-        assert np.array_equal(record.traces.membranes[layer].numpy(), expected.membranes[layer])
+        membranes = expected.membranes[layer]
+        # Where two branches are added the oracle holds rational numbers, of which integers only decide alike.
+        if membranes.dtype != object:
+            assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
 @settings(max_examples=25, deadline=None)
@@ -94,10 +100,9 @@ def one_neuron_sent_too_much() -> SNN:
     snn = convert(random_ann(0, network="2C1-1", in_shape=(1, 1, 1), classes=2, levels=3))
     encoder, hidden = snn.layers
     thresholds = torch.tensor([[5, 99, 99], [5, 5, 5]])
-    encoder = replace(encoder, weight=torch.ones_like(encoder.weight), thresholds=thresholds)
+    encoder = replace(with_weight(encoder, torch.ones_like(encoder.weight)), thresholds=thresholds)
     hidden = replace(
-        hidden,
-        weight=torch.tensor([4, -1], dtype=torch.int8).reshape(1, 2, 1, 1),
+        with_weight(hidden, torch.tensor([4, -1], dtype=torch.int8).reshape(1, 2, 1, 1)),
         thresholds=torch.tensor([[1, 2, 3]]),
         lowest=torch.tensor([-3]),
         highest=torch.tensor([12]),
@@ -142,7 +147,7 @@ def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backe
 
 
 @settings(max_examples=40, deadline=None)
-@given(networks(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
+@given(chains(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
 def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
     pytest.importorskip("numba")
     assume(len(ann.layers) > 1)
@@ -162,7 +167,7 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     ann = random_ann(0, network="64C3-64C3-5", in_shape=(1, 8, 8), k=6 if width == 32 else 0)
     snn = convert(ann)
     encoder, *hidden = snn.layers
-    full = [replace(layer, weight=torch.ones_like(layer.weight)) for layer in hidden]
+    full = [with_weight(layer, torch.ones_like(layer.weight)) for layer in hidden]
     always = replace(encoder, thresholds=torch.full_like(encoder.thresholds, -(2**30)))
     snn = replace(snn, layers=(always, *full))
     images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
@@ -201,7 +206,7 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
 
 @pytest.mark.parametrize("compared", [0, 2])
 @settings(deadline=None)
-@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+@given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_thresholds_that_are_looked_up_make_the_same_spikes_as_those_compared(compared, ann, time_steps, seed):
     pytest.importorskip("numba")
     assume(len(ann.layers) > 1)
@@ -227,7 +232,7 @@ def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):
 def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
     pytest.importorskip("numba")
     snn = convert(random_ann(2))
-    wide = replace(snn.layers[1], weight=snn.layers[1].weight.long() * 2**20)
+    wide = with_weight(snn.layers[1], snn.layers[1].weight.long() * 2**20)
     huge = replace(snn, layers=(snn.layers[0], wide, *snn.layers[2:]))
     with caplog.at_level("INFO"):
         assert choose_backend(huge, 8) == "dense"

@@ -27,7 +27,8 @@ def initialise(ann: ANN, how: str, images: Tensor) -> None:
     if how == "random":
         return
     for layer in ann.layers:
-        _pass_on(layer)
+        if isinstance(layer, Layer):
+            _pass_on(layer)
     if how == "whitened":
         weight, first = raw_weight(ann.layers[0].conv), ann.layers[0].spec
         axes = _patch_axes(images[:_IMAGES], first.kernel, first.stride)
@@ -38,9 +39,9 @@ def initialise(ann: ANN, how: str, images: Tensor) -> None:
 def _pass_on(layer: Layer) -> None:
     weight, spec = raw_weight(layer.conv), layer.spec
     outputs, inputs, height, width = weight.shape
-    if spec.stride > 1:
+    if spec.kernel == (spec.stride, spec.stride) and outputs == inputs and spec.stride > 1:
         weight.copy_(torch.eye(outputs)[:, :, None, None].expand_as(weight) / (height * width))
-    elif outputs >= inputs and spec.padding == height // 2 and height % 2:
+    elif outputs >= inputs and spec.padding == height // 2 and height % 2 and layer.conv.groups == 1:
         nn.init.dirac_(weight[:inputs])
 
 

@@ -2,12 +2,15 @@
 
 The first layer encodes the image. In a quantized network the weights that a layer computes with are integers: −1,
 0, +1 or int8, and its activations are multiples of 2^-k. N images of C channels, H rows and W columns go through.
+Which layers a layer reads, and which take maxima instead, the graph of its spec says (see `graph`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -15,34 +18,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .notation import NETWORKS, LayerSpec, NetworkSpec, Shape, check_counts, checked_spec
-from .quantize import Int8, QuantReLU, Ternary, int8_scale
+from .graph import Branch, LayerSpec, Shape, input_shape
+from .notation import LARGEST_PIXEL as LARGEST_PIXEL
+from .notation import NETWORKS, NetworkSpec, check_counts, checked_spec
+from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole, int8_scale, straight_through
 
-LARGEST_PIXEL = 255
+# How the weights of so many outputs become integers; None leaves them as they are.
+Integers = Callable[[int], nn.Module] | None
 
 _COMPILES = find_spec("numba") is not None
 
 
 class Layer(nn.Module):
-    """Convolution without bias → batch norm → (quantized) ReLU. `conv.weight` is what it computes with."""
+    """Convolution without bias → batch norm → (quantized) ReLU. `conv.weight` is what it computes with.
 
-    def __init__(self, spec: LayerSpec, activation: QuantReLU | nn.ReLU, parametrization: nn.Module | None) -> None:
+    Where a second branch is added before the ReLU, `shortcut` is its convolution and batch norm, or None for the
+    identity.
+    """
+
+    def __init__(self, spec: LayerSpec, activation: nn.Module, integers: Integers) -> None:
         super().__init__()
-        inputs, outputs = spec.in_shape[0], spec.out_shape[0]
         self.spec = spec
-        self.conv = nn.Conv2d(inputs, outputs, spec.kernel, spec.stride, spec.padding, bias=False)
-        nn.init.kaiming_normal_(self.conv.weight)
-        if parametrization is not None:
-            parametrize.register_parametrization(self.conv, "weight", parametrization)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.conv = _convolution(spec, 0, integers)
+        self.norm = _norm(spec)
         self.activation = activation
+        self.shortcut: Shortcut | None = None
+        if len(spec.branches) > 1 and not spec.branches[1].identity:
+            self.shortcut = Shortcut(spec, integers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Activations [N, out_shape] of inputs [N, in_shape]."""
+    def forward(self, x: Tensor, around: Tensor | None = None) -> Tensor:
+        """Activations [N, out_shape] of what its first branch takes, and its second one where there is one."""
         if not (self.training and x.device.type == "cpu"):
-            return self.activation(self.norm(self.conv(x)))
-        z = convolve(x, self.conv.weight, self.spec)
-        if z.dtype == torch.float64 or not _COMPILES:
+            z = self.norm(self.conv(x))
+            return self.activation(z if around is None else z + self._added(around))
+        z = convolve(x, self.conv.weight, self.spec.branches[0])
+        if around is not None:
+            return self.activation(self.norm(z) + self._added(around))
+        if z.dtype == torch.float64 or not _COMPILES or isinstance(self.activation, Counts):
             return self.activation(self.norm(z))
         # Imported here, as it needs numba.
         from .fused import norm_act
@@ -51,41 +63,124 @@ class Layer(nn.Module):
             return norm_act(z, self.norm, 2**self.activation.k, self.activation.clip)
         return norm_act(z, self.norm, 0, None)
 
+    def _added(self, around: Tensor) -> Tensor:
+        return around if self.shortcut is None else self.shortcut(around)
 
-def convolve(x: Tensor, weight: Tensor, spec: LayerSpec) -> Tensor:
-    """The convolution of x [N, C, H, W] with weight [O, C, *kernel] as the layer's spec says, [N, O, H', W'].
+
+class Shortcut(nn.Module):
+    """The second branch of a layer, where it is not the identity: convolution without bias → batch norm."""
+
+    def __init__(self, spec: LayerSpec, integers: Integers) -> None:
+        super().__init__()
+        self.branch = spec.branches[1]
+        self.conv = _convolution(spec, 1, integers)
+        self.norm = _norm(spec)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is added, [N, out_shape]."""
+        return self.norm(convolve(x, self.conv.weight, self.branch))
+
+
+class MaxPool(nn.Module):
+    """Maxima over windows of one layer's activations."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations [N, out_shape] of those of its source."""
+        return maxima(x, self.spec)
+
+
+def maxima(x: Tensor, spec: LayerSpec) -> Tensor:
+    """The maxima of x [N, C, H, W] over the windows of a layer; what lies outside the map is never one."""
+    branch = spec.branches[0]
+    return F.max_pool2d(x, spec.kernel, branch.stride, branch.padding, branch.dilation)
+
+
+def averaged(x: Tensor, size: int) -> Tensor:
+    """Averages of x [N, C, H, W] over windows of size × size."""
+    return x if size == 1 else F.avg_pool2d(x, size)
+
+
+def taken(branch: Branch, values: Mapping[int, Tensor]) -> Tensor:
+    """What a branch takes of the values of its sources: side by side, averaged."""
+    sources = [values[source] for source in branch.sources]
+    return averaged(sources[0] if len(sources) == 1 else torch.cat(sources, 1), branch.average)
+
+
+def _convolution(spec: LayerSpec, index: int, integers: Integers) -> nn.Conv2d:
+    branch, outputs = spec.branches[index], spec.out_shape[0]
+    inputs, kernel = input_shape(branch, spec.sizes[index])[0], branch.kernel
+    assert kernel is not None
+    geometry = branch.stride, branch.padding, branch.dilation, branch.groups
+    conv = nn.Conv2d(inputs, outputs, kernel, *geometry, bias=False)
+    nn.init.kaiming_normal_(conv.weight)
+    if integers is not None:
+        parametrize.register_parametrization(conv, "weight", integers(outputs))
+    return conv
+
+
+def _norm(spec: LayerSpec) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
+
+
+def convolve(x: Tensor, weight: Tensor, branch: Branch) -> Tensor:
+    """The convolution of x [N, C, H, W] with weight [O, C / groups, *kernel] as the branch says, [N, O, H', W'].
 
     Where each input meets one kernel position only (P2, fully connected layers) it is a single matrix product,
     which takes a third to a tenth of the time of a strided convolution's gradients on the CPU.
     """
-    apart = spec.kernel == (spec.stride, spec.stride) or spec.out_shape[1:] == (1, 1)
-    if spec.padding or not apart:
-        return F.conv2d(x, weight, None, spec.stride, spec.padding)
-    rows, columns = spec.kernel
-    channels, height, width = spec.out_shape
-    pixels = x.permute(0, 2, 3, 1).reshape(len(x), height, rows, width, columns, -1)
+    rows, columns = weight.shape[2:]
+    apart = (rows, columns) in ((branch.stride, branch.stride), tuple(x.shape[2:]))
+    if branch.padding or not apart or branch.dilation > 1 or branch.groups > 1:
+        return F.conv2d(x, weight, None, branch.stride, branch.padding, branch.dilation, branch.groups)
+    height, width = x.shape[2] // rows, x.shape[3] // columns
+    pixels = x[:, :, : height * rows, : width * columns].permute(0, 2, 3, 1)
+    pixels = pixels.reshape(len(x), height, rows, width, columns, -1)
     blocks = pixels.transpose(2, 3).flatten(0, 2).flatten(1)  # [N · H' · W', kernel · C]
     product = F.linear(blocks, weight.permute(0, 2, 3, 1).flatten(1))
-    return product.view(len(x), height, width, channels).permute(0, 3, 1, 2)
+    return product.view(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
 
 
 class Classifier(nn.Linear):
-    """Linear read-out without bias over the flattened (C, H, W) map; int8 weights share one `scale`."""
+    """Linear read-out over the flattened (C, H, W) map; integer weights share one `scale`.
 
-    def __init__(self, inputs: int, classes: int, quantized: bool) -> None:
-        super().__init__(inputs, classes, bias=False)
-        if quantized:
-            parametrize.register_parametrization(self, "weight", Int8(per_channel=False))
+    integers: how its weights become integers, as of the layers. bias: whole numbers in units of `scale` · `count`,
+    where count is what 1 of its integer input is worth.
+    """
+
+    def __init__(
+        self, inputs: int, classes: int, integers: type[Int8] | type[Whole] | None, bias: bool, count: float = 1.0
+    ) -> None:
+        super().__init__(inputs, classes, bias=bias)
+        self.count = count
+        if bias:
+            nn.init.zeros_(self.bias)
+        self.unit: Tensor | None
+        self.register_buffer("unit", torch.ones(()) if integers is Whole else None)
+        if integers is not None:
+            whole = Whole() if integers is Whole else Int8(per_channel=False)
+            parametrize.register_parametrization(self, "weight", whole)
 
     @property
     def scale(self) -> Tensor | float:
-        """The step of the int8 weights; 1.0 where the weights are full precision."""
+        """The step of the integer weights; 1.0 where the weights are full precision."""
+        if self.unit is not None:
+            return self.unit
         return int8_scale(raw_weight(self), per_channel=False) if parametrize.is_parametrized(self) else 1.0
+
+    @property
+    def whole_bias(self) -> Tensor:
+        """The bias, as integer scores, [classes]."""
+        return straight_through(self.bias, self.bias.detach().round())
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, classes] of activations [N, C, H, W]."""
         # Scaling the integer sums, not the weights, leaves equal sums equal: argmax ties stay ties.
-        return F.linear(x.flatten(1), self.weight) * self.scale
+        sums = F.linear(x.flatten(1), self.weight)
+        return (sums if self.bias is None else sums + self.whole_bias * self.count) * self.scale
 
 
 class ANN(nn.Module):
@@ -95,28 +190,45 @@ class ANN(nn.Module):
         super().__init__()
         self.spec = spec
         self.metadata: dict[str, Any] = {}
-        geometry = spec.layers
-        layers = nn.Sequential(*(self._layer(index, layer) for index, layer in enumerate(geometry)))
+        graph = spec.graph
+        layers = nn.Sequential(*(self._layer(index, layer) for index, layer in enumerate(graph.layers)))
         self.layers = cast(Sequence[Layer], layers)
-        channels, height, width = geometry[-1].out_shape
-        quantized = spec.quantized and spec.int8_ends
-        self.classifier = Classifier(channels * height * width, spec.classes, quantized)
+        integers = (Whole if spec.given else Int8) if spec.quantized and spec.int8_ends else None
+        count = spec.step(len(graph.layers) - 1) / graph.read_out.average**2
+        self.classifier = Classifier(prod(graph.inputs), spec.classes, integers, graph.read_out.bias, count)
 
-    def _layer(self, index: int, geometry: LayerSpec) -> Layer:
+    def _layer(self, index: int, geometry: LayerSpec) -> Layer | MaxPool:
         spec = self.spec
+        if geometry.kind == "maximum":
+            return MaxPool(geometry)
         if not spec.quantized:
             return Layer(geometry, nn.ReLU(inplace=True), None)
-        if index == 0:
-            return Layer(geometry, QuantReLU(0, spec.levels), Int8() if spec.int8_ends else None)
-        hidden = Ternary() if spec.ternary else Int8() if spec.int8_ends else None
-        return Layer(geometry, QuantReLU(spec.k, spec.clip), hidden)
+        if geometry.step is None and geometry.lowest == 0 and geometry.highest is None:
+            activation: nn.Module = QuantReLU(*((spec.k, spec.clip) if index else (0, spec.levels)))
+        else:
+            activation = Counts(spec.step(index), *spec.counts(index))
+        ternary = spec.ternary and index > 0
+        if spec.given:
+            return Layer(geometry, activation, partial(Whole, largest=1 if ternary else INT8_LARGEST))
+        if not ternary:
+            return Layer(geometry, activation, (lambda _: Int8()) if spec.int8_ends else None)
+        return Layer(geometry, activation, lambda _: Ternary())
+
+    @property
+    def parts(self) -> list[Layer | Shortcut]:
+        """Everything that has a convolution and a batch norm, in order; a shortcut comes behind its layer."""
+        both = (part for layer in self.layers for part in (layer, getattr(layer, "shortcut", None)))
+        return [part for part in both if isinstance(part, Layer | Shortcut)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of images [N, C, H, W]: uint8, or floating point in 0 … 1."""
-        x = self.scaled(images)
-        for layer in self.layers:
-            x = layer(x)  # [N, *layer.spec.out_shape]
-        return self.classifier(x)
+        graph, values = self.spec.graph, {-1: self.scaled(images)}
+        for index, layer in enumerate(self.layers):
+            # [N, *layer.spec.out_shape]
+            values[index] = layer(*(taken(branch, values) for branch in layer.spec.branches))
+            for source in graph.read_last_by(index):
+                del values[source]
+        return self.classifier(averaged(values[index], graph.read_out.average))
 
     def scaled(self, images: Tensor) -> Tensor:
         """uint8 images as fractions of 255 in the network's dtype; floating point as it is."""
@@ -137,8 +249,9 @@ def build_ann(
     padding: str | None = None,
     int8_ends: bool = True,
 ) -> ANN:
-    """The network that a notation (or the name "lenet", "vgg") describes, freshly initialised.
+    """The network that a text describes, freshly initialised.
 
+    network     in notation, a name such as "lenet" or "resnet20", or the text of `graph_text`
     in_shape    (C, H, W) of the images
     k           hidden activations are multiples of 2^-k
     ternary     hidden weights are −1, 0, +1; otherwise int8 where `int8_ends`, else full precision (as published)
@@ -175,15 +288,27 @@ def raw_weight(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
 
 
 @torch.no_grad()
+def set_affine(norm: nn.BatchNorm2d, scale: Tensor, bias: Tensor) -> None:
+    """Make the batch norm of a given graph scale · z + bias for each channel, in evaluation mode."""
+    norm.load_state_dict(nn.BatchNorm2d(norm.num_features).state_dict())
+    cast(Tensor, norm.running_var).fill_(1 - norm.eps)
+    norm.weight.copy_(scale)
+    norm.bias.copy_(bias)
+
+
+@torch.no_grad()
 def copy_weights(source: ANN, target: ANN) -> ANN:
     """`target`, with the weights and batch norms of `source`, a network of the same shape.
 
     Raises ValueError where the two networks differ in shape.
     """
-    if source.spec.layers != target.spec.layers or source.spec.classes != target.spec.classes:
-        raise ValueError(f"cannot copy weights of {source.spec.network} into {target.spec.network}: shapes differ")
-    for old, new in zip(source.layers, target.layers, strict=True):
+    if source.spec.graph != target.spec.graph or source.spec.classes != target.spec.classes:
+        raise ValueError(f"cannot copy weights of {source.spec.title} into {target.spec.title}: shapes differ")
+    for old, new in zip(source.parts, target.parts, strict=True):
         raw_weight(new.conv).copy_(raw_weight(old.conv))
         new.norm.load_state_dict(old.norm.state_dict())
     raw_weight(target.classifier).copy_(raw_weight(source.classifier))
+    for name in ("bias", "unit"):
+        if getattr(target.classifier, name) is not None:
+            getattr(target.classifier, name).copy_(getattr(source.classifier, name))
     return target

@@ -1,125 +1,249 @@
-"""Network notation: `32C5-P2-64C5-P2-1000` becomes the geometry of each layer, and a spec says what is built of it.
+"""Network notation: `32C5-P2-64C5-P2-1000` becomes the layers of a network, and a spec says what is built of it.
 
-`32C5` is a convolution with 32 output channels and 5×5 kernels, `P2` a trainable 2×2 convolution with stride 2
-and as many channels as its input, a bare number a fully connected layer over all that is left of the map.
-Whatever a network cannot be is refused here, before anything is built.
+    32C5       a convolution with 32 output channels and 5×5 kernels
+    32C3s2     with stride 2; `d2` dilation, `g4` groups, in any order behind the kernel
+    D3         a depthwise 3×3 convolution, one kernel for each channel; `s2` and `d2` as above
+    P2         a trainable 2×2 convolution with stride 2 and as many channels as its input
+    M2, M3s2   max pooling over 2×2 windows, or over 3×3 ones with stride 2
+    A2, A      averages over 2×2 windows, or over all that is left, for what comes behind it
+    1000       a fully connected layer over all that is left of the map
+    [a-b]      a residual block: its input is added to what its last layer sums up, through a 1×1 convolution with
+               batch norm where shapes differ; 3[a-b] is three of them
+
+Every layer is a convolution without bias, batch norm and (quantized) ReLU, which in a block follows the addition; a
+linear classifier comes last. Whatever a network cannot be is refused here, before anything is built.
 """
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checks import RULES, check
 from ..data.dataset import SOURCE_OPTIONS
+from .graph import (
+    MOST_COUNTS,
+    MOST_WEIGHTS,
+    Branch,
+    Graph,
+    LayerSpec,
+    Node,
+    ReadOut,
+    Shape,
+    check_graph,
+    checked_shape,
+    input_shape,
+    placed,
+    read_graph,
+)
 
 NETWORKS = {
     "lenet": ("32C5-P2-64C5-P2-1000", "valid"),
     "vgg": ("96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024", "same"),
+    "resnet20": ("16C3-3[16C3-16C3]-[32C3s2-32C3]-2[32C3-32C3]-[64C3s2-64C3]-2[64C3-64C3]-A", "same"),
+    "resnet18": (
+        "64C3-2[64C3-64C3]-[128C3s2-128C3]-[128C3-128C3]-[256C3s2-256C3]-[256C3-256C3]-[512C3s2-512C3]-[512C3-512C3]-A",
+        "same",
+    ),
 }
 
-Shape = tuple[int, int, int]
+LARGEST_PIXEL = 255
+# torch's own.
+BATCH_NORM_EPS = 1e-5
 
-# Limits that no study on one machine comes near; beyond them a mistyped number would take all memory.
+# Limits that no study on one machine comes near.
 MOST_CHARACTERS, MOST_LAYERS = 1000, 200
-MOST_NEURONS, MOST_WEIGHTS = 2**26, 2**28
-# A neuron counts in 16 bits, and the thresholds of a layer stay below a GiB.
-MOST_COUNTS, MOST_THRESHOLDS = 2**15 - 1, 2**27
+# The thresholds of a layer stay below a GiB.
+MOST_THRESHOLDS = 2**27
 
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """Geometry of one layer: its token, shapes (C, H, W) of its input and output, kernel, stride, padding."""
-
-    token: str
-    in_shape: Shape
-    out_shape: Shape
-    kernel: tuple[int, int]
-    stride: int
-    padding: int
+_NUMBER = r"[1-9]\d{,8}"
+_CONVOLUTION = re.compile(rf"({_NUMBER})C({_NUMBER})((?:[sdg]{_NUMBER})*)", re.ASCII)
+_DEPTHWISE = re.compile(rf"(D)({_NUMBER})((?:[sd]{_NUMBER})*)", re.ASCII)
+_POOLING = re.compile(r"M([2-9])(?:s([1-9]))?", re.ASCII)
 
 
 def parse(network: str, in_shape: Shape, padding: str = "valid") -> list[LayerSpec]:
-    """The geometry of each layer of a network in notation, for images of shape (C, H, W).
+    """The layers of a network in notation, for images of shape (C, H, W).
 
-    Raises ValueError that shows the wrong token in its place and says why it is wrong.
+    padding: of convolutions and max pooling, "valid" or "same". Raises ValueError that shows the wrong token in its
+    place and says why it is wrong.
 
     >>> for layer in parse("32C5-P2-1000", (1, 28, 28)):
     ...     print(layer.token, layer.in_shape, layer.out_shape)
     32C5 (1, 28, 28) (32, 24, 24)
     P2 (32, 24, 24) (32, 12, 12)
     1000 (32, 12, 12) (1000, 1, 1)
+    >>> block = parse("4C3-[4C3-4C3]", (1, 8, 8), "same")[-1]
+    >>> [(branch.sources, branch.identity) for branch in block.branches]
+    [((1,), False), ((0,), True)]
     """
+    return list(graph_of(network, in_shape, padding).layers)
+
+
+def graph_of(network: str, in_shape: Shape, padding: str = "valid") -> Graph:
+    """The graph of a network in notation, or in the JSON that `graph_text` writes; ValueError as `parse` raises."""
     check("padding", padding)
-    if not isinstance(network, str) or len(network) > MOST_CHARACTERS:
+    if not isinstance(network, str):
+        raise ValueError(f"network={network!r:.40}: give text such as '32C5-P2-1000'")
+    return _graph_of(network, checked_shape(in_shape), padding)
+
+
+@lru_cache(maxsize=64)
+def _graph_of(network: str, in_shape: Shape, padding: str) -> Graph:
+    if network.startswith("{"):
+        return read_graph(network, in_shape)
+    if len(network) > MOST_CHARACTERS:
         raise ValueError(
             f"network={network!r:.40}: give text such as '32C5-P2-1000', of at most {MOST_CHARACTERS} characters"
         )
-    tokens = network.split("-")
-    if len(tokens) > MOST_LAYERS:
-        raise ValueError(f"network: it has {len(tokens)} layers; use at most {MOST_LAYERS}")
     layers: list[LayerSpec] = []
-    shape = checked_shape(in_shape)
-    weights = 0
-    for position, token in enumerate(tokens):
+    average, entry, shape = 1, Branch((-1,)), in_shape
+    for token in _tokens(network):
         try:
-            layer = _layer(token, shape, padding)
-            weights += prod((layer.out_shape[0], layer.in_shape[0], *layer.kernel))
-            if prod(layer.out_shape) > MOST_NEURONS or weights > MOST_WEIGHTS:
-                raise ValueError(
-                    f"with {token} the network has {weights:,} weights and {prod(layer.out_shape):,} neurons "
-                    f"in a layer; at most {MOST_WEIGHTS:,} and {MOST_NEURONS:,}: use fewer, or smaller images"
-                )
+            _, height, width = shape
+            if token.begins:
+                entry = Branch((len(layers) - 1,), average=average)
+            if token.ends and token.text[:1] in ("A", "M"):
+                raise ValueError("a residual block ends with a convolution or neurons, to which its input is added")
+            if match := re.fullmatch(r"A([2-9]?)", token.text):
+                average *= int(match[1] or _side(height // average, width // average))
+                if height % average or width % average:
+                    raise ValueError(f"the {height}×{width} map before {token.text} does not divide by {average}")
+            else:
+                branch = Branch((len(layers) - 1,), average=average)
+                node = _node(token.text, branch, (shape[0], height // average, width // average), padding)
+                node = replace(node, eps=BATCH_NORM_EPS)
+                layer = placed(node, layers, in_shape)
+                if token.ends:
+                    node = replace(node, branches=(*node.branches, _shortcut(entry, layer, layers, in_shape)))
+                    layer = placed(node, layers, in_shape)
+                layers.append(layer)
+                average, shape = 1, layer.out_shape
         except ValueError as reason:
-            start = sum(len(t) + 1 for t in tokens[:position])
-            marker = " " * start + "^" * max(1, len(token))
-            raise ValueError(f"network: {reason}\n    {network}\n    {marker}") from None
-        layers.append(layer)
-        shape = layer.out_shape
-    return layers
+            raise _error(reason, network, token) from None
+    if not layers:
+        raise ValueError(f"network={network!r:.40}: it has no layer; give text such as '32C5-P2-1000'")
+    return check_graph(Graph(tuple(layers), ReadOut(average)))
 
 
-def checked_shape(in_shape: Shape) -> Shape:
-    """(C, H, W) as three ints; ValueError for anything else, or an image of more than 2^26 values."""
-    try:
-        channels, height, width = map(operator.index, in_shape)
-    except (TypeError, ValueError):
-        channels = height = width = 0
-    if min(channels, height, width) < 1:
-        raise ValueError(f"in_shape={in_shape!r:.80}: give (channels, height, width), each at least 1")
-    if channels * height * width > MOST_NEURONS:
-        raise ValueError(f"in_shape={in_shape!r:.80}: an image of at most {MOST_NEURONS:,} values is taken")
-    return channels, height, width
+class _Token(NamedTuple):
+    """A token, the place where it stands, and whether a residual block begins or ends with it."""
+
+    text: str
+    place: int
+    begins: bool = False
+    ends: bool = False
 
 
-def _layer(token: str, shape: Shape, padding: str) -> LayerSpec:
+def _error(reason: object, network: str, token: _Token) -> ValueError:
+    marker = " " * token.place + "^" * max(1, len(token.text))
+    return ValueError(f"network: {reason}\n    {network}\n    {marker}")
+
+
+def _tokens(network: str) -> list[_Token]:
+    """The tokens of a network, blocks repeated as often as it says."""
+    found: list[_Token] = []
+    block: list[_Token] | None = None
+    times, place = 1, 0
+    for written in network.split("-"):
+        match = re.fullmatch(r"(?:([1-9]\d?)?(\[))?([^][]*)(\])?", written)
+        text = match[3] if match else written
+        token = _Token(text, place + (match.start(3) if match else 0), bool(match and match[2]))
+        place += len(written) + 1
+        if (
+            match is None
+            or (token.begins and block is not None)
+            or (match[4] and block is None and not token.begins)
+        ):
+            raise _error(
+                f"{written!r:.40} is no part of a block; write 3[16C3-16C3], and no block in another",
+                network,
+                token,
+            )
+        if token.begins:
+            block, times = [], int(match[1] or 1)
+        if block is None:
+            found.append(token)
+        else:
+            block.append(token._replace(ends=bool(match[4])))
+            if match[4]:
+                found += block * times
+                block = None
+        if len(found) > MOST_LAYERS:
+            raise ValueError(f"network: it has {len(found)} layers and more; use at most {MOST_LAYERS}")
+    if block is not None:
+        raise _error("the block that begins here has no end: write ]", network, block[0])
+    return found
+
+
+def _side(height: int, width: int) -> int:
+    if height != width:
+        raise ValueError(f"the {height}×{width} map is not square: write A2 to A9, or use square images")
+    return height
+
+
+def _node(token: str, branch: Branch, shape: Shape, padding: str) -> Node:
+    """The layer that a token says; branch: what it reads, of shape (C, H, W)."""
     channels, height, width = shape
-    if match := re.fullmatch(r"([1-9]\d{,8})C([1-9]\d{,8})", token, re.ASCII):
-        out, kernel = int(match[1]), int(match[2])
-        pad = kernel // 2 if padding == "same" else 0
+    if match := _CONVOLUTION.fullmatch(token) or _DEPTHWISE.fullmatch(token):
+        kernel, options = int(match[2]), _options(match[3])
         if padding == "same" and kernel % 2 == 0:
             raise ValueError(f"kernel {kernel}×{kernel} is even, and 'same' padding needs an odd one")
-        if min(height, width) + 2 * pad < kernel:
-            raise ValueError(f"kernel {kernel}×{kernel} is larger than the {height}×{width} map before it")
-        size = (out, height + 2 * pad - kernel + 1, width + 2 * pad - kernel + 1)
-        return LayerSpec(token, shape, size, (kernel, kernel), 1, pad)
+        outputs, groups = (channels, channels) if match[1] == "D" else (int(match[1]), options.get("g", 1))
+        stride, dilation = options.get("s", 1), options.get("d", 1)
+        pad = kernel // 2 * dilation if padding == "same" else 0
+        branch = replace(
+            branch, kernel=(kernel, kernel), stride=stride, padding=pad, dilation=dilation, groups=groups
+        )
+        return Node(token, (branch,), outputs)
+    if match := _POOLING.fullmatch(token):
+        kernel, stride = int(match[1]), int(match[2] or match[1])
+        pad = kernel // 2 if padding == "same" and stride < kernel else 0
+        if stride == kernel:
+            _check_divides(token, shape, kernel)
+        return Node(token, (replace(branch, kernel=(kernel, kernel), stride=stride, padding=pad),), kind="maximum")
     if match := re.fullmatch(r"P([2-9])", token):
         step = int(match[1])
-        if height % step or width % step:
-            raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
-        return LayerSpec(token, shape, (channels, height // step, width // step), (step, step), step, 0)
-    if re.fullmatch(r"[1-9]\d{,8}", token, re.ASCII):
-        return LayerSpec(token, shape, (int(token), 1, 1), (height, width), 1, 0)
-    raise ValueError(f"unknown token {token!r:.40}; write 32C5 (convolution), P2 (stride 2) or 1000 (neurons)")
+        _check_divides(token, shape, step)
+        return Node(token, (replace(branch, kernel=(step, step), stride=step),), channels)
+    if re.fullmatch(_NUMBER, token, re.ASCII):
+        return Node(token, (branch,), int(token))
+    raise ValueError(
+        f"unknown token {token!r:.40}; write 32C5 (convolution), P2 (stride 2), 1000 (neurons), M2 (maxima), A2 "
+        "(averages), D3 (depthwise) or [16C3-16C3] (residual block)"
+    )
+
+
+def _options(text: str) -> dict[str, int]:
+    found = re.findall(r"([sdg])(\d+)", text)
+    if len(dict(found)) < len(found):
+        raise ValueError(f"{text!r:.40} says one thing twice")
+    return {name: int(number) for name, number in found}
+
+
+def _check_divides(token: str, shape: Shape, step: int) -> None:
+    _, height, width = shape
+    if height % step or width % step:
+        raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
+
+
+def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec], in_shape: Shape) -> Branch:
+    """The way around a residual block: the identity, or a 1×1 convolution with the stride that its shape needs."""
+    if entry.sources == (-1,):
+        raise ValueError("a residual block cannot come first: let a convolution encode the image")
+    shape = input_shape(entry, [layers[entry.sources[0]].out_shape])
+    if shape == last.out_shape:
+        return replace(entry, identity=True)
+    return replace(entry, kernel=(1, 1), stride=max(1, round(shape[1] / last.out_shape[1])))
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """All that `build_ann` was called with; `network` is in notation, `padding` is resolved."""
+    """All that `build_ann` was called with; `network`: notation, or text of `graph_text`; `padding` is resolved."""
 
     network: str
     in_shape: Shape
@@ -137,9 +261,51 @@ class NetworkSpec:
         return asdict(self) | {"in_shape": list(self.in_shape)}
 
     @property
+    def graph(self) -> Graph:
+        """The layers and the read-out."""
+        return graph_of(self.network, self.in_shape, self.padding)
+
+    @property
     def layers(self) -> list[LayerSpec]:
         """Geometry of every layer, encoder first."""
-        return parse(self.network, self.in_shape, self.padding)
+        return list(self.graph.layers)
+
+    @property
+    def given(self) -> bool:
+        """Whether the network is a graph in JSON, whose weights are given as integers and not made by rounding."""
+        return self.network.startswith("{")
+
+    @property
+    def title(self) -> str:
+        """What to call the network: its notation, or how many layers a graph has."""
+        return f"graph of {len(self.layers)} layers" if self.given else self.network
+
+    def origin(self, index: int) -> int:
+        """The layer whose counts a layer has: itself, or the one of which it takes maxima."""
+        layers = self.graph.layers
+        while index >= 0 and layers[index].kind == "maximum":
+            index = layers[index].sources[0]
+        return index
+
+    def step(self, index: int) -> float:
+        """What one count of a layer is worth: its value is count · step."""
+        index = self.origin(index)
+        own = self.graph.layers[index].step
+        return own if own is not None else 2.0**-self.k if index else 1.0
+
+    def counts(self, index: int) -> tuple[int, int | None]:
+        """The least and the greatest count of a layer, None where there is no limit."""
+        index = self.origin(index)
+        layer = self.graph.layers[index]
+        if index == 0:
+            return 0, self.levels
+        if self.given or self.clip is None:
+            return layer.lowest, layer.highest
+        return 0, self.clip * 2**self.k
+
+    def amplitude(self, index: int) -> int:
+        """What a spike of a layer counts for the next ones: 2^k from the encoder and maxima of it, else 1."""
+        return 1 if self.origin(index) else 2**self.k
 
 
 def checked_spec(spec: NetworkSpec) -> NetworkSpec:
@@ -149,8 +315,7 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
         if name in RULES and not (name == "clip" and value is None):
             plain[name] = check(name, value)
     spec = replace(spec, **plain)
-    layers = spec.layers
-    weights = prod(layers[-1].out_shape) * spec.classes
+    weights = prod(spec.graph.inputs) * spec.classes
     if weights > MOST_WEIGHTS:
         raise ValueError(
             f"classes={spec.classes}: a classifier of {weights:,} weights; give at most {MOST_WEIGHTS:,}"

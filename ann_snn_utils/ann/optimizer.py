@@ -39,7 +39,7 @@ class Optimizer:
         schedule: str = "one-cycle",
         momentum: float | None = None,
     ) -> None:
-        filters = [raw_weight(layer.conv) for layer in ann.layers] if name == "muon" else []
+        filters = [raw_weight(part.conv) for part in ann.parts] if name == "muon" else []
         weights = [weight for weight in filters if weight.requires_grad]
         self._matrices = [(weight, _as_matrix(weight)) for weight in weights]
         moved = {id(weight) for weight in weights}

@@ -54,11 +54,16 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
+def straight_through(value: Tensor, integer: Tensor) -> Tensor:
+    """`integer`, whose gradient goes to `value`."""
+    return _StraightThrough.apply(value, integer)
+
+
 class Ternary(nn.Module):
     """Parametrization: the layer computes with ternary weights; the gradient reaches w unchanged."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return _StraightThrough.apply(weight, ternary(weight.detach()))
+        return straight_through(weight, ternary(weight.detach()))
 
 
 class Int8(nn.Module):
@@ -70,7 +75,24 @@ class Int8(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         scaled = weight / int8_scale(weight, self.per_channel)
-        return _StraightThrough.apply(scaled, scaled.detach().round())
+        return straight_through(scaled, scaled.detach().round())
+
+
+class Whole(nn.Module):
+    """Parametrization: the layer computes with round(w / unit), held within ±largest (or int8); `unit` stays.
+
+    outputs: of the layer, where each has its own unit. 1 is the unit of weights that are given as whole numbers.
+    """
+
+    def __init__(self, outputs: int | None = None, largest: int = INT8_LARGEST) -> None:
+        super().__init__()
+        self.largest = largest
+        self.unit: Tensor
+        self.register_buffer("unit", torch.ones(() if outputs is None else (outputs, 1, 1, 1)))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scaled, lowest = weight / self.unit, -self.largest - (self.largest > 1)
+        return straight_through(scaled, scaled.detach().round().clamp(lowest, self.largest))
 
 
 class _Levels(torch.autograd.Function):
@@ -109,3 +131,21 @@ class QuantReLU(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}, clip={self.clip}"
+
+
+class Counts(nn.Module):
+    """Whole multiples of any step: floor(x / step + 1/2) · step, the count held in lowest … highest (None: no end).
+
+    The gradient is 1 where the count needs no holding, else 0.
+    """
+
+    def __init__(self, step: float, lowest: int = 0, highest: int | None = None) -> None:
+        super().__init__()
+        self.step, self.lowest, self.highest = step, lowest, highest
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = (x / self.step).clamp(self.lowest, self.highest)
+        return straight_through(held, (held.detach() + 0.5).floor()) * self.step
+
+    def extra_repr(self) -> str:
+        return f"step={self.step}, lowest={self.lowest}, highest={self.highest}"

@@ -7,6 +7,7 @@ was made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
-from .network import ANN, raw_weight
+from .network import ANN, Layer, Shortcut, raw_weight
 from .notation import spec_of
 
 FOLDER = ROOT / "data" / "pretrained"
@@ -49,7 +50,7 @@ def load_ann(path: str | Path) -> ANN:
         there, wanted = tensors.get(name), needed.get(name)
         if there is None or wanted is None or there.shape != wanted.shape or there.dtype != wanted.dtype:
             raise ValueError(
-                f"{path} does not fit the network it names: {name} is {_described(there)}, and {spec.network:.80} "
+                f"{path} does not fit the network it names: {name} is {_described(there)}, and {spec.title:.80} "
                 f"needs {_described(wanted)}; make it again"
             )
         if not torch.isfinite(there).all():
@@ -106,13 +107,14 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
     spec = ann.spec
     if not (spec.quantized and spec.int8_ends):
         raise ValueError(f"{name}: only networks with integer weights throughout are kept; set int8_ends=True")
+    if spec.given:
+        raise ValueError(f"{name}: only networks in notation are kept here; write a given graph with save_ann")
     tensors: dict[str, Tensor] = {}
-    for index, layer in enumerate(ann.layers):
-        weight = layer.conv.weight.round()
-        ternary = spec.ternary and index > 0
-        tensors[f"layers.{index}.weight"] = pack_ternary(weight) if ternary else weight.to(torch.int8)
-        for part in _NORM:
-            tensors[f"layers.{index}.norm.{part}"] = getattr(layer.norm, part).float()
+    for prefix, part, ternary in _kept_parts(ann):
+        weight = part.conv.weight.round()
+        tensors[f"{prefix}.weight"] = pack_ternary(weight) if ternary else weight.to(torch.int8)
+        for name_of in _NORM:
+            tensors[f"{prefix}.norm.{name_of}"] = getattr(part.norm, name_of).float()
     tensors["classifier"] = ann.classifier.weight.round().to(torch.int8)
     tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
     description = {**ann.metadata, **metadata}
@@ -158,12 +160,19 @@ def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
     return ann.eval()
 
 
+def _kept_parts(ann: ANN) -> Iterator[tuple[str, Layer | Shortcut, bool]]:
+    """Everything that has weights, by its name, and whether these are ternary."""
+    for name, part in ann.named_modules():
+        if isinstance(part, Layer | Shortcut):
+            yield name, part, ann.spec.ternary and name != "layers.0"
+
+
 def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
-    for number, layer in enumerate(ann.layers):
-        weight = tensors[f"layers.{number}.weight"]
-        if ann.spec.ternary and number > 0:
-            weight = unpack_ternary(weight, tuple(layer.conv.weight.shape))
-        raw_weight(layer.conv).copy_(weight)
-        for part in _NORM:
-            getattr(layer.norm, part).copy_(tensors[f"layers.{number}.norm.{part}"])
+    for prefix, part, ternary in _kept_parts(ann):
+        weight = tensors[f"{prefix}.weight"]
+        if ternary:
+            weight = unpack_ternary(weight, tuple(part.conv.weight.shape))
+        raw_weight(part.conv).copy_(weight)
+        for name in _NORM:
+            getattr(part.norm, name).copy_(tensors[f"{prefix}.norm.{name}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])

@@ -191,7 +191,7 @@ def _convolutions(layers: Sequence[LayerSpec], batch_size: int, dtype: torch.dty
 
     def run() -> None:
         for x, weight, gradient, layer in made:
-            y = convolve(x, weight, layer)
+            y = convolve(x, weight, layer.branches[0])
             torch.autograd.grad(y, [t for t in (x, weight) if t.requires_grad], gradient)
 
     return run

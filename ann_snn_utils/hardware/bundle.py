@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from torch import Tensor
 from ..data.dataset import Dataset
 from ..files import atomic, save_json, sha256
 from ..simulator.run import simulate
-from ..snn.network import SNN
-from .circuit import Hardware, LayerHardware, golden_records, hardware
+from ..snn.network import SNN, Synapses
+from .circuit import Hardware, LayerHardware, bytes_for, golden_records, hardware
 from .cost import cost_report, cost_table
 
-FORMAT, VERSION = "ann-snn-bundle", 1
+FORMAT, VERSION = "ann-snn-bundle", 2
 READERS = Path(__file__).parent / "readers"
 MAP = ("channel", "row", "column")
 # Of a layer, in the order in which the reader in C expects them.
@@ -36,6 +37,7 @@ LAYOUT = (
     "stride padding weight_bits largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits "
     "membrane_bytes"
 ).split()
+ALSO, OF_SYNAPSES = ("maximum", "lowest_count"), ("source", "dilation", "groups", "gain_bytes")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def write_bundle(
         report = cost_report(snn, circuit, dataset.images, record)
         save_json(folder / "cost.json", report)
         (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
-        for index in range(len(circuit.layers)):
+        for index in filter(partial(_for_test_bench, circuit), range(len(circuit.layers))):
             (folder / f"network/layer{index}.vh").write_text(verilog_header(described, index), encoding="ascii")
         for name in sorted(path.name for path in READERS.iterdir() if path.is_file()):
             shutil.copyfile(READERS / name, folder / name)
@@ -218,25 +220,55 @@ def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> di
             "score_highest": circuit.score[1],
             "score_bits": circuit.score_bits,
             "score_bytes": circuit.score_bytes,
+            "bias": snn.bias is not None,
         },
     }
 
 
 def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
     spec, (lowest, highest) = circuit.layer.spec, circuit.membrane
+    first, *others = (_synapses_entry(one, bits) for one, bits in _kept_synapses(circuit))
     return {
         "name": spec.token,
         "role": "hidden" if index else "encoder",
-        "in_shape": list(spec.in_shape),
         "out_shape": list(spec.out_shape),
-        "kernel": list(spec.kernel),
-        "stride": spec.stride,
-        "padding": spec.padding,
-        **{name: getattr(circuit, name) for name in LAYOUT[2:]},
+        **first,
+        **{name: getattr(circuit, name) for name in (*LAYOUT[3:], *ALSO)},
         "count_bits": circuit.count_bits,
         "membrane_lowest": lowest,
         "membrane_highest": highest,
+        "more_synapses": others,
     }
+
+
+def _kept_synapses(circuit: LayerHardware) -> list[tuple[Synapses, int]]:
+    """The synapses of a layer, and the bits of their weights."""
+    return list(zip(circuit.layer.synapses, circuit.weights, strict=True))
+
+
+def _synapses_entry(one: Synapses, bits: int) -> dict[str, Any]:
+    spec = one.spec
+    return {
+        "source": spec.source,
+        "in_shape": list(spec.in_shape),
+        "kernel": list(spec.kernel),
+        **{name: getattr(spec, name) for name in ("stride", "padding", "dilation", "groups")},
+        "weight_bits": bits,
+        "gain_bytes": 0 if one.gain is None else bytes_for(int(one.gain.min()), int(one.gain.max())),
+    }
+
+
+def _for_test_bench(circuit: Hardware, index: int) -> bool:
+    """Whether layer_tb.v can run a layer: a convolution of the layer before it."""
+    layer = circuit.layers[index].layer
+    (one, *others), plain = layer.synapses, layer.spec.kind == "neurons" and layer.spec.lowest == 0
+    alone = (
+        not others
+        and one.gain is None
+        and (one.spec.source, one.spec.dilation, one.spec.groups) == (index - 1, 1, 1)
+    )
+    # Its input has the encoder's amplitude in layer 1 only.
+    return plain and alone and not (index > 1 and circuit.layers[index - 1].maximum)
 
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
@@ -254,29 +286,54 @@ def layout_text(described: Mapping[str, Any]) -> str:
     rows = [("bundle_version", described["version"])]
     rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
     rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
+    rows.append(("bias", int(classifier["bias"])))
     rows.append(("layers", len(described["layers"])))
     for index, layer in enumerate(described["layers"]):
         rows.append(("layer", index))
-        for side in ("in", "out"):
-            rows += [(f"{side}_{axis}s", size) for axis, size in zip(MAP, layer[f"{side}_shape"], strict=True)]
-        rows += [("kernel_rows", layer["kernel"][0]), ("kernel_columns", layer["kernel"][1])]
+        rows += _shape_rows("in", layer) + _shape_rows("out", layer) + _kernel_rows(layer)
         rows += [(name, int(layer[name])) for name in LAYOUT]
+        # What version 1 did not know.
+        rows += [(name, int(layer[name])) for name in (*ALSO, *OF_SYNAPSES)]
+        rows.append(("more_synapses", len(layer["more_synapses"])))
+        for one in layer["more_synapses"]:
+            rows += _shape_rows("in", one) + _kernel_rows(one)
+            rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
     return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _shape_rows(side: str, entry: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return [(f"{side}_{axis}s", size) for axis, size in zip(MAP, entry[f"{side}_shape"], strict=True)]
+
+
+def _kernel_rows(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return [("kernel_rows", entry["kernel"][0]), ("kernel_columns", entry["kernel"][1])]
 
 
 def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[MemoryFile]:
     """Write the network and the inputs."""
     files: list[tuple[MemoryFile, Tensor]] = []
     for index, layer in enumerate(circuit.layers):
-        weight, constants = layer.layer.weight, f"int{8 * layer.constant_bytes}"
+        constants = f"int{8 * layer.constant_bytes}"
         axes = ("out_channel", "in_channel", "kernel_row", "kernel_column")
-        name = f"network/layer{index}_weight"
-        files.append((MemoryFile(name, "int8", layer.weight_bits, tuple(weight.shape), axes), weight))
+        for number, (one, bits) in enumerate(_kept_synapses(layer) if not layer.maximum else ()):
+            also, weight = number or "", one.weight
+            name = f"network/layer{index}_weight{also}"
+            files.append((MemoryFile(name, "int8", bits, tuple(weight.shape), axes), weight))
+            if one.gain is not None:
+                size = 8 * bytes_for(int(one.gain.min()), int(one.gain.max()))
+                name = f"network/layer{index}_gain{also}"
+                files.append(
+                    (MemoryFile(name, f"int{size}", size, tuple(one.gain.shape), ("out_channel",)), one.gain)
+                )
         for part, values in (("offset", layer.offset), ("step", layer.step)):
             name, bits = f"network/layer{index}_{part}", 8 * layer.constant_bytes
             files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))
     weight = snn.classifier
     files.append((MemoryFile("network/classifier", "int8", 8, tuple(weight.shape), ("class", *MAP)), weight))
+    if snn.bias is not None:
+        bits = 8 * circuit.score_bytes
+        bias = MemoryFile("network/bias", f"int{bits}", bits, (len(snn.bias),), ("class",))
+        files.append((bias, snn.bias))
     images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
     labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
     files += [(images, dataset.images), (labels, dataset.labels)]

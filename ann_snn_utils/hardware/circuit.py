@@ -35,14 +35,15 @@ def golden_records(snn: SNN, images: Tensor, time_steps: int) -> Iterator[tuple[
 class LayerHardware:
     """One layer as a circuit; every width is in bits, signed where the value may be negative.
 
-    weight_bits: 2 for −1, 0, +1, else 8. largest_count: spikes J that a neuron can have sent; saturates: an
-    input could ask for more. fraction_bits: f of (U << f) ≥ A + j·D. offset, step: A and D, int64 [O].
-    membrane: least and greatest U. membrane_bits: of U, which holds every partial sum too. threshold_bits: of
-    A + j·D for 0 ≤ j ≤ J + 1, and of U << f. count_bits: of an unsigned count 0 … J.
+    weights: for each of its synapses the bits of a weight, 2 for −1, 0, +1, else 8; none for maxima. largest_count:
+    how many levels J a neuron's count can climb, from `lowest_count`; saturates: an input could ask for more.
+    fraction_bits: f of (U << f) ≥ A + j·D. offset, step: A and D, int64 [O]. membrane: least and greatest U.
+    membrane_bits: of U, which holds every partial sum too. threshold_bits: of A + j·D for every level j that a
+    count can stand at or before, and of U << f. count_bits: of a count, unsigned where it begins with 0.
     """
 
     layer: SpikingLayer
-    weight_bits: int
+    weights: tuple[int, ...]
     largest_count: int
     saturates: bool
     fraction_bits: int
@@ -52,6 +53,21 @@ class LayerHardware:
     membrane_bits: int
     threshold_bits: int
     count_bits: int
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a weight of its first synapses."""
+        return self.weights[0]
+
+    @property
+    def lowest_count(self) -> int:
+        """The least count, 0 where there is a ReLU."""
+        return self.layer.spec.lowest
+
+    @property
+    def maximum(self) -> bool:
+        """Whether its membrane is the largest count in a window, and not a sum."""
+        return self.layer.spec.kind == "maximum"
 
     @property
     def constant_bytes(self) -> int:
@@ -99,21 +115,25 @@ def hardware(snn: SNN) -> Hardware:
     certificates = certify(snn)
     pairs = zip(snn.layers, certificates, strict=True)
     layers = tuple(_layer(index, layer, certificate) for index, (layer, certificate) in enumerate(pairs))
-    reach = snn.classifier.long().flatten(1) * layers[-1].largest_count
-    score = int(reach.clamp(max=0).sum(1).min()), int(reach.clamp(min=0).sum(1).max())
+    last, weight = layers[-1], snn.classifier.long().flatten(1)
+    counts = (last.lowest_count, last.lowest_count + last.largest_count)
+    ends = torch.stack([weight * count for count in counts])
+    begin = torch.zeros(len(weight), dtype=torch.int64) if snn.bias is None else snn.bias
+    score = int((begin + ends.amin(0).sum(1)).min()), int((begin + ends.amax(0).sum(1)).max())
     return Hardware(layers, score, signed_bits(*score))
 
 
 def _layer(index: int, layer: SpikingLayer, certificate: LayerCertificate) -> LayerHardware:
     most, bits = layer.thresholds.shape[1], certificate.fractional_bits
-    level = torch.arange(most + 2)
+    least = layer.spec.lowest
+    level = torch.arange(most + 2) + least
     compared = certificate.offset[:, None] + level * certificate.step[:, None]
     lowest, highest = certificate.membrane
     ends = min(int(compared.min()), lowest << bits), max(int(compared.max()), highest << bits)
-    ternary = index > 0 and int(layer.weight.abs().max()) <= 1
+    kept = () if layer.spec.kind == "maximum" else layer.synapses
     return LayerHardware(
         layer,
-        2 if ternary else 8,
+        tuple(2 if index > 0 and int(one.weight.abs().max()) <= 1 else 8 for one in kept) or (2,),
         most,
         layer.saturates,
         bits,
@@ -122,5 +142,5 @@ def _layer(index: int, layer: SpikingLayer, certificate: LayerCertificate) -> La
         (lowest, highest),
         certificate.membrane_bits,
         signed_bits(*ends),
-        most.bit_length(),
+        signed_bits(least, least + most) if least else most.bit_length(),
     )

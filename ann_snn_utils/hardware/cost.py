@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
@@ -69,13 +68,16 @@ def _layer(
     index: int, circuit: LayerHardware, record: Record, steps: int, cycles: float, work: int
 ) -> dict[str, Any]:
     layer = circuit.layer
-    channels, neurons, weights = len(layer.weight), layer.neurons, layer.weight.numel()
-    fan_in = layer.weight[0].numel()
-    used = int((layer.weight != 0).sum((1, 2, 3)).max())
+    channels, neurons = len(layer.weight), layer.neurons
+    # Maxima have windows in place of weights.
+    kept = () if circuit.maximum else layer.synapses
+    fan_in = sum(one.weight[0].numel() for one in layer.synapses)
+    used = int(sum(((one.weight != 0).sum((1, 2, 3)) for one in layer.synapses), torch.zeros(channels)).max())
+    weights = sum(one.weight.numel() for one in kept)
     active = steps if index else min(steps, circuit.largest_count)
     events = float((record.positive + record.negative)[:, index].sum()) / record.samples
     memory = {
-        "weights": circuit.weight_bits * weights,
+        "weights": sum(bits * one.weight.numel() for bits, one in zip(circuit.weights, kept, strict=False)),
         "thresholds": 8 * circuit.constant_bytes * 2 * channels,
         "membranes": circuit.membrane_bits * neurons,
         # The encoder's neurons share the step as their count.
@@ -83,7 +85,7 @@ def _layer(
     }
     updates = (neurons * active, events) if index else (channels * active, float(channels * active))
     worst = steps * (used + 1) if index else used + active
-    sops = int(layer.effective_fan_out.sum()) * steps if index else 0
+    sops = sum(int(one.effective_fan_out.sum()) for one in layer.synapses) * steps if index else 0
     added = float(record.effective_sops[:, index].sum()) / record.samples
     return {
         "name": layer.name,
@@ -111,14 +113,17 @@ def _cycles(snn: SNN, images: Tensor, steps: int) -> list[float]:
     totals = torch.zeros(len(snn.layers), dtype=torch.float64)
     for _, traces in golden_records(snn, images, steps):
         for index, layer in enumerate(snn.layers[1:], 1):
-            incoming = traces.spikes[index - 1].transpose(0, 1).ne(0)
-            totals[index] += sum(_busiest(layer, sample) + steps for sample in incoming)
+            for sample in range(traces.spikes[index].shape[1]):
+                totals[index] += _busiest(layer, [spikes[:, sample] for spikes in traces.spikes]) + steps
     return (totals / len(images)).tolist()
 
 
-def _busiest(layer: SpikingLayer, incoming: Tensor) -> int:
-    synapses = (layer.weight != 0).float()
-    reached = F.conv2d(incoming.float(), synapses, stride=layer.spec.stride, padding=layer.spec.padding)
+def _busiest(layer: SpikingLayer, spikes: Sequence[Tensor]) -> int:
+    """Σ over steps of the spikes that reach the busiest neuron, of the spikes [T, C, H, W] of all layers."""
+    reached = sum(
+        one.sums(spikes[one.spec.source].ne(0).float(), (one.weight != 0).float()) for one in layer.synapses
+    )
+    assert isinstance(reached, Tensor)
     return int(reached.flatten(1).amax(1).sum())
 
 

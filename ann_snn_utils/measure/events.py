@@ -16,7 +16,7 @@ from torch import Tensor
 from ..ann.notation import NetworkSpec
 from ..simulator.record import Record
 from ..snn.certificate import signed_bits
-from ..snn.network import SNN
+from ..snn.network import SNN, SpikingLayer
 
 ENCODER, HIDDEN, CLASSIFIER = "encoder", "hidden", "classifier"
 
@@ -106,41 +106,48 @@ def layer_events(
         running = ((settled == 0) | (step[:, None] <= settled + 1)).mean(1)
     work, layers = macs(snn.spec), []
     for index, layer in enumerate(snn.layers):
-        counts = record.counts[index - 1] if index and record.counts else None
+        synapses, maxima = layer.synapses, layer.spec.kind == "maximum"
+        sources = [one.spec.source for one in synapses] if index else []
+        nonzero = None
+        if sources and record.counts:
+            arrived = zip(sources, synapses, strict=True)
+            nonzero = sum(_reached(record.counts[source], one.fan_out) for source, one in arrived)
         bits = FLOAT_BITS
-        if not layer.weight.is_floating_point():
+        if layer.integer:
             bits = signed_bits(int(layer.lowest.min()), int(layer.highest.max()) + 1)
         layers.append(
             LayerEvents(
                 name=layer.name,
                 kind=HIDDEN if index else ENCODER,
-                inputs=prod(layer.spec.in_shape),
+                inputs=sum(prod(one.spec.in_shape) for one in synapses),
                 neurons=layer.neurons,
                 channels=len(layer.weight),
                 taps=prod(layer.spec.kernel),
-                weights=layer.weight.numel(),
-                synapses=int(layer.fan_out.sum()),
-                effective_synapses=int(layer.effective_fan_out.sum()),
+                # Maxima have nothing to store: a comparison takes the place of a weight.
+                weights=0 if maxima else sum(one.weight.numel() for one in synapses),
+                synapses=sum(int(one.fan_out.sum()) for one in synapses),
+                effective_synapses=sum(int(one.effective_fan_out.sum()) for one in synapses),
                 macs=work[index],
-                nonzero_macs=None if counts is None else _reached(counts, layer.fan_out),
-                weight_bits=_weight_bits(layer.weight),
+                nonzero_macs=nonzero,
+                weight_bits=0 if maxima else max(_weight_bits(one.weight) for one in synapses),
                 membrane_bits=bits,
-                count_bits=layer.largest_count.bit_length() if index else 0,
+                count_bits=_count_bits(layer) if index else 0,
                 threshold_bits=FLOAT_BITS if layer.thresholds.is_floating_point() else bits,
-                arriving=spikes[:, index - 1] if index else np.zeros(steps),
+                arriving=spikes[:, sources].sum(1),
                 sops=share * record.sops[:steps, index],
                 effective_sops=share * record.effective_sops[:steps, index],
                 spikes=spikes[:, index],
                 working=running if index else (step <= snn.levels).astype(np.float64),
             )
         )
-    return (*layers, _classifier(snn, layers[-1], record))
+    return (*layers, _classifier(snn, layers[-1], record, work[-1]))
 
 
-def _classifier(snn: SNN, last: LayerEvents, record: Record) -> LayerEvents:
+def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> LayerEvents:
     weight = snn.classifier.flatten(1)
     classes, inputs = weight.shape
-    reach = weight.double().abs().sum(1).max() * snn.layers[-1].largest_count
+    counted = max(snn.layers[-1].largest_count, -int(snn.layers[-1].least_reachable.min()))
+    reach = weight.double().abs().sum(1).max() * counted
     used = (weight != 0).sum(0)
     # Which inputs fired is not in the totals: the share of weights other than zero stands for all of them.
     share = int(used.sum()) / weight.numel()
@@ -154,10 +161,11 @@ def _classifier(snn: SNN, last: LayerEvents, record: Record) -> LayerEvents:
         neurons=classes,
         channels=classes,
         taps=prod(snn.classifier.shape[2:]),
-        weights=weight.numel(),
+        # Where it reads averages, the weights of a window are one.
+        weights=macs,
         synapses=weight.numel(),
         effective_synapses=int(used.sum()),
-        macs=weight.numel(),
+        macs=macs,
         nonzero_macs=None if counts is None else float((counts != 0).sum()) * classes / len(counts),
         weight_bits=_weight_bits(weight),
         membrane_bits=bits,
@@ -175,6 +183,12 @@ def _weight_bits(weight: Tensor) -> int:
     if weight.is_floating_point():
         return FLOAT_BITS
     return 2 if int(weight.abs().max()) <= 1 else 8
+
+
+def _count_bits(layer: SpikingLayer) -> int:
+    """Bits of a count, with a sign in a layer without a ReLU."""
+    least = int(layer.least_reachable.min())
+    return signed_bits(least, layer.largest_count) if least < 0 else layer.largest_count.bit_length()
 
 
 def _reached(counts: Tensor, fan_out: Tensor) -> float:
@@ -202,9 +216,7 @@ def macs(spec: NetworkSpec) -> list[int]:
     >>> macs(NetworkSpec("32C5-P2-64C5-P2-1000", (1, 28, 28), classes=10))
     [460800, 589824, 3276800, 262144, 1024000, 10000]
     """
-    geometry = spec.layers
-    layers = [prod(layer.out_shape) * layer.in_shape[0] * prod(layer.kernel) for layer in geometry]
-    return [*layers, prod(geometry[-1].out_shape) * spec.classes]
+    return [*(layer.macs for layer in spec.layers), prod(spec.graph.inputs) * spec.classes]
 
 
 def spikes_per_synapse(layers: Sequence[LayerEvents], nonzero: bool = False) -> float:

@@ -5,14 +5,18 @@ It takes every network, real-valued weights too, and can trace the spikes and me
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..ann.network import LARGEST_PIXEL
-from ..snn.network import SNN
+from ..ann.network import LARGEST_PIXEL, maxima
+from ..ann.notation import NetworkSpec
+from ..snn.network import SNN, SpikingLayer
 from .disturb import faulty
-from .neuron import Neurons, Rule, fire, membrane_dtype, synaptic_input, threshold_table
+from .neuron import Firing, Neurons, Rule, fire, membrane_dtype, synaptic_input, threshold_table
 from .record import Record, Traces
 
 # Steps computed at once. Samples that have fallen silent leave the batch between two blocks.
@@ -36,12 +40,41 @@ def _start(snn: SNN, images: Tensor, slack: int, negative_spikes: bool) -> tuple
         shape = (len(images), channels, height * width)
         membrane = torch.zeros(shape, dtype=dtype)
         if index == 0:
-            membrane += synaptic_input(layer, images, LARGEST_PIXEL).flatten(2).to(dtype)
+            membrane += synaptic_input(layer.synapses[0], images, LARGEST_PIXEL, layer.name).flatten(2).to(dtype)
         count, last = (torch.zeros(shape, dtype=torch.int16) for _ in range(2))
-        states.append(Neurons(membrane, count, last))
+        received = None
+        if layer.spec.kind == "maximum":
+            received = torch.zeros(len(images), *layer.spec.in_shape, dtype=torch.int16)
+        states.append(Neurons(membrane, count, last, received))
         rising, falling = (threshold_table(table, dtype) for table in layer.compared)
-        rules.append(Rule(rising, falling, index == 0, negative_spikes))
+        # Maxima follow their window, whatever the rule of the neurons in it.
+        signed = negative_spikes or layer.spec.kind == "maximum"
+        rules.append(Rule(rising, falling, index == 0, signed, layer.spec.lowest))
     return states, rules
+
+
+def _summed(layer: SpikingLayer, received: Mapping[int, Firing], busy: Tensor, spec: NetworkSpec) -> Tensor:
+    """What the steps and samples in which a spike arrives (busy, [T, N]) add to membranes, [R, C, P]."""
+    total: Tensor | None = None
+    for one in layer.synapses:
+        amplitude, (channels, height, width) = spec.amplitude(one.spec.source), one.spec.in_shape
+        inputs = received[one.spec.source].spikes[busy].view(-1, channels, height, width)
+        sums = synaptic_input(one, inputs, amplitude, layer.name).flatten(2) * amplitude
+        if one.gain is not None:
+            sums = sums.to(one.gain.dtype) * one.gain[:, None]
+        total = sums if total is None else total + sums
+    assert total is not None
+    return total
+
+
+def _maximum_change(layer: SpikingLayer, spikes: Tensor, state: Neurons) -> Tensor:
+    """By how much spikes [T, N, C, P] of its source move the maxima of a layer, [T, N, C, P']; changes `state`."""
+    assert state.received is not None
+    counts = state.received + spikes.unflatten(3, state.received.shape[2:]).cumsum(0)
+    state.received = counts[-1].to(torch.int16)
+    # Counts of 16 bits are exact in float32.
+    largest = maxima(counts.flatten(0, 1).float(), layer.spec).flatten(2).unflatten(0, counts.shape[:2])
+    return torch.diff(largest, dim=0, prepend=state.membrane[None].float())
 
 
 def run_dense(
@@ -61,14 +94,22 @@ def run_dense(
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
-    slack = 0 if disturbance is None else 2 * limit * max(int(layer.highest.max()) for layer in snn.layers)
+    slack = (
+        0
+        if disturbance is None
+        else 2 * limit * max(max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers)
+    )
     states, rules = _start(snn, images, slack, negative_spikes)
     counts = [torch.zeros_like(state.count) for state in states]
     fired_last = [torch.zeros_like(state.last) for state in states]
     active, last = torch.arange(size), torch.zeros(size, dtype=torch.int64)
     score = torch.zeros(size, snn.spec.classes, dtype=torch.float64)
+    if snn.bias is not None:
+        score += snn.bias
     weight = snn.classifier.double().flatten(1).T
-    tables: dict[str, list[np.ndarray]] = {n: [] for n in ("positive", "negative", "sops", "effective_sops")}
+    tables: dict[str, list[np.ndarray]] = {
+        n: [] for n in ("positive", "negative", "sops", "effective_sops", "encoder_sops")
+    }
     logits: list[Tensor] = []
     spike_traces: list[list[Tensor]] = [[] for _ in states]
     membrane_traces: list[list[Tensor]] = [[] for _ in states]
@@ -76,36 +117,46 @@ def run_dense(
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
         rows = {name: np.zeros((steps, depth), dtype=np.int64) for name in tables}
-        # What a layer receives; the encoder, which has its image already, receives nothing.
-        received, events, busy = torch.empty(0), torch.empty(0), torch.zeros(steps, len(active), dtype=torch.bool)
+        # What layers send, as the ones behind them receive it; the encoder has its image already.
+        sent: dict[int, Firing] = {}
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
+            busy = torch.zeros(steps, len(active), dtype=torch.bool)
+            for source in layer.spec.sources if index else ():
+                busy |= sent[source].active
             row = torch.full(busy.shape, -1)
             row[busy] = torch.arange(int(busy.sum()))
             if index == 0:
                 sums = state.membrane[:0]
+            elif layer.spec.kind == "maximum":
+                sums = _maximum_change(layer, sent[layer.spec.sources[0]].spikes, state)[busy]
             else:
-                for name, reach in (("sops", layer.fan_out), ("effective_sops", layer.effective_fan_out)):
-                    rows[name][:, index] = (events.flatten(1) * reach.flatten()).sum(1)
-                amplitude = snn.amplitude if index == 1 else 1
-                inputs = received[busy].unflatten(1, layer.spec.in_shape[:1]).unflatten(2, layer.spec.in_shape[1:])
-                sums = synaptic_input(layer, inputs, amplitude).flatten(2)
-                sums = (sums * amplitude).to(state.membrane.dtype).contiguous()
+                sums = _summed(layer, sent, busy, snn.spec)
+            sums = sums.to(state.membrane.dtype).contiguous()
+            for one in layer.synapses if index else ():
+                events = sent[one.spec.source].events.flatten(1)
+                for name, reach in (("sops", one.fan_out), ("effective_sops", one.effective_fan_out)):
+                    rows[name][:, index] += (events * reach.flatten()).sum(1).numpy()
+                if snn.spec.origin(one.spec.source) == 0:
+                    rows["encoder_sops"][:, index] += (events * one.fan_out.flatten()).sum(1).numpy()
             fired = fire(sums, row, state, rule, done + 1, traced)
-            received, events, busy = fired.spikes, fired.events, fired.active
             rows["positive"][:, index] = fired.positive
-            rows["negative"][:, index] = events.sum((1, 2)) - fired.positive
-            latest = (busy * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
+            rows["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
+            latest = (fired.active * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
             last[active] = torch.maximum(last[active], latest)
             if fired.membranes is not None:
                 shape = layer.spec.out_shape[1:]
                 spike_traces[index].append(fired.spikes.unflatten(3, shape))
                 membrane_traces[index].append(fired.membranes.unflatten(3, shape))
             if disturbance is not None:
-                received = faulty(received, *disturbance, samples[active], index, done + 1)
-                events = (received != 0).sum(1)
+                received = faulty(fired.spikes, *disturbance, samples[active], index, done + 1)
+                fired = replace(fired, spikes=received, events=(received != 0).sum(1))
+            sent[index] = fired
+            for source in snn.spec.graph.read_last_by(index) if index else ():
+                del sent[source]
         scores = score.expand(steps, -1, -1).clone()
         gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
-        gained[busy] = received[busy].flatten(1).double() @ weight
+        busy = fired.active
+        gained[busy] = fired.spikes[busy].flatten(1).double() @ weight
         scores[:, active] += gained.cumsum(0)
         score = scores[-1]
         logits.append(scores)

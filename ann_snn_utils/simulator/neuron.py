@@ -5,6 +5,7 @@ A neuron that has emitted n net spikes compares its membrane U, which only accum
     U ≥ θ_{n+1}            emit +1, n ← n + 1
     n > 0 and U < θ_n      emit −1, n ← n − 1      (takes back a spike that was sent too early)
 
+(Where there is no ReLU the least count is below 0, and n goes down to it.)
 So the threshold moves by one step per spike, and the membrane is never reset. The published neuron compares
 strictly, which two tables of thresholds, one for each line, express: see `snn.thresholds.published_thresholds`.
 Membranes are exact: integer sums over integer weights and inputs, whatever arithmetic the machine is fast at.
@@ -15,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..snn.network import SpikingLayer, smallest_integer
+from ..snn.network import SpikingLayer, Synapses, smallest_integer
 
 # Integers up to here are exact in float32, and up to 2^53 in float64.
 EXACT_IN_FLOAT32, EXACT_IN_FLOAT64 = 2**24, 2**53
@@ -29,31 +29,37 @@ class Neurons:
     """State of a layer for N samples, changed in place: [N, C, P] with P positions in the map.
 
     membrane: U, int32, int64 or float64. count: net spikes, int16. last: step of the last spike, int16.
+    received: of a layer that takes maxima, the counts of its source as they arrived, int16 [N, C, H, W].
     """
 
     membrane: Tensor
     count: Tensor
     last: Tensor
+    received: Tensor | None = None
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the samples only."""
         self.membrane, self.count, self.last = self.membrane[rows], self.count[rows], self.last[rows]
+        if self.received is not None:
+            self.received = self.received[rows]
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
     """What the neurons of a layer compare their membranes with.
 
-    rising, falling: [O, J + 2] in the membrane's type, θ_n in column n; column 0 lies below every membrane and
-    column J + 1 above. climbing: an encoding layer, whose threshold stands at θ_t in step t whether or not the
-    neuron fired, and which is silent after the last level. negative_spikes: where False, no spike is taken back,
-    as in the classical integrate-and-fire neuron that subtracts its threshold at each spike.
+    rising, falling: [O, J + 2] in the membrane's type, θ_n in column n − lowest; column 0 lies below every membrane
+    and column J + 1 above. lowest: the least count, below 0 in a layer without a ReLU. climbing: an encoding layer,
+    whose threshold stands at θ_t in step t whether or not the neuron fired, and which is silent after the last
+    level. negative_spikes: where False, no spike is taken back, as in the classical integrate-and-fire neuron that
+    subtracts its threshold at each spike.
     """
 
     rising: Tensor
     falling: Tensor
     climbing: bool = False
     negative_spikes: bool = True
+    lowest: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +100,7 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
     membranes = torch.zeros(spikes.shape, dtype=state.membrane.dtype) if traced else None
     membrane, count = state.membrane, state.count
     rising, falling, width = rule.rising.flatten(), rule.falling.flatten(), rule.rising.shape[1]
-    start, never = (torch.arange(channels) * width)[:, None], torch.zeros((), dtype=torch.bool)
+    start, never = (torch.arange(channels) * width - rule.lowest)[:, None], torch.zeros((), dtype=torch.bool)
     for step in range(steps):
         receives = row[step] >= 0
         membrane[receives] += sums[row[step][receives]]
@@ -122,23 +128,23 @@ def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
 
     Real weights or real thresholds take a float64 membrane.
     """
-    if layer.weight.is_floating_point() or layer.thresholds.is_floating_point():
+    if not layer.integer:
         return torch.float64
     small = smallest_integer(int(layer.lowest.min()) - slack, int(layer.highest.max()) + slack)
     return torch.int64 if small == torch.int64 else torch.int32
 
 
-def synaptic_input(layer: SpikingLayer, inputs: Tensor, largest: int) -> Tensor:
+def synaptic_input(synapses: Synapses, inputs: Tensor, largest: int, name: str) -> Tensor:
     """Σ w·m of every neuron, [N, O, H, W], for integer inputs [N, I, H, W] with |m| ≤ `largest`.
 
     A float32 convolution is exact while every partial sum stays below 2^24, which the worst case over the
-    layer's weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
-    Raises ValueError where not even float64 holds the worst case.
+    synapses' weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
+    Raises ValueError that names the layer where not even float64 holds the worst case.
     """
-    weight, dtype = layer.weight, torch.float64
+    weight, dtype = synapses.weight, torch.float64
     if not weight.is_floating_point():
         worst = int(weight.long().abs().sum((1, 2, 3)).max()) * largest
         if worst >= EXACT_IN_FLOAT64:
-            raise ValueError(f"{layer.name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
+            raise ValueError(f"{name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
         dtype = torch.float32 if worst < EXACT_IN_FLOAT32 else torch.float64
-    return F.conv2d(inputs.to(dtype), weight.to(dtype), stride=layer.spec.stride, padding=layer.spec.padding)
+    return synapses.sums(inputs.to(dtype), weight.to(dtype))

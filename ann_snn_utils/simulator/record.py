@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # The totals of each layer at each step, int64 [T, L].
-_TOTALS = ("positive", "negative", "sops", "effective_sops", "pending")
+_TOTALS = ("positive", "negative", "sops", "effective_sops", "pending", "encoder_sops")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class Record:
     positive, negative: +1 and −1 spikes of each layer at each step, int64 [T, L].
     sops, effective_sops: synaptic operations in each layer at each step, int64 [T, L]: every incoming spike
     times its fan-out, counting all synapses or those with a weight other than zero; 0 for the encoder.
+    encoder_sops: those of `sops` that came from the encoder, or from maxima of it.
     pending: neurons of each layer that will still fire later in this run, int64 [T, L].
     neurons: number of neurons of each layer for one sample. amplitude: counts that a spike of the encoder
     carries, 2^k, although it is one event in every total.
@@ -52,6 +53,12 @@ class Record:
     neurons: tuple[int, ...]
     traces: Traces | None = None
     amplitude: int = 1
+    encoder_sops: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoder_sops is None:
+            # In a chain of layers the second one reads the encoder.
+            object.__setattr__(self, "encoder_sops", self.sops * (np.arange(self.sops.shape[1]) == 1))
 
     @property
     def time_steps(self) -> int:

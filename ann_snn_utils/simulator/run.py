@@ -60,6 +60,7 @@ def choose_backend(
         return name
     reason = None if find_spec("numba") else "numba is not installed (pip install numba)"
     reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
+    reason = reason or (None if snn.chain else "its layers form no chain of convolutions")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
     if reason is None and name is None and samples is not None:
         work = _done_in_dense + _dense_work(snn, samples, time_steps)
@@ -83,7 +84,7 @@ def _compiled(work: int) -> bool:
 
 def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
     """Synaptic operations of a run in dense tensors in which every neuron fires at every step."""
-    synapses = sum(layer.neurons * layer.weight[0].numel() for layer in snn.layers)
+    synapses = sum(layer.neurons * one.weight[0].numel() for layer in snn.layers for one in layer.synapses)
     return samples * (time_steps or _STEPS_UNTIL_SILENCE) * synapses
 
 
@@ -156,7 +157,7 @@ def simulate(
 
 def _check_tables(snn: SNN, record: Record) -> None:
     for index, (layer, count) in enumerate(zip(snn.layers, record.counts, strict=True)):
-        entries = layer.thresholds.shape[1]
+        entries = layer.thresholds.shape[1] + layer.spec.lowest
         # A neuron sends at most one spike a step.
         if layer.saturates and record.time_steps >= entries and int(count.max()) >= entries:
             remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"

@@ -33,7 +33,7 @@ class LayerCertificate:
     fractional_bits: the smallest f of the one-adder form. offset, step: A and D, int64 [O]. naive_bits: the
     smallest f for which rounding A and D to the nearest integer would do (None: unknown, or not within 30 bits).
     membrane: worst case (lowest, highest). The *_bits are signed widths, of the membrane in the worst case,
-    of a threshold, and of a count (unsigned).
+    of a threshold, and of a count (unsigned where it begins with 0).
     """
 
     name: str
@@ -78,17 +78,17 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
     bits, offset, step = one_adder(layer)
     if _disagreeing(layer, bits, offset, step).any():
         raise AssertionError(f"{layer.name}: the one-adder form differs from the table; this is a bug")
-    lowest, highest = int(layer.lowest.min()), int(layer.highest.max())
+    lowest, highest, least = int(layer.lowest.min()), int(layer.highest.max()), int(layer.least_reachable.min())
     return LayerCertificate(
         layer.name,
         bits,
         offset,
         step,
-        None if real is None else naive_bits(layer, real),
+        None if real is None or any(one.gain is not None for one in layer.synapses) else naive_bits(layer, real),
         (lowest, highest),
         signed_bits(lowest, highest),
         signed_bits(int(layer.thresholds.min()), int(layer.thresholds.max())),
-        int(layer.largest_count).bit_length(),
+        signed_bits(least, layer.largest_count) if least else layer.largest_count.bit_length(),
     )
 
 
@@ -119,20 +119,29 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
 
     Raises ValueError where no f up to 30 will do: the thresholds of a channel do not lie on a line.
     """
-    level = torch.arange(1, layer.thresholds.shape[1] + 1)
     # What is compared, and any D times any level, must stay clear of the marks for "no bound".
     reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
-    for bits in range(min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length()) + 1):
-        least, greatest = _bounds(layer, bits)
-        low, high = _steps(least, greatest)
-        if (low <= high).all():
-            # Any D of the interval will do; the middle one stays clear of both ends.
-            step = low + (torch.minimum(high, low + (1 << bits)) - low) // 2
-            offset = (least - level * step[:, None]).amax(1)
-            free = offset < -UNBOUNDED // 2  # no level binds A from below
-            above = (greatest - level * step[:, None]).amin(1)
-            return bits, torch.where(free, above, offset), step
+    for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
+        offset, step, found = line(*_bounds(layer, bits), layer.spec.lowest, 1 << bits)
+        if found.all():
+            return bits, offset, step
     raise ValueError(f"{layer.name}: no A + j·D with up to {MOST_BITS} fractional bits gives these thresholds")
+
+
+def line(least: Tensor, greatest: Tensor, lowest: int, room: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers A and D, int64 [O] each, with least ≤ A + j·D ≤ greatest at each level, and where there are any.
+
+    least, greatest: int64 [O, J], ∓UNBOUNDED for none. Levels j count from lowest + 1. room: D is taken from the
+    middle of its interval, or that far from its lower end.
+    """
+    level = torch.arange(1, least.shape[1] + 1) + lowest
+    low, high = _steps(least, greatest)
+    # Any D of the interval will do; the middle one stays clear of both ends.
+    step = low + (torch.minimum(high, low + room) - low) // 2
+    offset = (least - level * step[:, None]).amax(1)
+    free = offset < -UNBOUNDED // 2  # no level binds A from below
+    above = (greatest - level * step[:, None]).amin(1)
+    return torch.where(free, above, offset), step, (low <= high) & (least <= greatest).all(1)
 
 
 def _disagreeing(layer: SpikingLayer, bits: int, offset: Tensor, step: Tensor) -> Tensor:
@@ -141,7 +150,7 @@ def _disagreeing(layer: SpikingLayer, bits: int, offset: Tensor, step: Tensor) -
     A comparison with an ascending U changes its answer once; where ⌈(A + j·D) / 2^f⌉, held in reach, equals
     θ_j, it changes at the same membrane, so every U is covered.
     """
-    level = torch.arange(1, layer.thresholds.shape[1] + 1)
+    level = torch.arange(1, layer.thresholds.shape[1] + 1) + layer.spec.lowest
     first = -(-(offset[:, None] + level * step[:, None])).div(1 << bits, rounding_mode="floor")
     lowest, beyond = layer.lowest[:, None], layer.highest[:, None] + 1
     adder = torch.minimum(torch.maximum(first, lowest), beyond)
@@ -155,12 +164,13 @@ def naive_bits(layer: SpikingLayer, real: SpikingLayer) -> int | None:
     real: the layer converted with thresholds="float". What rounding alone needs, to compare `one_adder` with;
     None beyond 30 bits. Constant channels, which have no line to round, are left out.
     """
-    theta = real.thresholds
+    theta = real.thresholds.double()
     step = theta[:, 1] - theta[:, 0] if theta.shape[1] > 1 else torch.zeros(len(theta), dtype=theta.dtype)
-    line = torch.isfinite(theta).all(1) & (theta.abs().amax(1) < 2**30)
+    straight = torch.isfinite(theta).all(1) & (theta.abs().amax(1) < 2**30)
     for bits in range(MOST_BITS + 1):
-        offset = torch.where(line, (theta[:, 0] - step) * 2.0**bits, 0.0).round().long()
-        wrong = _disagreeing(layer, bits, offset, torch.where(line, step * 2.0**bits, 0.0).round().long())
-        if not wrong[line].any():
+        base = theta[:, 0] - step * (1 + layer.spec.lowest)
+        offset = torch.where(straight, base * 2.0**bits, 0.0).round().long()
+        wrong = _disagreeing(layer, bits, offset, torch.where(straight, step * 2.0**bits, 0.0).round().long())
+        if not wrong[straight].any():
             return bits
     return None

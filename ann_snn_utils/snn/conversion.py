@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..ann.network import ANN, LARGEST_PIXEL, Layer
-from ..ann.notation import NETWORKS, NetworkSpec, Shape, check_counts, checked_spec
-from ..ann.reference import in_float64
+from ..ann.graph import Branch, Shape, SynapseSpec
+from ..ann.network import ANN, Layer, MaxPool
+from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
+from ..ann.reference import in_float64, reference_counts
 from ..ann.train import batch_sizes
 from ..checks import check
-from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, worst_case
-from .thresholds import exact_thresholds, normalization, published_thresholds, real_thresholds
+from .addition import Decision, add_in_integers
+from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, Synapses, layer_of_maxima, membrane_range
+from .thresholds import Normalization, exact_thresholds, normalization, published_thresholds, real_thresholds
 
 # Entries of an open-ended layer's table.
 SHORTEST, LONGEST = 64, 4096
@@ -66,13 +69,10 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
     longer than that. batch_size: images at a time.
     """
-    # In float32 a count may come out as its neighbour, for which `table_length` leaves room.
-    reference, largest = copy.deepcopy(ann).cpu().float().eval(), 0.0
+    reference, largest = in_float64(ann), 0.0
     for batch in images.cpu().split(batch_size):
-        x = reference.layers[0](reference.scaled(batch))
-        for layer in reference.layers[1:]:
-            x = layer(x)
-            largest = max(largest, float(x.max()) * 2**ann.spec.k)
+        _, *hidden = (float(counts.max()) for counts in reference_counts(reference, batch))
+        largest = max(largest, *hidden, 0.0)
     return table_length(round(min(largest, LONGEST)))
 
 
@@ -102,55 +102,195 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
     reference, spec = in_float64(ann), ann.spec
     check_counts(spec, max_levels if spec.clip is None else spec.clip * 2**spec.k)
     layers: list[SpikingLayer] = []
-    largest = torch.full((spec.in_shape[0],), LARGEST_PIXEL)
-    for index, layer in enumerate(reference.layers):
-        spiking = _spiking_layer(layer, index, spec, thresholds, largest, max_levels)
-        layers.append(spiking)
-        largest = spiking.reachable * (2**spec.k if index == 0 else 1)
-    weight = reference.classifier.weight.detach().reshape(spec.classes, *layers[-1].spec.out_shape)
-    # The counts of an encoder that is the last layer are in units of 1.
-    scale = float(reference.classifier.scale) / 2 ** (spec.k if len(layers) > 1 else 0)
+    for layer in reference.layers:
+        layers.append(_spiking_layer(layer, layers, spec, thresholds, max_levels))
+    classifier, average = reference.classifier, spec.graph.read_out.average
+    weight = classifier.weight.detach().reshape(spec.classes, *spec.graph.inputs)
+    # Of an average each place has the same weights, as sums are compared.
+    weight = weight.repeat_interleave(average, 2).repeat_interleave(average, 3)
+    bias = None if classifier.bias is None else _whole(classifier.whole_bias.detach(), "the classifier's bias")
     return SNN(
         spec,
         tuple(layers),
-        weight.to(torch.int8) if spec.int8_ends else weight,
+        _whole(weight, "the classifier").to(torch.int8) if spec.int8_ends else weight,
         thresholds,
-        {**ann.metadata, "logit_scale": scale},
+        {**ann.metadata, "logit_scale": float(classifier.scale) * classifier.count},
+        bias,
     )
 
 
+def _whole(values: Tensor, name: str) -> Tensor:
+    """The values as int64; ValueError where they are not whole."""
+    if not torch.equal(values, values.round()):
+        raise ValueError(f"{name} holds {float(values[values != values.round()][0])}: give whole numbers")
+    return values.long()
+
+
 def _spiking_layer(
-    layer: Layer, index: int, spec: NetworkSpec, form: str, largest: Tensor, max_levels: int
+    layer: Layer | MaxPool, before: Sequence[SpikingLayer], spec: NetworkSpec, form: str, max_levels: int
 ) -> SpikingLayer:
-    """Convert one layer whose inputs reach at most `largest` counts (pixels), int64 per input channel."""
-    name, encoder = f"layer {index} ({layer.spec.token})", index == 0
+    """Convert the layer that comes behind the layers `before` it."""
+    if isinstance(layer, MaxPool):
+        return layer_of_maxima(layer.spec, before)
+    index, geometry = len(before), layer.spec
+    name, encoder = f"layer {index} ({geometry.token})", index == 0
     integer = spec.int8_ends or (spec.ternary and not encoder)
     if not integer and not encoder and form == "exact":
         raise ValueError(
             f"{name} has full-precision weights, and thresholds='exact' needs integer membranes: "
             "build the network with ternary=True or int8_ends=True, or use thresholds='float'"
         )
-    norm = normalization(layer.norm, name)
-    weight = layer.conv.weight * norm.sign[:, None, None, None]
-    if not torch.isfinite(weight).all():
-        raise ValueError(f"{name}: a weight is not finite; train the network again")
-    lowest, highest = worst_case(weight, largest)
-
-    limit = spec.levels if encoder else max_levels if spec.clip is None else spec.clip * 2**spec.k
-    open_ended = not encoder and spec.clip is None
+    least, limit = spec.counts(index)
+    open_ended = limit is None
+    limit = (max_levels if limit is None else limit) - least
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = limit + open_ended
-    n, scale = (1, LARGEST_PIXEL) if encoder else (2**spec.k, 1)
-    if form.startswith("published") and not encoder:
-        rounded = form == "published"
-        reach = (lowest, highest) if integer and rounded else None
-        tables = published_thresholds(norm, n, levels, rounded, reach)
-    elif form in REAL_FORMS or not integer and encoder:
-        tables = [real_thresholds(norm, n, levels, scale)]
+    parts = _parts(layer, name, before, spec, integer)
+    gains: Sequence[Tensor | None] = [None]
+    if len(parts) == 1:
+        tables = _tables(parts[0], form, index, spec, levels, before)
+    elif len(parts) == 2:
+        both, tables = _added(parts, form, index, spec, levels, before)
+        gains = list(both)
     else:
-        tables = [exact_thresholds(norm, n, levels, lowest, highest, scale)]
+        raise ValueError(f"{name} adds up counts of {len(parts)} different steps: give all but two a common step")
+    synapses = tuple(
+        replace(one, gain=gain) for part, gain in zip(parts, gains, strict=True) for one in part.synapses
+    )
+    lowest, highest = membrane_range(synapses, before, spec)
     used = int((tables[0] <= highest[:, None]).sum(1).max())
     length = limit if encoder else max(1, min(limit, used))
     table, *compared = (table[:, :length].contiguous() for table in tables)
-    weight, saturates = weight.to(torch.int8) if integer else weight.detach(), used > length and open_ended
-    return SpikingLayer(layer.spec, weight, table, lowest, highest, saturates, *compared)
+    return SpikingLayer(geometry, synapses, table, lowest, highest, used > length and open_ended, *compared)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Synapses of a branch that bring counts of one worth.
+
+    norm: the branch's batch norm, None for the identity. turned: its weights were negated where γ < 0. leads: what
+    the batch norm adds is added here. unit: what a sum of 1 is worth before the batch norm.
+    """
+
+    norm: Normalization | None
+    turned: bool
+    leads: bool
+    unit: Fraction
+    synapses: tuple[Synapses, ...]
+
+    def slope(self, channel: int) -> Fraction:
+        """What a sum of 1 is worth in a channel."""
+        if self.norm is None:
+            return self.unit
+        sign = 1 if self.turned else int(self.norm.sign[channel])
+        return sign * _exact(self.norm.gamma, channel) / _exact(self.norm.sigma, channel) * self.unit
+
+    def offset(self, channel: int) -> Fraction:
+        """What is added in a channel whatever the sum."""
+        if self.norm is None or not self.leads:
+            return Fraction(0)
+        gamma, mean, sigma = (_exact(v, channel) for v in (self.norm.gamma, self.norm.mean, self.norm.sigma))
+        return _exact(self.norm.beta, channel) - gamma * mean / sigma
+
+
+def _exact(values: Tensor, channel: int) -> Fraction:
+    return Fraction(float(values[channel]))
+
+
+def _parts(
+    layer: Layer, name: str, before: Sequence[SpikingLayer], spec: NetworkSpec, integer: bool
+) -> list[_Part]:
+    """What the layer adds up; weights of its first branch are negated where γ < 0."""
+    parts: list[_Part] = []
+    branches = zip(layer.spec.branches, layer.spec.synapses, (layer, layer.shortcut), strict=False)
+    for number, (branch, synapses, module) in enumerate(branches):
+        norm = None
+        weight = torch.ones(layer.spec.out_shape[0], 1, 1, 1, dtype=torch.float64)
+        if module is not None:
+            norm, weight = normalization(module.norm, name), module.conv.weight.detach()
+            if not torch.isfinite(weight).all():
+                raise ValueError(f"{name}: a weight is not finite; train the network again")
+            weight = weight if number else weight * norm.sign[:, None, None, None]
+        if integer:
+            weight = _whole(weight, f"{name}: its weight").to(torch.int8)
+        of_unit: dict[Fraction, list[Synapses]] = {}
+        for one, own in zip(synapses, _of_sources(weight, branch, synapses), strict=True):
+            worth = Fraction(1, LARGEST_PIXEL) if one.source < 0 else Fraction(spec.step(one.source))
+            unit = worth / (spec.amplitude(one.source) * branch.average**2)
+            of_unit.setdefault(unit, []).append(Synapses(one, own.contiguous()))
+        for unit, brought in of_unit.items():
+            leads = unit == next(iter(of_unit))
+            parts.append(_Part(norm, number == 0, leads, unit, tuple(brought)))
+    return parts
+
+
+def _of_sources(weight: Tensor, branch: Branch, synapses: Sequence[SynapseSpec]) -> Iterable[Tensor]:
+    """The weights [O, I / groups, kh, kw] of a branch for each of its sources, straight from their maps."""
+    if branch.average > 1:
+        outputs, inputs, rows, columns = weight.shape
+        d, p = branch.dilation, branch.average
+        spread = weight.new_zeros(outputs, inputs, (rows - 1) * d + 1, (columns - 1) * d + 1)
+        spread[:, :, ::d, ::d] = weight
+        weight = spread.repeat_interleave(p, 2).repeat_interleave(p, 3)
+    if len(synapses) == 1:
+        return [weight]
+    return weight.split([one.in_shape[0] for one in synapses], 1)
+
+
+def _tables(
+    part: _Part, form: str, index: int, spec: NetworkSpec, levels: int, before: Sequence[SpikingLayer]
+) -> list[Tensor]:
+    """Thresholds of a layer of one part, and those of the published neuron where the form asks for them."""
+    norm, (least, _), step = part.norm, spec.counts(index), Fraction(spec.step(index))
+    assert norm is not None
+    n, scale = 1 / step, step / part.unit
+    lowest, highest = membrane_range(part.synapses, before, spec)
+    integer = not part.synapses[0].weight.is_floating_point()
+    real = real_thresholds(norm, n, levels, scale, least)
+    if form.startswith("published") and index > 0:
+        reach = (lowest, highest) if integer and form == "published" else None
+        return published_thresholds(real, norm.sigma / norm.gamma * float(scale), form == "published", reach)
+    if form in REAL_FORMS or not integer:
+        return [real]
+    return [exact_thresholds(norm, n, levels, lowest, highest, scale, least)]
+
+
+def _added(
+    parts: Sequence[_Part], form: str, index: int, spec: NetworkSpec, levels: int, before: Sequence[SpikingLayer]
+) -> tuple[Tensor, list[Tensor]]:
+    """The gains [2, O] of a layer of two parts, and its thresholds as `_tables` gives them."""
+    (least, _), step = spec.counts(index), Fraction(spec.step(index))
+    ranges = [membrane_range(part.synapses, before, spec) for part in parts]
+    decisions = []
+    for channel in range(len(ranges[0][0])):
+        us, ss = ((int(low[channel]), int(high[channel])) for low, high in ranges)
+        first = (least + Fraction(1, 2)) * step - sum(part.offset(channel) for part in parts)
+        slopes = parts[0].slope(channel), parts[1].slope(channel)
+        decisions.append(Decision(slopes, first, step, levels, (us, ss)))
+    # In units of the first sum, or of the second where the first one does not matter.
+    units = [one.slopes[0] or abs(one.slopes[1]) for one in decisions]
+    pairs = list(zip(decisions, units, strict=True))
+    ratios = [[float(slope / unit) if unit else 0.0 for slope in one.slopes] for one, unit in pairs]
+    gains = torch.tensor(ratios, dtype=torch.float64).T.contiguous()
+    real = torch.tensor([_real_levels(*pair) for pair in pairs], dtype=torch.float64)
+    climb = torch.tensor([float(step / unit) if unit else torch.inf for unit in units], dtype=torch.float64)
+    if form == "float":
+        return gains, [real]
+    if form == "published-float":
+        return gains, published_thresholds(real, climb, rounded=False)
+    added = add_in_integers(decisions, least)
+    if form == "exact":
+        return added.gains, [added.thresholds]
+    gained = (
+        replace(one, gain=gain) for part, gain in zip(parts, added.gains, strict=True) for one in part.synapses
+    )
+    scale = 2**added.bits
+    reach = membrane_range(tuple(gained), before, spec)
+    return added.gains, published_thresholds(real * scale, climb * scale, True, reach)
+
+
+def _real_levels(decision: Decision, unit: Fraction) -> list[float]:
+    levels = (decision.first + i * decision.step for i in range(decision.levels))
+    if not unit:
+        return [-torch.inf if level <= 0 else torch.inf for level in levels]
+    return [float(level / unit) for level in levels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..ann.notation import LayerSpec, NetworkSpec
+from ..ann.graph import LayerSpec, SynapseSpec
+from ..ann.notation import LARGEST_PIXEL, NetworkSpec
 
 
-def worst_case(weight: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and greatest membrane of each channel, int64 [O], for inputs from 0 to `largest` [I]."""
-    reach = weight.double() * largest.double()[None, :, None, None]
-    if float(reach.abs().sum((1, 2, 3)).max()) >= 2**53:
+def worst_case(
+    weight: Tensor, largest: Tensor, least: Tensor | None = None, groups: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The least and greatest sum of each channel, int64 [O], of weights [O, I / groups, kh, kw].
+
+    largest, least: ends of each input channel's range, [I]; 0 where no least ones are given.
+    """
+    ends = []
+    for end in (largest, torch.zeros_like(largest) if least is None else least):
+        of_group = end.double().view(groups, 1, -1).expand(-1, len(weight) // groups, -1).flatten(0, 1)
+        ends.append(weight.double() * of_group[:, :, None, None])
+    if float(torch.maximum(*(end.abs() for end in ends)).sum((1, 2, 3)).max()) >= 2**53:
         raise ValueError("membranes of 2^53 and more cannot be computed exactly: use fewer or smaller inputs")
-    return reach.clamp(max=0).sum((1, 2, 3)).floor().long(), reach.clamp(min=0).sum((1, 2, 3)).ceil().long()
+    return torch.minimum(*ends).sum((1, 2, 3)).floor().long(), torch.maximum(*ends).sum((1, 2, 3)).ceil().long()
 
 
 _MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -43,24 +52,75 @@ REAL_FORMS = ("float", "published-float")
 
 
 @dataclass(frozen=True, eq=False)
-class SpikingLayer:
-    """One layer of neurons that share a convolution.
+class Synapses:
+    """All synapses from one layer to another: they share a convolution.
 
-    weight: int8 [O, I, kh, kw] (float64 where full precision). thresholds: [O, J], θ_j in column j − 1,
-    int64, or float64 for real thresholds; a neuron counts at most J spikes. lowest, highest: worst-case
-    membrane of each channel, int64 [O]. saturates: a larger count than J could be asked for.
-    rising, falling: of the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n
-    and takes it back where U < falling_n; the design's neuron does both at thresholds_n.
+    weight: int8 [O, I / groups, kh, kw] (float64 where full precision). gain: int64 [O], by which each channel's
+    sum is multiplied before it adds to the membrane (float64 for real thresholds); None is 1.
+    """
+
+    spec: SynapseSpec
+    weight: Tensor
+    gain: Tensor | None = None
+
+    def sums(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Σ w·m [N, O, H, W] of inputs [N, I, H, W], with weights in place of its own."""
+        spec = self.spec
+        return F.conv2d(inputs, weight, None, spec.stride, spec.padding, spec.dilation, spec.groups)
+
+    @property
+    def fan_out(self) -> Tensor:
+        """Synapses that a spike of each input neuron reaches, int64 [I, H, W]: fewer at the map's border."""
+        return self._fan_out("all", lambda weight: torch.ones_like(weight))
+
+    @property
+    def effective_fan_out(self) -> Tensor:
+        """Synapses with a weight other than zero that a spike of each input neuron reaches, int64 [I, H, W]."""
+        return self._fan_out("other than 0", lambda weight: weight != 0)
+
+    def _fan_out(self, which: str, synapses: Callable[[Tensor], Tensor]) -> Tensor:
+        def reached() -> Tensor:
+            spec, outputs = self.spec, torch.ones(1, *self.spec.out_shape, dtype=torch.float64)
+            sides = zip(spec.in_shape[1:], spec.kernel, strict=True)
+            left = [(i + 2 * spec.padding - (k - 1) * spec.dilation - 1) % spec.stride for i, k in sides]
+            counted = synapses(self.weight).double()
+            geometry = spec.stride, spec.padding, left, spec.groups, spec.dilation
+            return F.conv_transpose2d(outputs, counted, None, *geometry)[0].round().long()
+
+        return memoized(self.weight, (which, self.spec), reached)
+
+
+@dataclass(frozen=True, eq=False)
+class SpikingLayer:
+    """One layer of neurons that share their synapses' convolutions.
+
+    synapses: what reaches its membranes; the membrane is the sum of all, or, in a layer of spec.kind "maximum", the
+    largest count within a window. thresholds: [O, J], θ_j in column j − 1 − lowest count, int64, or float64 for
+    real thresholds; a neuron counts from spec.lowest over J spikes at most. lowest, highest: worst-case membrane of
+    each channel, int64 [O]. saturates: a larger count could be asked for than the table has. rising, falling: of
+    the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n and takes it back where
+    U < falling_n; the design's neuron does both at thresholds_n.
     """
 
     spec: LayerSpec
-    weight: Tensor
+    synapses: tuple[Synapses, ...]
     thresholds: Tensor
     lowest: Tensor
     highest: Tensor
     saturates: bool = False
     rising: Tensor | None = None
     falling: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of its first synapses, [O, I / groups, kh, kw]: of all of them in a chain of layers."""
+        return self.synapses[0].weight
+
+    @property
+    def gains(self) -> list[Tensor]:
+        """For each of its synapses the factor of each channel, int64 or float64 [O]."""
+        ones = torch.ones(len(self.weight), dtype=torch.int64)
+        return [ones if one.gain is None else one.gain for one in self.synapses]
 
     @property
     def compared(self) -> tuple[Tensor, Tensor]:
@@ -81,9 +141,20 @@ class SpikingLayer:
         return channels * height * width
 
     @property
+    def integer(self) -> bool:
+        """True where none of its tensors is floating point."""
+        tensors = (self.thresholds, *(t for one in self.synapses for t in (one.weight, one.gain) if t is not None))
+        return not any(tensor.is_floating_point() for tensor in tensors)
+
+    @property
     def reachable(self) -> Tensor:
         """The largest net spike count that a neuron of each channel can reach, int64 [O]."""
-        return (self.thresholds <= self.highest[:, None]).sum(1)
+        return (self.spec.lowest + (self.thresholds <= self.highest[:, None]).sum(1)).clamp(min=0)
+
+    @property
+    def least_reachable(self) -> Tensor:
+        """The least net spike count that a neuron of each channel can reach, int64 [O]; it begins with 0."""
+        return (self.spec.lowest + (self.thresholds <= self.lowest[:, None]).sum(1)).clamp(max=0)
 
     @property
     def largest_count(self) -> int:
@@ -92,29 +163,51 @@ class SpikingLayer:
 
     @property
     def fan_out(self) -> Tensor:
-        """Synapses that a spike of each input neuron reaches, int64 [I, H, W]: fewer at the map's border."""
-        return self._fan_out("all", lambda weight: torch.ones_like(weight))
+        """`Synapses.fan_out` of its first synapses."""
+        return self.synapses[0].fan_out
 
     @property
     def effective_fan_out(self) -> Tensor:
-        """Synapses with a weight other than zero that a spike of each input neuron reaches, int64 [I, H, W]."""
-        return self._fan_out("other than 0", lambda weight: weight != 0)
+        """`Synapses.effective_fan_out` of its first synapses."""
+        return self.synapses[0].effective_fan_out
 
-    def _fan_out(self, which: str, synapses: Callable[[Tensor], Tensor]) -> Tensor:
-        def reached() -> Tensor:
-            outputs = torch.ones(1, *self.spec.out_shape, dtype=torch.float64)
-            counted = synapses(self.weight).double()
-            return F.conv_transpose2d(outputs, counted, None, self.spec.stride, self.spec.padding)[0].round().long()
 
-        return memoized(self.weight, (which, self.spec), reached)
+def membrane_range(
+    synapses: Sequence[Synapses], before: Sequence[SpikingLayer], spec: NetworkSpec
+) -> tuple[Tensor, Tensor]:
+    """The least and greatest membrane of each channel, int64 [O], whatever the layers `before` it count."""
+    lowest, highest = torch.zeros((2, len(synapses[0].weight)), dtype=torch.int64)
+    for one in synapses:
+        if one.spec.source < 0:
+            largest, least = torch.full(one.spec.in_shape[:1], LARGEST_PIXEL), None
+        else:
+            source, amplitude = before[one.spec.source], spec.amplitude(one.spec.source)
+            largest, least = amplitude * source.reachable, amplitude * source.least_reachable
+        ends = worst_case(one.weight, largest, least, one.spec.groups)
+        if one.gain is not None:
+            both = torch.stack([one.gain * end for end in ends])
+            ends = both.amin(0).floor().long(), both.amax(0).ceil().long()
+        lowest, highest = lowest + ends[0], highest + ends[1]
+    return lowest, highest
+
+
+def layer_of_maxima(geometry: LayerSpec, before: Sequence[SpikingLayer]) -> SpikingLayer:
+    """Neurons whose membrane is the largest count in a window, and whose thresholds are the counts themselves."""
+    ((spec,),) = geometry.synapses
+    source = before[spec.source]
+    channels, levels = source.thresholds.shape
+    counts = (torch.arange(1, levels + 1) + geometry.lowest).expand(channels, -1).contiguous()
+    windows = Synapses(spec, torch.ones(channels, 1, *spec.kernel, dtype=torch.int8))
+    return SpikingLayer(geometry, (windows,), counts, source.least_reachable, source.reachable)
 
 
 @dataclass(frozen=True, eq=False)
 class SNN:
     """An integer spiking network: `layers` (encoder first) and the `classifier`, int8 [classes, C, H, W].
 
-    spec says how the network was built, `thresholds` (one of FORMS) how it was converted;
-    `metadata` holds JSON values, among them `logit_scale`: ANN logit = logit_scale · integer score.
+    bias: where class scores begin, int64 [classes], or None for 0. spec says how the network was built,
+    `thresholds` (one of FORMS) how it was converted; `metadata` holds JSON values, among them `logit_scale`: ANN
+    logit = logit_scale · integer score.
     """
 
     spec: NetworkSpec
@@ -122,6 +215,7 @@ class SNN:
     classifier: Tensor
     thresholds: str = "exact"
     metadata: dict[str, Any] = field(default_factory=dict)
+    bias: Tensor | None = None
 
     @property
     def k(self) -> int:
@@ -141,13 +235,26 @@ class SNN:
     @property
     def integer(self) -> bool:
         """True where no tensor of the network is floating point."""
-        tensors = [self.classifier, *(t for layer in self.layers for t in (layer.weight, layer.thresholds))]
-        return not any(t.is_floating_point() for t in tensors)
+        return not self.classifier.is_floating_point() and all(layer.integer for layer in self.layers)
+
+    @property
+    def chain(self) -> bool:
+        """Whether every layer is one convolution over the whole of the layer before it."""
+        return self.spec.graph.chain
 
     @property
     def sufficient_steps(self) -> int:
-        """Steps after which every input has settled: levels + Σ over hidden layers of the largest count."""
-        return self.levels + sum(layer.largest_count for layer in self.layers[1:])
+        """Steps after which every input has settled: levels + the most that counts move along any path of layers.
+
+        Once all that a layer reads stays, each of its neurons goes straight to its last count, one a step. Maxima
+        follow within the step.
+        """
+        settled: list[int] = []
+        for layer in self.layers:
+            before = max((settled[source] for source in layer.spec.sources if source >= 0), default=self.levels)
+            moves = int((layer.reachable - layer.least_reachable).max())
+            settled.append(before + (moves if settled and layer.spec.kind == "neurons" else 0))
+        return max(settled)
 
 
 def smallest_integer(lowest: int, highest: int) -> torch.dtype:

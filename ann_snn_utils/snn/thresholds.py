@@ -40,7 +40,8 @@ def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
 
 
 def _scaled(layer: SpikingLayer, scale: float) -> SpikingLayer:
-    if scale == 1:
+    # What takes maxima compares counts with counts.
+    if scale == 1 or layer.spec.kind == "maximum":
         return layer
 
     def scaled(table: Tensor) -> Tensor:
@@ -67,6 +68,8 @@ def _scaled(layer: SpikingLayer, scale: float) -> SpikingLayer:
         falling=scaled(layer.falling),
     )
 
+
+Rational = int | Fraction
 
 # The published membrane counts in units of 1/10 000, and takes a spike back only beyond a tolerance.
 PUBLISHED_SCALE, PUBLISHED_TOLERANCE = 10_000, 1e-5
@@ -100,47 +103,53 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     return Normalization(sign, gamma * sign, beta, mean * sign, (variance + norm.eps).sqrt())
 
 
-def real_thresholds(norm: Normalization, n: int, levels: int, scale: int = 1) -> Tensor:
-    """scale · θ_j in float64, [O, levels], level j in column j − 1.
+def real_thresholds(norm: Normalization, n: Rational, levels: int, scale: Rational = 1, lowest: int = 0) -> Tensor:
+    """scale · θ_j in float64, [O, levels], level j in column j − 1 − lowest.
 
     `scale` is the size of one unit of input: 255 for uint8 pixels. A channel with γ = 0 is constant: its
     thresholds are −∞ up to its count floor(n·relu(β) + 1/2), and +∞ above.
     """
-    level = torch.arange(1, levels + 1, dtype=torch.float64)
-    above = level - 0.5 - n * norm.beta[:, None]
+    level = torch.arange(1, levels + 1, dtype=torch.float64) + lowest
+    above = level - 0.5 - float(n) * norm.beta[:, None]
     # 0 · (σ/γ) is 0 even where σ/γ overflows.
     climb = torch.where(above == 0, 0.0, above * (norm.sigma / norm.gamma)[:, None])
-    theta = scale * (climb + n * norm.mean[:, None])
+    theta = float(scale) * (climb + float(n) * norm.mean[:, None])
     constant = torch.where(above <= 0, -torch.inf, torch.inf)
     return torch.where(norm.gamma[:, None] == 0, constant, theta)
 
 
 def exact_thresholds(
-    norm: Normalization, n: int, levels: int, lowest: Tensor, highest: Tensor, scale: int = 1
+    norm: Normalization,
+    n: Rational,
+    levels: int,
+    lowest: Tensor,
+    highest: Tensor,
+    scale: Rational = 1,
+    first: int = 0,
 ) -> Tensor:
-    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels].
+    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels], level j in column j − 1 − first.
 
     Below `lowest` every membrane fires and above `highest` none does, so the table needs no value outside
     lowest … highest + 1. Where float64 cannot tell on which side of an integer θ_j lies, rationals do.
     """
-    theta = real_thresholds(norm, n, levels, scale)
+    theta = real_thresholds(norm, n, levels, scale, first)
     table = torch.minimum(torch.maximum(theta, lowest[:, None]), highest[:, None] + 1.0).ceil().long()
-    size = (theta.abs() + 2 * scale * n * norm.mean.abs()[:, None] + 1) * 1e-12
+    size = (theta.abs() + 2 * float(scale * n) * norm.mean.abs()[:, None] + 1) * 1e-12
     within = (theta > lowest[:, None] - 1) & (theta < highest[:, None] + 2)
     doubtful = within & ((theta - theta.round()).abs() <= size)
     for channel, column in doubtful.nonzero().tolist():
-        value = ceil(_rational(norm, channel, n, column + 1, scale))
+        value = ceil(_rational(norm, channel, n, first + column + 1, scale))
         table[channel, column] = min(max(value, int(lowest[channel])), int(highest[channel]) + 1)
     return table
 
 
-def _rational(norm: Normalization, channel: int, n: int, level: int, scale: int) -> Fraction:
+def _rational(norm: Normalization, channel: int, n: Rational, level: int, scale: Rational) -> Fraction:
     gamma, beta, mean, sigma = (Fraction(float(v[channel])) for v in (norm.gamma, norm.beta, norm.mean, norm.sigma))
     return scale * ((level - Fraction(1, 2) - n * beta) * sigma / gamma + n * mean)
 
 
 def published_thresholds(
-    norm: Normalization, n: int, levels: int, rounded: bool, reach: tuple[Tensor, Tensor] | None = None
+    real: Tensor, step: Tensor, rounded: bool, reach: tuple[Tensor, Tensor] | None = None
 ) -> list[Tensor]:
     """The thresholds of the published neuron (Zou et al. 2024), and where exactly it fires, each [O, levels].
 
@@ -149,13 +158,14 @@ def published_thresholds(
     d = round(s·σ/γ) and b = s·round(θ_1) − d; otherwise s = 1, d = σ/γ and b = θ_1 − d. So after n net spikes it
     compares with b + d·(n + 1) and b + d·n, and a table serves it as well as moving thresholds do.
 
+    real, step: θ_j [O, levels] of `real_thresholds` and d = σ/γ [O], in the unit of the membrane.
     Three tables are returned: the thresholds (b + d·j) / s; `rising`, the least U that sends the j-th spike; and
     `falling`, the least U that does not take it back (−∞ where nothing does). reach: lowest and highest membrane,
     int64 [O] each, of integer membranes: tables are then int64 and kept within lowest … highest + 1. Channels
     with γ = 0, which the published code cannot hold, keep their own thresholds.
     """
     scale = PUBLISHED_SCALE if rounded else 1
-    real, step = real_thresholds(norm, n, levels), norm.sigma / norm.gamma * scale
+    levels, step = real.shape[1], step * scale
     first, step = (scale * real[:, 0].round(), step.round()) if rounded else (real[:, 0], step)
     bound = first - step
     # Added up as the published code does, so that both round alike.

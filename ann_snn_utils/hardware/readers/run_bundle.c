@@ -11,17 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_LAYERS 256
+#define MOST_LAYERS 1024
+#define MOST_SYNAPSES 4096
 #define LARGEST ((size_t)1 << 31)
 #define MOST_THRESHOLDS ((size_t)1 << 24)
 
+/* A convolution from a layer, or from the images (source -1). */
 typedef struct {
-    int index, in[3], out[3], kernel[2], stride, padding, saturates, fraction;
+    int source, in[3], kernel[2], stride, padding, dilation, groups, weight_bits, gain_bytes;
+    size_t inputs, fan_in;
+    int8_t *weight;        /* [out channel][in channel of its group][kernel row][kernel column] */
+    int64_t *gain;         /* [out channel] */
+} Synapses;
+
+typedef struct {
+    int index, out[3], maximum, saturates, fraction, many;
     int threshold_bits, membrane_bits, membrane_bytes;
-    int64_t most;
-    size_t inputs, size, fan_in, frame;
-    int8_t *weight;        /* [out channel][in channel][kernel row][kernel column] */
-    int64_t *threshold;    /* [out channel][j], j = 0 ... most + 1: A + j * D */
+    int64_t most, lowest, carried;                 /* carried: counts that one of its spikes stands for */
+    size_t size, frame;
+    Synapses *synapses;
+    int64_t *threshold;    /* [out channel][i], i = 0 ... most + 1: A + j * D for j = lowest + i */
     uint8_t *spikes, *membranes;                   /* golden, as in the files */
     int64_t *membrane, *count;
     int8_t *spike;
@@ -44,6 +53,14 @@ static int64_t held(int64_t value, int bits, const char *what, int layer) {
         exit(1);
     }
     return value;
+}
+
+/* Give a product, which must fit 62 bits. */
+static int64_t product(int64_t a, int64_t b, int layer) {
+    int64_t most = b == 0 ? INT64_MAX : INT64_MAX / 4 / (b < 0 ? -b : b);
+    if (a <= most && a >= -most) return a * b;
+    fprintf(stderr, "DIFFERENT: layer %d: %lld times %lld leaves 62 bits\n", layer, (long long)a, (long long)b);
+    exit(1);
 }
 
 static size_t times(size_t a, size_t b) {
@@ -119,17 +136,77 @@ static int pair(const uint8_t *data, size_t place) {
     return value[data[place / 4] >> (2 * (place % 4)) & 3];
 }
 
-static void load_layer(FILE *layout, Layer *layer, int index) {
-    static const char *in[3] = {"in_channels", "in_rows", "in_columns"};
-    static const char *out[3] = {"out_channels", "out_rows", "out_columns"};
+static void read_shape(FILE *layout, const char *const words[3], int *shape) {
+    for (int i = 0; i < 3; i++) shape[i] = small(layout, words[i], 1, 65536);
+}
+
+static const char *const in_words[3] = {"in_channels", "in_rows", "in_columns"};
+static const char *const out_words[3] = {"out_channels", "out_rows", "out_columns"};
+
+static void read_kernel(FILE *layout, Synapses *one) {
+    one->kernel[0] = small(layout, "kernel_rows", 1, 65536);
+    one->kernel[1] = small(layout, "kernel_columns", 1, 65536);
+    one->stride = small(layout, "stride", 1, 65536);
+    one->padding = small(layout, "padding", 0, 65536);
+    one->weight_bits = small(layout, "weight_bits", 2, 8);
+}
+
+/* What version 1 left out: it knew plain convolutions of the layer before only. */
+static void read_source(FILE *layout, Synapses *one, int index) {
+    one->source = small(layout, "source", index == 0 ? -1 : 0, index - 1);
+    one->dilation = small(layout, "dilation", 1, 65536);
+    one->groups = small(layout, "groups", 1, 65536);
+    one->gain_bytes = small(layout, "gain_bytes", 0, 8);
+}
+
+/* Check the geometry of synapses, and read their weights and gains. */
+static void load_synapses(Layer *layer, int number) {
+    Synapses *one = &layer->synapses[number];
+    char also[16] = "", form[64];
+    if (number > 0) snprintf(also, sizeof also, "%d", number);
+    if (layer->index > 0 && memcmp(one->in, layers[one->source].out, sizeof one->in) != 0) fail("its input is no output", "layer");
+    for (int i = 0; i < 2; i++) {
+        int64_t room = one->in[i + 1] + 2 * (int64_t)one->padding - (one->kernel[i] - 1) * (int64_t)one->dilation - 1;
+        if (room < 0 || room / one->stride + 1 != layer->out[i + 1]) fail("its map is not its input's", out_words[i + 1]);
+    }
+    if (one->weight_bits != 2 && one->weight_bits != 8) fail("is neither 2 nor 8 in layout.txt", "weight_bits");
+    if (one->in[0] % one->groups != 0 || layer->out[0] % one->groups != 0) fail("does not divide the channels", "groups");
+    size_t channels = (size_t)layer->out[0];
+    one->inputs = times(times((size_t)one->in[0], (size_t)one->in[1]), (size_t)one->in[2]);
+    one->fan_in = times(times((size_t)(one->in[0] / one->groups), (size_t)one->kernel[0]), (size_t)one->kernel[1]);
+    if (layer->maximum) {
+        int window = one->kernel[0] < one->kernel[1] ? one->kernel[0] : one->kernel[1];
+        if (one->in[0] != layer->out[0] || 2 * one->padding > window) fail("takes no maxima of its source", "maximum");
+        return;
+    }
+    size_t weights = times(channels, one->fan_in);
+    snprintf(form, sizeof form, "network/layer%%d_weight%s.bin", also);
+    uint8_t *raw = read_layer(form, layer->index, one->weight_bits == 8 ? weights : (weights + 3) / 4);
+    one->weight = zeros(weights, 1);
+    for (size_t i = 0; i < weights; i++) {
+        int64_t value = one->weight_bits == 8 ? integer(raw, i, 1) : pair(raw, i);
+        if (one->weight_bits == 2 && value == 2) fail("holds a pair that is none of -1, 0, +1", "a weight file");
+        one->weight[i] = (int8_t)value;
+    }
+    free(raw);
+    one->gain = zeros(channels, sizeof(int64_t));
+    for (size_t o = 0; o < channels; o++) one->gain[o] = 1;
+    if (one->gain_bytes == 0) return;
+    if (one->gain_bytes != 1 && one->gain_bytes != 2 && one->gain_bytes != 4 && one->gain_bytes != 8)
+        fail("is none of 0, 1, 2, 4, 8 in layout.txt", "gain_bytes");
+    snprintf(form, sizeof form, "network/layer%%d_gain%s.bin", also);
+    raw = read_layer(form, layer->index, channels * (size_t)one->gain_bytes);
+    /* Below 2^55, so that no product with a weight or a pixel overflows. */
+    for (size_t o = 0; o < channels; o++) one->gain[o] = held(integer(raw, o, one->gain_bytes), 55, "gain", layer->index);
+    free(raw);
+}
+
+static void load_layer(FILE *layout, Layer *layer, int index, int64_t version, int64_t amplitude) {
+    Synapses first = {0};
     layer->index = small(layout, "layer", index, index);
-    for (int i = 0; i < 3; i++) layer->in[i] = small(layout, in[i], 1, 65536);
-    for (int i = 0; i < 3; i++) layer->out[i] = small(layout, out[i], 1, 65536);
-    layer->kernel[0] = small(layout, "kernel_rows", 1, 65536);
-    layer->kernel[1] = small(layout, "kernel_columns", 1, 65536);
-    layer->stride = small(layout, "stride", 1, 65536);
-    layer->padding = small(layout, "padding", 0, 65536);
-    int weight_bits = small(layout, "weight_bits", 2, 8);
+    read_shape(layout, in_words, first.in);
+    read_shape(layout, out_words, layer->out);
+    read_kernel(layout, &first);
     layer->most = number(layout, "largest_count", 1, 65536);
     layer->saturates = small(layout, "saturates", 0, 1);
     layer->fraction = small(layout, "fraction_bits", 0, 61);
@@ -137,31 +214,33 @@ static void load_layer(FILE *layout, Layer *layer, int index) {
     layer->threshold_bits = small(layout, "threshold_bits", 1, 62);
     layer->membrane_bits = small(layout, "membrane_bits", 1, 62);
     layer->membrane_bytes = byte_size(layout, "membrane_bytes");
-    for (int i = 0; i < 2; i++) {
-        int room = layer->in[i + 1] + 2 * layer->padding - layer->kernel[i];
-        if (room < 0 || room / layer->stride + 1 != layer->out[i + 1]) fail("its map is not its input's", out[i + 1]);
+    first.source = index - 1, first.dilation = first.groups = layer->many = 1;
+    if (version > 1) {
+        layer->maximum = small(layout, "maximum", 0, 1);
+        layer->lowest = number(layout, "lowest_count", -65536, 0);
+        read_source(layout, &first, index);
+        layer->many = 1 + small(layout, "more_synapses", 0, MOST_SYNAPSES);
+        if (index == 0 && (layer->maximum || layer->lowest != 0 || layer->many > 1)) fail("layer 0 is no encoder", "layer");
     }
-    if (weight_bits != 2 && weight_bits != 8) fail("is neither 2 nor 8 in layout.txt", "weight_bits");
+    layer->synapses = zeros((size_t)layer->many, sizeof(Synapses));
+    layer->synapses[0] = first;
+    for (int i = 1; i < layer->many; i++) {
+        read_shape(layout, in_words, layer->synapses[i].in);
+        read_kernel(layout, &layer->synapses[i]);
+        read_source(layout, &layer->synapses[i], index);
+    }
+    for (int i = 0; i < layer->many; i++) load_synapses(layer, i);
+    layer->carried = index == 0 ? amplitude : layer->maximum ? layers[first.source].carried : 1;
     size_t channels = (size_t)layer->out[0], levels = (size_t)layer->most + 2;
-    layer->inputs = times(times((size_t)layer->in[0], (size_t)layer->in[1]), (size_t)layer->in[2]);
     layer->size = times(times(channels, (size_t)layer->out[1]), (size_t)layer->out[2]);
-    layer->fan_in = times(times((size_t)layer->in[0], (size_t)layer->kernel[0]), (size_t)layer->kernel[1]);
     layer->frame = (layer->size + 3) / 4;
-    size_t weights = times(channels, layer->fan_in);
-    uint8_t *raw = read_layer("network/layer%d_weight.bin", index, weight_bits == 8 ? weights : (weights + 3) / 4);
-    layer->weight = zeros(weights, 1);
-    for (size_t i = 0; i < weights; i++) {
-        int64_t value = weight_bits == 8 ? integer(raw, i, 1) : pair(raw, i);
-        if (weight_bits == 2 && value == 2) fail("holds a pair that is none of -1, 0, +1", "a weight file");
-        layer->weight[i] = (int8_t)value;
-    }
-    free(raw);
     uint8_t *offset = read_layer("network/layer%d_offset.bin", index, channels * (size_t)constant_bytes);
     uint8_t *step = read_layer("network/layer%d_step.bin", index, channels * (size_t)constant_bytes);
     if (times(channels, levels) > MOST_THRESHOLDS) fail("is more than a bundle's layers count to", "largest_count");
     layer->threshold = zeros(channels * levels, sizeof(int64_t));
     for (size_t o = 0; o < channels; o++) {
-        int64_t value = integer(offset, o, constant_bytes), d = held(integer(step, o, constant_bytes), 63, "D", index);
+        int64_t a = integer(offset, o, constant_bytes), d = held(integer(step, o, constant_bytes), 63, "D", index);
+        int64_t value = layer->lowest == 0 ? a : held(a, 62, "A", index) + product(d, layer->lowest, index);
         for (size_t j = 0; j < levels; j++) {
             layer->threshold[o * levels + j] = held(value, layer->threshold_bits, "A + j*D", index);
             value += d;
@@ -174,31 +253,52 @@ static void load_layer(FILE *layout, Layer *layer, int index) {
     layer->spike = zeros(layer->size, 1);
 }
 
+/* Find the place in the map that input place (row, column) reaches through place (ky, kx) of the kernel; -1: none. */
+static int64_t reached(const Layer *layer, const Synapses *one, int64_t row, int64_t column, int64_t ky, int64_t kx) {
+    int64_t y = row + one->padding - ky * one->dilation, x = column + one->padding - kx * one->dilation;
+    if (y < 0 || y % one->stride != 0 || y / one->stride >= layer->out[1]) return -1;
+    if (x < 0 || x % one->stride != 0 || x / one->stride >= layer->out[2]) return -1;
+    return y / one->stride * layer->out[2] + x / one->stride;
+}
+
 /* Add the weights of one input, times its value, to every membrane that it reaches. */
-static void add(Layer *layer, size_t place, int64_t value) {
-    size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], columns = (size_t)layer->in[2];
-    size_t channel = place / ((size_t)layer->in[1] * columns), row = place / columns % (size_t)layer->in[1];
-    for (int ky = 0; ky < layer->kernel[0]; ky++) {
-        int y = (int)row + layer->padding - ky;
-        if (y < 0 || y % layer->stride != 0 || y / layer->stride >= layer->out[1]) continue;
-        for (int kx = 0; kx < layer->kernel[1]; kx++) {
-            int x = (int)(place % columns) + layer->padding - kx;
-            if (x < 0 || x % layer->stride != 0 || x / layer->stride >= layer->out[2]) continue;
-            size_t at = (size_t)(y / layer->stride) * (size_t)layer->out[2] + (size_t)(x / layer->stride);
-            size_t tap = (channel * (size_t)layer->kernel[0] + (size_t)ky) * (size_t)layer->kernel[1] + (size_t)kx;
-            for (size_t o = 0; o < (size_t)layer->out[0]; o++) {
-                int64_t *u = &layer->membrane[o * map + at];
-                *u = held(*u + layer->weight[o * layer->fan_in + tap] * value, layer->membrane_bits, "U", layer->index);
+static void add(Layer *layer, const Synapses *one, size_t place, int64_t value) {
+    size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], columns = (size_t)one->in[2];
+    size_t area = (size_t)one->in[1] * columns, each = (size_t)(one->in[0] / one->groups);
+    size_t channel = place / area, outputs = (size_t)(layer->out[0] / one->groups), first = channel / each * outputs;
+    for (int ky = 0; ky < one->kernel[0]; ky++)
+        for (int kx = 0; kx < one->kernel[1]; kx++) {
+            int64_t at = reached(layer, one, (int64_t)(place % area / columns), (int64_t)(place % columns), ky, kx);
+            if (at < 0) continue;
+            size_t tap = (channel % each * (size_t)one->kernel[0] + (size_t)ky) * (size_t)one->kernel[1] + (size_t)kx;
+            for (size_t o = first; o < first + outputs; o++) {
+                int64_t *u = &layer->membrane[o * map + (size_t)at], weight = one->weight[o * one->fan_in + tap];
+                *u = held(*u + product(weight * one->gain[o], value, layer->index), layer->membrane_bits, "U", layer->index);
             }
         }
-    }
+}
+
+/* Let the membranes be the largest counts in their windows. */
+static void take_maxima(Layer *layer) {
+    const Synapses *one = &layer->synapses[0];
+    size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], columns = (size_t)one->in[2];
+    size_t area = (size_t)one->in[1] * columns;
+    for (size_t i = 0; i < layer->size; i++) layer->membrane[i] = INT64_MIN;
+    for (size_t place = 0; place < one->inputs; place++)
+        for (int ky = 0; ky < one->kernel[0]; ky++)
+            for (int kx = 0; kx < one->kernel[1]; kx++) {
+                int64_t at = reached(layer, one, (int64_t)(place % area / columns), (int64_t)(place % columns), ky, kx);
+                if (at < 0) continue;
+                int64_t *u = &layer->membrane[place / area * map + (size_t)at], n = layers[one->source].count[place];
+                if (n > *u) *u = n;
+            }
 }
 
 static void fire(Layer *layer, int64_t step) {
     size_t map = (size_t)layer->out[1] * (size_t)layer->out[2], levels = (size_t)layer->most + 2;
     for (size_t i = 0; i < layer->size; i++) {
         const int64_t *threshold = layer->threshold + i / map * levels;
-        int64_t n = layer->count[i];
+        int64_t n = layer->count[i] - layer->lowest;
         int room = 62 - layer->fraction;                 /* bits of U before the shift */
         int64_t u = held(layer->membrane[i], room, "U", layer->index) * ((int64_t)1 << layer->fraction);
         held(u, layer->threshold_bits, "U << f", layer->index);
@@ -210,7 +310,7 @@ static void fire(Layer *layer, int64_t step) {
         else if (n > 0 && u < threshold[n])
             spike = -1;
         layer->spike[i] = (int8_t)spike;
-        layer->count[i] = n + spike;
+        layer->count[i] += spike;
     }
 }
 
@@ -224,18 +324,18 @@ static void same(int64_t found, int64_t golden, const char *what, size_t sample,
 int main(int argc, char **argv) {
     if (argc > 1) folder = argv[1];
     FILE *layout = open_file("layout.txt");
-    number(layout, "bundle_version", 1, 1);
+    int64_t version = number(layout, "bundle_version", 1, 2);
     size_t samples = (size_t)number(layout, "samples", 1, 10000000);
     int64_t steps = number(layout, "steps", 1, 65536), levels = number(layout, "levels", 1, 65536);
     int64_t amplitude = (int64_t)1 << number(layout, "amplitude_shift", 0, 16);
     size_t classes = (size_t)number(layout, "classes", 1, 65536);
     int score_bits = small(layout, "score_bits", 1, 62), score_bytes = byte_size(layout, "score_bytes");
+    int biased = version > 1 ? small(layout, "bias", 0, 1) : 0;
     depth = small(layout, "layers", 1, MOST_LAYERS);
     size_t frames = times(samples, (size_t)steps);
     for (int i = 0; i < depth; i++) {
         Layer *layer = &layers[i];
-        load_layer(layout, layer, i);
-        if (i > 0 && memcmp(layer->in, layers[i - 1].out, sizeof layer->in) != 0) fail("its input is no output", "layer");
+        load_layer(layout, layer, i, version, amplitude);
         layer->spikes = read_layer("golden/layer%d_spikes.bin", i, times(frames, layer->frame));
         layer->membranes = read_layer("golden/layer%d_membranes.bin", i,
                                       times(times(samples, layer->size), (size_t)layer->membrane_bytes));
@@ -244,26 +344,33 @@ int main(int argc, char **argv) {
     fclose(layout);
     if (layers[0].most != levels) fail("is not the encoder's largest_count", "levels");
     Layer *last = &layers[depth - 1];
+    size_t inputs = layers[0].synapses[0].inputs;
+    uint8_t *bias = biased ? read_file("network/bias.bin", times(classes, (size_t)score_bytes)) : NULL;
     uint8_t *weight = read_file("network/classifier.bin", times(classes, last->size));
-    uint8_t *images = read_file("vectors/images.bin", times(samples, layers[0].inputs));
+    uint8_t *images = read_file("vectors/images.bin", times(samples, inputs));
     uint8_t *scores = read_file("golden/scores.bin", times(times(frames, classes), (size_t)score_bytes));
     uint8_t *predictions = read_file("golden/predictions.bin", times(frames, 4));
     int64_t *score = zeros(classes, sizeof(int64_t));
 
     for (size_t sample = 0; sample < samples; sample++) {
-        memset(score, 0, classes * sizeof(int64_t));
+        for (size_t c = 0; c < classes; c++) score[c] = bias == NULL ? 0 : integer(bias, c, score_bytes);
         for (int i = 0; i < depth; i++) {
             memset(layers[i].membrane, 0, layers[i].size * sizeof(int64_t));
             memset(layers[i].count, 0, layers[i].size * sizeof(int64_t));
         }
-        for (size_t i = 0; i < layers[0].inputs; i++)
-            if (images[sample * layers[0].inputs + i] != 0) add(&layers[0], i, images[sample * layers[0].inputs + i]);
+        for (size_t i = 0; i < inputs; i++)
+            if (images[sample * inputs + i] != 0) add(&layers[0], layers[0].synapses, i, images[sample * inputs + i]);
         for (int64_t step = 1; step <= steps; step++) {
             size_t frame = sample * (size_t)steps + (size_t)step - 1, best = 0;
             for (int i = 0; i < depth; i++) {
                 Layer *layer = &layers[i];
-                for (size_t k = 0; i > 0 && k < layer->inputs; k++)
-                    if (layers[i - 1].spike[k] != 0) add(layer, k, layers[i - 1].spike[k] * (i == 1 ? amplitude : 1));
+                if (layer->maximum) take_maxima(layer);
+                for (int s = 0; i > 0 && !layer->maximum && s < layer->many; s++) {
+                    const Synapses *one = &layer->synapses[s];
+                    const Layer *source = &layers[one->source];
+                    for (size_t k = 0; k < one->inputs; k++)
+                        if (source->spike[k] != 0) add(layer, one, k, source->spike[k] * source->carried);
+                }
                 fire(layer, step);
                 for (size_t k = 0; k < layer->size; k++)
                     same(layer->spike[k], pair(layer->spikes + frame * layer->frame, k), "spikes", sample, step, i, k);
@@ -282,16 +389,17 @@ int main(int argc, char **argv) {
             for (size_t k = 0; k < layers[i].size; k++) {
                 int64_t golden = integer(layers[i].membranes, sample * layers[i].size + k, layers[i].membrane_bytes);
                 same(layers[i].membrane[k], golden, "membranes", sample, steps, i, k);
-                if (layers[i].saturates && layers[i].count[k] >= layers[i].most)
-                    same(layers[i].count[k], layers[i].most - 1, "count beyond its limit", sample, steps, i, k);
+                if (layers[i].saturates && layers[i].count[k] - layers[i].lowest >= layers[i].most)
+                    same(layers[i].count[k], layers[i].lowest + layers[i].most - 1, "count beyond its limit", sample, steps, i, k);
             }
     }
     printf("OK: %lu samples, %lld steps: every spike, membrane, score and prediction is reproduced\n",
            (unsigned long)samples, (long long)steps);
     for (int i = 0; i < depth; i++) {
-        free(layers[i].weight), free(layers[i].threshold), free(layers[i].spikes), free(layers[i].membranes);
+        for (int s = 0; s < layers[i].many; s++) free(layers[i].synapses[s].weight), free(layers[i].synapses[s].gain);
+        free(layers[i].synapses), free(layers[i].threshold), free(layers[i].spikes), free(layers[i].membranes);
         free(layers[i].membrane), free(layers[i].count), free(layers[i].spike);
     }
-    free(weight), free(images), free(scores), free(predictions), free(score);
+    free(weight), free(bias), free(images), free(scores), free(predictions), free(score);
     return 0;
 }

@@ -1,0 +1,166 @@
+"""Two branches that are added, as in a residual block, on integers.
+
+Their sums U and S of integers are worth different amounts, so that with one unit for U the quantized activation has
+reached its j-th level exactly when U + r·S ≥ θ_j, with a real r > 0 for each channel (where r < 0, S counts as −S).
+In integers that is
+
+    (U << f) + q·S ≥ A + j·D
+
+with f fractional bits for the layer and integers q, A, D for each channel. It decides alike for every U and S in
+reach exactly when for each level j, with T_j(S) = ⌈θ_j − r·S⌉ the least U that fires,
+
+    max over S of 2^f·(T_j(S) − 1) + q·S  <  A + j·D  ≤  min over S of 2^f·T_j(S) + q·S,
+
+where only those S count whose T_j(S) lies in the reach of U; beyond, one of the two sides is enough. Both ends are
+extremes of a linear function and a rounded one, which an algorithm like Euclid's finds in some twenty steps,
+however many S there are. A feasible q is next to r·2^f, as r·2^f itself lies in the interval that such q form. A
+and D then form a line through the intervals of all levels: see `certificate.line`. The fewest f that will do is
+taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, lcm
+
+import torch
+from torch import Tensor
+
+from .certificate import UNBOUNDED, line
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """When a neuron has reached its i-th level: slopes[0]·U + slopes[1]·S ≥ first + i·step, i = 0 … levels − 1.
+
+    slopes: of the two sums, the first at least 0. reach: ends of U and of S.
+    """
+
+    slopes: tuple[Fraction, Fraction]
+    first: Fraction
+    step: Fraction
+    levels: int
+    reach: tuple[Range, Range]
+
+
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """bits: f. gains: int64 [2, O], 2^f (0 where U does not matter) and q. thresholds: A + j·D, int64 [O, J]."""
+
+    bits: int
+    gains: Tensor
+    thresholds: Tensor
+
+
+def add_in_integers(decisions: Sequence[Decision], lowest: int) -> Addition:
+    """The integer form of a layer, one decision for each channel, whose counts begin at `lowest`.
+
+    Raises ValueError where it would not fit 64-bit integers.
+    """
+    bits, done = 0, []
+    for channel, decision in enumerate(decisions):
+        while (found := _channel(decision, bits, lowest)) is None:
+            bits += 1
+            if _size(decision) << bits >= 2 * UNBOUNDED:
+                raise ValueError(
+                    f"the branches of channel {channel} need more than {bits - 1} fractional bits to be added in "
+                    "integers: use smaller weights, fewer levels, or batch norms whose ratio is a fraction of 2^8"
+                )
+        done.append((bits, found))
+    # What was found with fewer bits holds with more, all its numbers shifted.
+    gains = torch.tensor([[g << bits - b for g in gain] for b, (gain, _) in done]).T
+    rows = [[t * 2 ** (bits - b) for t in table] for b, (_, table) in done]
+    return Addition(bits, gains, torch.tensor(rows))
+
+
+def _size(decision: Decision) -> int:
+    """What no membrane and no level times D exceeds, without fractional bits."""
+    (p, r), (us, ss) = decision.slopes, decision.reach
+    ratio = ceil(abs(r) / p) if p else 1
+    return (decision.levels + 2) * (max(map(abs, us)) + (ratio + 1) * max(map(abs, ss)) + 1)
+
+
+def _channel(decision: Decision, bits: int, lowest: int) -> tuple[Range, list[int]] | None:
+    """The two gains of a channel and its thresholds, or None where so few bits are not enough."""
+    (p, r), ((low, high), (least, most)) = decision.slopes, decision.reach
+    sign = -1 if r < 0 else 1
+    if r < 0:
+        r, least, most = -r, -most, -least
+    one, first, step, numbers = 1 << bits, decision.first, decision.step, range(decision.levels)
+    if p == 0 or r == 0:
+        # One sum alone decides, or none: its thresholds are integers at once.
+        slope, gains, reach = (p, (one, 0), (low, high)) if r == 0 else (r, (0, sign * one), (least, most))
+        if slope == 0:
+            return (0, 0), [0 if first + i * step <= 0 else 1 for i in numbers]
+        thetas = (ceil((first + i * step) / slope) for i in numbers)
+        return gains, [min(max(theta, reach[0]), reach[1] + 1) * one for theta in thetas]
+    # All in whole multiples of 1/m: U·m + ratio·S ≥ theta + i·climb.
+    parts = r / p, first / p, step / p
+    m = lcm(*(part.denominator for part in parts))
+    ratio, theta, climb = (part.numerator * (m // part.denominator) for part in parts)
+    below = ratio * one // m
+    for q in (below, below + 1):
+        ends: list[Range] = []
+        for i in numbers:
+            ends.append(_ends(theta + i * climb, ratio, m, q, bits, (low, high), (least, most)))
+            if ends[-1][0] > ends[-1][1]:
+                break
+        else:
+            least_ends, greatest_ends = torch.tensor(ends).T[:, None]
+            offset, rise, found = line(least_ends, greatest_ends, lowest, one)
+            table = [int(offset) + (lowest + 1 + i) * int(rise) for i in numbers]
+            # Once more in integers that know no overflow.
+            if found and all(a <= t <= b for t, (a, b) in zip(table, ends, strict=True)):
+                return (one, sign * q), table
+    return None
+
+
+def _ends(theta: int, ratio: int, m: int, q: int, bits: int, us: Range, ss: Range) -> Range:
+    """The least and the greatest threshold of one level that decide right for every U and S; ratio > 0."""
+    (low, high), (least, most), one = us, ss, 1 << bits
+    # From `first` on T(S) ≤ high, so that some U fires; behind `last` T(S) ≤ low, so that every U does.
+    first, last = -((high * m - theta) // ratio), -((low * m - theta) // ratio) - 1
+    lower, upper = -UNBOUNDED, UNBOUNDED
+    if first > least:
+        lower = high * one + q * min(first - 1, most) + 1
+    if last < most:
+        upper = low * one + q * max(last + 1, least)
+    first, last = max(first, least), min(last, most)
+    if first <= last:
+        # T(first + x) = −⌊(ratio·x + at) / m⌋.
+        number, base, at = last - first + 1, q * first, ratio * first - theta
+        lower = max(lower, base + most_of(number, m, q, -one, ratio, at) - one + 1)
+        upper = min(upper, base - most_of(number, m, -q, one, ratio, at))
+    return lower, upper
+
+
+def most_of(n: int, m: int, a: int, b: int, c: int, d: int) -> int:
+    """The maximum of a·x + b·⌊(c·x + d) / m⌋ over x = 0 … n − 1, for n and m of at least 1.
+
+    As in Euclid's algorithm: whole multiples of m leave the fraction, then x and its floor change places.
+
+    >>> most_of(10, 7, 2, -3, 5, 1) == max(2 * x - 3 * ((5 * x + 1) // 7) for x in range(10))
+    True
+    """
+    best, base = None, 0
+    while True:
+        whole, c = divmod(c, m)
+        a += b * whole
+        whole, d = divmod(d, m)
+        base += b * whole
+        top = (c * (n - 1) + d) // m
+        found = max(base, base + a * (n - 1) + b * top)
+        best = found if best is None else max(best, found)
+        if top == 0 or (a >= 0 and b >= 0) or (a <= 0 and b <= 0):
+            return best
+        if a < 0:
+            # The first x at which the floor is y = 1 … top: ⌈(m·y − d) / c⌉, from y − 1 counted.
+            base += a + b
+            n, m, a, b, c, d = top, c, b, a, m, m - d - 1
+        else:
+            # The last x at which the floor is y = 0 … top − 1: ⌈(m·(y + 1) − d) / c⌉ − 1.
+            n, m, a, b, c, d = top, c, b, a, m, m - d - 1
