@@ -224,15 +224,20 @@ def test_synapses_and_what_reaches_them_are_counted_at_the_border_too(ann, seed)
     layers = layer_events(record, snn)
     plain, classifier = oracle.layers_of(ann)
     run = oracle.run(ann, images.numpy(), record.time_steps)
+
+    def reached(layer: oracle.Layer, values: dict[int, np.ndarray]) -> int:
+        pairs = ((one, oracle.gathered(one, {s: values[s] for s in one.sources})) for one in layer.branches)
+        return sum(oracle.operations(np.ones_like(one.weight), one, inputs) for one, inputs in pairs)
+
+    shapes = [ann.spec.in_shape, *(layer.out_shape for layer in ann.spec.layers)]
+    every = {index - 1: np.ones((1, *shape), int) for index, shape in enumerate(shapes)}
+    live = {index: (spikes.sum(0) != 0).astype(int) for index, spikes in enumerate(run.spikes)}
     for index, layer in enumerate(plain):
-        pairs = oracle.convolve(
-            replace(layer, weight=np.ones_like(layer.weight)), np.ones((1, *ann.spec.layers[index].in_shape), int)
-        )
-        assert layers[index].synapses == pairs.sum() <= layers[index].macs == macs(ann.spec)[index]
+        assert layers[index].synapses == reached(layer, every)
+        assert layers[index].macs == macs(ann.spec)[index]
+        assert not snn.chain or layers[index].synapses <= layers[index].macs
         if index:
-            reached = replace(layer, weight=np.ones_like(layer.weight))
-            live = oracle.convolve(reached, (sum(run.spikes[index - 1]) != 0).astype(int))
-            assert layers[index].nonzero_macs == pytest.approx(live.sum() / len(images))
+            assert layers[index].nonzero_macs == pytest.approx(reached(layer, live) / len(images))
     assert layers[-1].sops.sum() == pytest.approx(layers[-1].arriving.sum() * snn.spec.classes)
 
 
