@@ -275,11 +275,13 @@ async function figures(page, shown) {
   page.bar.append(rows);
 
   let awake = false;
+  // A condition names a control that is set, or a control and the value that it has.
+  const holds = by => Array.isArray(by) ? values[by[0]] === by[1] : Boolean(values[by]);
   function enable() {
     buttons.forEach(one => { one.disabled = !awake; });
     for (const { name, enabled_by: by, disabled_by: unless, shown_by: only } of shown.controls) {
-      made[name].enable(awake && (!by || Boolean(values[by])) && !(unless && values[unless]));
-      made[name].row.hidden = Boolean(only) && !values[only];
+      made[name].enable(awake && (!by || holds(by)) && !(unless && holds(unless)));
+      made[name].row.hidden = Boolean(only) && !holds(only);
     }
   }
   function moved() { enable(); wanted({ ...values }); }

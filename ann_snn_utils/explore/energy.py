@@ -1,0 +1,96 @@
+"""Energy bench: who needs more, under the model and the constants that one chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ..figures import energy_bars
+from ..measure.lemaire import ACCESS
+from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, runs_of
+from ..runs.gallery import Network
+from ..simulator.run import simulate
+from .page import Explorer, Report, choice, drawn, slider
+
+CAPTION = (
+    "The same spikes under another model of energy, or with other constants. What is charged for memory, and "
+    "whether a membrane is touched at every spike, decides more than additions against multiplications."
+)
+
+_PARTS = ("arithmetic", "weights", "membranes", "thresholds", "traffic", "addressing")
+
+
+def energy_bench(net: Network, size: int = 128) -> Explorer:
+    """The explorer of energy for one image of a network, from the events of the first `size` samples."""
+    snn, samples = net.snn, net.samples
+    record = simulate(snn, samples.subset(range(min(size, len(samples)))))
+    runs = runs_of(record, snn)
+
+    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+        found = estimate(runs.of(values["run"]), _assumptions(values))
+        systems = {"integer SNN": found.spiking} | {found.names[key]: parts for key, parts in found.dense.items()}
+        # A model without a part has an empty bar: the figure's traces stay the same ones.
+        bars = {
+            name: {part: float(parts[part].sum()) if part in parts else 0.0 for part in _PARTS}
+            for name, parts in systems.items()
+            if name != "FP32"
+        }
+        told = [f"{found.names[key]}: <b>{saves:.2f}</b>" for key, saves in found.saves.items() if key != "fp32"]
+        return {
+            "figures": drawn({"energy": energy_bars(bars)}),
+            "wide": "energy",
+            "line": f"Energy of each dense network over the SNN's; above 1 the SNN saves: {' · '.join(told)}",
+        }
+
+    own = ("lemaire", "yan")
+    until = "Each image until its silence, or as long as the slowest"
+    zeros = "A ternary weight of zero is neither fetched nor added"
+    controls = [
+        choice("model", "model", "Who counts", [(TITLES[name], name) for name in own], "lemaire"),
+        choice("run", "run", until, [(run, run) for run in RUNS], "until silence"),
+        dict(kind="check", name="skip_zero_weights", label="skip zero weights", help=zeros, value=True),
+        *(control | {"shown_by": ["model", "lemaire"]} for control in _lemaire()),
+        *(control | {"shown_by": ["model", "yan"]} for control in _yan()),
+    ]
+    shown = {
+        "view": "figures",
+        "controls": controls,
+        **answer({control["name"]: control["value"] for control in controls}),
+    }
+    figures = {name: go.Figure(figure) for name, figure in shown["figures"].items()}
+    return Explorer("Energy bench", CAPTION, shown, answer, figures)
+
+
+def _assumptions(values: dict[str, Any]) -> Assumptions:
+    """The chosen model with its own controls' values, whose names begin with the model's."""
+    name = values["model"]
+    chosen = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+    return replace(MODELS[name], skip_zero_weights=values["skip_zero_weights"], **chosen)
+
+
+def _plain(options: Sequence[str]) -> list[tuple[str, str]]:
+    return [(option, option) for option in options]
+
+
+def _lemaire() -> list[dict]:
+    membranes, reuse = _plain(["spike and step", "step", "spike"]), _plain(["none", "weights", "all"])
+    return [
+        choice("lemaire.access", "access", "What a memory access costs", _plain(list(ACCESS)), "by size"),
+        slider("lemaire.scale", "× access", "A factor on it", 0.0, 4.0, 1.0, 0.05),
+        choice("lemaire.membranes", "membranes", "When they are read and written", membranes, "spike and step"),
+        choice("lemaire.reuse", "dense reuse", "What a dense layer fetches once", reuse, "none"),
+    ]
+
+
+def _yan() -> list[dict]:
+    return [
+        slider("yan.sparse_bit", "pJ, routed bit", "A bit of a spike, a hop", 0.0, 20.0, 3.0, 0.05),
+        slider("yan.dense_bit", "pJ, dense bit", "A bit of an activation, a hop", 0.0, 4.0, 0.25, 0.01),
+        slider("yan.weight_bit", "pJ, weight bit", "To read it", 0.0, 1.0, 0.0378, 0.0001),
+        slider("yan.state_bit", "pJ, state bit", "To read or write it", 0.0, 1.0, 0.0378, 0.0001),
+        slider("yan.hops", "hops", "Of a value to each neuron", 0.0, 5.0, 1.0, 0.01),
+        choice("yan.membranes", "membranes", "When they are read and written", _plain(["step", "spike"]), "step"),
+    ]
