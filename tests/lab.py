@@ -24,7 +24,7 @@ import plotly.graph_objects as go
 from ann_snn_utils.files import ROOT
 
 # Seconds to wait for what must come; none of them says how fast it has to be.
-PATIENCE = 180.0
+PATIENCE = 300.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _READY = """() => { const w = window.jupyterapp?.shell.currentWidget;

@@ -110,6 +110,7 @@ def test_the_notebook_runs_to_its_end_without_an_error(page):
         "Accuracy lab",
         "Two networks",
         "Conversion bench",
+        "Energy bench",
     ]
     assert NETWORK in lab.explorer(page, CHOOSER).locator(".snn-status").inner_text()
 
@@ -292,7 +293,7 @@ def test_a_notebook_that_is_opened_again_shows_its_explorers(page):
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     page.reload()
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-    page.wait_for_function("() => document.querySelectorAll('.snn-explorer .snn-title').length === 5")
+    page.wait_for_function("() => document.querySelectorAll('.snn-explorer .snn-title').length === 6")
     assert page.locator("text=model not found").count() == 0
     lab.press(page, IMAGE, "time step T", "End")
     assert f"after step {STEPS}" in lab.explorer(page, IMAGE).locator(".snn-status").inner_text()

@@ -1,7 +1,7 @@
 """How an explorer stands on a page, and how the kernel answers it.
 
-An explorer is one piece of HTML that holds its code (the .js and .css files beside this one) and what it shows at first, so
-that it works in a saved notebook and in an exported page; a kernel that is there answers what has to be computed.
+An explorer is one piece of HTML that holds its code (the .js and .css files beside this one) and what it shows at
+first, so that it works in a saved notebook and in an exported page; a kernel answers what has to be computed.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def network_of(net: Network, time_steps: int) -> dict[str, Any]:
 
 
 def _inputs(net: Network, index: int) -> list[dict[str, Any]]:
-    """The sources of a layer's inputs: which layer (None: the image), through which kernel, and what counts how much.
+    """The sources of a layer's inputs: which layer (None: the image), through which kernel, and what it counts.
 
     amplitude: of one input spike. gain: of the sum, for each channel, where it is not 1.
     """
