@@ -55,7 +55,8 @@ typedef struct {
 
 // What is asked of every image. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
 typedef struct {
-    int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts, event_room, place_room;
+    int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts;
+    int64_t event_room, place_room, window_room;        // the most events, places and kernel rows of a layer
     double rate;
     const int32_t *class_weights;                       // [neurons of the last layer, class_pitch]
 } Task;
@@ -142,32 +143,43 @@ static int64_t list(Events *to, int64_t step, uint32_t bits, int32_t event, int3
     return reached;
 }
 
-// Send what LANES channels of a place fire in one step, from `channel` on.
-static void send(const Run *run, int64_t index, int64_t place, int64_t channel, int64_t step, uint32_t rises,
-                 uint32_t falls, Spikes *to) {
+// Where spikes of LANES channels of a place go, from `channel` on: what is the same for all steps of the block.
+typedef struct {
+    const Run *run;
+    Spikes *to;
+    const int32_t *effective;
+    int64_t index, neuron, fan;
+    int32_t event, pitch;
+} Sender;
+
+static Sender sender(const Run *run, int64_t index, int64_t place, int64_t column, int64_t channel, Spikes *to) {
     const Layer *layer = run->layers + index;
-    const int32_t *effective = layer->effective + layer->kinds[place] + channel;
-    int64_t *totals = totals_of(run, index, step), *reached = totals + TOTALS;
-    int64_t neuron = place * layer->channels + channel;
-    int32_t pitch = layer->event_pitch;
-    int32_t event = (place % layer->event_width * layer->channels + channel) * pitch;
+    int32_t pitch = layer->event_pitch, event = (column * layer->channels + channel) * pitch;
+    return (Sender){run, to, layer->effective + layer->kinds[place] + channel, index,
+                    place * layer->channels + channel, layer->fan[place], event, pitch};
+}
+
+// Send what fires in one step.
+static void send(const Sender *from, int64_t step, uint32_t rises, uint32_t falls) {
+    const Run *run = from->run;
+    int64_t *totals = totals_of(run, from->index, step);
     totals[PLUS] += __builtin_popcount(rises);
     totals[MINUS] += __builtin_popcount(falls);
     if (run->task->rate) {
-        uint32_t hit = struck(run, index, step, neuron, rises | falls);
+        uint32_t hit = struck(run, from->index, step, from->neuron, rises | falls);
         uint32_t flipped = run->task->fault ? hit : 0, risen = rises;
         rises = (rises & ~hit) | (falls & flipped);
         falls = (falls & ~hit) | (risen & flipped);
     }
-    // The read-out is no layer: what it takes is not counted.
-    int64_t synapses[2] = {__builtin_popcount(rises | falls) * layer->fan[place], 0};
+    int64_t synapses = __builtin_popcount(rises | falls) * from->fan, effective = 0;
     if (rises)
-        synapses[1] += list(&to->rises, step, rises, event, pitch, effective);
+        effective += list(&from->to->rises, step, rises, from->event, from->pitch, from->effective);
     if (falls)
-        synapses[1] += list(&to->falls, step, falls, event, pitch, effective);
-    if (index + 1 < run->task->depth) {
-        reached[SYNAPSES] += synapses[0];
-        reached[EFFECTIVE] += synapses[1];
+        effective += list(&from->to->falls, step, falls, from->event, from->pitch, from->effective);
+    // The read-out is no layer: what it takes is not counted.
+    if (from->index + 1 < run->task->depth) {
+        totals[TOTALS + SYNAPSES] += synapses;
+        totals[TOTALS + EFFECTIVE] += effective;
     }
 }
 
@@ -191,9 +203,8 @@ static Ints pixel_sums(const Layer *layer, const uint8_t *image, int64_t y, int6
             const int8_t *weights = layer->weights + channel
                                   + (row * layer->kernel_width + column) * layer->in_channels * layer->pitch;
             for (int64_t input = 0; input < layer->in_channels; input++)
-                if (pixel[input * plane])
-                    sums += (int32_t)pixel[input * plane]
-                          * __builtin_convertvector(*(const Bytes *)(weights + input * layer->pitch), Ints);
+                sums += (int32_t)pixel[input * plane]
+                      * __builtin_convertvector(*(const Bytes *)(weights + input * layer->pitch), Ints);
         }
     return sums;
 }
@@ -205,11 +216,12 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to) {
     int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
     to->nested = run->task->rate == 0;
-    for (int64_t place = 0; place < layer->places; place++) {
+    for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
         begin_place(to, place, run->steps);
         for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
             int64_t neuron = place * layer->pitch + channel;
-            Ints sums = pixel_sums(layer, image, place / layer->width, place % layer->width, channel);
+            Sender from = sender(run, 0, place, x, channel, to);
+            Ints sums = pixel_sums(layer, image, y, x, channel);
             Numbers counts = run->start ? counts_at(run, neuron) : (Numbers){0};
             uint32_t fired[BLOCK + 1];
             int64_t last = 0;
@@ -229,10 +241,12 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to) {
                 pending[step] -= number;
                 pending[step + 1] += number;
                 if (sent)
-                    send(run, 0, place, channel, step, sent, 0, to);
+                    send(&from, step, sent, 0);
             }
             set_counts(run, neuron, counts);
         }
+        if (++x == layer->width)
+            x = 0, y++;
     }
     begin_place(to, layer->places, run->steps);
 }
@@ -251,70 +265,70 @@ static void count_nested(const Task *task, int64_t *totals) {
 
 // ---- Sums of rows --------------------------------------------------------------------------------------------------
 
-// Where the weights lie that the place (y, x) has for the places of one row of the map before it, and which these are.
+// The places of one row of the map before it that a place sees, and where the weights lie that it has for them.
 typedef struct {
     int64_t from, to;
     const int8_t *weights;
 } Window;
 
-static Window window_of(const Layer *layer, int64_t y, int64_t x, int64_t row) {
-    int64_t above = y * layer->stride - layer->padding + row, left = x * layer->stride - layer->padding;
-    int64_t before = (row * layer->kernel_width - left) * layer->in_channels * layer->pitch;
-    if (above < 0 || above >= layer->in_height)
-        return (Window){0, 0, 0};
-    return (Window){above * layer->in_width + LARGER(0, left),
-                    above * layer->in_width + SMALLER(layer->in_width, left + layer->kernel_width),
-                    layer->weights + before};
+// The windows of a place, one for each kernel row that lies on the map; returns their number.
+static int64_t windows_of(const Layer *layer, int64_t y, int64_t x, Window *windows) {
+    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding, number = 0;
+    int64_t from = LARGER(0, left), to = SMALLER(layer->in_width, left + layer->kernel_width);
+    for (int64_t row = LARGER(0, -top); row < SMALLER(layer->kernel_height, layer->in_height - top); row++) {
+        int64_t before = (row * layer->kernel_width - left) * layer->in_channels * layer->pitch;
+        windows[number++] = (Window){(top + row) * layer->in_width + from, (top + row) * layer->in_width + to,
+                                     layer->weights + before};
+    }
+    return number;
 }
 
-// What the events of each step add to `WIDTH` membranes of the place (y, x), from `channel` on: sums[step]. Rows of
-// weights are added as bytes, in registers, as long as no sum can leave them. Returns a bit for each step with events.
-#define SUM(WIDTH)                                                                                                     \
-    static uint32_t sum_##WIDTH(const Layer *layer, const Spikes *from, int64_t steps, int64_t y, int64_t x,          \
-                                int64_t channel, Number (*sums)[WIDEST]) {                                            \
-        typedef VECTOR(int8_t, WIDTH) Row;                                                                             \
-        typedef VECTOR(Number, WIDTH) Total;                                                                           \
-        Total total = {0};                                                                                             \
-        Row bytes = {0};                                                                                               \
-        int64_t room = layer->crowd;                                                                                   \
-        uint32_t received = 0;                                                                                         \
-        for (int64_t step = steps - 1; step >= 0; step--) {                                                            \
-            for (int64_t row = 0; row < layer->kernel_height; row++) {                                                 \
-                Window window = window_of(layer, y, x, row);                                                           \
-                for (int sign = 0; sign < 2; sign++) {                                                                 \
-                    const Events *events = sign ? &from->falls : &from->rises;                                         \
-                    if (!events->used[step])                                                                           \
-                        continue;                                                                                      \
-                    const int32_t *event = events->events[step] + events->first[step][window.from];                    \
-                    const int32_t *end = events->events[step] + events->first[step][window.to];                        \
-                    received |= (uint32_t)(event < end) << step;                                                       \
-                    while (event < end) {                                                                              \
-                        const int32_t *until = event + SMALLER(room, end - event);                                     \
-                        room -= until - event;                                                                         \
-                        if (sign)                                                                                      \
-                            for (; event < until; event++)                                                             \
-                                bytes -= *(const Row *)(window.weights + channel + *event);                            \
-                        else                                                                                           \
-                            for (; event < until; event++)                                                             \
-                                bytes += *(const Row *)(window.weights + channel + *event);                            \
-                        if (!room) {                                                                                   \
-                            total += __builtin_convertvector(bytes, Total);                                            \
-                            bytes = (Row){0};                                                                          \
-                            room = layer->crowd;                                                                       \
-                        }                                                                                              \
-                    }                                                                                                  \
-                }                                                                                                      \
-            }                                                                                                          \
-            *(Total *)sums[step] = (total + __builtin_convertvector(bytes, Total)) * (Number)layer->gain;              \
-            if (from->nested) {                                                                                        \
-                received |= received >> 1;                                                                             \
-            } else {                                                                                                   \
-                total = (Total){0};                                                                                    \
-                bytes = (Row){0};                                                                                      \
-                room = layer->crowd;                                                                                   \
-            }                                                                                                          \
-        }                                                                                                              \
-        return received;                                                                                               \
+// What the events of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step]. Rows of weights are added as bytes, in registers, as long as no sum can leave them. Returns a bit for each step with events.
+#define SUM(WIDTH)                                                                                                    \
+    static uint32_t sum_##WIDTH(const Layer *layer, const Spikes *from, int64_t steps, const Window *windows,         \
+                                int64_t number, int64_t channel, Number (*sums)[WIDEST]) {                            \
+        typedef VECTOR(int8_t, WIDTH) Row;                                                                            \
+        typedef VECTOR(Number, WIDTH) Total;                                                                          \
+        Total total = {0};                                                                                            \
+        Row bytes = {0};                                                                                              \
+        int64_t room = layer->crowd;                                                                                  \
+        uint32_t received = 0;                                                                                        \
+        for (int64_t step = steps - 1; step >= 0; step--) {                                                           \
+            for (int sign = 0; sign < 2; sign++) {                                                                    \
+                const Events *events = sign ? &from->falls : &from->rises;                                            \
+                const int32_t *first = events->first[step];                                                           \
+                for (int64_t row = 0; row < number && events->used[step]; row++) {                                    \
+                    const int8_t *weights = windows[row].weights + channel;                                           \
+                    const int32_t *event = events->events[step] + first[windows[row].from];                           \
+                    const int32_t *end = events->events[step] + first[windows[row].to];                               \
+                    received |= (uint32_t)(event < end) << step;                                                      \
+                    while (event < end) {                                                                             \
+                        const int32_t *until = event + SMALLER(room, end - event);                                    \
+                        room -= until - event;                                                                        \
+                        if (sign)                                                                                     \
+                            for (; event < until; event++)                                                            \
+                                bytes -= *(const Row *)(weights + *event);                                            \
+                        else                                                                                          \
+                            for (; event < until; event++)                                                            \
+                                bytes += *(const Row *)(weights + *event);                                            \
+                        if (!room) {                                                                                  \
+                            total += __builtin_convertvector(bytes, Total);                                           \
+                            bytes = (Row){0};                                                                         \
+                            room = layer->crowd;                                                                      \
+                        }                                                                                             \
+                    }                                                                                                 \
+                }                                                                                                     \
+            }                                                                                                         \
+            *(Total *)sums[step] = (total + __builtin_convertvector(bytes, Total)) * (Number)layer->gain;             \
+            if (from->nested) {                                                                                       \
+                received |= received >> 1;                                                                            \
+            } else {                                                                                                  \
+                total = (Total){0};                                                                                   \
+                bytes = (Row){0};                                                                                     \
+                room = layer->crowd;                                                                                  \
+            }                                                                                                         \
+        }                                                                                                             \
+        return received;                                                                                              \
     }
 
 SUM(32)
@@ -373,9 +387,8 @@ static void remember_last(const Run *run, int64_t index, int64_t neuron, const u
 }
 
 // Run LANES neurons of a place over the block and send their spikes.
-static void fire(const Run *run, int64_t index, int64_t place, int64_t channel, uint32_t received,
-                 const Number (*sums)[WIDEST], Spikes *to) {
-    const Layer *layer = run->layers + index;
+static void fire(const Run *run, const Layer *layer, const Sender *to, int64_t place, int64_t channel,
+                 uint32_t received, const Number (*sums)[WIDEST]) {
     int64_t neuron = layer->first + place * layer->pitch + channel;
     Number *kept = run->membranes + neuron;
     Numbers membranes = {0}, counts = {0};
@@ -401,34 +414,38 @@ static void fire(const Run *run, int64_t index, int64_t place, int64_t channel, 
     set_counts(run, neuron, counts);
     if (!any)
         return;
-    remember_last(run, index, neuron, rises, falls);
+    remember_last(run, to->index, neuron, rises, falls);
     for (int64_t step = 0; step < run->steps; step++)
         if (rises[step] | falls[step])
-            send(run, index, place, channel, step, rises[step], falls[step], to);
+            send(to, step, rises[step], falls[step]);
 }
 
 // Run a hidden layer over the block: all steps of one place before the next place.
-static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes *to) {
+static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes *to, Window *windows) {
     const Layer *layer = run->layers + index;
     Number sums[BLOCK][WIDEST];
     to->nested = 0;
-    for (int64_t place = 0; place < layer->places; place++) {
-        int64_t y = place / layer->width, x = place % layer->width, width = WIDEST;
+    for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
+        int64_t number = windows_of(layer, y, x, windows), column = place % layer->event_width;
         begin_place(to, place, run->steps);
-        for (int64_t channel = 0; channel < layer->pitch; channel += width) {
+        for (int64_t channel = 0, width = WIDEST; channel < layer->pitch; channel += width) {
             uint32_t received;
             while (width > layer->pitch - channel)
                 width /= 2;
             switch (width) {
-            case 512: received = sum_512(layer, from, run->steps, y, x, channel, sums); break;
-            case 256: received = sum_256(layer, from, run->steps, y, x, channel, sums); break;
-            case 128: received = sum_128(layer, from, run->steps, y, x, channel, sums); break;
-            case 64: received = sum_64(layer, from, run->steps, y, x, channel, sums); break;
-            default: received = sum_32(layer, from, run->steps, y, x, channel, sums); break;
+            case 512: received = sum_512(layer, from, run->steps, windows, number, channel, sums); break;
+            case 256: received = sum_256(layer, from, run->steps, windows, number, channel, sums); break;
+            case 128: received = sum_128(layer, from, run->steps, windows, number, channel, sums); break;
+            case 64: received = sum_64(layer, from, run->steps, windows, number, channel, sums); break;
+            default: received = sum_32(layer, from, run->steps, windows, number, channel, sums); break;
             }
-            for (int64_t lane = 0; lane < width; lane += LANES)
-                fire(run, index, place, channel + lane, received, (const Number(*)[WIDEST])(&sums[0][lane]), to);
+            for (int64_t lane = 0; lane < width; lane += LANES) {
+                Sender sends = sender(run, index, place, column, channel + lane, to);
+                fire(run, layer, &sends, place, channel + lane, received, (const Number(*)[WIDEST])(&sums[0][lane]));
+            }
         }
+        if (++x == layer->width)
+            x = 0, y++;
     }
     begin_place(to, layer->places, run->steps);
 }
@@ -450,11 +467,12 @@ static void read_out(const Run *run, const Spikes *from, int32_t *scores) {
 
 // ---- Images --------------------------------------------------------------------------------------------------------
 
-// A thread's memory to work in. membranes, last: see `Run`. between: spikes from one layer to the next, by turns.
+// A thread's memory to work in. membranes, last: see `Run`. windows: of one place. between: spikes from one layer to the next, by turns.
 typedef struct {
     int64_t *pending;
     Number *membranes;
     int16_t *last;
+    Window *windows;
     Spikes between[2];
 } Workspace;
 
@@ -470,6 +488,7 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     into->pending = take(&room, task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
+    into->windows = take(&room, task->window_room * sizeof(Window));
     for (int side = 0; side < 2; side++)
         for (int sign = 0; sign < 2; sign++)
             for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++) {
@@ -500,8 +519,9 @@ static int silent(const Run *run) {
 }
 
 // Run one image and return the step of its last spike. pending: neurons of each layer by the step of their last spike.
-static int64_t run_image(Run *run, const uint8_t *image, Spikes *between, int32_t *scores) {
+static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32_t *scores) {
     const Task *task = run->task;
+    Spikes *between = space->between;
     if (task->steps > BLOCK)
         for (int64_t neuron = 0; neuron < task->neurons; neuron++)
             run->last[neuron] = 0;
@@ -511,7 +531,7 @@ static int64_t run_image(Run *run, const uint8_t *image, Spikes *between, int32_
         encode(run, image, between);
         for (int64_t index = 1; index < task->depth; index++) {
             empty(between + index % 2);
-            run_layer(run, index, between + (index + 1) % 2, between + index % 2);
+            run_layer(run, index, between + (index + 1) % 2, between + index % 2, space->windows);
         }
         read_out(run, between + (task->depth + 1) % 2, scores);
         if (run->start + run->steps > task->levels && silent(run))
@@ -544,7 +564,7 @@ EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *image
             run.pending[entry] = 0;
         run.sample = samples[index];
         run.counts = counts + index * task->neurons * (task->wide_counts ? 2 : 1);
-        last_steps[index] = run_image(&run, images + index * pixels, space.between, scores + index * class_scores);
+        last_steps[index] = run_image(&run, images + index * pixels, &space, scores + index * class_scores);
         for (int64_t entry = 0; entry < entries; entry++)
             pending[entry] += run.pending[entry];
     }
