@@ -34,6 +34,18 @@ def compiler() -> str | None:
     return shutil.which("clang")
 
 
+@lru_cache(maxsize=1)
+def hindrance() -> str | None:
+    """Why there can be no kernel here, or None where there is one."""
+    if compiler() is None:
+        return "there is no compiler for it (pip install ziglang)"
+    try:
+        kernel(16)
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
 @lru_cache(maxsize=2)
 def kernel(membrane_bits: int) -> ctypes.CDLL:
     """The functions of kernel.c, for membranes of 16 or 32 bits. RuntimeError that shows why it cannot be had."""
@@ -73,9 +85,7 @@ def _compiled(folder: Path, membrane_bits: int) -> Path | None:
 
 
 def _compile(target: Path, membrane_bits: int) -> None:
-    command, flags = compiler(), [*_FLAGS, f"-DMEMBRANE={membrane_bits}"]
-    if command is None:
-        raise RuntimeError("no compiler for the kernel: pip install ziglang")
+    command, flags = str(compiler()), [*_FLAGS, f"-DMEMBRANE={membrane_bits}"]
     if Path(command).stem == "zig":
         options = ["build-lib", "-dynamic", "-O", "ReleaseFast", "-mcpu=native", "-fno-compiler-rt", "--name", "kernel"]
         arguments = [*options, f"-femit-bin={target}", "-cflags", *flags, "--", str(_SOURCE)]

@@ -7,7 +7,9 @@ in dense tensors instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,8 +24,28 @@ _LARGEST = 2**31 - 1
 _MOST_STEPS = 2**15 - 2
 
 
+_MADE: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _made_once(snn: SNN, key: tuple, make: Callable[[], Any]) -> Any:
+    """What `make` makes of a network, made once for a key and as long as its tensors stay as they are."""
+    made = _MADE.setdefault(snn, {})
+    versions = [snn.classifier._version]
+    for layer in snn.layers:
+        versions.append(layer.weight._version)
+        versions.extend(table._version for table in layer.compared)
+    key = (*key, *versions)
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     """Why the compiled simulator cannot take this network over `time_steps`; None where it is exact."""
+    return _made_once(snn, ("obstacle", time_steps, disturbed), lambda: _obstacle(snn, time_steps, disturbed))
+
+
+def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if any(weight.is_floating_point() for weight in (snn.classifier, *(layer.weight for layer in snn.layers))):
         return "it has real-valued weights"
     if len(snn.layers) < 2:
@@ -96,28 +118,28 @@ LAYER = np.dtype([(name, np.int64) for name in (*_SIZES, *_ARRAYS)])
 # Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
 _COMPARED = 24
 
-_LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """An SNN in flat arrays.
 
     layers: a record of LAYER for each, encoder first. arrays: what these point to. membrane: np.int16 or np.int32,
     the type of membranes and of the hidden layers' thresholds. class_weights: int32, a row of classes for each
-    neuron of the last layer. rooms: memory for threads to work in that none does now.
+    neuron of the last layer. neurons: of all layers, with those that only fill vectors. counts: for each layer the
+    shape, strides and first entry of its counts [C, H, W] among them. event_room, place_room, window_room: the most
+    spikes of a layer, places and one more, and kernel rows. rooms: memory for threads to work in that none does now,
+    by its size.
     """
 
     layers: np.ndarray
     arrays: list[np.ndarray]
     membrane: type
     class_weights: np.ndarray
+    neurons: int
+    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
+    event_room: int
+    place_room: int
+    window_room: int
     rooms: dict[int, list[np.ndarray]] = field(default_factory=dict)
-
-    @property
-    def neurons(self) -> int:
-        """Number of all neurons, with those that only fill vectors."""
-        return int((self.layers["pitch"] * self.layers["places"]).sum())
 
 
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
@@ -126,17 +148,19 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
     Membranes are int16 where the worst case stays within: over all inputs, and over `time_steps` steps in
     which a neuron sends at most one spike each; with faults only the latter holds.
     """
-    bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
-    membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
-    tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, *layer.compared)))
-    made, key = _LAYOUTS.setdefault(snn, {}), (membrane, *(tensor._version for tensor in tensors))
-    if key not in made:
-        made[key] = _flat(snn, membrane)
-    return made[key]
+
+    def chosen() -> Layout:
+        bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
+        membrane: type = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
+        return _made_once(snn, ("layout", membrane, _COMPARED), lambda: _flat(snn, membrane))
+
+    return _made_once(snn, ("chosen", time_steps, disturbed, _COMPARED), chosen)
 
 
 def _flat(snn: SNN, membrane: type) -> Layout:
-    layers, arrays, first = np.zeros(len(snn.layers), LAYER), [], 0
+    layers, first = np.zeros(len(snn.layers), LAYER), 0
+    arrays: list[np.ndarray] = []
+    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
     for index, layer in enumerate(snn.layers):
         row, spec, pitch = layers[index], layer.spec, _pitch(layer)
         channels, height, width = spec.out_shape
@@ -148,6 +172,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         row["crowd"] = 127 // max(1, largest_of(layer.weight))
         row["levels"] = layer.thresholds.shape[1]
         row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
+        counts.append(((channels, height, width), (1, width * pitch, pitch), first))
         row["first"], first = first, first + pitch * height * width
         rising, falling = layer.compared
         if falling is not rising:
@@ -165,7 +190,17 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         for name, array in zip(_ARRAYS, (_rows(layer, pitch), *tables, *fans), strict=True):
             row[name] = array.ctypes.data
             arrays.append(array)
-    return Layout(layers, arrays, membrane, _class_weights(snn.classifier))
+    return Layout(
+        layers,
+        arrays,
+        membrane,
+        _class_weights(snn.classifier),
+        neurons=first,
+        counts=counts,
+        event_room=int((layers["channels"] * layers["places"]).max()),
+        place_room=int(layers["places"].max()) + 1,
+        window_room=int(layers["kernel_height"].max()),
+    )
 
 
 def _pitch(layer: SpikingLayer) -> int:

@@ -92,7 +92,10 @@ def _record(
     return Record(
         logits=torch.from_numpy(scores.swapaxes(0, 1).copy()),
         labels=None,
-        counts=_maps(counts, net),
+        # Where the kernel left them: channels last, padded to whole vectors.
+        counts=[
+            counts.as_strided((number, *shape), (net.neurons, *strides), first) for shape, strides, first in net.counts
+        ],
         settled_at=torch.where(last < steps, last, 0),
         positive=totals[..., PLUS],
         negative=totals[..., MINUS],
@@ -116,9 +119,9 @@ def _task(snn: SNN, net: Layout, steps: int, disturbance: tuple[str, float, int]
         class_pitch=class_pitch(snn.spec.classes),
         neurons=net.neurons,
         wide_counts=steps > np.iinfo(np.int8).max,
-        event_room=int((net.layers["channels"] * net.layers["places"]).max()),
-        place_room=int(net.layers["places"].max()) + 1,
-        window_room=int(net.layers["kernel_height"].max()),
+        event_room=net.event_room,
+        place_room=net.place_room,
+        window_room=net.window_room,
         rate=rate,
         class_weights=net.class_weights.ctypes.data,
     )
@@ -174,17 +177,5 @@ def _run(
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
+    # Kept from run to run: a thread that has to start takes as long as an image.
     return ThreadPoolExecutor(threads, "simulate")
-
-
-def _maps(counts: Tensor, net: Layout) -> list[Tensor]:
-    """Counts [N, C, H, W] of each layer, where the kernel left them: channels last, padded to whole vectors."""
-    maps = []
-    for layer in net.layers.tolist():
-        channels, pitch, width, places, *_ = layer
-        shape, strides = (len(counts), channels, places // width, width), (net.neurons, 1, width * pitch, pitch)
-        maps.append(counts.as_strided(shape, strides, layer[_FIRST]))
-    return maps
-
-
-_FIRST = 15
