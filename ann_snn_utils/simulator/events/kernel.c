@@ -19,8 +19,8 @@ typedef int32_t Number;
 #endif
 
 // LANES: channels whose membranes are compared at once. BLOCK: steps that a layer runs before the next layer does.
-// WIDEST: channels whose sums of rows are held in registers.
-enum { LANES = 32, BLOCK = 16, WIDEST = 512, CLASS_LANES = 16 };
+// WIDEST: channels whose sums of rows are held in registers. TURN: rows that are added in one turn of a loop.
+enum { LANES = 32, BLOCK = 16, WIDEST = 512, CLASS_LANES = 16, TURN = 4 };
 
 // Columns of the totals of a layer at a step.
 enum { PLUS, MINUS, SYNAPSES, EFFECTIVE, TOTALS };
@@ -46,7 +46,8 @@ typedef struct {
     int64_t compared;                                   // steps whose counts come from comparing with all thresholds
     int64_t first;                                      // its first neuron among those of all layers
     int64_t event_width, event_pitch;                   // of the event that a spike is to the next layer
-    const int8_t *weights;                              // [kernel row, kernel column, input channel, pitch]
+    // [kernel row, kernel column, input channel, pitch]; of hidden layers these, the same negated, and a row of zeros.
+    const int8_t *weights;
     const void *rising, *falling;                       // [levels + 2, pitch], θ_n in row n
     const int32_t *fan;                                 // synapses of the next layer that a spike of each place reaches
     const int64_t *kinds;                               // where the effective fan-outs of each place begin …
@@ -56,7 +57,7 @@ typedef struct {
 // What is asked of every image. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
 typedef struct {
     int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts;
-    int64_t event_room, place_room, window_room;        // the most events, places and kernel rows of a layer
+    int64_t event_room, place_room, row_room;           // the most spikes of a layer, places, and inputs of a neuron
     double rate;
     const int32_t *class_weights;                       // [neurons of the last layer, class_pitch]
 } Task;
@@ -130,16 +131,20 @@ static uint32_t struck(const Run *run, int64_t layer, int64_t step, int64_t neur
     return hit;
 }
 
-// List the spikes of LANES channels, and return the synapses other than 0 that they reach.
+// List the spikes of LANES channels, and return the synapses other than 0 that they reach. Four at a time, as most
+// words have no more: a processor that guesses how often a loop turns is right more often. What is listed too much
+// lies behind the end.
 static int64_t list(Events *to, int64_t step, uint32_t bits, int32_t event, int32_t pitch, const int32_t *effective) {
     int32_t *events = to->events[step] + to->used[step];
     int64_t reached = 0;
     to->used[step] += __builtin_popcount(bits);
-    for (; bits; bits &= bits - 1) {
-        int32_t channel = __builtin_ctz(bits);
-        *events++ = event + channel * pitch;
-        reached += effective[channel];
-    }
+    for (; bits; events += 4)
+        for (int each = 0; each < 4; each++) {
+            int32_t channel = __builtin_ctz(bits | 1u << 31);
+            events[each] = event + channel * pitch;
+            reached += bits ? effective[channel] : 0;
+            bits &= bits - 1;
+        }
     return reached;
 }
 
@@ -192,36 +197,45 @@ static void begin_place(Spikes *to, int64_t place, int64_t steps) {
 
 // ---- The encoder ---------------------------------------------------------------------------------------------------
 
-// Membranes of LANES channels of the place (y, x), from `channel` on.
-static Ints pixel_sums(const Layer *layer, const uint8_t *image, int64_t y, int64_t x, int64_t channel) {
-    Ints sums = {0};
-    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding;
-    int64_t plane = layer->in_height * layer->in_width;
+// A pixel that is not 0, and where the weights lie that it has.
+typedef struct {
+    int32_t value, weights;
+} Pixel;
+
+// The pixels other than 0 that the place (y, x) sees; returns their number. No branch depends on a pixel.
+static int64_t pixels_of(const Layer *layer, const uint8_t *image, int64_t y, int64_t x, Pixel *pixels) {
+    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding, number = 0;
+    int64_t from = LARGER(0, -left), to = SMALLER(layer->kernel_width, layer->in_width - left);
     for (int64_t row = LARGER(0, -top); row < SMALLER(layer->kernel_height, layer->in_height - top); row++)
-        for (int64_t column = LARGER(0, -left); column < SMALLER(layer->kernel_width, layer->in_width - left); column++) {
-            const uint8_t *pixel = image + (top + row) * layer->in_width + left + column;
-            const int8_t *weights = layer->weights + channel
-                                  + (row * layer->kernel_width + column) * layer->in_channels * layer->pitch;
-            for (int64_t input = 0; input < layer->in_channels; input++)
-                sums += (int32_t)pixel[input * plane]
-                      * __builtin_convertvector(*(const Bytes *)(weights + input * layer->pitch), Ints);
+        for (int64_t input = 0; input < layer->in_channels; input++) {
+            const uint8_t *seen = image + (input * layer->in_height + top + row) * layer->in_width + left;
+            for (int64_t column = from; column < to; column++) {
+                int64_t tap = (row * layer->kernel_width + column) * layer->in_channels + input;
+                pixels[number] = (Pixel){seen[column], tap * layer->pitch};
+                number += seen[column] != 0;
+            }
         }
-    return sums;
+    return number;
 }
 
 // Run the encoder over the block. Its image stays and its thresholds ascend, so a neuron that fires has fired in every
 // step before: without faults, events are listed at the last step of the block at which they come.
-static void encode(const Run *run, const uint8_t *image, Spikes *to) {
+static void encode(const Run *run, const uint8_t *image, Spikes *to, Pixel *pixels) {
     const Layer *layer = run->layers;
     int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
     to->nested = run->task->rate == 0;
     for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
+        int64_t number = steps ? pixels_of(layer, image, y, x, pixels) : 0;
         begin_place(to, place, run->steps);
         for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
             int64_t neuron = place * layer->pitch + channel;
             Sender from = sender(run, 0, place, x, channel, to);
-            Ints sums = pixel_sums(layer, image, y, x, channel);
+            Ints sums = {0};
+            for (const Pixel *pixel = pixels; pixel < pixels + number; pixel++) {
+                const Bytes *weights = (const Bytes *)(layer->weights + pixel->weights + channel);
+                sums += pixel->value * __builtin_convertvector(*weights, Ints);
+            }
             Numbers counts = run->start ? counts_at(run, neuron) : (Numbers){0};
             uint32_t fired[BLOCK + 1];
             int64_t last = 0;
@@ -265,68 +279,71 @@ static void count_nested(const Task *task, int64_t *totals) {
 
 // ---- Sums of rows --------------------------------------------------------------------------------------------------
 
-// The places of one row of the map before it that a place sees, and where the weights lie that it has for them.
+// Where the rows of weights lie that the spikes of each step add to a place: a list for each step, rounded up to whole
+// turns of a loop by rows of zeros. nested: as in `Spikes`.
 typedef struct {
-    int64_t from, to;
-    const int8_t *weights;
-} Window;
+    int32_t *rows[BLOCK];
+    int64_t used[BLOCK];
+    int nested;
+} Rows;
 
-// The windows of a place, one for each kernel row that lies on the map; returns their number.
-static int64_t windows_of(const Layer *layer, int64_t y, int64_t x, Window *windows) {
-    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding, number = 0;
-    int64_t from = LARGER(0, left), to = SMALLER(layer->in_width, left + layer->kernel_width);
-    for (int64_t row = LARGER(0, -top); row < SMALLER(layer->kernel_height, layer->in_height - top); row++) {
-        int64_t before = (row * layer->kernel_width - left) * layer->in_channels * layer->pitch;
-        windows[number++] = (Window){(top + row) * layer->in_width + from, (top + row) * layer->in_width + to,
-                                     layer->weights + before};
+// Collect what the place (y, x) receives. It sees, for each row of its kernel, some neighbouring places of one row of
+// the map before, whose events are neighbours too, and where their weights lie for this place differs by a constant.
+// Weights lie there twice: as they are, and negated for spikes of −1.
+static void collect(const Layer *layer, const Spikes *from, int64_t steps, int64_t y, int64_t x, Rows *to) {
+    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding;
+    int64_t first_row = LARGER(0, -top), end_row = SMALLER(layer->kernel_height, layer->in_height - top);
+    int64_t first = LARGER(0, left), end = SMALLER(layer->in_width, left + layer->kernel_width);
+    int32_t row_size = layer->kernel_width * layer->in_channels * layer->pitch, size = layer->kernel_height * row_size;
+    int32_t before = -left * layer->in_channels * layer->pitch;
+    to->nested = from->nested;
+    for (int64_t step = 0; step < steps; step++) {
+        int32_t *rows = to->rows[step];
+        for (int sign = 0; sign < 2; sign++) {
+            const Events *events = sign ? &from->falls : &from->rises;
+            for (int64_t row = first_row; row < end_row && events->used[step]; row++) {
+                const int32_t *place = events->first[step] + (top + row) * layer->in_width;
+                const int32_t *event = events->events[step] + place[first];
+                int32_t number = place[end] - place[first];
+                for (int32_t at = 0; at < number; at += CLASS_LANES)
+                    *(Scores *)(rows + at) = *(const Scores *)(event + at) + (before + (int32_t)row * row_size + sign * size);
+                rows += number;
+            }
+        }
+        for (int each = 0; each < TURN; each++)
+            rows[each] = 2 * size;
+        to->used[step] = (rows - to->rows[step] + TURN - 1) & -TURN;
     }
-    return number;
 }
 
-// What the events of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step]. Rows of weights are added as bytes, in registers, as long as no sum can leave them. Returns a bit for each step with events.
+// What the rows of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step]. They are added as
+// bytes, in registers, as many as cannot leave them. Returns a bit for each step with rows.
 #define SUM(WIDTH)                                                                                                    \
-    static uint32_t sum_##WIDTH(const Layer *layer, const Spikes *from, int64_t steps, const Window *windows,         \
-                                int64_t number, int64_t channel, Number (*sums)[WIDEST]) {                            \
+    static uint32_t sum_##WIDTH(const Layer *layer, const Rows *rows, int64_t steps, int64_t channel,                 \
+                                Number (*sums)[WIDEST]) {                                                             \
         typedef VECTOR(int8_t, WIDTH) Row;                                                                            \
         typedef VECTOR(Number, WIDTH) Total;                                                                          \
+        const int8_t *weights = layer->weights + channel;                                                             \
         Total total = {0};                                                                                            \
-        Row bytes = {0};                                                                                              \
-        int64_t room = layer->crowd;                                                                                  \
         uint32_t received = 0;                                                                                        \
         for (int64_t step = steps - 1; step >= 0; step--) {                                                           \
-            for (int sign = 0; sign < 2; sign++) {                                                                    \
-                const Events *events = sign ? &from->falls : &from->rises;                                            \
-                const int32_t *first = events->first[step];                                                           \
-                for (int64_t row = 0; row < number && events->used[step]; row++) {                                    \
-                    const int8_t *weights = windows[row].weights + channel;                                           \
-                    const int32_t *event = events->events[step] + first[windows[row].from];                           \
-                    const int32_t *end = events->events[step] + first[windows[row].to];                               \
-                    received |= (uint32_t)(event < end) << step;                                                      \
-                    while (event < end) {                                                                             \
-                        const int32_t *until = event + SMALLER(room, end - event);                                    \
-                        room -= until - event;                                                                        \
-                        if (sign)                                                                                     \
-                            for (; event < until; event++)                                                            \
-                                bytes -= *(const Row *)(weights + *event);                                            \
-                        else                                                                                          \
-                            for (; event < until; event++)                                                            \
-                                bytes += *(const Row *)(weights + *event);                                            \
-                        if (!room) {                                                                                  \
-                            total += __builtin_convertvector(bytes, Total);                                           \
-                            bytes = (Row){0};                                                                         \
-                            room = layer->crowd;                                                                      \
-                        }                                                                                             \
-                    }                                                                                                 \
-                }                                                                                                     \
+            const int32_t *row = rows->rows[step], *end = row + rows->used[step];                                     \
+            received |= (uint32_t)(row < end) << step;                                                                \
+            for (; row < end && layer->crowd < TURN; row++)                                                           \
+                total += __builtin_convertvector(*(const Row *)(weights + *row), Total);                              \
+            while (row < end) {                                                                                       \
+                const int32_t *until = row + SMALLER(layer->crowd & -TURN, end - row);                                \
+                Row bytes = {0};                                                                                      \
+                for (; row < until; row += TURN)                                                                      \
+                    bytes += (*(const Row *)(weights + row[0]) + *(const Row *)(weights + row[1]))                    \
+                           + (*(const Row *)(weights + row[2]) + *(const Row *)(weights + row[3]));                   \
+                total += __builtin_convertvector(bytes, Total);                                                       \
             }                                                                                                         \
-            *(Total *)sums[step] = (total + __builtin_convertvector(bytes, Total)) * (Number)layer->gain;             \
-            if (from->nested) {                                                                                       \
+            *(Total *)sums[step] = total * (Number)layer->gain;                                                       \
+            if (rows->nested)                                                                                         \
                 received |= received >> 1;                                                                            \
-            } else {                                                                                                  \
+            else                                                                                                      \
                 total = (Total){0};                                                                                   \
-                bytes = (Row){0};                                                                                     \
-                room = layer->crowd;                                                                                  \
-            }                                                                                                         \
         }                                                                                                             \
         return received;                                                                                              \
     }
@@ -421,23 +438,24 @@ static void fire(const Run *run, const Layer *layer, const Sender *to, int64_t p
 }
 
 // Run a hidden layer over the block: all steps of one place before the next place.
-static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes *to, Window *windows) {
+static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes *to, Rows *rows) {
     const Layer *layer = run->layers + index;
     Number sums[BLOCK][WIDEST];
     to->nested = 0;
     for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
-        int64_t number = windows_of(layer, y, x, windows), column = place % layer->event_width;
+        int64_t column = place % layer->event_width;
+        collect(layer, from, run->steps, y, x, rows);
         begin_place(to, place, run->steps);
         for (int64_t channel = 0, width = WIDEST; channel < layer->pitch; channel += width) {
             uint32_t received;
             while (width > layer->pitch - channel)
                 width /= 2;
             switch (width) {
-            case 512: received = sum_512(layer, from, run->steps, windows, number, channel, sums); break;
-            case 256: received = sum_256(layer, from, run->steps, windows, number, channel, sums); break;
-            case 128: received = sum_128(layer, from, run->steps, windows, number, channel, sums); break;
-            case 64: received = sum_64(layer, from, run->steps, windows, number, channel, sums); break;
-            default: received = sum_32(layer, from, run->steps, windows, number, channel, sums); break;
+            case 512: received = sum_512(layer, rows, run->steps, channel, sums); break;
+            case 256: received = sum_256(layer, rows, run->steps, channel, sums); break;
+            case 128: received = sum_128(layer, rows, run->steps, channel, sums); break;
+            case 64: received = sum_64(layer, rows, run->steps, channel, sums); break;
+            default: received = sum_32(layer, rows, run->steps, channel, sums); break;
             }
             for (int64_t lane = 0; lane < width; lane += LANES) {
                 Sender sends = sender(run, index, place, column, channel + lane, to);
@@ -467,12 +485,13 @@ static void read_out(const Run *run, const Spikes *from, int32_t *scores) {
 
 // ---- Images --------------------------------------------------------------------------------------------------------
 
-// A thread's memory to work in. membranes, last: see `Run`. windows: of one place. between: spikes from one layer to the next, by turns.
+// A thread's memory to work in. membranes, last: see `Run`. pixels, rows: of one place. between: spikes from one layer to the next, by turns.
 typedef struct {
     int64_t *pending;
     Number *membranes;
     int16_t *last;
-    Window *windows;
+    Pixel *pixels;
+    Rows rows;
     Spikes between[2];
 } Workspace;
 
@@ -488,12 +507,14 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     into->pending = take(&room, task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
-    into->windows = take(&room, task->window_room * sizeof(Window));
+    into->pixels = take(&room, (task->row_room + 1) * sizeof(Pixel));
+    for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
+        into->rows.rows[step] = take(&room, (task->row_room + CLASS_LANES) * sizeof(int32_t));
     for (int side = 0; side < 2; side++)
         for (int sign = 0; sign < 2; sign++)
             for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++) {
                 Events *events = sign ? &into->between[side].falls : &into->between[side].rises;
-                events->events[step] = take(&room, task->event_room * sizeof(int32_t));
+                events->events[step] = take(&room, (task->event_room + CLASS_LANES) * sizeof(int32_t));
                 events->first[step] = take(&room, task->place_room * sizeof(int32_t));
             }
     return room;
@@ -528,10 +549,10 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
     for (run->start = 0; run->start < task->steps; run->start += BLOCK) {
         run->steps = SMALLER(BLOCK, task->steps - run->start);
         empty(between);
-        encode(run, image, between);
+        encode(run, image, between, space->pixels);
         for (int64_t index = 1; index < task->depth; index++) {
             empty(between + index % 2);
-            run_layer(run, index, between + (index + 1) % 2, between + index % 2, space->windows);
+            run_layer(run, index, between + (index + 1) % 2, between + index % 2, &space->rows);
         }
         read_out(run, between + (task->depth + 1) % 2, scores);
         if (run->start + run->steps > task->levels && silent(run))

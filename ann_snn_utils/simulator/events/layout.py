@@ -65,8 +65,9 @@ def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
             return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
         if largest_of(layer.weight) >= 2**7:
             return f"weights of layer {index} ({layer.name}) need more than 8 bits"
-        _, _, width = layer.spec.in_shape
-        if width * layer.spec.in_shape[0] * _pitch(layer) >= _LARGEST:
+        inputs, _, width = layer.spec.in_shape
+        # Where a row lies is a number of 32 bits, among weights that are kept twice.
+        if (2 * layer.weight[0, 0].numel() + width) * inputs * _pitch(layer) >= _LARGEST:
             return f"weights of layer {index} ({layer.name}) are too many for 32 bits"
     if time_steps * _reach(snn.classifier)[0] >= _LARGEST:
         return "class scores may need more than 32 bits"
@@ -125,8 +126,8 @@ class Layout:
     layers: a record of LAYER for each, encoder first. arrays: what these point to. membrane: np.int16 or np.int32,
     the type of membranes and of the hidden layers' thresholds. class_weights: int32, a row of classes for each
     neuron of the last layer. neurons: of all layers, with those that only fill vectors. counts: for each layer the
-    shape, strides and first entry of its counts [C, H, W] among them. event_room, place_room, window_room: the most
-    spikes of a layer, places and one more, and kernel rows. rooms: memory for threads to work in that none does now,
+    shape, strides and first entry of its counts [C, H, W] among them. event_room, place_room, row_room: the most
+    spikes of a layer, places and one more, and inputs of a neuron. rooms: memory for threads to work in that none does now,
     by its size.
     """
 
@@ -138,7 +139,7 @@ class Layout:
     counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
     event_room: int
     place_room: int
-    window_room: int
+    row_room: int
     rooms: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
 
@@ -199,7 +200,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         counts=counts,
         event_room=int((layers["channels"] * layers["places"]).max()),
         place_room=int(layers["places"].max()) + 1,
-        window_room=int(layers["kernel_height"].max()),
+        row_room=max(layer.weight[0].numel() for layer in snn.layers),
     )
 
 
@@ -225,7 +226,8 @@ def _rows(layer: SpikingLayer, pitch: int) -> np.ndarray:
         ordered = layer.weight.permute(2, 3, 1, 0).numpy()
         padded = np.zeros((*ordered.shape[:3], pitch), np.int8)
         padded[..., : ordered.shape[3]] = ordered
-        return _aligned(padded)
+        # Negated, for spikes of −1, and zeros, for those that are not there.
+        return _aligned(np.concatenate([padded.ravel(), -padded.ravel(), np.zeros(pitch, np.int8)]))
 
     return memoized(layer.weight, ("rows", pitch), rows)
 

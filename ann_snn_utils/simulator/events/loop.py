@@ -32,7 +32,7 @@ class Task(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "depth levels steps fault seed class_pitch neurons".split()],
-        *[(name, ctypes.c_int64) for name in "wide_counts event_room place_room window_room".split()],
+        *[(name, ctypes.c_int64) for name in "wide_counts event_room place_room row_room".split()],
         ("rate", ctypes.c_double),
         ("class_weights", ctypes.c_void_p),
     ]
@@ -121,7 +121,7 @@ def _task(snn: SNN, net: Layout, steps: int, disturbance: tuple[str, float, int]
         wide_counts=steps > np.iinfo(np.int8).max,
         event_room=net.event_room,
         place_room=net.place_room,
-        window_room=net.window_room,
+        row_room=net.row_room,
         rate=rate,
         class_weights=net.class_weights.ctypes.data,
     )
