@@ -18,7 +18,9 @@ needs_a_compiler = pytest.mark.skipif(build.compiler() is None, reason="no zigla
 @needs_a_compiler
 def test_it_is_compiled_into_a_new_folder_once_and_nothing_else_is_left_there(tmp_path, monkeypatch):
     folder, compiled = tmp_path / "new", []
-    monkeypatch.setattr(build, "_compile", lambda target, bits: compiled.append(bits) or target.write_bytes(b"code"))
+    monkeypatch.setattr(
+        build, "_compile", lambda target, bits: compiled.append(bits) or target.write_bytes(b"code")
+    )
     first, second, wide = (build._compiled(folder, bits) for bits in (16, 16, 32))
     assert compiled == [16, 32] and first == second != wide
     assert sorted(folder.iterdir()) == sorted([first, wide])

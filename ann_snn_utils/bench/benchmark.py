@@ -27,8 +27,10 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured. lenet, few, cifar, vgg: name of the workload, batches and steps; all of the steps at the largest
-    batch, where memory is measured too. steps, batches: of the sweeps.
+    """How much is measured.
+
+    lenet, few, cifar, vgg: name of the workload, batches and steps; all of the steps at the largest batch, where
+    memory is measured too. steps, batches: of the sweeps.
 
     whole: images and steps of the large run. training: network, side of its images, batch.
     """

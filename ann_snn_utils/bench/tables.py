@@ -53,14 +53,16 @@ def speed_table(result: Result, source: str) -> str:
 
 def short_table(result: Result, source: str) -> str:
     """What a reader looks for first, in few rows of Markdown; source: where all results are."""
-    rows = [row for (name, batch), chosen in _CHOSEN.items() for row in _chosen(result["rows"], name, batch, chosen)]
+    rows = [
+        row for (name, batch), chosen in _CHOSEN.items() for row in _chosen(result["rows"], name, batch, chosen)
+    ]
     return f"{_how(result, source)}\n\n{markdown_table([_row(row) for row in rows], _COLUMNS)}"
 
 
 def _chosen(
     rows: Iterable[Mapping[str, Any]], workload: str, batch: int, contenders: Iterable[str]
 ) -> list[Mapping[str, Any]]:
-    """One row for each contender of a workload, at T = 4; "ann" is the fastest float32 network, as `best_ann` says."""
+    """One row for each contender of a workload, at T = 4; "ann" is the fastest float32 network: see `best_ann`."""
     rows = [row for row in rows if row["workload"] == workload and row["batch"] == batch]
     rows = [row for row in rows if row["time_steps"] in (None, 4)]
     return [
@@ -169,8 +171,8 @@ def _layers(result: Result) -> str:
         networks.append(f"{_NETWORKS[name]}: {'; '.join(shares)}")
     return (
         "**Layers** at T = 4, the encoder with the first: time, share of the machine's int8 additions, weights. "
-        f"{'. '.join(networks)}. What is missing from 100 % is reading weights from caches beyond the first, finding "
-        "and listing spikes, and comparing membranes."
+        f"{'. '.join(networks)}. What is missing from 100 % is reading weights from caches beyond the first, "
+        "finding and listing spikes, and comparing membranes."
     )
 
 
@@ -184,7 +186,14 @@ def _training(result: Result) -> str:
     )
 
 
-_STATEMENTS = {"silence": _silence, "sweeps": _sweeps, "whole": _size, "distance": _limit, "layers": _layers, "training": _training}
+_STATEMENTS = {
+    "silence": _silence,
+    "sweeps": _sweeps,
+    "whole": _size,
+    "distance": _limit,
+    "layers": _layers,
+    "training": _training,
+}
 
 
 def _spread(values: Mapping[str, float], form: str) -> str:

@@ -14,7 +14,7 @@ from ..data.dataset import load_dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 
-# How the names of bundled networks begin that may be taken: the first that is bundled and whose test images are here.
+# How names of bundled networks begin that may be taken: the first that is there, and whose test images are here.
 _TRAINED = {
     "lenet": ("mnist-lenet-k0", "digits-lenet-k0"),
     "lenet-few": ("mnist-lenet-k0-clip2",),
@@ -62,8 +62,8 @@ def load_workload(name: str, samples: int) -> Workload:
 
     "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
     "lenet-few": the bundled MNIST network of few levels; "cifar" and "vgg": the bundled CIFAR-10 networks where
-    they and their test images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a few channels of the
-    same, for tests. Raises ValueError for another name.
+    they and their test images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a
+    few channels of the same, for tests. Raises ValueError for another name.
     """
     torch.manual_seed(0)
     if name not in WORKLOADS:

@@ -65,7 +65,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _compiled(folder: Path, membrane_bits: int) -> Path | None:
-    """The library in this folder, compiled where it is not there yet; None where the folder cannot be written to."""
+    """The library in this folder, compiled where it is not there yet; None where nothing can be written there."""
     what = (_SOURCE.read_bytes(), repr(_FLAGS).encode(), compiler() or "", _processor(), str(membrane_bits))
     digest = sha256(b"".join(part if isinstance(part, bytes) else part.encode() for part in what)).hexdigest()[:16]
     path = folder / f"kernel-{digest}{'.dll' if os.name == 'nt' else '.so'}"
@@ -87,7 +87,16 @@ def _compiled(folder: Path, membrane_bits: int) -> Path | None:
 def _compile(target: Path, membrane_bits: int) -> None:
     command, flags = str(compiler()), [*_FLAGS, f"-DMEMBRANE={membrane_bits}"]
     if Path(command).stem == "zig":
-        options = ["build-lib", "-dynamic", "-O", "ReleaseFast", "-mcpu=native", "-fno-compiler-rt", "--name", "kernel"]
+        options = [
+            "build-lib",
+            "-dynamic",
+            "-O",
+            "ReleaseFast",
+            "-mcpu=native",
+            "-fno-compiler-rt",
+            "--name",
+            "kernel",
+        ]
         arguments = [*options, f"-femit-bin={target}", "-cflags", *flags, "--", str(_SOURCE)]
     else:
         arguments = ["-shared", "-fPIC", "-march=native", "-nostdlib", *flags, "-o", str(target), str(_SOURCE)]
@@ -103,4 +112,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+    return "".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )

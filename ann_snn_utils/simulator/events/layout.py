@@ -119,16 +119,19 @@ LAYER = np.dtype([(name, np.int64) for name in (*_SIZES, *_ARRAYS)])
 # Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
 _COMPARED = 24
 
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """An SNN in flat arrays.
 
-    layers: a record of LAYER for each, encoder first. arrays: what these point to. membrane: np.int16 or np.int32,
-    the type of membranes and of the hidden layers' thresholds. class_weights: int32, a row of classes for each
-    neuron of the last layer. neurons: of all layers, with those that only fill vectors. counts: for each layer the
-    shape, strides and first entry of its counts [C, H, W] among them. event_room, place_room, row_room: the most
-    spikes of a layer, places and one more, and inputs of a neuron. rooms: memory for threads to work in that none does now,
-    by its size.
+    layers          a record of LAYER for each, encoder first
+    arrays          what these point to
+    membrane        np.int16 or np.int32, the type of membranes and of the hidden layers' thresholds
+    class_weights   int32, a row of classes for each neuron of the last layer
+    neurons         of all layers, with those that only fill vectors
+    counts          for each layer the shape, strides and first entry of its counts [C, H, W] among these
+    event_room, place_room, row_room    the most spikes of a layer, places and one more, and inputs of a neuron
+    rooms           memory for threads to work in that none does now, by its size
     """
 
     layers: np.ndarray

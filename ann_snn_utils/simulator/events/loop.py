@@ -94,7 +94,8 @@ def _record(
         labels=None,
         # Where the kernel left them: channels last, padded to whole vectors.
         counts=[
-            counts.as_strided((number, *shape), (net.neurons, *strides), first) for shape, strides, first in net.counts
+            counts.as_strided((number, *shape), (net.neurons, *strides), first)
+            for shape, strides, first in net.counts
         ],
         settled_at=torch.where(last < steps, last, 0),
         positive=totals[..., PLUS],
