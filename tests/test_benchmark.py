@@ -148,7 +148,9 @@ def test_onnx_runtime_runs_the_same_network_in_float32_and_nearly_so_in_int8():
     small = contenders.quantized_onnx(model, [images])
     assert {node.op_type for node in small.graph.node} >= {"QuantizeLinear", "DequantizeLinear", "Conv"}
     scores = [
-        runtime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"images": images})
+        runtime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"images": images}
+        )
         for one in (model, small)
     ]
     (exact,), (near,) = scores
@@ -234,7 +236,9 @@ def test_the_readme_holds_what_is_asked_first_of_the_newest_result_and_the_page_
 
 def test_the_short_table_shows_one_image_and_many_and_few_rows():
     _, newest = newest_file()
-    lenet = [row | {"batch": batch} for batch in (1, 16, 256) for row in newest["rows"] if row["workload"] == "lenet"]
+    lenet = [
+        row | {"batch": batch} for batch in (1, 16, 256) for row in newest["rows"] if row["workload"] == "lenet"
+    ]
     rows = short_table(newest | {"rows": lenet}, "there").splitlines()[4:]
     assert rows[0].startswith("| LeNet | 1 | this project, events, T = 4 |")
     assert {row.split(" | ")[1] for row in rows} == {"1", "256"} and len(rows) <= 12
