@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import functools
 import io
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -376,9 +377,11 @@ def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
 def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None:
     """Time the simulator against an ANN and other simulators.
 
-    The float32 ANN and, where installed, SpikingJelly and snnTorch run the same weights and images, in turns, and
-    their answers are compared.
+    The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
+    and images, in turns, and their answers are compared.
     """
+    # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark
     from .bench.contenders import CONTENDERS
     from .bench.tables import short_table, speed_table, tables

@@ -29,7 +29,7 @@ from ann_snn_utils.runs.parameters import FOLDER
 pytestmark = pytest.mark.slow
 
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
-TINY = replace(QUICK, lenet=("small", 6, (1, 4)), few=("small-few", 6, (2,)), batches=(1, 6), whole=(12, 3))
+TINY = replace(QUICK, lenet=("small", (1, 6), (1, 4)), few=("small-few", (6,), (2,)), batches=(1, 6), whole=(12, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,6 +59,9 @@ def test_jobs_take_turns_and_run_at_each_once_before_they_are_timed(monkeypatch)
     assert "".join(ran) == "aabbcc" * 3
     assert at == [place for run in range(1, 18, 2) for place in (run, run + 1)]
     assert [len(seconds[name]) for name in "abc"] == [3, 3, 3]
+    ran.clear()
+    interleaved({"a": lambda: ran.append("a")}, repeats=2, times=5)
+    assert len(ran) == 2 * (1 + 5)
     with pytest.raises(ValueError, match="repeats=0"):
         interleaved({}, 0)
 
@@ -71,16 +74,19 @@ def test_a_ratio_is_that_of_each_round():
 def test_every_contender_that_was_asked_for_has_its_rows_and_all_agree(result):
     small = [row for row in result["rows"] if row["workload"] == "small"]
     assert {row["contender"] for row in small} == set(OWN)
-    assert [(row["contender"], row["time_steps"]) for row in small if row["contender"] in ("events", "dense")] == [
-        ("events", 1),
-        ("events", 4),
-        ("dense", 4),
+    own = [row for row in small if row["contender"] in ("events", "dense")]
+    assert [(row["batch"], row["contender"], row["time_steps"]) for row in own] == [
+        (1, "events", 4),
+        (1, "dense", 4),
+        (6, "events", 1),
+        (6, "events", 4),
+        (6, "dense", 4),
     ]
     for row in result["rows"]:
         own = not row["contender"].startswith("ann")
         assert row["exact"] is (True if own else None) and row["same_class"] == (1.0 if own else None)
         assert row["seconds"]["n"] == 2 and row["samples_per_second"]["median"] > 0
-    assert [row["to_ann"]["median"] for row in small if row["best_ann"]] == [1.0]
+    assert [(row["batch"], row["to_ann"]["median"]) for row in small if row["best_ann"]] == [(1, 1.0), (6, 1.0)]
 
 
 def test_a_simulator_that_errs_is_called_inexact(monkeypatch):
@@ -100,6 +106,7 @@ def test_results_are_json_and_all_of_them_reach_the_table(result):
         "Cost grows",
         "Size: 12 images at T = 3",
         "Limit: ",
+        "Layers at T = 4",
         "Training: ",
         "n = 2 rounds",
     ):
@@ -116,13 +123,48 @@ def test_figures_show_the_medians(result):
     assert limit.data[0].x[0] == result["limits"]["int8_additions"]["median"] / 1e9
 
 
-@pytest.mark.parametrize("package", ["spikingjelly", "snntorch"])
+@pytest.mark.parametrize("package", ["spikingjelly", "snntorch", "onnxruntime"])
 def test_a_peer_that_is_not_installed_is_skipped_and_a_line_says_so(package, monkeypatch):
     monkeypatch.setattr(contenders, "find_spec", lambda name: None)
-    taking, skipped = contenders.available(("events", package), load_workload("small", 2))
+    name = "onnx-int8" if package == "onnxruntime" else package
+    taking, skipped = contenders.available(("events", name), load_workload("small", 2))
     assert taking == ["events"]
     (line,) = skipped
     assert f"{package} is not installed: pip install" in line
+
+
+def test_what_needs_a_compiler_is_skipped_without_one(monkeypatch):
+    monkeypatch.setattr(contenders.shutil, "which", lambda name: None)
+    taking, skipped = contenders.available(("numpy", "ann-compiled"), load_workload("small", 2))
+    assert taking == ["numpy"]
+    assert skipped == ["float32 ANN, torch.compile: skipped, there is no g++ on the path"]
+
+
+def test_onnx_runtime_runs_the_same_network_in_float32_and_nearly_so_in_int8():
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    work = load_workload("small-vgg", 8)
+    model, images = contenders.onnx_model(work.ann), (work.images.float() / 255).numpy()
+    onnx.checker.check_model(model)
+    small = contenders.quantized_onnx(model, [images])
+    assert {node.op_type for node in small.graph.node} >= {"QuantizeLinear", "DequantizeLinear", "Conv"}
+    scores = [
+        runtime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"images": images}
+        )
+        for one in (model, small)
+    ]
+    (exact,), (near,) = scores
+    with torch.inference_mode():
+        assert np.allclose(exact, work.ann(work.images).numpy(), atol=1e-5)
+    assert np.abs(near - exact).max() < 0.1 * np.abs(exact).max()
+    assert contenders.CONTENDERS["onnx-float32"].prepare(work, 4)().tolist() == exact.argmax(1).tolist()
+
+
+def test_the_time_of_a_layer_is_what_it_adds_to_those_before_it(result):
+    costs = result["layers"]["small"]
+    assert [cost["layer"] for cost in costs] == ["P2", "8C5", "P2", "24"]
+    assert [cost["weight_bytes"] for cost in costs] == [144, 1200, 256, 3072]
+    assert all(cost["additions_per_second"]["median"] > 0 for cost in costs)
 
 
 def test_spikingjelly_reaches_the_same_codes():
@@ -192,11 +234,15 @@ def test_the_readme_holds_what_is_asked_first_of_the_newest_result_and_the_page_
     assert page == capsys.readouterr().out, "run `ann-snn bench --show --all > data/benchmark/README.md`"
 
 
-def test_the_short_table_has_at_most_eight_rows():
+def test_the_short_table_shows_one_image_and_many_and_few_rows():
     _, newest = newest_file()
-    rows = short_table(newest, "there").splitlines()[4:]
-    assert 0 < len(rows) <= 8 and sum("| 1.00 (1.00–1.00) |" in row for row in rows) == 2
-    assert rows[0].startswith("| LeNet | this project, events, T = 4 |") and rows[-2].startswith("| VGG | this")
+    lenet = [
+        row | {"batch": batch} for batch in (1, 16, 256) for row in newest["rows"] if row["workload"] == "lenet"
+    ]
+    rows = short_table(newest | {"rows": lenet}, "there").splitlines()[4:]
+    assert rows[0].startswith("| LeNet | 1 | this project, events, T = 4 |")
+    assert {row.split(" | ")[1] for row in rows} == {"1", "256"} and len(rows) <= 12
+    assert sum("| 1.00 (1.00–1.00) |" in row for row in rows) == 2
 
 
 def test_what_was_not_measured_is_not_shown(result):
@@ -206,7 +252,7 @@ def test_what_was_not_measured_is_not_shown(result):
         "here",
     )
     assert text.count("\n| ") == len(result["rows"]) + 1 and "All numbers: here." in text and "**" not in text
-    assert "| small, few levels | this project, events, T = 2 |" in text
+    assert "| small, few levels | 6 | this project, events, T = 2 |" in text
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..files import ROOT, load_json
 from ..measure.energy import macs
@@ -18,21 +20,25 @@ from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
 
-PARTS = ("lenet", "few", "vgg", "sweeps", "whole", "training")
+PARTS = ("lenet", "few", "cifar", "vgg", "sweeps", "whole", "training")
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured. lenet, few, vgg: name of the workload, batch and steps. sweep: longest run and batches.
+    """How much is measured.
+
+    lenet, few, cifar, vgg: name of the workload, batches and steps; all of the steps at the largest batch, where
+    memory is measured too. steps, batches: of the sweeps.
 
     whole: images and steps of the large run. training: network, side of its images, batch.
     """
 
-    lenet: tuple[str, int, tuple[int, ...]] = ("lenet", 256, (1, 2, 4, 8))
-    few: tuple[str, int, tuple[int, ...]] = ("lenet-few", 256, (1, 2, 4, 8))
-    vgg: tuple[str, int, tuple[int, ...]] = ("vgg", 64, (4, 8))
+    lenet: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet", (1, 16, 256), (1, 2, 4, 8))
+    few: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet-few", (1, 16, 256), (1, 2, 4, 8))
+    cifar: tuple[str, tuple[int, ...], tuple[int, ...]] = ("cifar", (1, 64), (4,))
+    vgg: tuple[str, tuple[int, ...], tuple[int, ...]] = ("vgg", (1, 64), (4, 8))
     steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
     whole: tuple[int, int] = (10_000, 8)
@@ -43,9 +49,10 @@ class Settings:
 FULL = Settings()
 
 QUICK = Settings(
-    ("small", 24, (1, 4)),
-    ("small-few", 24, (2,)),
-    ("small-vgg", 8, (4,)),
+    ("small", (1, 24), (1, 4)),
+    ("small-few", (24,), (2,)),
+    ("small-vgg", (4,), (4,)),
+    ("small-vgg", (8,), (4,)),
     (1, 2, 4),
     (1, 8, 24),
     (48, 4),
@@ -81,7 +88,8 @@ def run_benchmark(
         "skipped": [],
         "rows": [],
     }
-    work = load_workload(*settings.lenet[:2])
+    name, batches, _ = settings.lenet
+    work = load_workload(name, max(batches))
     names, result["skipped"] = available(contenders, work)
     if not set(names) & set(ANNS) or not {"events", "dense"} & set(names):
         raise ValueError(f"contenders={', '.join(contenders)}: ratios need 'events' or 'dense', and an ANN")
@@ -89,18 +97,29 @@ def run_benchmark(
         say(line)
     say("limits of the machine")
     result["limits"] = hardware_limits(repeats, settings.quick)
+    swift = [name for name in names if not (CONTENDERS[name].slow or _outdone(name, names))]
     for part, workload, taking in (
         ("lenet", settings.lenet, names),
         ("few", settings.few, names),
-        ("vgg", settings.vgg, [name for name in names if not (CONTENDERS[name].slow or _outdone(name, names))]),
+        ("cifar", settings.cifar, swift),
+        ("vgg", settings.vgg, swift),
     ):
         if part in parts:
             say(f"{part}: {', '.join(taking)}")
-            result["rows"] += compare(*workload, taking, repeats, memory)
+            name, batches, steps = workload
+            for batch in batches:
+                largest = batch == max(batches)
+                some = steps if largest else (_middle(steps),)
+                result["rows"] += compare(name, batch, some, taking, repeats, memory and largest)
     backend = _fastest(names)
     if "lenet" in parts:
         result["silence"] = silence(work)
         result["distance"] = distance(work, result["limits"], backend, repeats)
+    result["layers"] = {
+        name: layer_costs(load_workload(name, max(batches)), result["limits"], backend, repeats)
+        for part, (name, batches, _) in (("lenet", settings.lenet), ("vgg", settings.vgg))
+        if part in parts
+    }
     if "sweeps" in parts:
         say("cost against steps and batch")
         result["sweeps"] = sweeps(settings, backend, repeats)
@@ -120,18 +139,19 @@ def compare(
     """One row for each contender and number of steps: times, ratios, memory, exactness, and `same_class`:
     the share of images whose class is that of our simulator after as many steps (at silence, without steps).
 
-    A ratio is taken within each round. `to_ann`: to the better layout of the float32 network. `to_ours`: to
-    this project's own simulator at as many steps (the first of them that takes part).
+    A ratio is taken within each round. `to_ann`: to the fastest float32 network. `to_ours`: to this project's own
+    simulator (the first of them that takes part) at as many steps, or at 4 of them.
     """
     work = load_workload(workload, batch)
-    middle, ours = 4 if 4 in steps else max(steps), _fastest(names)
+    middle, ours = _middle(steps), _fastest(names)
     jobs = {
         (name, t): CONTENDERS[name].prepare(work, t)
         for t in steps
         for name in names
         if t == middle or not (CONTENDERS[name].timeless or CONTENDERS[name].slow or _outdone(name, names))
     }
-    seconds = interleaved(jobs, repeats)
+    # So short a job as that of one image is timed over many calls.
+    seconds = interleaved(jobs, repeats, max(1, 64 // batch))
     ann = min((key for key in jobs if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
     run = simulate(work.snn, work.images, middle)
     activity = {
@@ -160,14 +180,18 @@ def compare(
                 "seconds": spread(seconds[key]),
                 "samples_per_second": spread([batch / s for s in seconds[key]]),
                 "to_ann": ratios(seconds[key], seconds[ann]),
-                "to_ours": None if timeless else ratios(seconds[key], seconds[ours, t]),
+                "to_ours": ratios(seconds[key], seconds[ours, t]),
                 "best_ann": key == ann,
-                "same_class": None if name in ANNS else float((job() == expected).double().mean()),
+                "same_class": None if name in (*ANNS, "onnx-int8") else float((job() == expected).double().mean()),
                 **exact[name],
                 "memory": peak_memory(name, workload, batch, t) if memory and t == middle else None,
             }
         )
     return rows
+
+
+def _middle(steps: Sequence[int]) -> int:
+    return 4 if 4 in steps else max(steps)
 
 
 def _fastest(names: Sequence[str]) -> str:
@@ -212,9 +236,44 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
     }
 
 
+def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> list[dict[str, Any]]:
+    """What each hidden layer takes at T = 4, and the share of the machine's int8 additions that it reaches.
+
+    The time of a layer is that of the network up to it, less that of the network up to the one before; the
+    encoder, which multiplies, goes with the first of them. An addition reads a weight of one byte, so additions
+    per second are bytes per second too, from whichever cache holds the layer's weight_bytes.
+    """
+    record = simulate(work.snn, work.images, 4, backend=backend)
+
+    def first(number: int) -> Callable[[], object]:
+        layers = work.snn.layers[:number]
+        nothing = torch.zeros(work.snn.spec.classes, *layers[-1].spec.out_shape, dtype=torch.int8)
+        part = replace(work.snn, layers=layers, classifier=nothing)
+        return lambda: simulate(part, work.images, 4, backend=backend)
+
+    hidden = range(1, len(work.snn.layers))
+    seconds = interleaved({index: first(index + 1) for index in hidden}, repeats)
+    costs, before = [], [0.0] * repeats
+    for index in hidden:
+        own = [max(now - then, 1e-9) for now, then in zip(seconds[index], before, strict=True)]
+        additions, before = float(record.sops[:, index].sum()), seconds[index]
+        rate = spread([additions / one for one in own])
+        costs.append(
+            {
+                "layer": work.snn.layers[index].name,
+                "seconds": spread(own),
+                "additions_per_second": rate,
+                "share_of_additions": rate["median"] / limits["int8_additions"]["median"],
+                "weight_bytes": work.snn.layers[index].weight.numel(),
+            }
+        )
+    return costs
+
+
 def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dict]]:
     """Seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
-    name, batch, _ = settings.lenet
+    name, batches, _ = settings.lenet
+    batch = max(batches)
     work = load_workload(name, max(batch, *settings.batches))
 
     def job(samples: int, time_steps: int) -> Callable[[], object]:

@@ -4,16 +4,24 @@ SpikingJelly and snnTorch, where they are installed, run the same quantized netw
 weights, in float32 with real-valued thresholds and biases. The NumPy baseline simulates the integer network as the
 published system does: float64 arrays, one im2col and one matrix product for each layer and step, all steps whether
 or not anything fires; only its thresholds are the exact ones, so that its answers can be compared.
+
+What a user would deploy instead of a spiking network takes part too: the network of the same shape with ReLUs, by
+torch eager and compiled, and by ONNX Runtime in float32 and in int8, quantized as its documentation advises for
+processors with VNNI. Threads that wait do so asleep: those that spin slow whoever runs next.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +205,90 @@ def run_snntorch(net: nn.Sequential, images: Tensor, time_steps: int) -> Tensor:
     return sum(net(images) for _ in range(time_steps))
 
 
+def onnx_model(ann: ANN) -> Any:
+    """The network in full precision as an ONNX model: convolutions with bias, batch norms folded in, and ReLUs."""
+    from onnx import helper, numpy_helper
+
+    nodes, weights, value = [], [], "images"
+    for index, module in enumerate(folded(ann, lambda *_: nn.ReLU())):
+        parts, name = dict(module.named_parameters()), f"{type(module).__name__}{index}"
+        inputs = [value, *(f"{name}.{part}" for part in parts)]
+        weights += [numpy_helper.from_array(part.detach().numpy(), f"{name}.{key}") for key, part in parts.items()]
+        if isinstance(module, nn.Conv2d):
+            (stride, _), (padding, _) = module.stride, module.padding
+            nodes.append(helper.make_node("Conv", inputs, [name], strides=[stride] * 2, pads=[padding] * 4))
+        elif isinstance(module, nn.Linear):
+            nodes.append(helper.make_node("Gemm", inputs, [name], transB=1))
+        else:
+            nodes.append(helper.make_node({"ReLU": "Relu"}.get(type(module).__name__, "Flatten"), inputs, [name]))
+        value = name
+    ends = [
+        [helper.make_tensor_value_info(name, 1, ["N", *shape])]
+        for name, shape in (("images", ann.spec.in_shape), (value, (ann.spec.classes,)))
+    ]
+    graph = helper.make_graph(nodes, "network", *ends, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+
+
+def quantized_onnx(model: Any, batches: Iterable[np.ndarray]) -> Any:
+    """An ONNX model in int8: static, weights per channel, QDQ. batches: float32 images to calibrate with."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        left = iter([{"images": batch} for batch in batches])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.left, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        how = dict(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True)
+        quantize_static(model, path, Reader(), quant_format=QuantFormat.QDQ, **how)
+        return onnx.load(path)
+
+
+def onnx_job(model: Any, images: np.ndarray) -> Job:
+    """A job that runs a model: on one thread or on all, whichever is faster for so many images."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    def session(threads: int) -> InferenceSession:
+        options = SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def seconds(one: InferenceSession) -> float:
+        taken = []
+        for _ in range(6):
+            started = time.perf_counter()
+            one.run(None, {"images": images})
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+    fastest = min(map(session, {1, torch.get_num_threads()}), key=seconds)
+    return lambda: torch.from_numpy(fastest.run(None, {"images": images})[0].argmax(1))
+
+
+def _onnx(int8: bool, work: Workload, _: int) -> Job:
+    model, images = onnx_model(work.ann), (work.images.float() / 255).numpy()
+    if int8:
+        # The images that are timed: as good a range as there is.
+        model = quantized_onnx(model, np.array_split(images[:256], -(-min(len(images), 256) // 32)))
+    return onnx_job(model, images)
+
+
+def _compiled(work: Workload, _: int) -> Job:
+    net = torch.compile(folded(work.ann, lambda *_: nn.ReLU()).to(memory_format=torch.channels_last))
+    batch = (work.images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return net(batch).argmax(1)
+
+    return run
+
+
 def _ours(backend: str | None, work: Workload, time_steps: int | None) -> Job:
     return lambda: simulate(work.snn, work.images, time_steps, backend=backend).predictions[-1]
 
@@ -232,7 +324,7 @@ class Contender:
     """One that takes part: its name in tables, and `prepare(work, time_steps)`, which gives its job.
 
     timeless: its time does not depend on a number of steps. slow: timed on small networks only, as a VGG takes it
-    minutes. package: what must be installed for it.
+    minutes. package: what must be installed for it. command: what must be on the path.
     """
 
     label: str
@@ -240,6 +332,7 @@ class Contender:
     timeless: bool = False
     slow: bool = False
     package: str = ""
+    command: str = ""
 
 
 CONTENDERS = {
@@ -248,6 +341,11 @@ CONTENDERS = {
     "silence": Contender("this project, until silence", lambda work, _: _ours(None, work, None), timeless=True),
     "ann-contiguous": Contender("float32 ANN, contiguous", partial(_ann, torch.contiguous_format), timeless=True),
     "ann-channels-last": Contender("float32 ANN, channels last", partial(_ann, torch.channels_last), timeless=True),
+    "ann-compiled": Contender("float32 ANN, torch.compile", _compiled, timeless=True, command="g++"),
+    "onnx-float32": Contender(
+        "float32 ANN, ONNX Runtime", partial(_onnx, False), timeless=True, package="onnxruntime"
+    ),
+    "onnx-int8": Contender("int8 ANN, ONNX Runtime", partial(_onnx, True), timeless=True, package="onnxruntime"),
     "numpy": Contender("NumPy im2col, float64", _numpy, slow=True),
     "spikingjelly": Contender(
         "SpikingJelly SpikeZIP, step by step", partial(_spikingjelly, False), slow=True, package="spikingjelly"
@@ -258,7 +356,10 @@ CONTENDERS = {
     "snntorch": Contender("snnTorch Leaky, another neuron", _snntorch, slow=True, package="snntorch"),
 }
 
-ANNS = ("ann-contiguous", "ann-channels-last")
+ANNS = ("ann-contiguous", "ann-channels-last", "ann-compiled", "onnx-float32")
+
+# They answer another question than the quantized network's codes.
+OTHERS = (*ANNS, "onnx-int8", "snntorch")
 
 
 def available(names: Iterable[str], work: Workload) -> tuple[list[str], list[str]]:
@@ -273,8 +374,11 @@ def available(names: Iterable[str], work: Workload) -> tuple[list[str], list[str
         package, reason = CONTENDERS[name].package, ""
         if package and not find_spec(package):
             reason = f"{package} is not installed: pip install -c constraints.txt '.[bench]'"
+        command = CONTENDERS[name].command
+        if command and not shutil.which(command):
+            reason = f"there is no {command} on the path"
         if name == "events" and choose_backend(work.snn, None) != "events":
-            reason = "numba is missing: pip install numba"
+            reason = "the kernel cannot be compiled here: pip install ziglang"
         if reason:
             skipped.append(f"{CONTENDERS[name].label}: skipped, {reason}")
         else:
@@ -293,7 +397,7 @@ def exactness(name: str, work: Workload, time_steps: int) -> dict[str, object]:
     if CONTENDERS[name].package == "spikingjelly":
         different = spikingjelly_mismatches(spikingjelly(work.qann), work.qann, images)
         return {"exact": different == 0, "checked": f"{different} settled counts differ from the ANN's codes"}
-    if name in (*ANNS, "snntorch"):
+    if name in OTHERS:
         return {"exact": None, "checked": "not the same computation"}
     backend = name if name in ("events", "dense") else None
     settled = simulate(work.snn, images, backend=backend)

@@ -31,12 +31,12 @@ from .workload import load_workload, textures
 K = TypeVar("K", bound=Hashable)
 
 
-def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
+def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int, times: int = 1) -> dict[K, list[float]]:
     """The seconds of every job in each of `repeats` rounds, in which all jobs take turns, in their order.
 
-    At its turn a job runs twice, and the second run is timed: the first finds in the caches what the job before
-    left there, and the threads of that job's library still waiting for more. Raises ValueError for repeats
-    below 1.
+    At its turn a job runs once, as it finds in the caches what the job before left there, and the threads of that
+    job's library still waiting for more; then it runs `times` times, whose mean counts. Raises ValueError for
+    repeats below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}: give at least 1")
@@ -45,8 +45,9 @@ def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K,
         for name, job in jobs.items():
             job()
             started = time.perf_counter()
-            job()
-            seconds[name].append(time.perf_counter() - started)
+            for _ in range(times):
+                job()
+            seconds[name].append((time.perf_counter() - started) / times)
     return seconds
 
 

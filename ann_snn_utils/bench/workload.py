@@ -9,21 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ann.network import ANN, build_ann, copy_weights
-from ..ann.store import load_pretrained
+from ..ann.store import list_pretrained, load_pretrained
 from ..data.dataset import load_dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 
-# The bundled networks to take, the first whose test images are here.
+# How names of bundled networks begin that may be taken: the first that is there, and whose test images are here.
 _TRAINED = {
     "lenet": ("mnist-lenet-k0", "digits-lenet-k0"),
     "lenet-few": ("mnist-lenet-k0-clip2",),
-    "vgg": ("cifar10-jpeg-vgg-k0-clip3",),
+    "cifar": ("cifar10-small",),
+    "vgg": ("cifar10-vgg",),
 }
 
 # Otherwise a network with random weights: notation, largest activation of the encoder, clip, side of colour images.
 _RANDOM: dict[str, tuple[str, int, int | None, int]] = {
     "lenet-few": ("lenet", 2, 2, 0),
+    "cifar": ("32C3-64C3-P2-128C3-P2-256C3-256C3-P2-256", 2, 3, 32),
     "vgg": ("vgg", 4, None, 24),
     "small": ("6C5-P2-8C5-P2-24", 4, None, 0),
     "small-few": ("6C5-P2-8C5-P2-24", 2, 2, 0),
@@ -59,9 +61,9 @@ def load_workload(name: str, samples: int) -> Workload:
     """The workload of that name with so many images; a set with fewer is repeated.
 
     "lenet": the bundled MNIST network on MNIST test images where they are, else the digits one on digits;
-    "lenet-few": the bundled MNIST network of few levels; "vgg": the bundled CIFAR-10 network where its test
-    images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a few channels of the
-    same, for tests. Raises ValueError for another name.
+    "lenet-few": the bundled MNIST network of few levels; "cifar" and "vgg": the bundled CIFAR-10 networks where
+    they and their test images are, else random ternary weights, calibrated; "small", "small-few", "small-vgg": a
+    few channels of the same, for tests. Raises ValueError for another name.
     """
     torch.manual_seed(0)
     if name not in WORKLOADS:
@@ -74,7 +76,10 @@ def load_workload(name: str, samples: int) -> Workload:
     return Workload(name, copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
 
 
-def _trained(name: str) -> tuple[ANN, Tensor, str] | None:
+def _trained(begins: str) -> tuple[ANN, Tensor, str] | None:
+    name = next((name for name in sorted(list_pretrained()) if name.startswith(begins)), None)
+    if name is None:
+        return None
     qann = load_pretrained(name)
     try:
         dataset = load_recorded(qann.metadata)

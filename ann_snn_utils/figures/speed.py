@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from .template import BLUE, INK, ORANGE, SKY, VERMILION, add_bars, add_line, bar_labels, blank
 
-_OURS, _ANN = ("events", "dense", "silence"), ("ann-contiguous", "ann-channels-last")
+_OURS = ("events", "dense", "silence")
+_ANN = ("ann-contiguous", "ann-channels-last", "ann-compiled", "onnx-float32", "onnx-int8")
 
 
 def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
@@ -18,7 +19,7 @@ def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
     figure = blank("Images per second, median and quartiles", height=150 + 26 * len(rows))
     groups = (
         ("this project", BLUE, lambda name: name in _OURS),
-        ("float32 ANN, one pass", INK, lambda name: name in _ANN),
+        ("ANN, one pass", INK, lambda name: name in _ANN),
         ("other simulators", ORANGE, lambda name: name not in _OURS + _ANN),
     )
     ordered = sorted(rows, key=lambda row: row["samples_per_second"]["median"])
