@@ -137,7 +137,7 @@ def test_codes_are_refused_for_a_full_precision_network():
         ("99999-99999", (1, 8, 8), "weights and 99,999 neurons in a layer; at most"),
         ("9999C3", (1, 999, 999), "use fewer, or smaller images"),
         ("1" * 1001, (1, 8, 8), "of at most 1000 characters"),
-        ("-".join(["1"] * 201), (1, 8, 8), "201 layers; use at most 200"),
+        ("-".join(["1"] * 201), (1, 8, 8), "201 layers and more; use at most 200"),
         ("4C3", (1, 10**5, 10**5), "an image of at most"),
     ],
 )

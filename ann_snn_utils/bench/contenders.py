@@ -215,18 +215,18 @@ def onnx_model(ann: ANN) -> Any:
         inputs = [value, *(f"{name}.{part}" for part in parts)]
         weights += [numpy_helper.from_array(part.detach().numpy(), f"{name}.{key}") for key, part in parts.items()]
         if isinstance(module, nn.Conv2d):
-            (stride, _), (padding, _) = module.stride, module.padding
+            stride, padding = module.stride[0], module.padding[0]
             nodes.append(helper.make_node("Conv", inputs, [name], strides=[stride] * 2, pads=[padding] * 4))
         elif isinstance(module, nn.Linear):
             nodes.append(helper.make_node("Gemm", inputs, [name], transB=1))
         else:
             nodes.append(helper.make_node({"ReLU": "Relu"}.get(type(module).__name__, "Flatten"), inputs, [name]))
         value = name
-    ends = [
+    first, last = (
         [helper.make_tensor_value_info(name, 1, ["N", *shape])]
         for name, shape in (("images", ann.spec.in_shape), (value, (ann.spec.classes,)))
-    ]
-    graph = helper.make_graph(nodes, "network", *ends, weights)
+    )
+    graph = helper.make_graph(nodes, "network", first, last, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
 
 

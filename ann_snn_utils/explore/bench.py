@@ -38,7 +38,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
             "mismatches": mismatch_bars(found.mismatches, names, found.compared),
             "accuracy": accuracy_over_time(found.accuracy, found.ann_accuracy, from_zero=True),
         }
-        first = {"figures": drawn(figures), "line": _sentence(found)}
+        first: dict[str, Any] = {"figures": drawn(figures), "line": _sentence(found)}
         # The proof takes longer than the comparison, which does not wait for it.
         report(first)
         bits = adder_bits(found.networks["exact"], found.networks["float"])

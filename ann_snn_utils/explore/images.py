@@ -90,18 +90,18 @@ def own_image(pixels: np.ndarray, in_shape: tuple[int, int, int]) -> Tensor:
     if float(ink.max()) < 16:
         raise ValueError("the picture is empty: draw something, or take one with more contrast")
     ink = 255 * ink / ink.max()
-    rows, columns = (ink.amax(axis).nonzero().flatten() for axis in (1, 0))
-    written = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    inked = [ink.amax(axis).nonzero().flatten().tolist() for axis in (1, 0)]
+    written = ink[inked[0][0] : inked[0][-1] + 1, inked[1][0] : inked[1][-1] + 1]
     scale = min(_DIGIT * height / written.shape[0], _DIGIT * width / written.shape[1])
     size = [max(1, round(side * scale)) for side in written.shape]
     small = _resized(written[None], *size)[0]
     image = torch.zeros(height, width)
     mass = small / small.sum()
-    places = []
-    for axis, (side, part) in enumerate(zip((height, width), size, strict=True)):
-        centre = float((mass.sum(1 - axis) * torch.arange(part)).sum())
-        places.append(max(0, min(side - part, round((side - 1) / 2 - centre))))
-    image[places[0] : places[0] + size[0], places[1] : places[1] + size[1]] = small
+    top, left = (
+        max(0, min(side - len(part), round((side - 1) / 2 - float((part * torch.arange(len(part))).sum()))))
+        for side, part in ((height, mass.sum(1)), (width, mass.sum(0)))
+    )
+    image[top : top + size[0], left : left + size[1]] = small
     return image.round().clamp(0, 255).byte()[None]
 
 
