@@ -27,6 +27,8 @@ from ann_snn_utils.files import ROOT
 PATIENCE = 300.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+# anywidget says so after two seconds, of a page on a busy machine; the widget comes to life all the same.
+_LATE = "[anywidget] Failed to initialize model"
 _READY = """() => { const w = window.jupyterapp?.shell.currentWidget;
     return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle' }"""
 _RUN_ALL = """() => { window.jupyterapp.commands.execute('notebook:run-all-cells')
@@ -135,8 +137,11 @@ class Visit:
         self.page = page = self.browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
         page.set_default_timeout(1000 * PATIENCE)
         page.errors, page.received = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda line: "[anywidget]" in line.text and page.errors.append(line.text))
+        page.on("pageerror", lambda error: _LATE not in str(error) and page.errors.append(str(error)))
+        page.on(
+            "console",
+            lambda line: "[anywidget]" in line.text and _LATE not in line.text and page.errors.append(line.text),
+        )
         page.on("websocket", lambda s: s.on("framereceived", lambda frame: page.received.append(len(frame))))
         try:
             self.prepare(page)

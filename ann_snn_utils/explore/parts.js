@@ -71,7 +71,7 @@ function mapsPart(view) {
       } else {
         const { plus, minus } = view.run.fired[at], start = (view.step - 1) * size;
         paint(canvas, index, neuron => signed(view.run.spikes[at][start + neuron], 1));
-        text = `${told(plus[view.step - 1])} × +1, ${told(minus[view.step - 1])} × −1`;
+        text = `+${told(plus[view.step - 1])}, −${told(minus[view.step - 1])}`;
       }
       caption.replaceChildren(make("b", { textContent: view.title(at) }), ` ${text}`);
       canvas.setAttribute("aria-label", `layer ${view.title(at)}: ${text}`);
