@@ -242,10 +242,12 @@ def quantized_onnx(model: Any, batches: Iterable[np.ndarray]) -> Any:
             return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
+        # As files: a model in memory would be changed.
+        given, made = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, given)
         how = dict(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True)
-        quantize_static(model, path, Reader(), quant_format=QuantFormat.QDQ, **how)
-        return onnx.load(path)
+        quantize_static(given, made, Reader(), quant_format=QuantFormat.QDQ, **how)
+        return onnx.load(made)
 
 
 def onnx_job(model: Any, images: np.ndarray) -> Job:

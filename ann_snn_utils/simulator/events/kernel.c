@@ -142,7 +142,7 @@ static int64_t list(Events *to, int64_t step, uint32_t bits, int32_t event, int3
         for (int each = 0; each < 4; each++) {
             int32_t channel = __builtin_ctz(bits | 1u << 31);
             events[each] = event + channel * pitch;
-            reached += bits ? effective[channel] : 0;
+            reached += effective[channel] & -(int32_t)(bits != 0);
             bits &= bits - 1;
         }
     return reached;
