@@ -143,6 +143,7 @@ def load_dataset(
     limit: int | None = None,
     crop: int | tuple[int, int] | None = None,
     held_out: int | None = None,
+    fetch: bool = True,
 ) -> Dataset:
     """Load one split ("train" or "test") of a data set.
 
@@ -157,6 +158,7 @@ def load_dataset(
     crop    keep this side, or (height, width), in pixels, of the centre of each image, after any resizing.
     held_out  take so many training images, in that order, for the test set, and the others for the training
             set: choices made on them leave the real test set unseen.
+    fetch   whether files that are missing may be fetched.
 
     Raises ValueError or FileNotFoundError that names the argument or file at fault and the remedy.
     """
@@ -168,7 +170,7 @@ def load_dataset(
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{argument}={value!r:.80}: give an int of at least 1, or None for all samples")
     if held_out is not None:
-        return _part(load_dataset(name, "train", root, size, crop=crop), split, held_out, limit)
+        return _part(load_dataset(name, "train", root, size, crop=crop, fetch=fetch), split, held_out, limit)
     target, window = image_size(size), image_size(crop, "crop")
     folder = _data_folder(root)
 
@@ -176,9 +178,9 @@ def load_dataset(
     if name == "digits":
         images, labels, classes = _digits(split, target or (28, 28))
     elif name in ("mnist", "fashion_mnist"):
-        images, labels, classes = read_mnist(label, split, folder)
+        images, labels, classes = read_mnist(label, split, folder, fetch)
     elif name == "cifar10":
-        images, labels, classes = read_cifar10(split, folder)
+        images, labels, classes = read_cifar10(split, folder, fetch)
     elif name == "cifar10-jpeg":
         label = "CIFAR-10, JPEG copies"
         images, labels, classes = read_image_folder(_cifar10_jpeg(folder), split, target)
@@ -338,13 +340,17 @@ def _identity(source: str, stamps: str) -> str:
 
 
 def load_recorded(
-    metadata: Mapping[str, Any], split: str = "test", dataset: str | os.PathLike[str] | None = None
+    metadata: Mapping[str, Any],
+    split: str = "test",
+    dataset: str | os.PathLike[str] | None = None,
+    fetch: bool = True,
 ) -> Dataset:
     """The training ("train") or test set that a network was made with, as its file records it.
 
     metadata  of a network: its "source", and in "data" its `identity_of`, which files of earlier versions lack.
     dataset   where the same images lie now; default: where they lay, or else in the folder of that name in
               $ANN_SNN_DATA.
+    fetch     whether a named set that is missing may be fetched.
 
     Raises ValueError where the images found are other ones, naming both, FileNotFoundError where there are none,
     and what `load_dataset` raises.
@@ -367,7 +373,7 @@ def load_recorded(
         )
     if split == "train":
         source.pop("crop", None)
-    found = load_dataset(split=split, **source)
+    found = load_dataset(split=split, fetch=fetch, **source)
     if recorded is None:
         return found
     wanted = recorded["training" if split == "train" else "test"]

@@ -33,12 +33,14 @@ _MNIST_DIGESTS = {
 _MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
 
-def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+def read_mnist(
+    name: str, split: str, root: Path, fetch: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Images uint8 [N,1,H,W], labels int64 [N], class names of "mnist" or "fashion_mnist" below `root`.
 
     Reads the official idx files, plain or .gz, in torchvision's layout (MNIST/raw, FashionMNIST/raw), and
-    fetches them only where they are missing. Raises FileNotFoundError where they can be neither found nor
-    fetched; ValueError, with the file, where one is truncated, of another kind or wrongly labelled.
+    fetches them only where they are missing, if `fetch` allows it. Raises FileNotFoundError where they can be
+    neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly labelled.
     """
     import torchvision
 
@@ -47,7 +49,7 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
     if not all(_plain_or_gz(raw / stem).is_file() for stem in needed):
-        _fetch(name, root, stems, raw, lambda folder: source(folder, download=True))
+        _fetch(name, root, stems, raw, lambda folder: source(folder, download=True), fetch)
     paths = [_plain_or_gz(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
 
@@ -73,12 +75,12 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
 
 
-def read_cifar10(split: str, root: Path) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Images uint8 [N,3,32,32], labels int64 [N], class names of CIFAR-10 below `root`.
 
     The official files are pickles; every one is checked by MD5 before it is read, so nothing but the
-    published bytes is ever unpickled. Missing files are fetched. Raises FileNotFoundError where they can be
-    neither found nor fetched, ValueError, with the file, where one differs from the published one.
+    published bytes is ever unpickled. Missing files are fetched if `fetch` allows it. Raises FileNotFoundError
+    where they can be neither found nor fetched, ValueError, with the file, where one differs from the published one.
     """
     import torchvision
     from torchvision.datasets.utils import check_integrity
@@ -90,7 +92,7 @@ def read_cifar10(split: str, root: Path) -> tuple[torch.Tensor, torch.Tensor, tu
         archive = root / source.filename
         if archive.is_file() and not check_integrity(archive, source.tgz_md5):
             raise _different(archive)
-        _fetch("cifar10", root, list(published), folder, lambda place: _fetch_cifar10(archive, place))
+        _fetch("cifar10", root, list(published), folder, lambda place: _fetch_cifar10(archive, place), fetch)
     for file, md5 in published.items():
         if not check_integrity(folder / file, md5):
             raise _different(folder / file)
@@ -113,9 +115,13 @@ def _different(path: Path) -> ValueError:
     return ValueError(f"{path} is not the published file, its MD5 differs: delete it and run again")
 
 
-def _fetch(name: str, root: Path, files: list[str], folder: Path, download: Callable[[Path], object]) -> None:
+def _fetch(
+    name: str, root: Path, files: list[str], folder: Path, download: Callable[[Path], object], allowed: bool
+) -> None:
     # Into a folder of its own first: whatever goes wrong, no half-written file gets a real name.
     command = f"python -c \"from ann_snn_utils import load_dataset; load_dataset('{name}', root='{root}')\""
+    if not allowed:
+        raise FileNotFoundError(f"{name} is not in {folder}: fetch it with {command}")
     timeout = socket.getdefaulttimeout()
     temporary = None
     try:

@@ -1,4 +1,4 @@
-"""Explorers for JupyterLab: sliders wired to the figures, and still pictures of them everywhere else."""
+"""Explorers: pages of controls wired to the figures, alive in JupyterLab, and in time and space everywhere else."""
 
 # ruff: noqa: F401 - what is imported here is what the room offers
 
@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from .bench import conversion_bench
 from .chooser import networks
+from .compare import compare_networks
 from .lab import accuracy_lab
-from .microscope import neuron_microscope
-from .network_view import network_over_time
 from .page import Explorer, live
-from .worker import Latest
+from .sample import one_image

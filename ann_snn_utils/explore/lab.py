@@ -3,168 +3,170 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import ipywidgets as widgets
 import plotly.graph_objects as go
+import torch
 
-from ..ann.network import ANN
 from ..ann.reference import predict
-from ..data.dataset import Dataset
-from ..figures import accuracy_over_time, cost_over_time, spikes_over_time
+from ..figures import accuracy_over_time, confusion_matrix, cost_over_time, spikes_over_time
 from ..measure.energy import macs
 from ..measure.trial import Setting, Trial, run_trial
-from ..snn.network import SNN
-from .page import Explorer, button, choice, live, newest, on_change, page, say, slider, status
-from .plots import alive
+from ..runs.gallery import Network
+from .page import Explorer, Report, choice, drawn, packed, remembered, slider
 
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
     "lost or flipped on their way. Undisturbed, the network ends on the quantized ANN's answers."
 )
 
-HELP = {
-    "step": "Answers read out after T steps; slices the run, no recomputation.",
-    "scale": "Factor on all thresholds, rounded up to integers; 1 is lossless.",
-    "noise": "Pixels × (1 + (u − ½) · ratio), u uniform in 0 … 1, rounded.",
-    "fault": "Spikes lost, or with the wrong sign, on their way to the next layer.",
-    "rate": "Probability that a spike is hit by the fault.",
-    "size": "Samples of the test set, balanced over the classes.",
-    "reset": "All controls back to the undisturbed network.",
-    "per_layer": "A slider for each layer; layer 0 encodes the image.",
-}
-
 SIZES = (64, 128, 256, 512, 1000, 2000, 5000, 10000)
 
+# Images that are shown of those that a setting answers otherwise.
+SHOWN = 40
 
-def accuracy_lab(
-    snn: SNN,
-    samples: Dataset,
-    ann: ANN | None = None,
-    run: str = "",
-    size: int = 256,
-    time_steps: int = 8,
-    seed: int = 0,
-) -> Explorer:
+
+def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int = 0) -> Explorer:
     """The explorer of accuracy and work on the first `size` samples (0: all), over `time_steps` steps.
 
-    ann: the quantized network, for its accuracy on the same samples. run: the run's name ("bundled:…" for a
-    network that comes with the project), for the command that repeats the trial. seed: of noise and faults.
+    seed: of noise and faults.
     """
+    snn, samples = net.snn, net.samples
     size = min(size or len(samples), len(samples))
     work = sum(macs(snn.spec)[1:-1])
 
-    @lru_cache(8)
-    def undisturbed(size: int) -> tuple[Trial, float | None]:
-        chosen = samples.subset(range(size))
-        right = None if ann is None else float((predict(ann, chosen.images) == chosen.labels).double().mean())
-        return run_trial(snn, samples, Setting(size, seed=seed), time_steps), right
+    @lru_cache(2)
+    def ann_answers(size: int) -> torch.Tensor:
+        return predict(net.ann, samples.images[:size])
 
-    def draw_accuracy(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
-        before, ann_accuracy = undisturbed(trial.setting.samples)
-        # The later curve lies on top.
-        curves = {"undisturbed": before.accuracy, "this setting": trial.accuracy}
-        return accuracy_over_time(curves, ann_accuracy, step=step, figure=figure)
+    trial = remembered(lambda setting, report: run_trial(snn, samples, setting, time_steps, report))
 
-    def draw_cost(trial: Trial, step: int, figure: go.Figure | None = None) -> go.Figure:
-        spent = (trial.sops, trial.effective_sops, trial.energy)
-        return cost_over_time(*spent, work, trial.ann_energy, step, figure)
-
-    first = undisturbed(size)[0]
-    figures = {
-        "accuracy": draw_accuracy(first, time_steps),
-        "spikes": spikes_over_time(first.record),
-        "cost": draw_cost(first, time_steps),
-    }
-    still = Explorer("Accuracy lab", CAPTION, figures)
-    if not live():
-        return still
-    figures = alive(figures)
-    sizes = sorted({size, *(s for s in SIZES if s <= len(samples)), len(samples)})
-    faults = [("none", ""), ("delete", "delete"), ("flip", "flip")]
-    layers = [slider(f"{i} · {layer.name}", "", 0.5, 1.5, 1.0, 0.05) for i, layer in enumerate(snn.layers)]
-    each = dict(description="scale each layer by itself", tooltip=HELP["per_layer"], indent=False)
-    controls = {
-        "step": slider("time steps T", HELP["step"], 1, time_steps, time_steps),
-        "scale": slider("threshold scale", HELP["scale"], 0.5, 1.5, 1.0, 0.05),
-        "noise": slider("noise ratio", HELP["noise"], 0.0, 2.0, 0.0, 0.1),
-        "fault": choice("spike fault", HELP["fault"], faults, ""),
-        "rate": slider("fault rate", HELP["rate"], 0.0, 0.2, 0.0, 0.005, readout_format=".3f"),
-        "size": choice("test images", HELP["size"], sizes, size),
-        "reset": button("Reset", HELP["reset"]),
-        "per_layer": widgets.Checkbox(False, **each),
-        **{f"layer {i}": control for i, control in enumerate(layers)},
-    }
-    initial = {name: control.value for name, control in controls.items() if name != "reset"}
-    line, command = status(), status()
-    trial, resetting = first, False
-
-    def setting() -> Setting:
-        scales = tuple(control.value for control in layers)
+    def setting(values: dict[str, Any]) -> Setting:
+        scales = tuple(values[f"layer {index}"] for index in range(len(snn.layers)))
         return Setting(
-            samples=controls["size"].value,
-            threshold_scale=scales if controls["per_layer"].value else controls["scale"].value,
-            noise_ratio=controls["noise"].value,
-            fault=controls["fault"].value,
-            fault_rate=controls["rate"].value,
+            samples=values["size"],
+            threshold_scale=scales if values["per_layer"] else values["scale"],
+            noise_ratio=values["noise"],
+            fault=values["fault"],
+            fault_rate=values["rate"] if values["fault"] else 0.0,
             seed=seed,
         )
 
-    def compute(wanted: Setting, report: Callable[[float], None]) -> Trial:
-        plain, _ = undisturbed(wanted.samples)
-        return run_trial(snn, samples, wanted, time_steps, report) if wanted.disturbed else plain
+    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+        wanted, step = setting(values), values["step"]
+        plain, found = trial(Setting(wanted.samples, seed=seed), report), trial(wanted, report)
+        pins = zip("AB", values["pinned"], strict=False)
+        pinned = {f"pinned {sign}": trial(setting(old), report) for sign, old in pins}
+        expected = ann_answers(wanted.samples)
+        labels = samples.labels[: wanted.samples]
+        right = float((expected == labels).double().mean())
+        # The later curve lies on top.
+        trials = {"undisturbed": plain, **pinned, "this setting": found}
+        said = found.record.predictions[step - 1]
+        figures = {
+            "accuracy": accuracy_over_time({n: t.accuracy for n, t in trials.items()}, right, step=step),
+            "confusion": confusion_matrix(labels, said, samples.classes, f"Answers at step {step}"),
+            "spikes": spikes_over_time(found.record),
+            "cost": cost_over_time(
+                found.sops, found.effective_sops, found.energy, work, found.ann_energy, step=step
+            ),
+        }
+        figures["accuracy"].update_yaxes(range=[0, 104])
+        return {
+            "figures": drawn(figures),
+            "line": _sentence(found, step, plain, right),
+            "below": _table(trials, step)
+            + f"The same in batch:<br><code>{html.escape(found.setting.command(net.name, step))}</code>",
+            "images": _flipped(net, plain.record.predictions[step - 1], said),
+        }
 
-    def deliver(found: Trial) -> None:
-        nonlocal trial
-        trial = found
-        spikes_over_time(trial.record, figures["spikes"])
-        draw()
-
-    def draw(_: Any = None) -> None:
-        step = controls["step"].value
-        draw_accuracy(trial, step, figures["accuracy"])
-        draw_cost(trial, step, figures["cost"])
-        speak()
-
-    def speak() -> None:
-        step = controls["step"].value
-        say(line, _sentence(trial, step, *undisturbed(trial.setting.samples)))
-        say(command, f"The same in batch:<br><code>{html.escape(trial.setting.command(run, step))}</code>")
-
-    worker, progress = newest(compute, deliver, line)
-
-    def change(_: Any = None) -> None:
-        for control in layers:
-            control.layout.display = None if controls["per_layer"].value else "none"
-        controls["scale"].disabled = controls["per_layer"].value
-        if not resetting:
-            worker.submit(setting())
-
-    def reset(_: Any = None) -> None:
-        nonlocal resetting
-        # One trial for all the controls that go back.
-        resetting = True
-        for name, value in initial.items():
-            controls[name].value = value
-        resetting = False
-        change()
-
-    on_change(draw, controls["step"])
-    on_change(change, *(controls[name] for name in initial if name != "step"))
-    controls["reset"].on_click(reset)
-    for control in layers:
-        control.layout.display = "none"
-    speak()
-    return page(still, figures, controls, [progress, line, command], wide="cost")
+    sizes = sorted({size, *(s for s in SIZES if s <= len(samples)), len(samples)})
+    faults = [("none", ""), ("delete", "delete"), ("flip", "flip")]
+    scale = "Factor on all thresholds, rounded up to integers; 1 is lossless"
+    lost = "Spikes lost, or with the wrong sign, on their way to the next layer"
+    noise = "Pixels × (1 + (u − ½) · ratio), u uniform in 0 … 1, rounded"
+    controls = [
+        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps),
+        slider("scale", "threshold scale", scale, 0.5, 1.5, 1.0, 0.05) | {"disabled_by": "per_layer"},
+        slider("noise", "noise ratio", noise, 0.0, 2.0, 0.0, 0.1),
+        choice("fault", "spike fault", lost, faults, ""),
+        slider("rate", "fault rate", "Probability that a spike is hit by the fault", 0.0, 0.2, 0.05, 0.005)
+        | {"enabled_by": "fault"},
+        choice("size", "images", "Balanced over the classes", [(f"{s:,}", s) for s in sizes], size),
+        dict(kind="check", name="per_layer", label="scale each layer", help="A slider for each layer", value=False),
+        *(
+            slider(f"layer {i}", f"{i} · {layer.name}", scale, 0.5, 1.5, 1.0, 0.05) | {"shown_by": "per_layer"}
+            for i, layer in enumerate(snn.layers)
+        ),
+    ]
+    initial = {control["name"]: control["value"] for control in controls} | {"pinned": []}
+    shown = {"view": "figures", "controls": controls, "pins": True, **answer(initial)}
+    figures = {name: go.Figure(figure) for name, figure in shown["figures"].items()}
+    return Explorer("Accuracy lab", CAPTION, shown, answer, figures)
 
 
-def _sentence(trial: Trial, step: int, before: Trial, ann_accuracy: float | None) -> str:
+def _flipped(net: Network, before: torch.Tensor, after: torch.Tensor) -> dict[str, Any] | None:
+    changed = (before != after).nonzero().flatten().tolist()
+    return differing(net, changed, before, after, "Images that this setting answers otherwise") if changed else None
+
+
+def differing(
+    net: Network, changed: Sequence[int], before: torch.Tensor, after: torch.Tensor, title: str
+) -> dict[str, Any]:
+    """Images as page.js shows them, each with its class and its two answers; a click opens one."""
+    few, names = changed[:SHOWN], net.samples.classes
+    more = f", the first {SHOWN} of {len(changed):,}" if len(changed) > SHOWN else f": {len(changed)}"
+    entries = [
+        {
+            "sample": sample,
+            "text": f"{names[int(before[sample])]} → {names[int(after[sample])]} "
+            f"(true {names[int(net.samples.labels[sample])]})",
+        }
+        for sample in few
+    ]
+    return {"title": f"{title}{more}", "images": entries, "pixels": packed(net.samples.images[list(few)])}
+
+
+def _table(trials: dict[str, Trial], step: int) -> str:
+    head = ("", "setting", f"accuracy at T = {step}", "spikes", "synaptic operations", "energy (nJ)")
+    rows = [
+        (
+            name,
+            described(trial.setting),
+            f"{trial.accuracy[step - 1]:.2%}",
+            f"{trial.record.spike_num[step - 1] / trial.record.samples:,.0f}",
+            f"{trial.sops[step - 1]:,.0f}",
+            f"{trial.energy[step - 1] / 1000:,.1f}",
+        )
+        for name, trial in trials.items()
+    ]
+    return table(head, rows)
+
+
+def described(setting: Setting) -> str:
+    """A setting in words."""
+    scales = setting.threshold_scale
+    factor = ", ".join(f"{scale:g}" for scale in scales) if isinstance(scales, tuple) else f"{scales:g}"
+    parts = [f"θ × {factor}"] if setting.disturbed and factor.strip("1, ") else []
+    parts += [f"noise {setting.noise_ratio:g}"] if setting.noise_ratio else []
+    parts += [f"{setting.fault} {setting.fault_rate:g}"] if setting.fault and setting.fault_rate else []
+    return ", ".join([*parts, f"{setting.samples:,} images"])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as HTML."""
+    first = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="snn-table"><table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _sentence(trial: Trial, step: int, before: Trial, ann_accuracy: float) -> str:
     record, at = trial.record, step - 1
     parts = [
         f"T = {step}, {record.samples:,} images: <b>{trial.accuracy[at]:.2%}</b> accuracy "
-        f"(undisturbed {before.accuracy[at]:.2%}{'' if ann_accuracy is None else f', ANN {ann_accuracy:.2%}'})",
+        f"(undisturbed {before.accuracy[at]:.2%}, ANN {ann_accuracy:.2%})",
         f"{record.spike_num[at] / record.samples:,.0f} hidden spikes",
         f"{trial.sops[at]:,.0f} synaptic operations",
         f"{trial.energy[at] / 1000:,.1f} nJ of the int8 ANN's {trial.ann_energy / 1000:,.1f} nJ per image",

@@ -1,63 +1,130 @@
-"""How an explorer stands on the page: live widgets in JupyterLab, still figures with a caption elsewhere."""
+"""How an explorer stands on a page, and how the kernel answers it.
+
+An explorer is one piece of HTML that holds its code (page.js, sample.js, style.css) and what it shows at first, so
+that it works in a saved notebook and in an exported page; a kernel that is there answers what has to be computed.
+"""
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 import os
+import uuid
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+import numpy as np
 import plotly.graph_objects as go
+import traitlets
 
 from ..figures.renderer import has_reader
-from .plots import stage
-from .worker import Latest
+from ..files import atomic
 
-# The theme's own ink in place of the template's grey, and figures that share a row while there is room.
-STYLE = """<style>
-.snn-explorer .js-plotly-plot text { fill: var(--jp-ui-font-color1, currentColor) !important; }
-.snn-explorer .snn-figures > * { flex: 1 1 470px; min-width: 0; }
-.snn-explorer .snn-figures > .snn-wide { flex-basis: 100%; }
-.snn-explorer .snn-controls { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr));
-  gap: 2px 14px; max-width: 1200px; }
-@media (min-width: 620px) { .snn-explorer .snn-controls > .snn-player { grid-column: span 2; } }
-.snn-explorer .widget-label, .snn-explorer .widget-readout { color: var(--jp-ui-font-color1, inherit); }
-.snn-explorer .widget-slider .widget-readout { min-width: 42px; width: 42px; }
-.snn-explorer .widget-checkbox .widget-label-basic { width: auto; }
-.snn-explorer .snn-chooser { max-width: 560px; }
-.snn-help { font-size: 12px; line-height: 1.35; color: var(--jp-ui-font-color2, #767676); padding-left: 4px; }
-.snn-title { font-size: 17px; font-weight: 600; color: var(--jp-ui-font-color1, inherit); }
-.snn-lead { line-height: 1.4; max-width: 900px; color: var(--jp-ui-font-color1, inherit); }
-.snn-status { line-height: 1.5; color: var(--jp-ui-font-color1, inherit); font-variant-numeric: tabular-nums; }
-.snn-status code { user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; }
-.snn-explorer :focus-visible { outline: 2px solid #1B7FC0; outline-offset: 2px; }
-</style>"""
+# Told the share that is done, 0 … 1, or what is being done, in words.
+Report = Callable[[Any], None]
 
-# Wide enough for the longest name of a control.
-LABEL = "106px"
+HERE = Path(__file__).parent
+ASLEEP = "Without a kernel, time and neurons can still be moved; run the notebook's cells (make lab) for all else."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explorer:
-    """One explorer: its `box` with `controls` and live `figures` by name, or, headless, still figures only."""
+    """One explorer: what it shows at first, and how it answers.
+
+    shown: JSON values and `packed` arrays; "view" names how page.js shows them. answer: from the values of all
+    controls to what to show; raises ValueError for a setting that cannot be computed. figures: still pictures, for
+    where nobody can move anything; without them the page itself is shown. rebuild: makes it anew, when another
+    network was chosen; opened: is told of its line to the page.
+    """
 
     title: str
     caption: str
-    figures: dict[str, go.Figure]
-    controls: dict[str, widgets.Widget] = field(default_factory=dict)
-    box: widgets.Widget | None = None
+    shown: dict[str, Any]
+    answer: Callable[[dict[str, Any], Report], dict[str, Any]]
+    figures: dict[str, go.Figure] = field(default_factory=dict)
+    rebuild: Callable[[], Explorer] | None = None
+    opened: Callable[[Line], None] = lambda line: None
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What page.js makes the page from; name: of the line to the kernel."""
+        return dict(id=name, title=self.title, caption=self.caption, shown=self.shown, hint=ASLEEP)
+
+    def html(self, name: str = "") -> str:
+        """The explorer as a piece of HTML that needs nothing else."""
+        name = name or f"snn-{uuid.uuid4().hex[:12]}"
+        # Nothing in JSON ends a script.
+        about = json.dumps(self.about(name)).replace("<", "\\u003c")
+        return (
+            f'<style>{source("style.css")}</style><div class="snn-explorer jp-mod-explorer" id="{name}">'
+            f"<b>{html.escape(self.title)}.</b> Trust this notebook, or run its cells, to bring it to life.</div>"
+            f'<script type="module">{source("page.js", "sample.js")}\n'
+            f'mount(document.getElementById("{name}"), {about});</script>'
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the explorer as a web page of its own, which works offline."""
+        head = f'<!doctype html><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
+        head += (
+            '<meta name="viewport" content="width=device-width"><style>:root { color-scheme: light dark; }</style>'
+        )
+        with atomic(Path(path)) as temporary:
+            temporary.write_text(head + self.html(), encoding="utf-8")
+        return Path(path)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Markdown, display
+        from IPython.display import HTML, Markdown, display
 
-        if self.box is not None:
-            display(self.box)
-            return
-        display(Markdown(f"**{self.title}.** {self.caption} *Still pictures: `make lab` brings the sliders.*"))
-        for figure in self.figures.values():
-            display(figure)
+        if live():
+            line = Line(self)
+            self.opened(line)
+            display(HTML(self.html(line.page)))
+        elif self.figures:
+            display(Markdown(f"**{self.title}.** {self.caption} *Still pictures: `make lab` brings the controls.*"))
+            for figure in self.figures.values():
+                display(figure)
+        else:
+            display(HTML(self.html()))
+
+
+class Line(anywidget.AnyWidget):
+    """The kernel's end of the line to an explorer's page: an invisible widget that answers questions."""
+
+    _esm = (HERE / "page.js").read_text(encoding="utf-8")
+    page = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__(page=f"snn-{uuid.uuid4().hex[:12]}")
+        self.explorer = explorer
+        self.on_msg(self._hear)
+
+    def _hear(self, _: Any, question: dict[str, Any], __: Any) -> None:
+        number = question.get("number")
+
+        def report(done: Any) -> None:
+            self.send({"number": number, "progress": done})
+
+        try:
+            if question["ask"] == "plotly":
+                self.send({"number": number, "code": True}, [plotly_js()])
+                return
+            if question["ask"] == "rebuild":
+                assert self.explorer.rebuild is not None, "only explorers that follow a network are told to"
+                self.explorer = self.explorer.rebuild()
+                answer = self.explorer.shown
+            else:
+                answer = self.explorer.answer(question["values"], report)
+        except (Exception, KeyboardInterrupt) as error:
+            # The page is the only place where somebody would read it.
+            told = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+            self.send({"number": number, "error": told})
+        else:
+            self.send({"number": number, "answer": answer})
 
 
 def live() -> bool:
@@ -68,103 +135,60 @@ def live() -> bool:
     return not os.environ.get("PLOTLY_RENDERER") and has_reader()
 
 
-def slider(
-    label: str, explanation: str, low: float, high: float, value: float, step: float = 1, **arguments: Any
-) -> widgets.Widget:
-    """A slider over whole numbers, or over decimals where `step` is one."""
-    kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    return kind(value, min=low, max=high, step=step, **_look(label, explanation), **arguments)
+@cache
+def source(*names: str) -> str:
+    """Files beside this one, one after the other."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
-def choice(label: str, explanation: str, options: Sequence[Any], value: Any = None) -> widgets.Dropdown:
-    """A drop-down list; options are values, or pairs of label and value."""
-    return widgets.Dropdown(options=options, value=value, **_look(label, explanation))
+@cache
+def plotly_js() -> bytes:
+    """plotly.js, 5 MB, which a page asks for once."""
+    import plotly
+
+    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
-def button(label: str, explanation: str) -> widgets.Button:
-    """A button as wide as the other controls."""
-    return widgets.Button(description=label, tooltip=explanation, layout=widgets.Layout(width="auto"))
+def packed(values: Any) -> dict[str, Any]:
+    """An array as JSON that `unpack` of page.js reads: {dtype, shape, data}, deflated.
 
-
-def _look(label: str, explanation: str) -> dict[str, Any]:
-    look = dict(style={"description_width": LABEL}, layout=widgets.Layout(width="auto"))
-    return dict(description=label, tooltip=explanation, **look)
-
-
-def explained(control: widgets.Widget, playable: bool = False) -> widgets.Widget:
-    """A control with its explanation, if it has one, below; a playable slider has buttons that play it."""
-    if not control.tooltip:
-        return control
-    note = widgets.HTML(f'<div class="snn-help">{html.escape(control.tooltip)}</div>')
-    if not playable:
-        return widgets.VBox([control, note])
-    play = widgets.Play(min=control.min, max=control.max, value=control.value, interval=700)
-    play.tooltip = control.tooltip
-    # Python is not asked between the two: the page itself moves the slider.
-    widgets.jslink((play, "value"), (control, "value"))
-    control.layout.flex = "1 1 auto"
-    box = widgets.VBox([widgets.HBox([control, play]), note])
-    box.add_class("snn-player")
-    return box
-
-
-def on_change(function: Callable[[Any], object], *controls: widgets.Widget) -> None:
-    """Call a function with the change whenever the value of one of the controls changes."""
-    for control in controls:
-        control.observe(function, names="value")
-
-
-def status() -> widgets.HTML:
-    """A line that says in words what the figures show."""
-    return widgets.HTML()
-
-
-def say(line: widgets.HTML, text: str) -> None:
-    """Write HTML into a status line."""
-    line.value = f'<div class="snn-status" role="status">{text}</div>'
-
-
-def say_error(line: widgets.HTML, error: Exception) -> None:
-    """Write what went wrong into a status line."""
-    say(line, f"⚠ {html.escape(str(error))}")
-
-
-def newest(
-    compute: Callable[[Any, Callable[[float], None]], Any], deliver: Callable[[Any], None], line: widgets.HTML
-) -> tuple[Latest, widgets.FloatProgress]:
-    """A worker that computes the newest setting, and its progress bar, hidden until there is progress to show.
-
-    line: the status line that says why a setting cannot be computed.
+    Integers of 64 bits, which a page has no plain numbers for, become 32 bits where they fit, else float64.
     """
-    bar = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(height="10px", visibility="hidden"))
+    array = np.asarray(values)
+    if array.dtype == np.int64:
+        small = np.iinfo(np.int32)
+        fits = not array.size or (small.min <= array.min() and array.max() <= small.max)
+        array = array.astype(np.int32 if fits else np.float64)
+    data = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": base64.b64encode(data).decode()}
 
-    def progress(share: float | None) -> None:
-        bar.value = share or 0.0
-        bar.layout.visibility = "hidden" if share is None else "visible"
 
-    return Latest(compute, deliver, progress, lambda error: say_error(line, error)), bar
+def drawn(figures: dict[str, go.Figure]) -> dict[str, Any]:
+    """Figures as plotly's JSON, by name."""
+    return {name: json.loads(figure.to_json()) for name, figure in figures.items()}
 
 
-def page(
-    still: Explorer,
-    figures: dict[str, go.FigureWidget],
-    controls: dict[str, widgets.Widget],
-    lines: list[widgets.Widget],
-    wide: str = "",
-) -> Explorer:
-    """The live explorer: title, one sentence, controls in rows, lines of words, figures.
+def remembered(compute: Callable[[Any, Report], Any], most: int = 8) -> Callable[[Any, Report], Any]:
+    """The same function, which keeps its last `most` results; a report of progress is passed on."""
+    found: dict[Any, Any] = {}
 
-    The control called "step" can be played. wide: the name of a figure that takes a row of its own.
-    """
-    head = f'<div class="snn-title">{html.escape(still.title)}</div>'
-    head += f'<div class="snn-lead">{html.escape(still.caption)}</div>'
-    wrap = widgets.Layout(flex_flow="row wrap")
-    row = widgets.HBox([explained(control, name == "step") for name, control in controls.items()], layout=wrap)
-    drawn = widgets.HBox(list(figures.values()), layout=wrap)
-    row.add_class("snn-controls")
-    drawn.add_class("snn-figures")
-    if wide:
-        figures[wide].add_class("snn-wide")
-    box = widgets.VBox([widgets.HTML(STYLE + head), row, *lines, drawn, stage()])
-    box.add_class("snn-explorer")
-    return replace(still, figures=figures, controls=controls, box=box)
+    def look_up(key: Any, report: Report) -> Any:
+        if key not in found:
+            while len(found) >= most:
+                found.pop(next(iter(found)))
+            found[key] = compute(key, report)
+        return found[key]
+
+    return look_up
+
+
+def slider(name: str, label: str, help: str, low: float, high: float, value: float, step: float = 1) -> dict:
+    """A slider with a number beside it that can be typed; decimals are those of `step`."""
+    digits = len(f"{step:g}".partition(".")[2])
+    bounds = dict(low=low, high=high, value=value, step=step, digits=digits)
+    return dict(kind="range", name=name, label=label, help=help, **bounds)
+
+
+def choice(name: str, label: str, help: str, options: Sequence[tuple[str, Any]], value: Any) -> dict:
+    """A drop-down list; options are pairs of label and value."""
+    return dict(kind="choice", name=name, label=label, help=help, options=[list(o) for o in options], value=value)

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 from .conversion import bit_widths, mismatch_bars, mismatch_table, threshold_staircase
 from .cost import break_even, cost_over_time, cycles_bars, energy_bars, memory_bars, operations_bars
-from .map import layer_map, mosaic, mosaic_cell, mosaic_position
 from .neuron import neuron_trace
 from .renderer import draw_in_pages
-from .run import accuracy_over_time, settling_histogram, spikes_over_time
-from .sample import class_scores, raster, spike_maps
+from .run import accuracy_over_time, confusion_matrix, settling_histogram, spikes_over_time
 from .settings import accuracy_of_settings, accuracy_vs_cost, robustness, setting_effects
 from .speed import cost_curves, limit_bars, speed_bars
-from .template import PALETTE, TEMPLATE, take_over
+from .template import PALETTE, TEMPLATE
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
 
 draw_in_pages()

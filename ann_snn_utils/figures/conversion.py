@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import BLUE, FAINT, INK, PURPLE, VERMILION, add_line, add_points, blank, layer_bars, numbered
+from .template import FAINT, FORMS, INK, add_line, add_points, blank, layer_bars, numbered
 
 
 def threshold_staircase(
@@ -40,17 +40,19 @@ def threshold_staircase(
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
         hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
         stairs = _stairs(table, low, high) | dict(legendgroup="exact") | place
-        add_line(figure, "exact: integer ⌈θ⌉", BLUE, width=2.5, hover=f"{hover}exact</extra>", **stairs)
+        add_line(figure, "exact: integer ⌈θ⌉", FORMS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs)
         if published is not None:
             rounded = _reachable(published, channel)[:levels]
             stairs = _stairs(rounded, low, high) | dict(legendgroup="published") | place
-            add_line(figure, "published rounding", VERMILION, "dash", 1.5, f"{hover}published</extra>", **stairs)
+            add_line(
+                figure, "published rounding", FORMS["published"], "dash", 1.5, f"{hover}published</extra>", **stairs
+            )
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
             inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
             middles = dict(x=theta[inside], y=np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
-            add_points(figure, "real θ", "diamond-open", 9, PURPLE, hover, 2, **middles)
+            add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)

@@ -16,8 +16,8 @@ from .template import (
     add_line,
     bar_labels,
     blank,
+    fill,
     layer_bars,
-    redraw,
     time_axis,
     upright,
 )
@@ -64,20 +64,18 @@ def cost_over_time(
     macs: float,
     ann_energy: float,
     step: int | None = None,
-    figure: go.Figure | None = None,
 ) -> go.Figure:
     """Operations and energy per image up to each time step, beside the dense int8 network's.
 
     sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
-    figure: one that this function made, to redraw.
     """
     x, nanojoules = np.arange(1, len(sops) + 1), np.asarray(energy) / 1000
     ends, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
     lines = [dict(x=x, y=np.asarray(values)) for values in (sops, effective_sops, nanojoules)]
     levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
-    return redraw(
-        _blank_cost(len(sops)) if figure is None else figure,
+    return fill(
+        _blank_cost(len(sops)),
         [*lines, *levels, *(upright(step, 0, top) for top in tops)],
         {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from .template import BAND, BLUE, GREEN, INK, ORANGE, PURPLE, SPIKES, add_line, add_points, blank, redraw, time_axis
+from .template import BAND, BLUE, GREEN, INK, ORANGE, PURPLE, SPIKES, add_line, add_points, blank, fill, time_axis
 
 
 def neuron_trace(
@@ -20,7 +20,6 @@ def neuron_trace(
     until: int | None = None,
     encoder: bool = False,
     name: str = "neuron",
-    figure: go.Figure | None = None,
 ) -> go.Figure:
     """One neuron over time: U between its thresholds θ_n and θ_{n+1}, its spikes, and its count below.
 
@@ -29,7 +28,6 @@ def neuron_trace(
     inside the shaded band it is silent. encoder: the threshold climbs by itself, θ_t at step t.
     ann_code: the quantized network's code. settled_at: as in Record; a star marks the step after it, the
     sample's first silent one. until: draw only the first steps; the axes stay those of the whole run.
-    figure: one that this function made, to redraw.
     """
     u, fires = np.asarray(membrane, dtype=np.float64), np.asarray(spikes, dtype=np.int64)
     theta = np.asarray(thresholds, dtype=np.float64)
@@ -81,7 +79,7 @@ def neuron_trace(
         "yaxis2.range": [min(0, int(counts.min(initial=0))) - 0.3, largest + 0.5],
         "yaxis2.dtick": max(1, -(-largest // 4)),
     }
-    return redraw(_blank_neuron(steps) if figure is None else figure, traces, axes)
+    return fill(_blank_neuron(steps), traces, axes)
 
 
 def _blank_neuron(time_steps: int) -> go.Figure:

@@ -11,15 +11,17 @@ from numpy.typing import ArrayLike
 from ..simulator.record import Record
 from .template import (
     DASHES,
+    ERRORS,
     INK,
     PALETTE,
     VERMILION,
     add_bars,
     add_line,
     blank,
+    color_of,
+    fill,
     numbered,
     percent_range,
-    redraw,
     share,
     time_axis,
     upright,
@@ -33,13 +35,11 @@ def accuracy_over_time(
     layer_names: Sequence[str] = (),
     step: int | None = None,
     title: str = "Accuracy over time",
-    figure: go.Figure | None = None,
 ) -> go.Figure:
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. figure: one
-    that this function made of the same names and layers, to redraw.
+    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line.
     """
     curves = [share(values) for values in accuracy.values()]
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
@@ -52,16 +52,15 @@ def accuracy_over_time(
         upright(step, low, high),
         *stacked,
     ]
-    if figure is None:
-        names = numbered(layer_names) or [f"layer {index}" for index in range(len(stacked))]
-        figure = _blank_accuracy(list(accuracy), names[: len(stacked)], longest, bool(level), title)
-    return redraw(figure, traces, {"yaxis.range": [low, high]})
+    names = numbered(layer_names) or [f"layer {index}" for index in range(len(stacked))]
+    figure = _blank_accuracy(list(accuracy), names[: len(stacked)], longest, bool(level), title)
+    return fill(figure, traces, {"yaxis.range": [low, high]})
 
 
 def _blank_accuracy(curves: list[str], layers: list[str], time_steps: int, ann: bool, title: str) -> go.Figure:
     figure = blank(title, columns=2 if layers else 1, horizontal_spacing=0.16)
     for index, name in enumerate(curves):
-        color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
+        color, dash = color_of(name, index), DASHES[index // len(PALETTE) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
         look = dict(mode="lines+markers", marker_size=4 + width, row=1, col=1)
@@ -78,11 +77,8 @@ def _blank_accuracy(curves: list[str], layers: list[str], time_steps: int, ann: 
     return figure.update_xaxes(**time_axis(time_steps))
 
 
-def spikes_over_time(record: Record, figure: go.Figure | None = None) -> go.Figure:
-    """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image.
-
-    figure: one that this function made for a run of the same network, to redraw.
-    """
+def spikes_over_time(record: Record) -> go.Figure:
+    """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
     said = f"over {record.samples:,} images<br>%{{y:.2f}} per image<extra></extra>"
     traces = [
         dict(
@@ -94,7 +90,7 @@ def spikes_over_time(record: Record, figure: go.Figure | None = None) -> go.Figu
         for sign, table in ((1, record.positive), (-1, record.negative))
         for index, name in enumerate(numbered(record.layer_names))
     ]
-    return redraw(_blank_spikes(record) if figure is None else figure, traces)
+    return fill(_blank_spikes(record), traces)
 
 
 def _blank_spikes(record: Record) -> go.Figure:
@@ -132,3 +128,39 @@ def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
         ticktext=[*map(str, ticks), "later"],
     )
     return figure.update_yaxes(title_text="samples", rangemode="tozero")
+
+
+def confusion_matrix(
+    truth: ArrayLike,
+    answers: ArrayLike,
+    classes: Sequence[str],
+    title: str = "Answers",
+    axes: tuple[str, str] = ("class", "answer"),
+) -> go.Figure:
+    """How many images of each class (a row) were given each answer (a column); errors are coloured.
+
+    truth, answers: class indices [N]. axes: what rows and columns are called.
+    """
+    size = len(classes)
+    pairs = np.asarray(truth) * size + np.asarray(answers)
+    table = np.bincount(pairs, minlength=size * size).reshape(size, size)
+    wrong = table * (1 - np.eye(size, dtype=int))
+    figure = blank(f"{title}: {wrong.sum():,} of {table.sum():,} off the diagonal")
+    # What is right would leave no colour for what is not.
+    figure.add_heatmap(
+        z=wrong,
+        customdata=table,
+        text=np.where(table > 0, table.astype(str), "") if size <= 20 else None,
+        texttemplate="%{text}",
+        x=[str(name) for name in classes],
+        y=[str(name) for name in classes],
+        zmin=0,
+        zmax=max(1, int(wrong.max())),
+        colorscale=ERRORS,
+        showscale=False,
+        xgap=1,
+        ygap=1,
+        hovertemplate=f"{axes[0]} %{{y}}<br>{axes[1]} %{{x}}<br>%{{customdata}} images<extra></extra>",
+    )
+    figure.update_xaxes(title_text=axes[1], type="category", showgrid=False)
+    return figure.update_yaxes(title_text=axes[0], type="category", autorange="reversed", showgrid=False)

@@ -26,13 +26,14 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 RISE, FALL = BLUE, VERMILION
 
+# The forms of thresholds, in every figure; what is published elsewhere too.
+FORMS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
+
 # How spikes are marked: symbol and colour.
 SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
 
-# −1, 0 and +1 on one scale; nothing is drawn where nothing happens.
-SIGNED = [[0.0, VERMILION], [0.5, "rgba(128,128,128,0.12)"], [1.0, BLUE]]
-
-COUNTS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#cfe6f3"], [0.5, SKY], [1.0, "#00507d"]]
+# Nothing is drawn where nothing happens.
+ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#f7c9a8"], [1.0, VERMILION]]
 
 # A picture and a way back from a zoom are what is left.
 _BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "sendcharttocloud"]
@@ -47,9 +48,6 @@ _AXIS = dict(
     title=dict(standoff=8, font_size=13),
     automargin=True,
 )
-
-# Of a panel that shows a picture.
-BARE = dict(showticklabels=False, showgrid=False, zeroline=False, ticks="", constrain="domain")
 
 TEMPLATE = go.layout.Template(
     layout=dict(
@@ -80,26 +78,22 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def redraw(figure: go.Figure, traces: Iterable[Mapping], layout: Mapping[str, object] | None = None) -> go.Figure:
-    """Put data into a figure (or a live FigureWidget) in place, in one message to the page; returns it.
+def fill(figure: go.Figure, traces: Iterable[Mapping], layout: Mapping[str, object] | None = None) -> go.Figure:
+    """Put data into a figure in place; returns it.
 
     traces: for each trace what changes; layout: what changes of the layout; both by the paths of the properties.
     """
-    with figure.batch_update():
-        for trace, properties in zip(figure.data, traces, strict=True):
-            for path, value in properties.items():
-                trace[path] = value
-        for path, value in (layout or {}).items():
-            figure.layout[path] = value
+    for trace, properties in zip(figure.data, traces, strict=True):
+        for path, value in properties.items():
+            trace[path] = value
+    for path, value in (layout or {}).items():
+        figure.layout[path] = value
     return figure
 
 
-def take_over(figure: go.Figure, other: go.Figure) -> go.Figure:
-    """Put the data of another figure, made by the same function, into a figure in place; returns it."""
-    changing = ("x", "y", "text", "customdata", "hovertemplate")
-    traces = [{name: trace[name] for name in changing if trace[name] is not None} for trace in other.data]
-    layout = {f"{axis}.range": other.layout[axis].range for axis in ("xaxis", "yaxis")}
-    return redraw(figure, traces, layout | {"title.text": other.layout.title.text})
+def color_of(name: str, index: int, colors: Sequence[str] = PALETTE) -> str:
+    """The colour of a series: a form of thresholds has its own, others take their turn."""
+    return FORMS.get(name, colors[index % len(colors)])
 
 
 def blank(
@@ -136,7 +130,7 @@ def add_line(
 ) -> None:
     """Add a line to a figure.
 
-    hover: what is said of a point, nothing where empty; None where a redraw sets it. trace: further properties.
+    hover: what is said of a point, nothing where empty; None where `fill` sets it. trace: further properties.
     """
     look = dict(mode="lines", line=dict(color=color, dash=dash, width=width))
     figure.add_scatter(name=name, **look | _said(hover) | trace)
@@ -179,7 +173,7 @@ def layer_bars(
         own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
         said = f"layer %{{x}}<br>{hover.replace('{name}', name)}"
         heights: dict[str, Any] = dict(x=numbered(layer_names), y=[float(value) for value in values])
-        add_bars(figure, name, colors[index % len(colors)], said, **heights | own)
+        add_bars(figure, name, color_of(name, index, colors), said, **heights | own)
     figure.update_xaxes(title_text="layer")
     figure.update_yaxes(title_text=axis, rangemode="tozero")
     return figure

@@ -150,9 +150,11 @@ def requantize(ann: ANN, k: int, levels: int, clip: int | None) -> ANN:
 
 
 def compare_forms(
-    ann: ANN, samples: Dataset, time_steps: int, report: Callable[[float], None] = lambda share: None
+    ann: ANN, samples: Dataset, time_steps: int | None, report: Callable[[float], None] = lambda share: None
 ) -> FormComparison:
     """The comparison of the three forms over all `samples`; report is told the share done, and may raise.
+
+    time_steps: of the accuracies; None goes on until every image is silent in every form.
 
     Raises ValueError for a network that is not quantized or has no exact form.
     """
@@ -167,9 +169,11 @@ def compare_forms(
         report((number + 1) / (len(FORMS) + 1))
         pairs = zip(record.counts, expected, strict=True)
         mismatches[form] = [int((count != code).sum()) for count, code in pairs]
-        curve = accuracy(record)
+        accuracies[form] = accuracy(record)
+    steps = time_steps or max(map(len, accuracies.values()))
+    for form, curve in accuracies.items():
         # After silence nothing changes.
-        accuracies[form] = np.pad(curve, (0, max(0, time_steps - len(curve))), mode="edge")[:time_steps]
+        accuracies[form] = np.pad(curve, (0, max(0, steps - len(curve))), mode="edge")[:steps]
     bits: dict[str, list[int]] = {}
     if nets["exact"].integer:
         proofs = certify(nets["exact"], nets["float"])

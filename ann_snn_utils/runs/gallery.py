@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from .folder import latest_run, list_runs, require, run_folder
 
 @dataclass(frozen=True)
 class Network:
-    """A spiking network, the quantized network it was made from, and its test set."""
+    """A spiking network, the quantized network it was made from, and its test set, or what stands in for it.
+
+    note: what is to be known of images that are not those of its test set.
+    """
 
     name: str
     ann: ANN
     snn: SNN
     samples: Dataset
+    note: str = ""
 
 
 def network_names() -> list[str]:
@@ -37,22 +42,27 @@ def bundled_name(network: str) -> str | None:
     return network.removeprefix(BUNDLED).strip() if network.startswith(BUNDLED) else None
 
 
-def open_network(name: str = "", dataset: str | None = None) -> Network:
+def open_network(
+    name: str = "",
+    dataset: str | None = None,
+    replaced: Callable[[ANN, OSError], tuple[Dataset, str]] | None = None,
+) -> Network:
     """The network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
-    as in `load_recorded`. Raises FileNotFoundError or ValueError that says what is missing.
+    as in `load_recorded`. replaced: gives other images, and a note on them, for a network whose own are not here;
+    nothing is fetched then. Raises FileNotFoundError or ValueError that says what is missing.
     """
     # papermill's -p makes a number of a name that looks like one.
     name = str(name)
     if not name:
         try:
-            return open_network(latest_run("snn.safetensors"))
+            return open_network(latest_run("snn.safetensors"), dataset, replaced)
         except (OSError, ValueError):
             # No run yet, or one whose data set is on another machine.
             if not (names := list_pretrained()):
                 raise
-            return open_network(BUNDLED + next(iter(names)))
+            return open_network(BUNDLED + next(iter(names)), dataset, replaced)
     if bundled := bundled_name(name):
         ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
@@ -60,7 +70,12 @@ def open_network(name: str = "", dataset: str | None = None) -> Network:
         folder = run_folder(name)
         ann = load_ann(require(folder, "qann.safetensors"))
         snn = load_snn(require(folder, "snn.safetensors"))
-    test = load_recorded(ann.metadata, dataset=dataset)
+    try:
+        test = load_recorded(ann.metadata, dataset=dataset, fetch=replaced is None)
+    except OSError as missing:
+        if replaced is None:
+            raise
+        return Network(name, ann.eval(), snn, *replaced(ann, missing))
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 

@@ -1,0 +1,95 @@
+"""Two networks on the same images: which answers differ, how soon each is right, and what each spends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ..ann.store import BUNDLED, list_pretrained
+from ..figures import accuracy_over_time, confusion_matrix
+from ..measure.trial import Setting, Trial, run_trial
+from ..runs.gallery import Network, network_names, open_network
+from .images import stand_ins
+from .lab import differing, table
+from .page import Explorer, Report, choice, drawn, remembered, slider
+
+CAPTION = (
+    "The open network, A, and another one, B, on the same images, those of A. Both must take "
+    "images of one size and name the same number of classes."
+)
+
+
+def compare_networks(net: Network, other: str = "", size: int = 256, time_steps: int = 8) -> Explorer:
+    """The explorer of two networks on the first `size` samples (0: all) of `net`.
+
+    other: the name of the second network; empty takes the first of the others that fits.
+    """
+    size = min(size or len(net.samples), len(net.samples))
+
+    def run(name: str, report: Report) -> Trial:
+        second = net if name == net.name else open_network(name, replaced=stand_ins)
+        theirs, ours = (one.snn.spec for one in (second, net))
+        if (theirs.in_shape, theirs.classes) != (ours.in_shape, ours.classes):
+            raise ValueError(
+                f"{name} sees images {theirs.in_shape} of {theirs.classes} classes, {net.name} sees "
+                f"{ours.in_shape} of {ours.classes}: choose another network"
+            )
+        return run_trial(second.snn, net.samples, Setting(size), time_steps, report)
+
+    trial = remembered(run)
+
+    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+        step, name = values["step"], values["other"]
+        runs = {"A": trial(net.name, report), "B": trial(name, report)}
+        ours, theirs = (run.record.predictions[step - 1] for run in runs.values())
+        labels = net.samples.labels[:size]
+        figures = {
+            "accuracy": accuracy_over_time({name: run.accuracy for name, run in runs.items()}, step=step),
+            "agreement": confusion_matrix(
+                ours, theirs, net.samples.classes, f"Answers at step {step}", ("A says", "B says")
+            ),
+        }
+        figures["accuracy"].update_yaxes(range=[0, 104])
+        changed = (ours != theirs).nonzero().flatten().tolist()
+        only = [int(((one == labels) & (two != labels)).sum()) for one, two in ((ours, theirs), (theirs, ours))]
+        head = ("", "network", f"accuracy at T = {step}", "spikes per image", "synaptic operations", "mean silence")
+        rows = [
+            (
+                sign,
+                name,
+                f"{run.accuracy[step - 1]:.2%}",
+                f"{run.record.spike_num[step - 1] / size:,.0f}",
+                f"{run.sops[step - 1]:,.0f}",
+                f"step {_mean_silence(run)}",
+            )
+            for (sign, run), name in zip(runs.items(), (net.name, name), strict=True)
+        ]
+        return {
+            "figures": drawn(figures),
+            "line": f"T = {step}, {size:,} images: {len(changed)} answers differ; only A is right on {only[0]}, "
+            f"only B on {only[1]}",
+            "below": table(head, rows),
+            "images": differing(net, changed, ours, theirs, "A → B, where they differ") if changed else None,
+        }
+
+    if not other:
+        spec = net.snn.spec
+        shape, bundled = [list(spec.in_shape), spec.classes], list_pretrained()
+        specs = {BUNDLED + name: entry["spec"] for name, entry in bundled.items() if BUNDLED + name != net.name}
+        other = next((n for n, s in specs.items() if [s["in_shape"], s["classes"]] == shape), net.name)
+    names = list(dict.fromkeys([net.name, other, *network_names()]))
+    controls = [
+        choice("other", "network B", "Beside the open network", [(name, name) for name in names], other),
+        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps),
+    ]
+    first = answer({"other": other, "step": time_steps})
+    figures = {name: go.Figure(figure) for name, figure in first["figures"].items()}
+    shown = {"view": "figures", "controls": controls, **first}
+    return Explorer("Two networks", CAPTION, shown, answer, figures)
+
+
+def _mean_silence(run: Trial) -> str:
+    settled = run.record.settled_at
+    silent = settled[settled > 0]
+    return f"{float(silent.double().mean()) + 1:.1f}" if len(silent) == len(settled) else "beyond T for some"

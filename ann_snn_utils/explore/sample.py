@@ -1,0 +1,121 @@
+"""One image in the network, step by step: what the page of sample.js shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ann.reference import codes
+from ..runs.gallery import Network
+from ..simulator.run import simulate
+from ..snn.network import SpikingLayer
+from .images import own_image
+from .page import Explorer, Report, live, packed
+
+CAPTION = (
+    "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
+    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step. A spike crosses all layers within "
+    "its step; once nothing fires, nothing can change any more, and the answer is the quantized network's."
+)
+
+# What the runs that a page without a kernel can show may take in it, in characters.
+ROOM = 1_500_000
+
+
+def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int = 2) -> Explorer:
+    """The explorer of single images: maps, one neuron and why it fires, class scores and raster, over time.
+
+    samples: how many images stand in the row to choose from, 0 for all. step: shown at first.
+    """
+    count = min(samples or len(net.samples), len(net.samples))
+    images, labels = net.samples.images[:count], net.samples.labels[:count]
+    record = simulate(net.snn, images, time_steps)
+    # A kernel runs an image when it is chosen. A page without one holds as many as there is room for.
+    runs: dict[str, Any] = {}
+    for sample in range(1 if live() else min(count, 12)):
+        runs[str(sample)] = run_of(net, images[sample], time_steps)
+        if len(json.dumps(runs)) > ROOM:
+            break
+
+    def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
+        if "sample" in values:
+            return {"run": run_of(net, images[int(values["sample"])], time_steps)}
+        given = np.frombuffer(base64.b64decode(values["pixels"]), np.uint8).reshape(values["shape"])
+        image = own_image(given, net.snn.spec.in_shape)
+        return {"run": run_of(net, image, time_steps), "pixels": packed(image)}
+
+    shown = {
+        "view": "sample",
+        "network": network_of(net, time_steps),
+        "steps": time_steps,
+        "step": min(step, time_steps),
+        "sample": 0,
+        "draw": images.shape[1] == 1,
+        "images": {
+            "pixels": packed(images),
+            "labels": labels.tolist(),
+            "settled": record.settled_at.tolist(),
+            "answers": packed(record.predictions),
+            "note": net.note,
+        },
+        "runs": runs,
+    }
+    return Explorer("One image, step by step", CAPTION, shown, answer)
+
+
+def run_of(net: Network, image: Tensor, time_steps: int) -> dict[str, Any]:
+    """Every spike of one image, its class scores, and the quantized network's codes and answer."""
+    record = simulate(net.snn, image[None], time_steps, trace=[0])
+    assert record.traces is not None, "the run was asked to trace its sample"
+    expected, logits = codes(net.ann, image[None])
+    return {
+        "spikes": [packed(spikes[:, 0]) for spikes in record.traces.spikes],
+        "scores": packed(record.logits[:, 0]),
+        "answers": record.predictions[:, 0].tolist(),
+        "settled": int(record.settled_at[0]),
+        "codes": [packed(code[0].flatten()) for code in expected],
+        "ann": int(logits[0].argmax()),
+    }
+
+
+def network_of(net: Network, time_steps: int) -> dict[str, Any]:
+    """Shapes, kernels and thresholds of every layer, as far as a run of so many steps can compare with them."""
+    return {
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": layer.spec.out_shape,
+                "inputs": _inputs(net, index),
+                **_thresholds(layer, net.snn.levels if index == 0 else time_steps),
+            }
+            for index, layer in enumerate(net.snn.layers)
+        ],
+        "classes": net.samples.classes,
+        "scale": float(net.snn.metadata.get("logit_scale", 1.0)),
+    }
+
+
+def _inputs(net: Network, index: int) -> list[dict[str, Any]]:
+    """Where a layer's inputs come from (None: the image), through which kernel, and what one spike counts."""
+    layer = net.snn.layers[index]
+    return [
+        {
+            "from": index - 1 if index else None,
+            "gain": net.snn.amplitude if index == 1 else 1,
+            "weight": packed(layer.weight),
+            "in_shape": layer.spec.in_shape,
+            "stride": layer.spec.stride,
+            "padding": layer.spec.padding,
+        }
+    ]
+
+
+def _thresholds(layer: SpikingLayer, spikes: int) -> dict[str, Any]:
+    """θ up to so many spikes; a neuron sends at most one at a step."""
+    rising, falling = (torch.as_tensor(table)[:, :spikes] for table in layer.compared)
+    return {"rising": packed(rising), "falling": packed(falling)}
