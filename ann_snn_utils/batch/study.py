@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..runs.folder import default_run_name, run_folder
+from ..runs.folder import ARTIFACTS, default_run_name, run_folder
+from ..runs.gallery import bundled_name, run_of
 from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .execute import NotebookFailed
@@ -47,7 +48,10 @@ def study(
     named = given.pop("run", "")
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
-    run = run or named or default_run_name(given, ordered_notebooks(folder))
+    if bundled_name(run or named) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
+        raise ValueError(f"run={run or named!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
+    run = run_of(run or named)
+    run = run or default_run_name(given, ordered_notebooks(folder))
     rehearse({run: given}, chosen)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
