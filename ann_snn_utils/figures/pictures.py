@@ -90,7 +90,7 @@ def _pictures(title: str, pictures: Sequence[np.ndarray], names: Sequence[str], 
     height, width, _ = pictures[0].shape
     columns = min(columns, len(pictures))
     rows, gap = -(-len(pictures) // columns), max(1, height // 3)
-    sheet = np.zeros((rows * (height + gap), columns * (width + max(1, width // 12)), 4), dtype=np.uint8)
+    sheet = np.zeros((rows * (height + gap), columns * (width + max(1, width // 6)), 4), dtype=np.uint8)
     figure = blank(title, height=60 + 115 * rows)
     for index, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         top, left = (index // columns) * (height + gap), (index % columns) * (sheet.shape[1] // columns)

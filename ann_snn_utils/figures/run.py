@@ -180,5 +180,6 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
         x = there + min(0, int(values.min()))
         color, hover = PALETTE[index % len(PALETTE)], f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
         add_line(figure, name, color, hover=hover, mode="lines+markers", x=x, y=shares[there])
-    figure.update_xaxes(title_text="count at the end", dtick=1)
+    largest = max(int(np.asarray(count).max()) for count in counts)
+    figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
     return figure.update_yaxes(title_text="share of neurons", type="log", ticksuffix=" %", dtick=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
 from ..simulator.record import Record
 from ..snn.network import SNN, SpikingLayer
-from ..tables import markdown_table
+from ..tables import SPACE, markdown_table
 from .circuit import Hardware, LayerHardware, golden_records
 
 # Bits of a value of the dense networks, each of which keeps a scale and a bias of 32 bits for each channel.
@@ -164,7 +164,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
     """The report of `cost_report` as three Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
-        name, bits = f"{index} {layer['name']}", layer["memory_bits"]
+        name, bits = f"{index}{SPACE}{layer['name']}", layer["memory_bits"]
         memory.append({"layer": name, **bits, "sum": sum(bits.values()), **_dense(layer)})
         work.append(
             {
@@ -172,7 +172,9 @@ def cost_table(report: Mapping[str, Any]) -> str:
                 "neurons = adders": layer["adders"],
                 "adder bits": layer["adder_bits"],
                 **{
-                    what: "{measured:,.0f} of {worst_case:,.0f}".format(**layer[what.replace(" ", "_")])
+                    what: f"{{measured:,.0f}}{SPACE}of{SPACE}{{worst_case:,.0f}}".format(
+                        **layer[what.replace(" ", "_")]
+                    )
                     for what in ("events", "additions", "threshold updates", "cycles")
                 },
                 "dense cycles": layer["dense"]["cycles"],
