@@ -199,17 +199,13 @@ _READ = """([explorer, figure, trace, axis]) => {
     const values = full ? full[axis] : null;
     const whole = v => ArrayBuffer.isView(v) || Array.isArray(v) ? Array.from(v) : v;
     return values ? Array.from(values, whole) : null }"""
-_FIT = """() => [...document.querySelectorAll('.snn-explorer .js-plotly-plot')].every(g => {
-    const drawn = g.querySelector('.main-svg').getBoundingClientRect(), box = g.getBoundingClientRect();
-    return Math.abs(drawn.width - box.width) < 2 && box.right <= window.innerWidth && box.width > 380 })"""
-# From the next key press to the end of the redraw of each of the explorer's figures that follow it.
+# From the next key press to the last redraw before `quiet` milliseconds without one.
 _WATCH = """explorer => {
-    const plots = document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot');
-    window.lap = { pressed: 0, drawn: Array.from(plots, () => 0) };
-    const pressed = () => { window.lap.pressed = performance.now() };
-    window.addEventListener('keydown', pressed, { capture: true, once: true });
-    plots.forEach((plot, i) => plot.once('plotly_update', () => { window.lap.drawn[i] = performance.now() })) }"""
-_DRAWN = "figures => figures.every(i => window.lap.drawn[i])"
+    const box = document.querySelectorAll('.snn-explorer')[explorer];
+    const lap = window.lap = { pressed: 0, drawn: 0 }, drawn = () => { lap.drawn = performance.now() };
+    window.addEventListener('keydown', () => { lap.pressed = performance.now() }, { capture: true, once: true });
+    box.addEventListener('annsnn-drawn', drawn) }"""
+_DRAWN = "() => window.lap.drawn > window.lap.pressed && window.lap.pressed > 0"
 
 
 def explorer(page, number: int):
@@ -217,35 +213,22 @@ def explorer(page, number: int):
     return page.locator(".snn-explorer").nth(number)
 
 
-def slider(page, number: int, label: str):
-    """Give a slider of an explorer by its label."""
-    named = page.locator(f".widget-label:text-is('{label}')")
-    return explorer(page, number).locator(".widget-slider", has=named)
-
-
 def value(page, number: int, label: str) -> float:
-    """Give the value that a slider reads."""
-    return float(slider(page, number, label).locator(".widget-readout").inner_text())
+    """Give the value of a control by its label."""
+    return float(explorer(page, number).get_by_label(label, exact=True).input_value())
 
 
 def press(page, number: int, label: str, key: str, times: int = 1) -> float:
-    """Move a slider with the keyboard and give the value that it then reads."""
-    slider(page, number, label).locator(".noUi-handle").focus()
+    """Move a slider with the keyboard and give the value that it then has."""
+    explorer(page, number).get_by_label(label, exact=True).focus()
     for _ in range(times):
         page.keyboard.press(key)
     return value(page, number, label)
 
 
-def choose(page, number: int, label: str, letter: str) -> None:
-    """Choose from a drop-down list the entry with this first letter."""
-    named = page.locator(f".widget-label:text-is('{label}')")
-    explorer(page, number).locator(".widget-dropdown", has=named).locator("select").focus()
-    page.keyboard.press(letter)
-
-
-def press_button(page, number: int, name: str) -> None:
-    """Press a button with the keyboard."""
-    explorer(page, number).get_by_role("button", name=name, exact=True).press("Enter")
+def choose(page, number: int, label: str, option: str) -> None:
+    """Choose from a drop-down list."""
+    explorer(page, number).get_by_label(label, exact=True).select_option(option)
 
 
 def wait_until(page, condition, what: str) -> None:
@@ -276,43 +259,29 @@ def draws(page, number: int, figure: int, expected: go.Figure) -> None:
                 shows(page, number, figure, index, axis, trace[axis])
 
 
-def latency(page, number: int, label: str, keys: list[str], figures: list[int]) -> list[float]:
-    """Give, for each key pressed on a slider, the milliseconds until the last of these figures is redrawn."""
-    slider(page, number, label).locator(".noUi-handle").focus()
+def latency(page, number: int, label: str, keys: list[str]) -> list[float]:
+    """Give, for each key pressed on a slider, the milliseconds until what it asked for is drawn."""
+    explorer(page, number).get_by_label(label, exact=True).focus()
     taken = []
     for key in keys:
         page.evaluate(_WATCH, number)
         page.keyboard.press(key)
-        page.wait_for_function(_DRAWN, arg=figures)
-        taken.append(page.evaluate("figures => Math.max(...figures.map(i => lap.drawn[i])) - lap.pressed", figures))
+        page.wait_for_function(_DRAWN)
+        taken.append(page.evaluate("() => lap.drawn - lap.pressed"))
     return taken
-
-
-def wait_until_figures_fit(page) -> None:
-    """Wait until every figure is as wide as its place, which is within the page."""
-    from playwright.sync_api import TimeoutError
-
-    try:
-        page.wait_for_function(_FIT, timeout=45_000)
-    except TimeoutError:
-        # On a machine that is busy elsewhere the page's one event of a new size can come before its figures.
-        page.evaluate("() => window.dispatchEvent(new Event('resize'))")
-        page.wait_for_function(_FIT)
 
 
 def screenshots(page, folder: Path, name: str) -> None:
     """Write a picture of each explorer, whole, to folder/<name>-<number>.png."""
-    width = page.viewport_size["width"]
+    size = page.viewport_size
     # An element that is higher than the page would be cut off.
-    page.set_viewport_size({"width": width, "height": 2400})
-    wait_until_figures_fit(page)
+    page.set_viewport_size({"width": size["width"], "height": 3000})
     page.mouse.move(0, 0)
     for number in range(page.locator(".snn-explorer").count()):
         explorer(page, number).scroll_into_view_if_needed()
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(300)
         explorer(page, number).screenshot(path=folder / f"{name}-{number}.png")
-    page.set_viewport_size({"width": width, "height": 1000})
-    wait_until_figures_fit(page)
+    page.set_viewport_size(size)
 
 
 def _plain(values) -> list:

@@ -1,12 +1,14 @@
-"""Every control is wired: after it moves, the live figures hold what the package's functions say."""
+"""Explorers answer every setting with what the package's functions say, and stand on a page by themselves."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-import shlex
+import re
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,16 +18,16 @@ from networks import random_ann, random_images
 from toy_notebooks import write_notebook
 
 from ann_snn_utils import explore, figures
-from ann_snn_utils.ann.reference import codes
-from ann_snn_utils.data.dataset import Dataset
+from ann_snn_utils.ann.reference import codes, predict
+from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.explore import chooser
-from ann_snn_utils.measure.equivalence import compare_forms, requantize
+from ann_snn_utils.explore.images import own_image
+from ann_snn_utils.explore.page import Explorer, Line, packed, remembered
+from ann_snn_utils.measure.equivalence import adder_bits, compare_forms, requantize
 from ann_snn_utils.measure.trial import Setting, run_trial
-from ann_snn_utils.runs.gallery import Network
+from ann_snn_utils.runs.gallery import Network, open_network
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
-
-pytestmark = pytest.mark.slow
 
 STEPS = 6
 
@@ -41,136 +43,92 @@ def network(seed: int = 3) -> Network:
     return Network(f"net{seed}", ann, convert(ann), samples)
 
 
-def same(live: go.Figure, expected: go.Figure) -> None:
-    """The live figure shows what a figure made anew shows: every trace, and what the axes and titles say."""
-    for one, other in zip(live.data, expected.data, strict=True):
-        for name in ("x", "y", "z", "text", "customdata", "hovertemplate", "name"):
-            left, right = getattr(one, name, None), getattr(other, name, None)
-            left, right = ([] if value is None else value for value in (left, right))
-            if len(right) and np.asarray(right).dtype.kind in "iuf":
-                assert np.array_equal(np.asarray(left, float), np.asarray(right, float), equal_nan=True), name
-            elif name in ("text", "hovertemplate", "name"):
-                assert str(left) == str(right), name
-            else:
-                assert list(np.asarray(left, object).ravel()) == list(np.asarray(right, object).ravel()), name
-    for path in ("title.text", "xaxis.range", "yaxis.range", "yaxis2.range", "xaxis.title.text"):
-        axis = path.split(".")[0]
-        if axis in expected.layout:
-            assert live.layout[path] == expected.layout[path], path
-    texts = [note.text for note in expected.layout.annotations]
-    assert [note.text for note in live.layout.annotations] == texts
+def unpacked(value: dict) -> np.ndarray:
+    data = zlib.decompress(base64.b64decode(value["data"]))
+    return np.frombuffer(data, value["dtype"]).reshape(value["shape"])
 
 
-class TestMicroscope:
-    def expected(self, net: Network, sample: int, layer: int, place: tuple[int, int, int], step: int):
-        run = simulate(net.snn, net.samples.images[sample][None], STEPS, trace=[0])
-        channel, row, column = place
-        code = codes(net.ann, net.samples.images[sample][None])[0][layer][0]
-        name = f"{layer} · {net.snn.layers[layer].name}"
-        at = (slice(None), 0, channel, row, column)
-        neuron = figures.neuron_trace(
-            run.traces.membranes[layer][at],
-            run.traces.spikes[layer][at],
-            net.snn.layers[layer].thresholds[channel],
-            int(code[place]),
-            int(run.settled_at[0]),
-            step,
-            encoder=layer == 0,
-            name=f"sample {sample}, layer {name}, channel {channel}, ({row}, {column})",
+def values(shown: Explorer, **moved) -> dict:
+    """The values of all controls, some of them moved."""
+    known = {control["name"]: control["value"] for control in shown.shown["controls"]}
+    assert moved.keys() <= known.keys() | {"pinned"}
+    return known | {"pinned": []} | moved
+
+
+def same(drawn: dict, expected: go.Figure) -> None:
+    """A figure of an answer holds every trace of another one."""
+    found = go.Figure(drawn)
+    for one, other in zip(found.data, expected.data, strict=True):
+        for axis in ("x", "y", "z", "customdata"):
+            left, right = (
+                [] if value is None else value for value in (getattr(one, axis, None), getattr(other, axis, None))
+            )
+            assert np.array_equal(np.asarray(left, object), np.asarray(right, object)), (other.name, axis)
+
+
+class TestOneImage:
+    def test_a_run_holds_every_spike_score_and_code_of_the_image(self):
+        net = network()
+        run = explore.one_image(net, STEPS).answer({"sample": 5}, print)["run"]
+        record = simulate(net.snn, net.samples.images[5][None], STEPS, trace=[0])
+        expected, logits = codes(net.ann, net.samples.images[5][None])
+        for index in range(len(net.snn.layers)):
+            assert np.array_equal(unpacked(run["spikes"][index]), record.traces.spikes[index][:, 0])
+            assert np.array_equal(unpacked(run["codes"][index]), expected[index].flatten())
+        assert np.array_equal(unpacked(run["scores"]), record.logits[:, 0])
+        assert run["answers"] == record.predictions[:, 0].tolist() and run["settled"] == int(record.settled_at[0])
+        assert run["ann"] == int(logits.argmax())
+
+    def test_its_page_knows_what_every_image_is_answered_and_when_it_settles(self):
+        net = network()
+        images = explore.one_image(net, STEPS, samples=8).shown["images"]
+        record = simulate(net.snn, net.samples.images[:8], STEPS)
+        assert np.array_equal(unpacked(images["pixels"]), net.samples.images[:8])
+        assert np.array_equal(unpacked(images["answers"]), record.predictions)
+        assert (
+            images["settled"] == record.settled_at.tolist() and images["labels"] == net.samples.labels[:8].tolist()
         )
-        counts = run.traces.spikes[layer][:step, 0].sum(0)
-        return neuron, figures.layer_map(net.samples.images[sample], counts, place, name, step)
 
-    def check(self, net, shown, *setting):
-        neuron, layer_map = self.expected(net, *setting)
-        same(shown.figures["neuron"], neuron)
-        same(shown.figures["map"], layer_map)
+    def test_without_a_kernel_the_runs_of_several_images_are_in_the_page(self, monkeypatch):
+        assert list(explore.one_image(network(), STEPS).shown["runs"]) == ["0"]
+        monkeypatch.setenv("PLOTLY_RENDERER", "json")
+        assert len(explore.one_image(network(), STEPS).shown["runs"]) == 12
 
-    def test_it_opens_on_the_liveliest_neuron_of_the_first_hidden_layer(self):
+    def test_a_picture_of_ones_own_is_run_as_an_image(self):
         net = network()
-        shown = explore.neuron_microscope(net.snn, net.samples, net.ann, STEPS)
-        place = tuple(shown.controls[name].value for name in ("channel", "row", "column"))
-        spikes = simulate(net.snn, net.samples.images[:1], STEPS, trace=[0]).traces.spikes[1][:, 0]
-        lively = ((spikes != 0) + 3 * (spikes < 0)).sum(0)
-        assert lively[place] == lively.max()
-        self.check(net, shown, 0, 1, place, STEPS)
-
-    def test_every_control_moves_the_figures(self):
-        net = network()
-        shown = explore.neuron_microscope(net.snn, net.samples, net.ann, STEPS)
-        controls = shown.controls
-        controls["sample"].value = 5
-        controls["layer"].value = 2
-        for name, value in (("channel", 3), ("row", 1), ("column", 0), ("step", 3)):
-            controls[name].value = value
-            place = tuple(controls[n].value for n in ("channel", "row", "column"))
-            self.check(net, shown, 5, 2, place, controls["step"].value)
-        controls["layer"].value = 0
-        place = tuple(controls[n].value for n in ("channel", "row", "column"))
-        self.check(net, shown, 5, 0, place, 3)
-        assert controls["row"].max == net.snn.layers[0].spec.out_shape[1] - 1
-
-    def test_a_click_on_the_map_chooses_the_neuron_and_one_between_channels_does_not(self):
-        net = network()
-        shown = explore.neuron_microscope(net.snn, net.samples, net.ann, STEPS)
-        shape = net.snn.layers[1].spec.out_shape
-        trace = shown.figures["map"].data[1]
-        points = type("Points", (), {"point_inds": [figures.mosaic_cell((2, 1, 0), shape)]})
-        for callback in trace._click_callbacks:
-            callback(trace, points, None)
-        assert [shown.controls[n].value for n in ("channel", "row", "column")] == [2, 1, 0]
-        self.check(net, shown, 0, 1, (2, 1, 0), STEPS)
-        between = type("Points", (), {"point_inds": [(shape[1], 0)]})
-        for callback in trace._click_callbacks:
-            callback(trace, between, None)
-        assert [shown.controls[n].value for n in ("channel", "row", "column")] == [2, 1, 0]
-
-    def test_without_the_ann_no_code_is_drawn(self):
-        net = network()
-        shown = explore.neuron_microscope(net.snn, net.samples, time_steps=STEPS)
-        (code,) = [trace for trace in shown.figures["neuron"].data if trace.name == "ANN's code"]
-        assert len(code.y) == 0
+        picture = np.zeros((1, 20, 30), np.uint8)
+        picture[0, 4:16, 10] = 255
+        pixels = base64.b64encode(picture.tobytes()).decode()
+        found = explore.one_image(net, STEPS).answer({"pixels": pixels, "shape": [1, 20, 30]}, print)
+        image = own_image(picture, (1, 8, 8))
+        assert np.array_equal(unpacked(found["pixels"]), image)
+        assert found["run"]["answers"] == simulate(net.snn, image[None], STEPS).predictions[:, 0].tolist()
 
 
-class TestNetworkOverTime:
-    @pytest.mark.parametrize(("sample", "step", "show"), [(0, 1, "spikes"), (4, 5, "spikes"), (7, 6, "counts")])
-    def test_figures_show_the_run_of_the_sample_at_the_step(self, sample, step, show):
-        net = network()
-        shown = explore.network_over_time(net.snn, net.samples, net.ann, STEPS)
-        for name, value in (("sample", sample), ("step", step), ("show", show)):
-            shown.controls[name].value = value
-        run = simulate(net.snn, net.samples.images[sample][None], STEPS, trace=[0])
-        names = run.layer_names
-        same(shown.figures["maps"], figures.spike_maps(run.traces, names, step, show=show))
-        same(shown.figures["raster"], figures.raster(run.traces, names, step=step))
-        label = int(net.samples.labels[sample])
-        same(shown.figures["scores"], figures.class_scores(run.logits[step - 1, 0], ("a", "b", "c"), label, step))
+class TestOwnImages:
+    @pytest.mark.parametrize(("ink", "paper"), [(255, 0), (30, 220)])
+    def test_a_stroke_is_white_on_black_centred_and_as_large_as_a_digit_of_mnist(self, ink, paper):
+        picture = np.full((1, 100, 160), paper, np.uint8)
+        picture[0, 20:60, 30:40] = ink
+        image = own_image(picture, (1, 28, 28))[0]
+        rows, columns = image.sum(1).nonzero().flatten(), image.sum(0).nonzero().flatten()
+        assert image.dtype == torch.uint8 and image.max() == 255
+        assert (rows[0], rows[-1]) == (4, 23) and (columns[0], columns[-1]) == (11, 15)
 
-    def test_moving_in_time_runs_nothing_again(self, monkeypatch):
-        net = network()
-        shown = explore.network_over_time(net.snn, net.samples, net.ann, STEPS)
-        monkeypatch.setattr("ann_snn_utils.explore.network_view.simulate", None)
-        for step in range(1, STEPS + 1):
-            shown.controls["step"].value = step
+    def test_a_colour_picture_is_cut_to_its_middle(self):
+        picture = np.zeros((3, 40, 80), np.uint8)
+        picture[:, :, 20:60] = np.array([200, 100, 50])[:, None, None]
+        image = own_image(picture, (3, 8, 8))
+        assert (image == torch.tensor([200, 100, 50])[:, None, None]).all()
+
+    def test_an_empty_sheet_is_refused(self):
+        with pytest.raises(ValueError, match="the picture is empty: draw something"):
+            own_image(np.zeros((1, 50, 50), np.uint8), (1, 28, 28))
 
 
 class TestAccuracyLab:
-    def check(self, net: Network, shown: explore.Explorer, setting: Setting, step: int):
-        found, plain = (
-            run_trial(net.snn, net.samples, s, STEPS)
-            for s in (setting, Setting(setting.samples, seed=setting.seed))
-        )
-        _, logits = codes(net.ann, net.samples.images[: setting.samples])
-        right = (logits.argmax(1) == net.samples.labels[: setting.samples]).double().mean()
-        curves = {"undisturbed": plain.accuracy, "this setting": found.accuracy}
-        same(shown.figures["accuracy"], figures.accuracy_over_time(curves, float(right), step=step))
-        spent = (found.sops, found.effective_sops, found.energy)
-        macs = shown.figures["cost"].data[3].y[0]
-        same(shown.figures["cost"], figures.cost_over_time(*spent, macs, found.ann_energy, step))
-        same(shown.figures["spikes"], figures.spikes_over_time(found.record))
-
-    def lab(self, net: Network) -> explore.Explorer:
-        return explore.accuracy_lab(net.snn, net.samples, net.ann, net.name, size=8, time_steps=STEPS, seed=3)
+    def lab(self, net: Network) -> Explorer:
+        return explore.accuracy_lab(net, size=8, time_steps=STEPS, seed=3)
 
     @pytest.mark.parametrize(
         ("moves", "setting"),
@@ -179,120 +137,259 @@ class TestAccuracyLab:
             ({"step": 2}, {}),
             ({"scale": 1.2}, {"threshold_scale": 1.2}),
             ({"noise": 0.8}, {"noise_ratio": 0.8}),
+            ({"rate": 0.1}, {}),
             ({"fault": "flip", "rate": 0.1}, {"fault": "flip", "fault_rate": 0.1}),
             ({"per_layer": True, "layer 1": 0.7}, {"threshold_scale": (1.0, 0.7, 1.0, 1.0)}),
             ({"size": 12, "scale": 0.9}, {"samples": 12, "threshold_scale": 0.9}),
         ],
     )
     def test_figures_show_the_trial_of_the_setting(self, moves, setting):
-        net = network()
+        net, wanted = network(), Setting(**{"samples": 8, "seed": 3} | setting)
         shown = self.lab(net)
-        for name, value in moves.items():
-            shown.controls[name].value = value
-        self.check(net, shown, Setting(**{"samples": 8, "seed": 3} | setting), moves.get("step", STEPS))
+        answer, step = shown.answer(values(shown, **moves), print), moves.get("step", STEPS)
+        found, plain = (
+            run_trial(net.snn, net.samples, s, STEPS) for s in (wanted, Setting(wanted.samples, seed=3))
+        )
+        labels = net.samples.labels[: wanted.samples]
+        right = float((predict(net.ann, net.samples.images[: wanted.samples]) == labels).double().mean())
+        curves = {"undisturbed": plain.accuracy, "this setting": found.accuracy}
+        same(answer["figures"]["accuracy"], figures.accuracy_over_time(curves, right, step=step, from_zero=True))
+        said = found.record.predictions[step - 1]
+        same(answer["figures"]["confusion"], figures.confusion_matrix(labels, said, net.samples.classes))
+        same(answer["figures"]["spikes"], figures.spikes_over_time(found.record))
+        assert f"<b>{found.accuracy[step - 1]:.2%}</b>" in answer["line"]
+        assert wanted.command("net3", step) in answer["below"].replace("&#x27;", "'")
+        flipped = (said != plain.record.predictions[step - 1]).nonzero().flatten().tolist()
+        assert [one["sample"] for one in (answer["images"] or {"images": []})["images"]] == flipped
+
+    def test_time_and_a_setting_seen_before_run_nothing_again(self, monkeypatch):
+        shown = self.lab(network())
+        shown.answer(values(shown, scale=0.8), print)
+        monkeypatch.setattr("ann_snn_utils.explore.lab.run_trial", None)
+        shown.answer(values(shown, scale=0.8, step=1), print)
+
+    def test_pinned_settings_stand_beside_the_next_one(self):
+        shown = self.lab(network())
+        pins = [values(shown, scale=0.8), values(shown, noise=1.0)]
+        answer = shown.answer(values(shown, scale=1.3, pinned=pins), print)
+        names = [trace["name"] for trace in answer["figures"]["accuracy"]["data"]][:4]
+        assert names == ["undisturbed", "pinned A", "pinned B", "this setting"]
+        cells = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", answer["below"])
+        settings = ["8 images", "θ × 0.8, 8 images", "noise 1, 8 images", "θ × 1.3, 8 images"]
+        assert cells == list(zip(names, settings, strict=True))
 
     def test_zero_samples_are_all_of_them(self):
-        net = network()
-        shown = explore.accuracy_lab(net.snn, net.samples, size=0, time_steps=STEPS)
-        assert shown.controls["size"].value == len(net.samples)
+        shown = explore.accuracy_lab(network(), size=0, time_steps=STEPS)
+        assert values(shown)["size"] == 12
 
-    def test_reset_goes_back_to_the_undisturbed_network(self):
-        net = network()
-        shown = self.lab(net)
-        for name, value in {"per_layer": True, "layer 2": 0.6, "noise": 1.0, "step": 2, "size": 12}.items():
-            shown.controls[name].value = value
-        shown.controls["reset"].click()
-        self.check(net, shown, Setting(8, seed=3), STEPS)
-        assert not shown.controls["per_layer"].value and shown.controls["layer 2"].value == 1
+    def test_controls_that_do_nothing_say_what_they_need(self):
+        controls = {control["name"]: control for control in self.lab(network()).shown["controls"]}
+        assert controls["rate"]["enabled_by"] == "fault" and controls["scale"]["disabled_by"] == "per_layer"
+        assert controls["layer 2"]["shown_by"] == "per_layer"
 
-    def test_the_time_step_slider_runs_nothing_again(self, monkeypatch):
-        shown = self.lab(network())
-        monkeypatch.setattr("ann_snn_utils.explore.lab.run_trial", None)
-        shown.controls["step"].value = 1
+    def test_progress_is_told_while_a_trial_runs(self):
+        shown, told = self.lab(network()), []
+        shown.answer(values(shown, scale=0.7), told.append)
+        assert told[0] == 0 and told[-1] == 1
 
-    def test_the_command_on_the_page_is_that_of_the_setting(self):
-        shown = self.lab(network())
-        shown.controls["noise"].value, shown.controls["step"].value = 0.4, 3
-        (text,) = [text for text in _words(shown) if "papermill" in text]
-        line = text.split("<code>")[1].split("</code>")[0]
-        assert line == Setting(8, noise_ratio=0.4, seed=3).command("net3", 3) and shlex.split(line)
 
-    def test_a_setting_that_cannot_run_says_why(self, monkeypatch):
-        shown = self.lab(network())
+class TestTwoNetworks:
+    def test_answers_of_both_are_counted_on_the_same_images(self, monkeypatch):
+        one, other = network(3), network(4)
+        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, replaced: other)
+        shown = explore.compare_networks(one, "net4", size=10, time_steps=STEPS)
+        answer = shown.answer({"other": "net4", "step": 3}, print)
+        runs = [run_trial(net.snn, one.samples, Setting(10), STEPS) for net in (one, other)]
+        ours, theirs = (run.record.predictions[2] for run in runs)
+        same(answer["figures"]["agreement"], figures.confusion_matrix(ours, theirs, "abc"))
+        differ = (ours != theirs).nonzero().flatten().tolist()
+        assert len(differ) and [one["sample"] for one in answer["images"]["images"]] == differ
+        assert f"{len(differ)} answers differ" in answer["line"]
 
-        def broken(*arguments):
-            raise ValueError("convert the network with max_levels=9")
-
-        monkeypatch.setattr("ann_snn_utils.explore.lab.run_trial", broken)
-        shown.controls["scale"].value = 0.5
-        assert any("max_levels=9" in text for text in _words(shown))
+    def test_networks_of_other_images_are_refused_by_name(self, monkeypatch):
+        one, other = network(), network()
+        ann = random_ann(1, in_shape=(3, 8, 8))
+        other = Network("coloured", ann, convert(ann), one.samples)
+        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, replaced: other)
+        with pytest.raises(
+            ValueError, match=r"coloured sees images \(3, 8, 8\) of 3 classes, net3 sees \(1, 8, 8\)"
+        ):
+            explore.compare_networks(one, "coloured", time_steps=STEPS)
 
 
 class TestConversionBench:
     @pytest.mark.parametrize("moves", [{}, {"k": 1}, {"levels": 2}, {"clip": 0}, {"size": 12}])
-    def test_figures_compare_the_three_forms(self, moves):
-        net = network()
-        shown = explore.conversion_bench(net.ann, net.samples, size=8, time_steps=STEPS)
-        for name, value in moves.items():
-            shown.controls[name].value = value
-        k, levels, clip, size = (shown.controls[name].value for name in ("k", "levels", "clip", "size"))
-        samples = net.samples.subset(range(size))
-        found = compare_forms(requantize(net.ann, k, levels, clip or None), samples, STEPS)
+    def test_figures_compare_the_three_forms_until_all_images_are_silent(self, moves):
+        net, parts = network(), []
+        shown = explore.conversion_bench(net, size=8)
+        wanted = values(shown, **moves)
+        answer = shown.answer(wanted, parts.append)
+        samples = net.samples.subset(range(wanted["size"]))
+        ann = requantize(net.ann, wanted["k"], wanted["levels"], wanted["clip"] or None)
+        found = compare_forms(ann, samples, None)
         bars = figures.mismatch_bars(found.mismatches, found.layer_names, found.compared)
-        same(shown.figures["mismatches"], bars)
-        same(shown.figures["accuracy"], figures.accuracy_over_time(found.accuracy, found.ann_accuracy))
-        for trace, bits in zip(shown.figures["bits"].data, found.fractional_bits.values(), strict=True):
-            assert list(trace.y) == bits
+        same(answer["figures"]["mismatches"], bars)
+        same(
+            answer["figures"]["accuracy"],
+            figures.accuracy_over_time(found.accuracy, found.ann_accuracy, from_zero=True),
+        )
+        bits = adder_bits(found.networks["exact"], found.networks["float"])
+        assert [list(go.Figure(answer["figures"]["bits"]).data[i].y) for i in range(len(bits))] == list(
+            bits.values()
+        )
+        # The comparison does not wait for the proof of the bits.
+        assert parts[-1]["figures"].keys() == {"mismatches", "accuracy"}
+        assert found.accuracy["exact"][-1] == pytest.approx(found.ann_accuracy)
 
 
 EXPLORERS = {
-    "microscope": lambda net: explore.neuron_microscope(net.snn, net.samples, net.ann, STEPS),
-    "network": lambda net: explore.network_over_time(net.snn, net.samples, net.ann, STEPS),
-    "lab": lambda net: explore.accuracy_lab(net.snn, net.samples, net.ann, net.name, 8, STEPS),
-    "bench": lambda net: explore.conversion_bench(net.ann, net.samples, 8, STEPS),
+    "image": lambda net: explore.one_image(net, STEPS),
+    "lab": lambda net: explore.accuracy_lab(net, 8, STEPS),
+    "two": lambda net: explore.compare_networks(net, net.name, 8, STEPS),
+    "bench": lambda net: explore.conversion_bench(net, 8),
 }
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_headless_an_explorer_is_a_caption_and_plain_figures_without_any_widget(name, monkeypatch, capsys):
+def test_headless_an_explorer_leaves_no_widget(name, monkeypatch):
     import ipywidgets
 
     monkeypatch.setenv("PLOTLY_RENDERER", "json")
     before = len(ipywidgets.widget._instances)
-    shown = EXPLORERS[name](network())
-    assert shown.box is None and shown.caption and len(ipywidgets.widget._instances) == before
-    assert all(type(figure) is go.Figure for figure in shown.figures.values())
-    displayed = []
+    shown, displayed = EXPLORERS[name](network()), []
     monkeypatch.setattr("IPython.display.display", displayed.append)
     shown._ipython_display_()
-    assert shown.caption in displayed[0].data and "make lab" in displayed[0].data
-    assert displayed[1:] == list(shown.figures.values())
+    assert len(ipywidgets.widget._instances) == before and shown.caption
+    if shown.figures:
+        assert shown.caption in displayed[0].data and "make lab" in displayed[0].data
+        assert displayed[1:] == list(shown.figures.values())
+    else:
+        assert "snn-explorer" in displayed[0].data
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_every_control_has_a_name_and_a_line_of_help(name):
-    shown = EXPLORERS[name](network())
-    for control in shown.controls.values():
-        assert control.description
-    text = json.dumps([w.get_state().get("value", "") for w in _all_widgets(shown.box)], default=str)
-    helped = [c for n, c in shown.controls.items() if not n.startswith("layer ")]
-    assert text.count('class=\\"snn-help') == len(helped)
+def test_every_control_has_a_name_and_a_help(name):
+    for control in EXPLORERS[name](network()).shown.get("controls", []):
+        assert control["label"] and control["help"]
 
 
-def test_all_explorers_together_bring_one_copy_of_plotly():
-    widgets = {w.model_id: w for make in EXPLORERS.values() for w in _all_widgets(make(network()).box)}
-    code = [name for w in widgets.values() for name, value in w.get_state().items() if len(str(value)) > 1e6]
-    assert code == ["source"] and sum(isinstance(w, go.FigureWidget) for w in widgets.values()) == 11
+def test_a_page_holds_its_code_and_data_and_nothing_in_them_ends_it():
+    net = network()
+    net = Network("</script><b>", net.ann, net.snn, net.samples, note="<i>a note</i></script>")
+    text = explore.one_image(net, STEPS).html()
+    assert text.count("</script>") == 1 and text.endswith("</script>")
+    assert not re.search(r"""(src|href)\s*=|https?://(?!www\.w3\.org)""", text)
 
 
-def _words(shown: explore.Explorer) -> list[str]:
-    return [str(w.value) for w in _all_widgets(shown.box) if hasattr(w, "value")]
+def test_an_explorer_can_be_saved_as_a_page_of_its_own(tmp_path):
+    path = explore.one_image(network(), STEPS).save(tmp_path / "one.html")
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def _all_widgets(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from _all_widgets(child)
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(6, dtype=np.int8).reshape(2, 3), np.array([1.5, -2]), np.array([2**31]), np.array([-(2**31), 5])],
+)
+def test_packed_arrays_keep_shape_and_values(array):
+    found = packed(array)
+    assert found["dtype"] in ("int8", "uint8", "int16", "int32", "float64")
+    assert unpacked(found).shape == array.shape and (unpacked(found) == array).all()
+
+
+def test_what_was_computed_is_remembered_and_the_oldest_forgotten():
+    computed = []
+    look_up = remembered(lambda key, report: computed.append(key) or key * 2, most=2)
+    assert [look_up(key, print) for key in (1, 2, 1, 3, 1)] == [2, 4, 2, 6, 2]
+    assert computed == [1, 2, 3, 1]
+
+
+class TestLine:
+    def asked(self, explorer: Explorer, monkeypatch, **question) -> list[dict]:
+        line, sent = Line(explorer), []
+        monkeypatch.setattr(line, "send", lambda message, buffers=None: sent.append(message))
+        line._hear(None, {"number": 7, **question}, [])
+        assert all(message["number"] == 7 for message in sent)
+        return sent
+
+    def test_an_answer_is_json(self, monkeypatch):
+        shown = EXPLORERS["lab"](network())
+        *progress, answer = self.asked(shown, monkeypatch, ask="answer", values=values(shown, scale=0.9))
+        assert all("progress" in message for message in progress) and json.dumps(answer["answer"])
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [(ValueError("use max_levels=9"), "use max_levels=9"), (KeyError("step"), "KeyError: 'step'")],
+    )
+    def test_what_fails_is_told_in_the_page(self, monkeypatch, error, told):
+        def answer(values, report):
+            raise error
+
+        explorer = Explorer("a title", "a caption", {"view": "figures"}, answer)
+        assert self.asked(explorer, monkeypatch, ask="answer", values={}) == [{"number": 7, "error": told}]
+
+
+class TestNetworks:
+    @pytest.fixture
+    def chosen(self, monkeypatch):
+        def opened(name="", replaced=None):
+            if name == "broken":
+                raise FileNotFoundError("broken/snn.safetensors is missing: notebook 03_convert makes it")
+            return network(int((name or "net3")[3:]))
+
+        monkeypatch.setattr(chooser, "network_names", lambda: ["net3", "net4", "broken"])
+        monkeypatch.setattr(chooser, "open_network", opened)
+        return explore.networks()
+
+    def test_explorers_are_told_and_are_made_anew_when_they_ask(self, chosen, monkeypatch):
+        built, sent = [], []
+        shown = chosen.show(lambda net: built.append(net.name) or EXPLORERS["bench"](net))
+        line = Line(shown)
+        shown.opened(line)
+        monkeypatch.setattr(line, "send", lambda message, buffers=None: sent.append(message))
+        answer = chosen.page.answer({"name": "net4"}, print)
+        assert sent == [{"stale": True}] and built == ["net3"] and "net4" in answer["line"]
+        line._hear(None, {"number": 1, "ask": "rebuild"}, [])
+        assert built == ["net3", "net4"] and sent[-1]["answer"]["view"] == "figures"
+        assert line.explorer.rebuild is not None
+
+    def test_a_network_that_cannot_be_opened_leaves_all_as_it_is(self, chosen):
+        with pytest.raises(FileNotFoundError, match="03_convert makes it"):
+            chosen.choose("broken")
+        assert chosen.current.name == "net3"
+
+
+class TestStandIns:
+    @pytest.fixture(autouse=True)
+    def nothing_here(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("ANN_SNN_DATA", str(tmp_path))
+        monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+        monkeypatch.setattr("ann_snn_utils.data.published.tempfile.mkdtemp", None)
+
+    def test_a_network_of_handwritten_digits_is_shown_those_of_scikit_learn(self):
+        net = explore.networks("bundled:mnist-lenet-k0").current
+        digits = load_dataset("digits")
+        assert net.samples.in_shape == (1, 28, 28) and len(net.samples) == len(digits)
+        assert "scikit-learn's digits" in net.samples.name and "in place of mnist" in net.note
+        assert "load_dataset('mnist'" in net.note.replace("&#x27;", "'")
+        few = net.samples.subset(range(60))
+        right = simulate(net.snn, few).predictions[-1] == few.labels
+        assert float(right.double().mean()) > 0.8
+
+    @pytest.mark.parametrize("name", ["cifar10-small-k0-clip3", "cifar10-jpeg-vgg-k0-clip3"])
+    def test_a_network_of_colour_images_is_shown_photographs_which_it_answers_itself(self, name):
+        net = explore.networks(f"bundled:{name}").current
+        assert net.samples.in_shape == net.snn.spec.in_shape
+        assert "photographs, which have no class: right is what the quantized network says" in net.note
+        assert torch.equal(net.samples.labels[:4], predict(net.ann, net.samples.images[:4]))
+        assert len(net.samples.classes) == 10
+
+    def test_where_no_stand_in_is_asked_for_a_missing_data_set_is_an_error(self, monkeypatch):
+        with pytest.raises(FileNotFoundError, match="mnist is not in"):
+            open_network("bundled:mnist-lenet-k0", replaced=_refuse)
+
+
+def _refuse(ann, missing):
+    raise missing
 
 
 def test_a_program_that_executes_the_notebook_gets_still_figures(monkeypatch):
@@ -318,31 +415,3 @@ def test_the_page_that_nbconvert_makes_of_a_notebook_has_its_figures(tmp_path):
     subprocess.run(command, env=environment | {"PYTHONPATH": os.getcwd()}, check=True, capture_output=True)
     page = (tmp_path / "01_x.html").read_text(encoding="utf-8")
     assert page.count("Plotly.newPlot(") == 1 and "plotly.js v" in page
-
-
-class TestNetworks:
-    @pytest.fixture
-    def chosen(self, monkeypatch):
-        monkeypatch.setattr(chooser, "network_names", lambda: ["net3", "net4", "broken"])
-
-        def opened(name=""):
-            if name == "broken":
-                raise FileNotFoundError("broken/snn.safetensors is missing: notebook 03_convert makes it")
-            return network(int((name or "net3")[3:]))
-
-        monkeypatch.setattr(chooser, "open_network", opened)
-        return explore.networks()
-
-    def test_explorers_follow_the_drop_down(self, chosen):
-        built = []
-        shown = chosen.show(lambda net: built.append(net.name) or EXPLORERS["network"](net))
-        before = shown.box.children
-        chosen.control.value = "net4"
-        assert built == ["net3", "net4"] and shown.box.children != before and chosen.current.name == "net4"
-
-    def test_a_network_that_cannot_be_opened_is_named_and_the_old_one_stays(self, chosen):
-        shown = chosen.show(EXPLORERS["network"])
-        before = shown.box.children
-        chosen.control.value = "broken"
-        assert "03_convert makes it" in chosen.line.value
-        assert shown.box.children == before and chosen.current.name == "net3"

@@ -51,7 +51,6 @@ def everything() -> dict[str, go.Figure]:
     run = record()
     layer, names = snn().layers[2], run.layer_names
     mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
-    trace = run.traces
     _, speed = newest_file()
     return {
         "speed_bars": figures.speed_bars(speed["rows"][:6]),
@@ -79,16 +78,12 @@ def everything() -> dict[str, go.Figure]:
         "cycles_bars": figures.cycles_bars(report()),
         "break_even": figures.break_even(report()),
         "cost_over_time": figures.cost_over_time([1, 3], [1, 2], [500.0, 900.0], 5, 2000.0, 2),
-        "layer_map": figures.layer_map(random_images(0, (1, 8, 8))[0], run.counts[1][0], (2, 1, 0), "P2", 6),
         "robustness": figures.robustness([0, 0.5], {"T = 2": [0.5, 0.25]}),
         "accuracy_of_settings": figures.accuracy_of_settings({"k=0": [[0.5, 0.9], [0.4, 0.8, 1.0]]}, (2, 0.9)),
         "accuracy_vs_cost": figures.accuracy_vs_cost(COSTS, COSTS),
         "setting_effects": figures.setting_effects(CHANGES),
+        "confusion_matrix": figures.confusion_matrix([0, 1, 1], [0, 1, 2], ["a", "b", "c"]),
         "neuron_trace": figures.neuron_trace([1, 5, 2], [0, 1, -1], [3, 6], 0, 3),
-        "spike_maps": figures.spike_maps(trace, names, 2),
-        "spike_maps_counts": figures.spike_maps(trace, names, 2, 1, "counts"),
-        "raster": figures.raster(trace, names, 0, 3),
-        "class_scores": figures.class_scores(run.logits[1, 0], ["a", "b", "c"], 1, 2),
     }
 
 
@@ -103,9 +98,8 @@ def trace_named(figure: go.Figure, name: str):
 
 
 def test_every_public_function_is_drawn_here(all_figures):
-    drawn = {name.removesuffix("_counts") for name in all_figures}
     public = {name for name, value in vars(figures).items() if inspect.isfunction(value)}
-    assert drawn == public - {"mosaic", "mosaic_cell", "mosaic_position", "take_over", "draw_in_pages"}
+    assert set(all_figures) == public - {"draw_in_pages"}
 
 
 @pytest.mark.parametrize("name", sorted(everything()))
@@ -265,21 +259,6 @@ def test_cost_over_time_shows_operations_and_nanojoules_beside_the_anns():
     assert [list(trace.x) for trace in figure.data[-2:]] == [[2, 2], [2, 2]]
 
 
-def test_the_layer_map_marks_the_neuron_in_the_mosaic():
-    counts = np.arange(12).reshape(3, 2, 2)
-    figure = figures.layer_map(np.full((3, 4, 4), 9), counts, (1, 0, 1), "P2", 5)
-    (column,), (row,) = figure.data[2].x, figure.data[2].y
-    assert figure.data[1].z[row][column] == counts[1, 0, 1] and (figure.data[0].z == 9).all()
-
-
-@pytest.mark.parametrize("name", ["mismatch_bars", "bit_widths"])
-def test_a_figure_can_take_over_the_data_of_another(name):
-    make, names = getattr(figures, name), ["a", "b"]
-    arguments = ([5, 5],) if name == "mismatch_bars" else ()
-    old, new = (make({"x": values}, names, *arguments) for values in ([1, 2], [3, 4]))
-    assert figures.take_over(old, new).data == new.data
-
-
 def test_robustness_draws_a_line_for_each_name():
     figure = figures.robustness([0, 0.2], {"T = 2": [0.9, 0.5], "T = 4": [1, 0.8]}, "spikes lost")
     assert list(trace_named(figure, "T = 4").y) == [100, 80] and list(figure.data[0].x) == [0, 0.2]
@@ -395,48 +374,26 @@ def test_a_threshold_that_is_never_reached_does_not_flatten_the_membrane():
     assert figure.layout.yaxis.range[1] < 20
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 4), (7, 1, 1), (1, 2, 2), (64, 4, 4)])
-def test_a_mosaic_shows_every_neuron_once_and_knows_its_place(shape):
-    values = np.arange(np.prod(shape)).reshape(shape)
-    sheet = figures.mosaic(values)
-    seen = {}
-    for row, column in np.ndindex(*sheet.shape):
-        place = figures.mosaic_position(row, column, shape)
-        assert (place is None) == (sheet[row, column] is None)
-        if place:
-            seen[place] = int(sheet[row, column])
-            assert figures.mosaic_cell(place, shape) == (row, column)
-    assert seen == {place: int(values[place]) for place in np.ndindex(*shape)}
+def test_the_confusion_matrix_counts_every_pair_and_colours_errors_only():
+    figure = figures.confusion_matrix([0, 1, 1, 2], [0, 2, 2, 2], ["a", "b", "c"], "Answers at step 3")
+    assert figure.data[0].customdata.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 1]]
+    assert figure.data[0].z.tolist() == [[0, 0, 0], [0, 0, 2], [0, 0, 0]]
+    assert figure.layout.title.text == "Answers at step 3: 2 of 4 off the diagonal"
 
 
-def test_spike_maps_show_the_spikes_of_the_step_or_the_counts_so_far():
-    run = record()
-    fired = run.traces.spikes[1][:, 1].numpy()
-    now = figures.spike_maps(run.traces, run.layer_names, 3, sample=1).data[1].z
-    so_far = figures.spike_maps(run.traces, run.layer_names, 3, sample=1, show="counts").data[1].z
-    assert np.array_equal(now, figures.mosaic(fired[2]))
-    assert np.array_equal(so_far, figures.mosaic(fired[:3].sum(0)))
+def test_a_form_of_thresholds_has_one_colour_in_every_figure_and_in_any_order():
+    net = snn()
+    bars = figures.mismatch_bars({"float": [1], "published": [2], "exact": [0]}, ["a"], [9])
+    curves = figures.accuracy_over_time({"published": [0.5], "float": [0.5], "exact": [0.5]})
+    colours = {trace.name: trace.marker.color for trace in bars.data}
+    assert len(set(colours.values())) == 3
+    assert {trace.name: trace.line.color for trace in curves.data if trace.name in colours} == colours
+    stairs = figures.threshold_staircase(net.layers[2], [0], published=snn("published").layers[2])
+    assert stairs.data[0].line.color == colours["exact"] and stairs.data[1].line.color == colours["published"]
 
 
-def test_a_map_outside_the_run_or_of_another_kind_is_refused():
-    run = record()
-    with pytest.raises(ValueError, match="step=7: the run has steps 1 to 6"):
-        figures.spike_maps(run.traces, run.layer_names, 7)
-    with pytest.raises(ValueError, match="show='votes'"):
-        figures.spike_maps(run.traces, run.layer_names, 1, show="votes")
-
-
-def test_the_raster_holds_every_spike_up_to_the_step_when_all_neurons_fit():
-    run = record()
-    figure = figures.raster(run.traces, run.layer_names, sample=1, step=3, neurons_per_layer=10**6)
-    for sign, name in ((1, "spike +1"), (-1, "spike −1")):
-        expected = [(layer[:3, 1] == sign).sum((1, 2, 3)).tolist() for layer in run.traces.spikes]
-        steps = np.asarray(trace_named(figure, name).x, dtype=np.int64)
-        assert np.bincount(steps, minlength=4)[1:].tolist() == np.sum(expected, axis=0).tolist()
-
-
-def test_class_scores_name_the_prediction_and_its_margin():
-    figure = figures.class_scores(np.array([4, 9, 9]), ["a", "b", "c"], label=2, step=3)
-    assert list(figure.data[0].y) == [4, 9, 9]
-    assert figure.layout.title.text == "Class scores after step 3: “b”, margin 0"
-    assert list(figure.data[0].marker.line.width) == [0, 0, 3] and "true: c" in figure.layout.xaxis.title.text
+def test_an_axis_that_starts_at_zero_stays_where_it_is():
+    low, high = (
+        figures.accuracy_over_time({"a": [share]}, from_zero=True).layout.yaxis.range for share in (0.3, 0.99)
+    )
+    assert low == high == (0, 104)

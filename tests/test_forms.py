@@ -8,7 +8,7 @@ from networks import random_ann, random_images
 
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.measure.activity import accuracy
-from ann_snn_utils.measure.equivalence import check_equivalence, compare_forms, requantize
+from ann_snn_utils.measure.equivalence import adder_bits, check_equivalence, compare_forms, requantize
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
@@ -34,10 +34,18 @@ def test_accuracy_over_time_is_that_of_a_run_of_as_many_steps():
 
 
 def test_fractional_bits_are_the_certificates():
-    ann = random_ann(3, clip=2)
-    found = compare_forms(ann, SAMPLES, 5)
-    proofs = certify(convert(ann), convert(ann, "float"))
-    assert found.fractional_bits["integers that fit all decisions"] == [p.fractional_bits for p in proofs]
+    exact, real = (convert(random_ann(3, clip=2), form) for form in ("exact", "float"))
+    proofs = certify(exact, real)
+    assert adder_bits(exact, real)["integers that fit all decisions"] == [p.fractional_bits for p in proofs]
+    assert adder_bits(real, real) == {}
+
+
+def test_a_comparison_without_a_number_of_steps_goes_on_until_the_slowest_form_is_silent():
+    ann = random_ann(4, k=2)
+    found = compare_forms(ann, SAMPLES, None)
+    longest = max(simulate(net, SAMPLES).time_steps for net in found.networks.values())
+    assert {len(curve) for curve in found.accuracy.values()} == {longest}
+    assert found.accuracy["exact"][-1] == found.ann_accuracy
 
 
 @pytest.mark.parametrize(("k", "levels", "clip"), [(0, 4, None), (2, 2, 1), (1, 6, 3)])

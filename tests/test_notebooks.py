@@ -104,11 +104,13 @@ def test_every_stage_leaves_its_artifact_notebook_and_page(run):
         assert list((run / "notebooks").glob(f"{number}_*.ipynb")) and list((run / "html").glob(f"{number}_*.html"))
 
 
-def test_where_nobody_moves_sliders_the_explorers_are_captions_and_figures(run):
+def test_where_nobody_moves_sliders_the_explorers_are_pages_or_captions_and_figures(run):
     executed = nbformat.read(run / "notebooks" / "05_explore.ipynb", as_version=4)
     outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
-    assert sum(PLOTLY_MIME in data for data in outputs) == 13
-    assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 4
+    assert sum(PLOTLY_MIME in data for data in outputs) == 11
+    assert sum("make lab" in data.get("text/markdown", "") for data in outputs) == 3
+    # The list of networks and the explorer of one image are their own pages.
+    assert sum("snn-explorer" in data.get("text/html", "") for data in outputs) == 2
     assert not any(WIDGET_MIME in data for data in outputs) and "widgets" not in executed.metadata
 
 

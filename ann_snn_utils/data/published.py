@@ -40,7 +40,8 @@ def read_mnist(
 
     Reads the official idx files, plain or .gz, in torchvision's layout (MNIST/raw, FashionMNIST/raw), and
     fetches them only where they are missing, if `fetch` allows it. Raises FileNotFoundError where they can be
-    neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly labelled.
+    neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly
+    labelled.
     """
     import torchvision
 
@@ -80,7 +81,7 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
 
     The official files are pickles; every one is checked by MD5 before it is read, so nothing but the
     published bytes is ever unpickled. Missing files are fetched if `fetch` allows it. Raises FileNotFoundError
-    where they can be neither found nor fetched, ValueError, with the file, where one differs from the published one.
+    where they can be neither found nor fetched, ValueError, with the file, where one is not the published one.
     """
     import torchvision
     from torchvision.datasets.utils import check_integrity

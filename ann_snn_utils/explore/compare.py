@@ -45,12 +45,13 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
         ours, theirs = (run.record.predictions[step - 1] for run in runs.values())
         labels = net.samples.labels[:size]
         figures = {
-            "accuracy": accuracy_over_time({name: run.accuracy for name, run in runs.items()}, step=step),
+            "accuracy": accuracy_over_time(
+                {name: run.accuracy for name, run in runs.items()}, step=step, from_zero=True
+            ),
             "agreement": confusion_matrix(
                 ours, theirs, net.samples.classes, f"Answers at step {step}", ("A says", "B says")
             ),
         }
-        figures["accuracy"].update_yaxes(range=[0, 104])
         changed = (ours != theirs).nonzero().flatten().tolist()
         only = [int(((one == labels) & (two != labels)).sum()) for one, two in ((ours, theirs), (theirs, ours))]
         head = ("", "network", f"accuracy at T = {step}", "spikes per image", "synaptic operations", "mean silence")

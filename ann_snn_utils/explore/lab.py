@@ -66,16 +66,18 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         trials = {"undisturbed": plain, **pinned, "this setting": found}
         said = found.record.predictions[step - 1]
         figures = {
-            "accuracy": accuracy_over_time({n: t.accuracy for n, t in trials.items()}, right, step=step),
+            "accuracy": accuracy_over_time(
+                {name: trial.accuracy for name, trial in trials.items()}, right, step=step, from_zero=True
+            ),
             "confusion": confusion_matrix(labels, said, samples.classes, f"Answers at step {step}"),
             "spikes": spikes_over_time(found.record),
             "cost": cost_over_time(
                 found.sops, found.effective_sops, found.energy, work, found.ann_energy, step=step
             ),
         }
-        figures["accuracy"].update_yaxes(range=[0, 104])
         return {
             "figures": drawn(figures),
+            "wide": "cost",
             "line": _sentence(found, step, plain, right),
             "below": _table(trials, step)
             + f"The same in batch:<br><code>{html.escape(found.setting.command(net.name, step))}</code>",
@@ -95,7 +97,9 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         slider("rate", "fault rate", "Probability that a spike is hit by the fault", 0.0, 0.2, 0.05, 0.005)
         | {"enabled_by": "fault"},
         choice("size", "images", "Balanced over the classes", [(f"{s:,}", s) for s in sizes], size),
-        dict(kind="check", name="per_layer", label="scale each layer", help="A slider for each layer", value=False),
+        dict(
+            kind="check", name="per_layer", label="by layer", help="A threshold scale for each layer", value=False
+        ),
         *(
             slider(f"layer {i}", f"{i} · {layer.name}", scale, 0.5, 1.5, 1.0, 0.05) | {"shown_by": "per_layer"}
             for i, layer in enumerate(snn.layers)
@@ -121,8 +125,8 @@ def differing(
     entries = [
         {
             "sample": sample,
-            "text": f"{names[int(before[sample])]} → {names[int(after[sample])]} "
-            f"(true {names[int(net.samples.labels[sample])]})",
+            "text": f"{names[int(before[sample])]} → {names[int(after[sample])]}",
+            "true": names[int(net.samples.labels[sample])],
         }
         for sample in few
     ]

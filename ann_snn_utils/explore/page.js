@@ -51,14 +51,15 @@ function initialize({ model }) {
     const asked = waiting.get(message.number);
     if (message.stale) to.tell("stale");
     else if (message.progress !== undefined) asked?.progress(message.progress);
+    else if (message.part) asked?.part(message.part);
     else if (asked) {
       waiting.delete(message.number);
       if (message.error) asked.reject(new Error(message.error));
       else asked.resolve(message.code ? buffers[0] : unpack(message.answer));
     }
   });
-  to.ask = (question, progress = () => {}) => new Promise((resolve, reject) => {
-    waiting.set(++number, { resolve, reject, progress });
+  to.ask = (question, progress = () => {}, part = () => {}) => new Promise((resolve, reject) => {
+    waiting.set(++number, { resolve, reject, progress, part });
     model.send({ number, ...question });
   });
   to.tell("open");
@@ -82,7 +83,8 @@ function plotly(to) {
 
 // ---- controls ----
 
-let names = 0;
+// Explorers share a document, and each of them has this code.
+const unique = () => `snn-control-${(globalThis.annSnnControls = (globalThis.annSnnControls ?? 0) + 1)}`;
 
 // What is moved, and the row it stands in: a name, a help as its tooltip, the input itself.
 const CONTROLS = {
@@ -102,6 +104,10 @@ const CONTROLS = {
     set(value);
     return { nodes: [list], set };
   },
+  number({ low, value }, changed) {
+    const typed = make("input", { type: "number", min: low, value, onchange: () => changed(+typed.value) });
+    return { nodes: [typed], set: number => { typed.value = number; }, get: () => +typed.value };
+  },
   check({ value }, changed) {
     const box = make("input", { type: "checkbox", checked: value, onchange: () => changed(box.checked) });
     return { nodes: [box], set: on => { box.checked = on; } };
@@ -109,14 +115,14 @@ const CONTROLS = {
 };
 
 export function control(about, changed) {
-  const { nodes, set } = CONTROLS[about.kind](about, changed);
-  const id = `snn-control-${++names}`;
+  const { nodes, set, get } = CONTROLS[about.kind](about, changed);
+  const id = unique();
   nodes[0].id = id;
   nodes[1]?.setAttribute("aria-label", `${about.label}, as a number`);
   const label = make("label", { htmlFor: id, textContent: about.label });
   const row = make("div", { className: `snn-control snn-${about.kind}`, title: about.help ?? "" }, label, ...nodes);
   if (about.help) nodes[0].setAttribute("aria-description", about.help);
-  return { row, set, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
+  return { row, set, get, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
 }
 
 export function button(label, help, onclick) {
@@ -166,14 +172,14 @@ export async function mount(box, about) {
   }
   const page = { box, bar, body, status, progress, hint, say, to, ask };
 
-  async function ask(question) {
+  async function ask(question, part) {
     if (to.state === "none" || to.state === "closed") throw new Error(about.hint);
     const late = setTimeout(() => { progress.hidden = false; progress.removeAttribute("value"); }, 300);
     try {
       return await to.ask(question, done => {
         if (typeof done === "string") say(done);
         else { progress.hidden = false; progress.value = done; }
-      });
+      }, part);
     } finally {
       clearTimeout(late);
       progress.hidden = true;
@@ -185,7 +191,7 @@ export async function mount(box, about) {
     bar.replaceChildren();
     body.replaceChildren();
     view = await VIEWS[shown.view](page, await unpack(shown));
-    bar.append(make("div", { className: "snn-words" }, status, progress));
+    bar.append(make("div", { className: "snn-words" }, status, progress, ...(view.buttons ?? [])));
     heard(to.state);
   }
 
@@ -247,7 +253,7 @@ async function figures(page, shown) {
   const initial = { ...values };
   const rows = make("div", { className: "snn-controls" });
   const made = {};
-  const wanted = newest(question => page.ask({ ask: "answer", values: question }), show, error => {
+  const wanted = newest(question => page.ask({ ask: "answer", values: question }, show), show, error => {
     page.say(`⚠ ${escape(error.message)}`, true);
   });
   for (const about of shown.controls) {
@@ -266,7 +272,7 @@ async function figures(page, shown) {
       moved();
     }));
   }
-  page.bar.append(rows, make("div", { className: "snn-buttons" }, ...buttons));
+  page.bar.append(rows);
 
   let awake = false;
   function enable() {
@@ -284,7 +290,7 @@ async function figures(page, shown) {
   async function show(found) {
     page.say(found.line);
     below.innerHTML = found.below ?? "";
-    if (found.images) below.prepend(gallery(found.images));
+    if (found.images) below.append(gallery(found.images));
     if (!globalThis.Plotly && page.to.state !== "open") return;
     await plotly(page.to);
     for (const [name, { data, layout }] of Object.entries(found.figures)) {
@@ -292,12 +298,14 @@ async function figures(page, shown) {
       plots[name].style.height = `${layout.height}px`;
       await Plotly.react(plots[name], data, layout, { displaylogo: false, responsive: true });
     }
+    page.box.dispatchEvent(new CustomEvent("annsnn-drawn"));
   }
   await show(shown);
   new ResizeObserver(() => {
     for (const plot of Object.values(plots)) if (plot.clientWidth) Plotly.Plots.resize(plot);
   }).observe(grid);
   return {
+    buttons,
     wake(on) {
       const first = on && !awake;
       awake = on;
@@ -310,11 +318,12 @@ async function figures(page, shown) {
 // Images that a setting answers otherwise; a click opens one in the explorer of single images.
 function gallery({ title, images, pixels }) {
   const one = pixels.length / Math.max(1, images.length);
-  const cells = images.map(({ sample, text }, index) => {
+  const cells = images.map(({ sample, text, true: label }, index) => {
     const open = () => document.dispatchEvent(new CustomEvent("annsnn-sample", { detail: sample }));
-    const node = make("button", { type: "button", className: "snn-thumb", title: `${text}: open it`, onclick: open });
+    const title = `image ${sample}, class ${label}: open it`;
+    const node = make("button", { type: "button", className: "snn-thumb", title, onclick: open });
     node.append(picture(pixels.subarray(index * one, (index + 1) * one), pixels.shape.slice(1)));
-    node.append(make("span", { textContent: text }));
+    node.append(make("span", { textContent: text }), make("span", { textContent: `true ${label}` }));
     return node;
   });
   const name = make("div", { className: "snn-name", textContent: title });

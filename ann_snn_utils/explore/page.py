@@ -1,6 +1,6 @@
 """How an explorer stands on a page, and how the kernel answers it.
 
-An explorer is one piece of HTML that holds its code (page.js, sample.js, style.css) and what it shows at first, so
+An explorer is one piece of HTML that holds its code (the .js and .css files beside this one) and what it shows at first, so
 that it works in a saved notebook and in an exported page; a kernel that is there answers what has to be computed.
 """
 
@@ -26,10 +26,20 @@ import traitlets
 from ..figures.renderer import has_reader
 from ..files import atomic
 
-# Told the share that is done, 0 … 1, or what is being done, in words.
+# Told the share that is done, 0 … 1, or what is being done, in words, or a first part of the answer.
 Report = Callable[[Any], None]
 
+# Pixels of a figure: with the bar above, two rows of them are seen at once.
+HEIGHT = 300
+
+# In the order in which one needs another.
+CODE = ("page.js", "maps.js", "neuron.js", "drawings.js", "own.js", "parts.js", "sample.js")
+
 HERE = Path(__file__).parent
+# What stands before an explorer that is a page of its own.
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<style>:root { color-scheme: light dark; background: Canvas; color: CanvasText; }</style>"""
+
 ASLEEP = "Without a kernel, time and neurons can still be moved; run the notebook's cells (make lab) for all else."
 
 
@@ -63,16 +73,13 @@ class Explorer:
         return (
             f'<style>{source("style.css")}</style><div class="snn-explorer jp-mod-explorer" id="{name}">'
             f"<b>{html.escape(self.title)}.</b> Trust this notebook, or run its cells, to bring it to life.</div>"
-            f'<script type="module">{source("page.js", "sample.js")}\n'
+            f'<script type="module">{source(*CODE)}\n'
             f'mount(document.getElementById("{name}"), {about});</script>'
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the explorer as a web page of its own, which works offline."""
-        head = f'<!doctype html><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
-        head += (
-            '<meta name="viewport" content="width=device-width"><style>:root { color-scheme: light dark; }</style>'
-        )
+        head = f"{PAGE}<title>{html.escape(self.title)}</title>"
         with atomic(Path(path)) as temporary:
             temporary.write_text(head + self.html(), encoding="utf-8")
         return Path(path)
@@ -107,7 +114,7 @@ class Line(anywidget.AnyWidget):
         number = question.get("number")
 
         def report(done: Any) -> None:
-            self.send({"number": number, "progress": done})
+            self.send({"number": number, "part" if isinstance(done, dict) else "progress": done})
 
         try:
             if question["ask"] == "plotly":
@@ -165,7 +172,7 @@ def packed(values: Any) -> dict[str, Any]:
 
 def drawn(figures: dict[str, go.Figure]) -> dict[str, Any]:
     """Figures as plotly's JSON, by name."""
-    return {name: json.loads(figure.to_json()) for name, figure in figures.items()}
+    return {name: json.loads(figure.update_layout(height=HEIGHT).to_json()) for name, figure in figures.items()}
 
 
 def remembered(compute: Callable[[Any, Report], Any], most: int = 8) -> Callable[[Any, Report], Any]:

@@ -19,7 +19,7 @@ from .page import Explorer, Report, live, packed
 
 CAPTION = (
     "The membrane U only accumulates. A neuron that has sent n net spikes fires +1 when U reaches θₙ₊₁ and takes "
-    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step. A spike crosses all layers within "
+    "one back, −1, when U is below θₙ: each spike moves both thresholds by one step. A spike crosses all layers in "
     "its step; once nothing fires, nothing can change any more, and the answer is the quantized network's."
 )
 
@@ -91,6 +91,7 @@ def network_of(net: Network, time_steps: int) -> dict[str, Any]:
                 "name": layer.name,
                 "shape": layer.spec.out_shape,
                 "inputs": _inputs(net, index),
+                "lowest": 0,
                 **_thresholds(layer, net.snn.levels if index == 0 else time_steps),
             }
             for index, layer in enumerate(net.snn.layers)
@@ -101,16 +102,22 @@ def network_of(net: Network, time_steps: int) -> dict[str, Any]:
 
 
 def _inputs(net: Network, index: int) -> list[dict[str, Any]]:
-    """Where a layer's inputs come from (None: the image), through which kernel, and what one spike counts."""
+    """The sources of a layer's inputs: which layer (None: the image), through which kernel, and what counts how much.
+
+    amplitude: of one input spike. gain: of the sum, for each channel, where it is not 1.
+    """
     layer = net.snn.layers[index]
     return [
         {
             "from": index - 1 if index else None,
-            "gain": net.snn.amplitude if index == 1 else 1,
+            "amplitude": net.snn.amplitude if index == 1 else 1,
+            "gain": None,
             "weight": packed(layer.weight),
             "in_shape": layer.spec.in_shape,
             "stride": layer.spec.stride,
             "padding": layer.spec.padding,
+            "dilation": 1,
+            "groups": 1,
         }
     ]
 

@@ -35,15 +35,17 @@ def accuracy_over_time(
     layer_names: Sequence[str] = (),
     step: int | None = None,
     title: str = "Accuracy over time",
+    from_zero: bool = False,
 ) -> go.Figure:
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line.
+    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the
+    axis starts at 0 and so stays where it is, whatever the curves.
     """
     curves = [share(values) for values in accuracy.values()]
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
-    low, high = percent_range([value for curve in [*curves, level] for value in curve])
+    low, high = percent_range([value for curve in [*curves, level, [0.0] * from_zero] for value in curve])
     longest = max(map(len, curves))
     stacked = [] if pending is None else [dict(x=np.arange(1, len(pending) + 1), y=row) for row in pending.T]
     traces: list[dict] = [
@@ -102,7 +104,7 @@ def _blank_spikes(record: Record) -> go.Figure:
     figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
     figure.update_xaxes(**time_axis(record.time_steps))
-    return figure.update_yaxes(title_text="spikes per image (− below zero)")
+    return figure.update_yaxes(title_text="spikes per image")
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:

@@ -131,8 +131,7 @@ class FormComparison:
     """What each form ("exact", "published", "float") makes of one quantized network.
 
     mismatches: form → codes that differ at silence, for each layer; compared: codes compared for each layer.
-    accuracy: form → fractions [T]; ann_accuracy: the quantized network's. fractional_bits: how the one-adder
-    form is made → bits for each layer (an empty dict where there is no integer form).
+    accuracy: form → fractions [T]; ann_accuracy: the quantized network's. networks: form → as converted.
     """
 
     layer_names: tuple[str, ...]
@@ -140,7 +139,7 @@ class FormComparison:
     compared: list[int]
     accuracy: dict[str, np.ndarray]
     ann_accuracy: float
-    fractional_bits: dict[str, list[int]]
+    networks: dict[str, SNN]
 
 
 def requantize(ann: ANN, k: int, levels: int, clip: int | None) -> ANN:
@@ -163,10 +162,9 @@ def compare_forms(
     longest = table_length(max((int(code.max()) for code in expected[1:]), default=0))
     nets, mismatches, accuracies = {}, {}, {}
     for number, form in enumerate(FORMS):
-        report((number + 0.5) / (len(FORMS) + 1))
+        report((number + 0.5) / len(FORMS))
         nets[form] = convert(ann, form, longest)
         record = simulate(nets[form], samples)
-        report((number + 1) / (len(FORMS) + 1))
         pairs = zip(record.counts, expected, strict=True)
         mismatches[form] = [int((count != code).sum()) for count, code in pairs]
         accuracies[form] = accuracy(record)
@@ -174,13 +172,6 @@ def compare_forms(
     for form, curve in accuracies.items():
         # After silence nothing changes.
         accuracies[form] = np.pad(curve, (0, max(0, steps - len(curve))), mode="edge")[:steps]
-    bits: dict[str, list[int]] = {}
-    if nets["exact"].integer:
-        proofs = certify(nets["exact"], nets["float"])
-        bits["integers that fit all decisions"] = [proof.fractional_bits for proof in proofs]
-        naive = [proof.naive_bits for proof in proofs if proof.naive_bits is not None]
-        if len(naive) == len(proofs):
-            bits["by rounding"] = naive
     report(1.0)
     return FormComparison(
         tuple(layer.name for layer in nets["exact"].layers),
@@ -188,5 +179,18 @@ def compare_forms(
         [code.numel() for code in expected],
         accuracies,
         float((logits.argmax(1) == samples.labels).double().mean()),
-        bits,
+        nets,
     )
+
+
+def adder_bits(exact: SNN, real: SNN) -> dict[str, list[int]]:
+    """Fractional bits of the one-adder form of each layer, by how it is made; empty without an integer form.
+
+    exact, real: one network with "exact" and with "float" thresholds.
+    """
+    if not exact.integer:
+        return {}
+    proofs = certify(exact, real)
+    bits = {"integers that fit all decisions": [proof.fractional_bits for proof in proofs]}
+    naive = [proof.naive_bits for proof in proofs if proof.naive_bits is not None]
+    return bits | ({"by rounding": naive} if len(naive) == len(proofs) else {})
