@@ -214,10 +214,10 @@ def simulate(network: str, **how: Any) -> None:
     The columns are accuracy, silent images, spikes and SOPs on the test set. NETWORK is a run's name, or
     bundled:NAME for a network that comes with the project, which becomes the run NAME.
     """
-    from .runs.gallery import run_of
+    from .runs.gallery import run_named
     from .runs.simulation import simulate_run
 
-    text, logs = simulate_run(run_of(network), **how)
+    text, logs = simulate_run(run_named(network), **how)
     print(text)
     if logs:
         print(f"logs in {logs}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..runs.folder import ARTIFACTS, default_run_name, run_folder
-from ..runs.gallery import bundled_name, run_of
+from ..runs.gallery import bundled_name, run_named
 from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .execute import NotebookFailed
@@ -50,7 +50,7 @@ def study(
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
     if bundled_name(run or named) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
         raise ValueError(f"run={run or named!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
-    run = run_of(run or named)
+    run = run_named(run or named)
     run = run or default_run_name(given, ordered_notebooks(folder))
     rehearse({run: given}, chosen)
     target = run_folder(run, create=True)

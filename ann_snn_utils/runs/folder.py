@@ -315,9 +315,9 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
         # papermill's -p makes a number of a name that looks like one.
         run = str(run)
     if inputs:
-        from .gallery import run_of  # which needs this module
+        from .gallery import run_named  # which needs this module
 
-        run = run_of(run)
+        run = run_named(run)
     if not run:
         run = latest_run(inputs[0]) if inputs else default_run_name(parameters)
     folder = run_folder(run, create=not inputs)
