@@ -19,7 +19,7 @@ PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:up
 PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks study lab bench test check lint format clean-notebooks
+.PHONY: help setup hooks study pages lab bench test check lint format clean-notebooks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ hooks: $(STAMP) ## check style before every commit
 
 study: $(STAMP) ## run the notebooks in order and print the results
 	@$(BIN)/python -m ann_snn_utils study $(PARAMETERS) $(ARGS)
+
+pages: $(STAMP) ## run all notebooks and write them as a site of plain files, data/site/index.html
+	@$(BIN)/python -m ann_snn_utils study --notebooks 00-99 --site data/site $(PARAMETERS) $(ARGS)
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(ARGS) \

@@ -65,7 +65,7 @@ def _command_line(folder: Path) -> click.Group:
     parameters = takers_of(ordered_notebooks(folder))
     options = [_option(name, takers) for name, takers in parameters.items() if name not in own]
     with_parameters = click.Command("study", None, study.callback, [*study.params, *options], study.help)
-    others = (sweep, report, networks, simulate, evaluate, collect, table, energy, bundle, bench)
+    others = (sweep, runs, report, networks, simulate, animate, evaluate, collect, table, energy, bundle, bench)
     group = click.Group(
         "ann-snn",
         [with_parameters, *others],
@@ -94,16 +94,25 @@ def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
 @click.option("--notebooks", metavar="LIST", default="00-06", show_default=True, help="Which notebooks.")
 @click.option("--force", is_flag=True, help="Make again what is there already.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--site", metavar="DIR", type=Path, help="Write the pages there too, as a site of plain files.")
 @click.option("-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as in papermill.")
 @click.pass_obj
 def study(
-    folder: Path, run: str | None, notebooks: str, force: bool, quiet: bool, pairs: Sequence[Any], **options: Any
+    folder: Path,
+    run: str | None,
+    notebooks: str,
+    force: bool,
+    quiet: bool,
+    site: Path | None,
+    pairs: Sequence[Any],
+    **options: Any,
 ) -> None:
     """Run the notebooks in order and print the results.
 
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
     parameters of the notebooks, each with its default and with the notebooks that take it.
     """
+    from .batch.site import write_site
     from .batch.study import study as run_study
     from .runs.report import run_report
 
@@ -114,7 +123,8 @@ def study(
     target = run_study(given, notebooks, run, not quiet, force, folder)
     if (target / "results.json").is_file():
         print(f"\n{run_report(target)}\n")
-    for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", target / "html")):
+    index = write_site(target, site, folder) if site else target / "html" / "index.html"
+    for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", index)):
         print(f"{label:<10}  {path}")
 
 
@@ -127,7 +137,7 @@ def study(
 @click.option("--jobs", type=_COUNT, metavar="N", help="Stages at a time (default: one for each core).")
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of each job (default: cores / jobs).")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786, or local.")
-@click.option("--pages", is_flag=True, help="Write an HTML page of every executed notebook too.")
+@click.option("--pages", is_flag=True, help="Write each run's notebooks as a site of HTML pages too.")
 @click.option("--force", is_flag=True, help="Make again what is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with what is there already, and stop.")
 @click.pass_obj
@@ -147,47 +157,49 @@ def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--sweep", metavar="NAME", help="The runs of a sweep, each with what varied.")
-def report(runs: Sequence[str], sweep: str | None) -> None:
-    """Print the results of runs, or list all runs.
+def runs() -> None:
+    """List the runs, with the accuracy that each reached.
 
-    Where no run is named, every run has one line.
+    A run that is not finished tells what it has. `ann-snn report RUN` prints one run's results.
+    """
+    from .runs.folder import list_runs, runs_root
+    from .runs.report import runs_table
+
+    listed = list_runs()
+    print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
+
+
+@click.command()
+@click.argument("named", nargs=-1, metavar="[RUN]...")
+@click.option("--sweep", metavar="NAME", help="The runs of a sweep, each with what varied.")
+@click.pass_context
+def report(context: click.Context, named: Sequence[str], sweep: str | None) -> None:
+    """Print the results of runs.
+
+    Where no run is named, every run has one line, as in `ann-snn runs`.
     """
     from .batch.sweep import sweep_report
-    from .runs.folder import list_runs, run_folder, runs_root
-    from .runs.report import run_card, runs_table
+    from .runs.folder import run_folder
+    from .runs.report import run_card
 
     if sweep:
         print(sweep_report(sweep))
-    elif runs:
-        print("\n\n".join(run_card(run_folder(run)) for run in runs))
+    elif named:
+        print("\n\n".join(run_card(run_folder(run)) for run in named))
     else:
-        listed = list_runs()
-        print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
+        context.invoke(runs)
 
 
 @click.command()
 def networks() -> None:
     """List the networks that can be named.
 
-    Commands and notebook 05 take those that come with the project, and those of runs, by the names printed here.
+    Every command that takes a NETWORK, and the `run` of notebooks 04, 05 and 08, take the names printed here:
+    bundled:NAME for one that comes with the project, and the name of a run for that run's.
     """
-    from .ann.store import list_pretrained
-    from .runs.gallery import bundled_name, network_names
-    from .tables import aligned
+    from .runs.report import networks_table
 
-    rows: list[tuple[str, ...]] = [("name", "data set", "network", "accuracy", "size")]
-    for name, entry in list_pretrained().items():
-        accuracy, size = 100 * entry["correct"] / entry["samples"], entry["bytes"] / 1e6
-        source, network = entry["source"]["name"], entry["spec"]["network"]
-        rows.append((f"bundled:{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
-    rows += [(name,) for name in network_names() if not bundled_name(name)]
-    if len(rows) == 1:
-        raise ValueError(
-            "no networks are here, neither bundled ones nor those of runs: work in a checkout of the project"
-        )
-    print("\n".join(aligned(rows)))
+    print(networks_table())
 
 
 @click.command()
@@ -210,14 +222,40 @@ def simulate(network: str, **how: Any) -> None:
     The columns are accuracy, silent images, spikes and SOPs on the test set. NETWORK is a run's name, or
     bundled:NAME for a network that comes with the project, which becomes the run NAME.
     """
-    from .runs.gallery import bundled_name, unpack
+    from .runs.gallery import run_named
     from .runs.simulation import simulate_run
 
-    bundled = bundled_name(network)
-    text, logs = simulate_run(unpack(bundled).name if bundled else network, **how)
+    text, logs = simulate_run(run_named(network), **how)
     print(text)
     if logs:
         print(f"logs in {logs}")
+
+
+@click.command()
+@click.argument("network")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which test image, by its number in notebook 05.",
+)
+@click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until the image is silent.")
+@click.option("--out", metavar="FILE", type=Path, help="A .gif or .html file (default: NETWORK-SAMPLE.gif).")
+@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+def animate(network: str, sample: int, time_steps: int | None, out: Path | None, dataset: str | None) -> None:
+    """Write the spikes of one image as an animation.
+
+    Each time step is a frame with the spikes of every layer and the class scores. A .gif plays anywhere; an .html
+    page has a slider and needs no network. NETWORK is a run's name, or bundled:NAME.
+    """
+    from .explore.animation import animate
+    from .explore.images import stand_ins
+    from .runs.gallery import open_network
+
+    opened = open_network(network, dataset, stand_ins)
+    target = out or Path(f"{network.rpartition(':')[2].strip()}-{sample}.gif")
+    print(f"wrote {animate(opened, target, sample, time_steps)}: image {sample} of {opened.samples.name}")
 
 
 # Before there was one way to name a network, a bundled one was named by this option.
@@ -252,7 +290,7 @@ def evaluate(network: str | None, pretrained: str | None, samples: int | None) -
 @click.command()
 @click.argument("runs", nargs=-1, metavar="RUN...")
 @click.option("--sweep", metavar="NAME", help="The runs of a sweep.")
-@click.option("--pretrained", metavar="NAME", help="Keep the run's network too, as bundled:NAME.")
+@click.option("--as", "--pretrained", "pretrained", metavar="bundled:NAME", help="Keep the run's network too.")
 @click.option("--force", is_flag=True, help="Replace what is kept of another setting.")
 def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, force: bool) -> int:
     """Keep the results of finished runs in data/results.
@@ -261,6 +299,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     a name is replaced only with --force.
     """
     from .runs.folder import list_runs, runs_root
+    from .runs.gallery import bundled_name
     from .runs.results import collect, keep_network
     from .runs.sweeps import read_sweep_file
 
@@ -269,13 +308,13 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
     if pretrained and len(named) != 1:
-        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given: give one")
+        raise ValueError(f"--as {pretrained} names one network, and {len(named)} runs are given: give one")
     refused = []
     for run in dict.fromkeys(named):
         try:
             print(f"wrote {collect(run, force)}")
             if pretrained:
-                print(f"wrote {keep_network(run, pretrained, force=force)}")
+                print(f"wrote {keep_network(run, bundled_name(pretrained) or pretrained, force=force)}")
         except (ValueError, OSError) as error:
             refused.append(f"ann-snn: {error}")
     print("\n".join(refused), end="\n" if refused else "", file=sys.stderr)

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 # A narrow column may break before the sign, and not behind it.
-_SPACE = "\N{NO-BREAK SPACE}"
+SPACE = "\N{NO-BREAK SPACE}"
 
 
 def mean_and_deviation(values: Iterable[float]) -> str:
@@ -20,7 +20,7 @@ def mean_and_deviation(values: Iterable[float]) -> str:
     known = [float(value) for value in values if not math.isnan(value)]
     if not known:
         return "–"
-    return f"{mean(known):.2f}" + (f" ±{_SPACE}{stdev(known):.2f}" if len(known) > 1 else "")
+    return f"{mean(known):.2f}" + (f" ±{SPACE}{stdev(known):.2f}" if len(known) > 1 else "")
 
 
 def cell(value: Any) -> str:
@@ -41,6 +41,11 @@ def markdown_table(table: Sequence[Mapping[Any, Any]], columns: Iterable[str] | 
     for row in table:
         lines.append("| " + " | ".join(cell(row.get(name)).replace("|", "\\|") for name in names) + " |")
     return "\n".join(lines)
+
+
+def scrolling(markdown: str) -> str:
+    """Markdown that scrolls by itself where its tables are wider than the page, in JupyterLab too."""
+    return f'<div style="overflow-x: auto">\n\n{markdown}\n\n</div>'
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -22,7 +22,6 @@ from ann_snn_utils.batch.pages import (
     figure_html,
     mathml,
     readable,
-    with_plain_outputs,
 )
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
@@ -197,6 +196,8 @@ def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
         "01_train_ann.html",
         "02_quantize.html",
         "06_compare_runs.html",
+        "gallery.html",
+        "index.html",
         PLOTLY_JS,
     ]
     executed = nbformat.read(target / "notebooks" / "06_compare_runs.ipynb", as_version=4)
@@ -285,8 +286,22 @@ def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(t
 def test_an_output_that_is_more_than_a_widget_is_kept(tmp_path: Path) -> None:
     shown = {WIDGET_MIME: {"model_id": "1"}, "text/html": "<b>still</b>", "text/plain": ""}
     notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", shown)
-    outputs = with_plain_outputs(nbformat.read(notebook, as_version=4)).cells[-1].outputs
-    assert outputs[0].data["text/html"] == "<b>still</b>"
+    assert "<b>still</b>" in export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+
+
+def test_the_frames_of_a_figure_come_along_and_wait_for_the_reader(tmp_path: Path) -> None:
+    figure = {"data": [{"y": [1]}], "layout": {}, "frames": [{"name": "2", "data": [{"y": [5]}]}]}
+    notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", {PLOTLY_MIME: figure, "text/plain": "Figure()"})
+    text = export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+    assert re.search(r"Plotly\.addFrames\(.*5", text) and "Plotly.animate" not in text
+
+
+def test_a_link_to_a_notebook_leads_to_its_page_where_there_is_one(tmp_path: Path) -> None:
+    notebook = executed_notebook(
+        tmp_path / "03_x.ipynb", "[one](01_a.ipynb), [two](02_b.ipynb#c), [three](09_z.ipynb)"
+    )
+    text = export_html(notebook, tmp_path / "03_x.html", {"01_a": "a", "02_b": "b"}).read_text(encoding="utf-8")
+    assert '<a href="01_a.html">one</a>, <a href="02_b.html#c">two</a>, three' in text
 
 
 def test_a_file_that_is_no_notebook_makes_no_page(tmp_path: Path) -> None:

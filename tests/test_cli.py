@@ -185,19 +185,20 @@ def test_a_data_set_folder_is_found_from_where_the_user_is(
     assert f'dataset = \\"{tmp_path / "pictures"}\\"' in executed
 
 
-def test_report_shows_one_line_for_each_run_and_says_what_is_missing(
-    capsys: pytest.CaptureFixture[str], runs: Path
+@pytest.mark.parametrize("command", ["report", "runs"])
+def test_every_run_has_one_line_that_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], runs: Path, command: str
 ) -> None:
-    assert main(["report"]) == 0
+    assert main([command]) == 0
     assert "no runs in" in capsys.readouterr().out
     for run, text in (("full", json.dumps(results("full"))), ("half", None)):
         (runs / run).mkdir(parents=True)
         (runs / run / "manifest.json").write_text(json.dumps({"run": run, "stages": {}}))
         if text:
             (runs / run / "results.json").write_text(text)
-    assert main(["report"]) == 0
+    assert main([command]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"  full +99\.00 +98\.00 +98\.00 +2 +0 +1[23]", lines[1])
+    assert re.fullmatch(r"  full +digits +99\.00 +98\.00 +98\.00 +2 +0 +1[23]", lines[1])
     assert re.fullmatch(r"  half +no results yet; done: nothing", lines[2])
     assert main(["report", "full"]) == 0
     assert "quantized ANN" in capsys.readouterr().out
@@ -213,7 +214,14 @@ def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_
     lines = capsys.readouterr().out.splitlines()
     (digits,) = [line.split() for line in lines if "bundled:digits-lenet-k0" in line]
     assert digits[1:] == ["digits", "32C5-P2-64C5-P2-1000", "100.00", "%", "0.3", "MB"]
-    assert lines[-1] == "  mine"
+    assert lines[-1].split() == ["mine", "no", "results", "yet"]
+
+
+def test_a_bundled_network_is_not_trained_again_under_its_name(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    assert main(["study", "--run", "bundled:digits-lenet-k0"]) == 2
+    assert "notebooks 01 to 03 make another network" in said(capsys)
 
 
 def test_a_terminal_in_an_old_encoding_shows_results_all_the_same(

@@ -108,5 +108,5 @@ def test_the_tables_show_every_layer_and_the_sums():
     _, _, _, report = report_of(random_ann(6))
     text = cost_table(report)
     for layer in report["layers"]:
-        assert f" {layer['name']} |" in text
+        assert f"{layer['name']} |" in text
     assert f"{report['total']['memory_bits']['snn']:,}" in text and "45 nm" in text

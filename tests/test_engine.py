@@ -57,7 +57,7 @@ def test_a_failed_step_stops_the_rest_of_its_run_and_what_shares_it_and_nothing_
     steps = [step(bad, "a"), step(good, "a", "a/01_bad"), step(good, "b", "a/01_bad"), step(good, "c")]
     said = []
     with engine(2) as running:
-        outcomes = {one.step.key: one for one in running.work(steps, lambda *line: said.append(line), pages=False)}
+        outcomes = {one.step.key: one for one in running.work(steps, lambda *line: said.append(line))}
     lost = outcomes["a/01_bad"]
     assert isinstance(lost, Failure) and isinstance(lost.error, NotebookFailed) and str(lost) == "KeyError: 'lost'"
     assert isinstance(outcomes["c/02_good"], Made) and set(outcomes) == {"a/01_bad", "b/02_good", "c/02_good"}
@@ -73,7 +73,7 @@ def test_many_steps_leave_nothing_open(tmp_path: Path) -> None:
     with engine(2) as running:
         for batch in range(3):
             steps = [step(notebook, f"r{batch}-{number}") for number in range(4)]
-            assert all(isinstance(one, Made) for one in running.work(steps, lambda *line: None, pages=False))
+            assert all(isinstance(one, Made) for one in running.work(steps, lambda *line: None))
             open_files.append((psutil.Process().num_fds(), threading.active_count()))
     # Something of the process itself may come and go; one thing left by each of four steps would add four.
     assert all(last < before + 4 for before, last in zip(open_files[1], open_files[2], strict=True))
@@ -110,7 +110,7 @@ def test_an_engine_that_is_left_by_an_error_stops_its_steps(tmp_path: Path) -> N
     begun = threading.Event()
 
     def leave(running: Engine) -> None:
-        work = running.work([step(notebook, "a")], lambda key, line: line == "on" and begun.set(), pages=False)
+        work = running.work([step(notebook, "a")], lambda key, line: line == "on" and begun.set())
 
         def follow() -> None:
             with contextlib.suppress(FutureCancelledError):

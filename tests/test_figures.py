@@ -67,6 +67,9 @@ def everything() -> dict[str, go.Figure]:
         "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
         "activation_staircase": figures.activation_staircase([0, 2], clip=1),
         "sample_images": figures.sample_images(random_images(0, (3, 8, 8), 12), torch.zeros(12), ["x"], 11),
+        "kernels": figures.kernels(torch.linspace(-1, 1, 90).reshape(5, 2, 3, 3)),
+        "class_pictures": figures.class_pictures(random_images(0, (3, 8, 8), 2), torch.randn(2, 3, 8, 8), "ab"),
+        "count_histogram": figures.count_histogram(run.counts, names),
         "threshold_staircase": figures.threshold_staircase(
             layer, [0, 2], snn("float").layers[2], snn("published").layers[2]
         ),
@@ -141,7 +144,9 @@ def test_no_coordinate_is_nan(all_figures, name):
             assert np.isfinite(np.asarray(numbers, dtype=np.float64)).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(everything()) - {"mismatch_table", "sample_images"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(everything()) - {"mismatch_table", "sample_images", "kernels", "class_pictures"})
+)
 def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, name):
     layout = all_figures[name].layout.to_plotly_json()
     for kind in "xy":

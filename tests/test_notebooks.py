@@ -25,7 +25,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.activity import correct
 from ann_snn_utils.runs.manifest import read_manifest
-from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.parameters import FOLDER, parameters_of
 from ann_snn_utils.runs.report import run_report
 from ann_snn_utils.runs.results import collect
 from ann_snn_utils.simulator import oracle
@@ -67,6 +67,27 @@ def test_every_notebook_opens_alike_and_leads_to_its_neighbours(path):
     assert cells[1].metadata.tags == ["parameters"]
     (imports,) = [cell.source for cell in cells if "versions_line()" in cell.source]
     assert imports.endswith("print(versions_line())")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_asks_before_it_runs_and_ends_with_exercises_and_the_way_on(path):
+    cells = nbformat.read(path, as_version=4).cells
+    asked = [cell.source for cell in cells if cell.source.startswith("**Predict, then run.**")]
+    assert asked and all("<details><summary>Answer</summary>" in source for source in asked)
+    last = cells[-1].source
+    assert last.startswith("## Exercises") and re.findall(r"^\*\*(\d)\.\*\* ", last, re.MULTILINE) == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert last.count("<details><summary>Hint</summary>\n\n") == 3
+    assert last.splitlines()[-1] == cells[0].source.splitlines()[2], "the links of the top"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_help_of_a_parameter_is_a_sentence(path):
+    for parameter in parameters_of(path).values():
+        assert re.fullmatch(r"[A-Z].*\.", parameter.help) or parameter.name == "run", parameter
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

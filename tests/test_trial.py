@@ -118,10 +118,8 @@ def test_scales_of_the_layers_travel_as_yaml():
     assert shlex.split(line)[-2:] == ["-y", "threshold_scale: [1, 0.95]"]
 
 
-def test_a_bundled_network_is_unpacked_into_a_run_first():
-    line = Setting(64).command("bundled:digits-lenet-k0", 8)
-    first, second = line.split(" && ")
-    assert "unpack('digits-lenet-k0')" in shlex.split(first)[2] and options(second)["run"] == "digits-lenet-k0"
+def test_a_bundled_network_is_named_as_everywhere():
+    assert options(Setting(64).command("bundled:digits-lenet-k0", 8))["run"] == "bundled:digits-lenet-k0"
 
 
 def test_a_run_whose_name_looks_like_a_number_is_named_as_text():

@@ -126,10 +126,11 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
 
 
 def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
-    """The path of a network's file, checked by its SHA-256.
+    """The path of a network's file, checked by its SHA-256; "bundled:" before its name may be left out.
 
     Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
     """
+    name = name.removeprefix(BUNDLED).strip()
     index, path = list_pretrained(folder), Path(folder) / f"{name}.safetensors"
     if not index:
         raise ValueError(f"pretrained network {name!r}: {folder} lists none; work in a checkout of the project")

@@ -201,7 +201,8 @@ def train(
                     network for the same images, for labels
     checkpoint      file written after every epoch; where it exists, training goes on from it to exactly the
                     state that an uninterrupted run would have reached
-    validation      evaluated after every epoch
+    validation      evaluated after every epoch: training images that were held out, never the test set
+    progress        show a bar, and print a line for each epoch
 
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
@@ -242,17 +243,21 @@ def train(
     history: list[dict] = []
     if checkpoint and Path(checkpoint).exists():
         history = resume(checkpoint, settings, ann, mover, generator)
+    steps, done = epochs * len(sizes), len(history) * len(sizes)
+    bar = tqdm(total=steps, initial=done, unit="step", leave=False, disable=not progress, mininterval=0.5)
     for epoch in range(len(history) + 1, epochs + 1):
+        bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
         started, loss_sum = time.perf_counter(), torch.zeros((), device=target)
         correct = torch.zeros((), dtype=torch.int64, device=target)
         order = torch.randperm(len(dataset), generator=generator).split(sizes)
-        for chosen in tqdm(order, f"epoch {epoch}/{epochs}", leave=False, disable=not progress, mininterval=0.5):
+        for chosen in order:
             rows = chosen.to(target)
             mirrored = None if half is None else half[chosen] ^ (epoch % 2 == 0)
             batch = augment(images[rows], augmentation, generator, (height, width), mirrored)
             loss, logits = training_step(ann, mover, batch, labels[rows], label_smoothing, teacher, distillation)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
+            bar.update()
         row: dict[str, float] = {
             "epoch": epoch,
             "loss": float(loss_sum) / len(dataset),
@@ -267,10 +272,23 @@ def train(
         if checkpoint:
             save_checkpoint(checkpoint, settings, ann, mover, generator, history)
         if progress:
-            tqdm.write(" ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in row.items()))
+            tqdm.write(epoch_line(row, epochs))
+    bar.close()
     encoder.requires_grad_(True)
     ann.eval()
     return history
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """A row of a training's history in words; the lines of one training stand below each other as a table.
+
+    >>> epoch_line({"epoch": 2, "loss": 0.5, "train_accuracy": 0.9, "seconds": 1.25}, 15)
+    'epoch 2/15    loss 0.5000   training  90.00 %     1.2 s'
+    """
+    place = f"epoch {row['epoch']}/{epochs}".ljust(len(f"epoch {epochs}/{epochs}"))
+    shares = {"training": row["train_accuracy"], "validation": row.get("accuracy")}
+    told = "".join(f"   {name} {100 * share:6.2f} %" for name, share in shares.items() if share is not None)
+    return f"{place}   loss {row['loss']:.4f}{told}   {row['seconds']:5.1f} s"
 
 
 def training_step(

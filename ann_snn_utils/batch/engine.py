@@ -28,7 +28,6 @@ from ..runs.folder import runs_root
 from ..runs.manifest import read_manifest
 from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, stop_kernels
-from .pages import export_html
 from .plan import Step
 from .stage import make_stage
 
@@ -82,19 +81,18 @@ class Engine:
     futures: dict[str, Future] = field(default_factory=dict)
 
     def work(
-        self, steps: Sequence[Step], on_line: Callable[[str, str], object], *, pages: bool, force: bool = False
+        self, steps: Sequence[Step], on_line: Callable[[str, str], object], *, force: bool = False
     ) -> Iterator[Made | Failure]:
         """Make steps, each as soon as those that it needs are there; what came of each, as it comes.
 
         - steps: each after those that it needs
         - on_line: called, in another thread, with a step's key and each line that its notebook prints
-        - pages: write an HTML page of each executed notebook
         - force: make even what is there
 
         After a failure the steps that need it are not made: those of the same run give the same failure again.
         """
         self.client.subscribe_topic(self.name, lambda event: on_line(*event[1]["line"]))
-        make = functools.partial(_make, owner=self.name, environment=self.environment, pages=pages, force=force)
+        make = functools.partial(_make, owner=self.name, environment=self.environment, force=force)
         for place, step in enumerate(steps):
             needs = [self.futures[key] for key in step.needs if key in self.futures]
             # Dask knows like tasks by the first part; it holds those of a long list back, so that runs are finished
@@ -119,7 +117,7 @@ class Engine:
 
 
 def _make(
-    step: Step, needs: Sequence[Made | Failure], owner: str, environment: dict[str, str], pages: bool, force: bool
+    step: Step, needs: Sequence[Made | Failure], owner: str, environment: dict[str, str], force: bool
 ) -> Made | Failure:
     """Make one step on a worker; never raises."""
     for need in needs:
@@ -128,7 +126,6 @@ def _make(
                 return need
             return Failure(step, Blocked(f"needs this stage of {need.step.run}, which failed"))
     folder, started, log = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
-    page = folder / "html" / f"{step.notebook.stem}.html"
     try:
         how = make_stage(
             step.notebook,
@@ -141,13 +138,9 @@ def _make(
             force=force,
             owner=owner,
         )
-        if pages and (how != "kept" or not page.is_file()):
-            export_html(folder / "notebooks" / step.notebook.name, page)
     except KeyboardInterrupt:
         return Failure(step, Stopped(step.key))
     except Exception as error:  # a full disk, say: it ends this run and no other
-        if pages and isinstance(error, NotebookFailed):
-            export_html(error.path, page)
         return Failure(step, error)
     record = read_manifest(folder).stages.get(step.notebook.stem)
     compute = (record.seconds or 0.0) if record and how == "made" else 0.0

@@ -25,7 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ..files import ROOT, atomic
 from ..runs.parameters import check_parameters
-from .pages import without_widgets
+from .pages import WIDGET_MIME
 
 # It would say on the terminal that a kernel died, beside the error that says so.
 logging.getLogger("papermill").addHandler(logging.NullHandler())
@@ -151,7 +151,7 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="ann-snn-") as scratch:
         work = Path(scratch) / notebook.name
         failure = _run(notebook, work, checked, environment=settings, output=Lines(tell), owner=owner)
-        executed = without_widgets(nbformat.read(work, as_version=4))
+        executed = _without_widgets(nbformat.read(work, as_version=4))
     # Paths of this machine say nothing about the run.
     executed.metadata.papermill.update(input_path=notebook.name, output_path=notebook.name)
     with atomic(target) as temporary:
@@ -209,6 +209,17 @@ def _execute_and_close(*arguments: Any, **options: Any) -> None:
         if not loop.is_running():
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _without_widgets(notebook: Any) -> Any:
+    """Drop the outputs that are only the shell of a widget, such as a progress bar's: their kernel is gone."""
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            kinds = [set(output.get("data", {})) for output in cell.outputs]
+            kept = [WIDGET_MIME not in kind or bool(kind - {WIDGET_MIME, "text/plain"}) for kind in kinds]
+            cell.outputs = [output for output, keep in zip(cell.outputs, kept, strict=True) if keep]
+    notebook.metadata.pop("widgets", None)
+    return notebook
 
 
 def _failing_cell(executed: Any, notebook: Path) -> tuple[int | None, str]:

@@ -1,17 +1,17 @@
 """Executed notebooks as HTML pages that work without network: live figures, equations, one plotly.js for all.
 
-Equations in TeX become MathML, which browsers draw by themselves, so that no script comes from elsewhere.
+The template is nbconvert's own, extended by `page/`. Equations in TeX become MathML, which browsers draw by
+themselves, so that no script comes from elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import html
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,12 @@ _REWRITTEN = (
     (r"\\\\\s*\[[^\]]*\]", r"\\\\"),
     (r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}"),
 )
+
+PLOTLY_JS = "plotly.min.js"
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 def mathml(latex: str, display: bool = False) -> str:
@@ -54,91 +60,45 @@ def readable(latex: str, display: bool = False) -> str:
         return f"<code>{html.escape(latex)}</code>"
 
 
-PLOTLY_JS = "plotly.min.js"
+def export_html(
+    notebook: str | os.PathLike[str], page: str | os.PathLike[str], site: Mapping[str, str] | None = None
+) -> Path:
+    """Write a notebook as an HTML page, and return its path; plotly.js is laid once beside all pages.
 
-PLOTLY_MIME = "application/vnd.plotly.v1+json"
-
-WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-
-# The pages of nbconvert's "lab" template, without the scripts that it fetches from elsewhere.
-_TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js_requirejs -%}<script src="PLOTLY_JS" charset="utf-8"></script>{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block jupyter_widgets -%}{%- endblock -%}
-{%- block extra_css -%}<style>
-body.jp-Notebook { max-width: 1100px; margin: 0 auto; padding: 1em; }
-math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math, serif; }
-math[display="block"] { font-size: 1.15em; margin: 0.8em 0; }
-.jp-RenderedMarkdown .highlight pre { font-size: var(--jp-code-font-size); line-height: 1.3; }
-.jp-RenderedMarkdown .highlight * { font-family: var(--jp-code-font-family); }
-</style>{%- endblock -%}
-""".replace("PLOTLY_JS", PLOTLY_JS)
-
-
-def export_html(notebook: str | os.PathLike[str], page: str | os.PathLike[str]) -> Path:
-    """Write an executed notebook as an HTML page, and return its path; plotly.js is laid once beside all pages.
-
-    Figures (plotly's JSON) stay interactive and equations become MathML. Widgets, which need a kernel, are
-    left out. Raises ValueError where `notebook` is not one.
+    Figures (plotly's JSON, with its frames) stay interactive and equations become MathML. Widgets, which need a
+    kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
+    text. Raises ValueError where `notebook` is not one.
     """
     import nbformat
 
-    notebook, page = Path(notebook), Path(page)
+    notebook = Path(notebook)
     try:
         content = nbformat.read(notebook, as_version=4)
     except Exception as error:  # nbformat raises kinds of its own for each way of not being a notebook
         raise ValueError(f"{notebook} cannot be read as a notebook: {error}") from None
+    return write_page(content, Path(page), site)
+
+
+def write_page(content: Any, page: Path, site: Mapping[str, str] | None = None) -> Path:
+    """Write a notebook in memory as `export_html` does one in a file."""
     page.parent.mkdir(parents=True, exist_ok=True)
     _lay_plotly(page.parent)
-    titled = {"metadata": {"name": notebook.stem}}
-    body, _ = _exporter().from_notebook_node(with_plain_outputs(content), resources=titled)
+    about = {"metadata": {"name": page.stem}, "pages": dict(site or {})}
+    body, _ = _exporter().from_notebook_node(content, resources=about)
     with atomic(page) as temporary:
         temporary.write_text(body, encoding="utf-8")
     return page
 
 
-def without_widgets(notebook: Any) -> Any:
-    """A copy of an executed notebook without the outputs that are only the shell of a widget.
-
-    Their state lives in a kernel that is gone; progress bars are among them.
-    """
-    notebook = copy.deepcopy(notebook)
-
-    def is_shell(output: Any) -> bool:
-        kinds = set(output.get("data", {}))
-        return WIDGET_MIME in kinds and kinds <= {WIDGET_MIME, "text/plain"}
-
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not is_shell(output)]
-    notebook.metadata.pop("widgets", None)
-    return notebook
-
-
-def with_plain_outputs(notebook: Any) -> Any:
-    """A copy of an executed notebook whose figures and equations are HTML that calls plotly.js only."""
-    notebook = without_widgets(notebook)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if PLOTLY_MIME in data:
-                output.data = {"text/html": figure_html(data[PLOTLY_MIME])}
-            elif "text/latex" in data and "text/html" not in data:
-                latex = "".join(data["text/latex"]).strip()
-                output.data = {"text/html": readable(latex.strip("$"), display=latex.startswith("$$"))}
-    return notebook
-
-
-def figure_html(figure: dict[str, Any]) -> str:
+def figure_html(figure: Mapping[str, Any]) -> str:
     """The HTML that draws a figure, plotly's JSON, with the plotly.js that its page loads."""
     from plotly.io import to_html
 
-    drawn = {"data": figure.get("data", []), "layout": figure.get("layout", {})}
+    drawn = {part: figure[part] for part in ("data", "layout", "frames") if part in figure}
     config = {"responsive": True, "displaylogo": False, **figure.get("config", {})}
-    height = f"{drawn['layout'].get('height') or 450}px"
-    return to_html(drawn, config, include_plotlyjs=False, full_html=False, default_height=height, validate=False)
+    height = f"{figure.get('layout', {}).get('height') or 450}px"
+    how: dict[str, Any] = dict(include_plotlyjs=False, full_html=False, default_height=height)
+    return to_html(drawn, config, auto_play=False, validate=False, **how)
 
 
 def _lay_plotly(folder: Path) -> None:
@@ -159,9 +119,15 @@ def _lay_plotly(folder: Path) -> None:
 def _exporter() -> Any:
     import jinja2
     from nbconvert.exporters import HTMLExporter
+    from traitlets.config import Config
 
-    exporter = HTMLExporter(raw_template=_TEMPLATE)
+    kinds = [PLOTLY_MIME, "text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex"]
+    config = Config(NbConvertBase={"display_data_priority": [*kinds, "text/plain"]})
+    here = str(Path(__file__).parent)
+    exporter = HTMLExporter(config=config, template_name="page", extra_template_basedirs=[here])
     exporter.register_filter("markdown2html", jinja2.pass_context(_markdown))
+    exporter.register_filter("figure", figure_html)
+    exporter.register_filter("mathml", lambda latex: readable(latex.strip().strip("$"), latex.lstrip()[:2] == "$$"))
     return exporter
 
 
@@ -177,6 +143,11 @@ def _markdown(context: Any, source: str) -> str:
         inline_math=readable,
         latex_environment=lambda name, body: equation(f"\\begin{{{name}}}{body}\\end{{{name}}}"),
     )
+    pages = context["resources"]["pages"]
+
+    def link(found: re.Match[str]) -> str:
+        stem, place, text = found.groups()
+        return f'<a href="{stem}.html{place or ""}">{text}</a>' if stem in pages else text
+
     rendered = MarkdownWithMath(renderer=renderer).render(source)
-    # A link to another notebook leads to that notebook's page, which lies beside this one.
-    return re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', rendered)
+    return re.sub(r'<a href="([\w-]+)\.ipynb(#[^"]*)?">(.*?)</a>', link, rendered, flags=re.DOTALL)

@@ -11,12 +11,14 @@ from typing import Any, TextIO
 
 from ..data.dataset import absolute_dataset
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, require, run_folder, runs_root
+from ..runs.gallery import bundled_name, run_named
 from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
+from .execute import NotebookFailed
 from .grid import Sweep
-from .pages import export_html
 from .plan import Plan, plan_sweep
 from .rehearsal import rehearse
+from .site import write_site
 from .stage import inputs_of
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
@@ -39,16 +41,19 @@ def study(
     - force: make even the stages that are there, made with the same parameters, inputs, images and code
     - folder: of the notebooks
 
-    A stage that another run has is shared with it. Executed notebooks lie in <run>/notebooks and their pages in
-    <run>/html. Of two processes that make stages of one run, one waits for the other. Raises ValueError, or
-    FileNotFoundError for missing data, before anything runs or is written; NotebookFailed.
+    A stage that another run has is shared with it. Executed notebooks lie in <run>/notebooks, and a site of their
+    pages in <run>/html. Of two processes that make stages of one run, one waits for the other. Raises ValueError,
+    or FileNotFoundError for missing data, before anything runs or is written; NotebookFailed.
     """
     chosen = select_notebooks(notebooks, folder)
     given = check_parameters(dict(parameters), chosen)
     named = given.pop("run", "")
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
-    run = run or named or default_run_name(given, ordered_notebooks(folder))
+    if bundled_name(run or named) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
+        raise ValueError(f"run={run or named!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
+    run = run_named(run or named)
+    run = run or default_run_name(given, ordered_notebooks(folder))
     if "dataset" in given:
         given["dataset"] = absolute_dataset(given["dataset"])
     rehearse({run: given}, chosen)
@@ -59,11 +64,16 @@ def study(
                 require(runs_root() / check_run_name(run), artifact)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
-    _work(plan, target, sys.stderr if progress else None)
+    try:
+        _work(plan, sys.stderr if progress else None)
+    except NotebookFailed:
+        write_site(target, folder=folder)
+        raise
+    write_site(target, folder=folder)
     return target
 
 
-def _work(plan: Plan, target: Path, stream: TextIO | None) -> None:
+def _work(plan: Plan, stream: TextIO | None) -> None:
     (steps,) = plan.steps.values()
     width, total = max(len(step.notebook.stem) for step in steps), len(steps)
     labels = {step.key: f"[{place}/{total}] {step.notebook.stem:{width}}" for place, step in enumerate(steps, 1)}
@@ -76,16 +86,13 @@ def _work(plan: Plan, target: Path, stream: TextIO | None) -> None:
 
     try:
         with engine(1) as running:
-            outcomes = running.work(plan.pending(), say, pages=True, force=plan.force)
+            outcomes = running.work(plan.pending(), say, force=plan.force)
             for step in steps:
                 outcome = None if step.state == "done" else next(outcomes)
                 if isinstance(outcome, Failure):
                     raise outcome.error
                 say(step.key, _HOW.get(outcome.how if outcome else "kept", f"shared: made by {step.donor}"))
                 finished.append(step.notebook.stem)
-                page = target / "html" / f"{step.notebook.stem}.html"
-                if not page.is_file():
-                    export_html(target / "notebooks" / step.notebook.name, page)
     except KeyboardInterrupt as interrupt:
         stage = next((step.notebook.stem for step in steps if step.notebook.stem not in finished), "the end")
         done = ", ".join(finished) or "none"

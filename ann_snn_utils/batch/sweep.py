@@ -23,6 +23,7 @@ from .pages import export_html
 from .plan import Plan, plan_sweep
 from .progress import View
 from .rehearsal import rehearse
+from .site import write_site
 from .sweep_file import read_sweep
 
 TABLE_FILE = "results.csv"
@@ -104,7 +105,7 @@ def run_sweep(
     """Make what a plan lacks and print its report; 0 where every run is complete, else 1.
 
     - jobs, threads, dask: as of `engine`, dask the address; one job for each core by default
-    - pages: write an HTML page of every executed notebook too
+    - pages: write each run's notebooks as a site of HTML pages too
     - folder: of the notebooks, for the sweep's own page
 
     Raises ValueError for a cluster that cannot be used. KeyboardInterrupt, once the stages that were being made
@@ -117,9 +118,11 @@ def run_sweep(
     try:
         # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
         with engine(jobs or CPU_COUNT, dask, threads) as running:
-            outcomes = _work(plan, running, pages)
+            outcomes = _work(plan, running)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
+        for run in filter(Path.is_dir, [runs_root() / run for run in plan.steps] if pages else []):
+            write_site(run, folder=folder)
     except KeyboardInterrupt as interrupt:
         rows = write_results(sweep)
         done = sum(row["state"] == "done" for row in rows)
@@ -138,7 +141,7 @@ def run_sweep(
     return int(bool(failures) or any(row["state"] != "done" for row in rows))
 
 
-def _work(plan: Plan, running: Engine, pages: bool) -> list[Made | Failure]:
+def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
     """What came of a plan's steps, with one failure for each run that failed."""
     steps, last = plan.pending(), {run: own[-1].key for run, own in plan.steps.items()}
     defaults = defaults_of(plan.sweep.notebooks)
@@ -147,7 +150,7 @@ def _work(plan: Plan, running: Engine, pages: bool) -> list[Made | Failure]:
     outcomes: list[Made | Failure] = []
     failed: set[str] = set()
     with View(steps, datasets, running.jobs, done, sys.stderr) as view:
-        for outcome in running.work(steps, view.hear, pages=pages, force=plan.force):
+        for outcome in running.work(steps, view.hear, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
                 if run not in failed and not isinstance(outcome.error, Stopped):

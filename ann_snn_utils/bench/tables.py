@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..tables import aligned, markdown_table
+from ..tables import SPACE, aligned, markdown_table
 
 Result = Mapping[str, Any]
 """What `run_benchmark` returns, or a file of it."""
@@ -22,6 +22,9 @@ _NETWORKS = {
     "small-few": "small, few levels",
     "small-vgg": "small VGG",
 }
+
+# A dash that keeps both of its sides on one line.
+_RANGE = "\N{WORD JOINER}–\N{WORD JOINER}"
 
 # The README has room for these columns, and for the rows that answer its reader's question.
 _COLUMNS = ("network", "batch", "contender", "images/s", "time / float32 ANN", "time / ours", "peak MiB", "exact")
@@ -44,10 +47,10 @@ def tables(result: Result) -> list[str]:
 def speed_table(result: Result, source: str) -> str:
     """All results as Markdown, as far as they were measured; source: the link to their file."""
     parts = [_how(result, source)]
-    if result["rows"]:
-        parts.append(markdown_table([_row(row) for row in result["rows"]], _COLUMNS))
-        origins = {_NETWORKS[row["workload"]]: _origin(row) for row in result["rows"]}
-        parts.append("\n".join(f"- {name}: {origin}." for name, origin in origins.items()))
+    for workload in dict.fromkeys(row["workload"] for row in result["rows"]):
+        own = [row for row in result["rows"] if row["workload"] == workload]
+        parts.append(f"**{_NETWORKS[workload]}**: {_origin(own[0])}.")
+        parts.append(markdown_table([_row(row) for row in own], _COLUMNS[1:]))
     return "\n\n".join([*parts, "\n".join(f"- {fact}" for fact in _facts(result))]).rstrip()
 
 
@@ -197,7 +200,8 @@ _STATEMENTS = {
 
 
 def _spread(values: Mapping[str, float], form: str) -> str:
-    return f"{values['median']:{form}} ({values['low']:{form}}–{values['high']:{form}})"
+    # A cell does not break within.
+    return f"{values['median']:{form}}{SPACE}({values['low']:{form}}{_RANGE}{values['high']:{form}})"
 
 
 def _share(value: float | None) -> str:

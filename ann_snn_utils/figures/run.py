@@ -166,3 +166,22 @@ def confusion_matrix(
     )
     figure.update_xaxes(title_text=axes[1], type="category", showgrid=False)
     return figure.update_yaxes(title_text=axes[0], type="category", autorange="reversed", showgrid=False)
+
+
+def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> go.Figure:
+    """For each layer, the share of its neurons that end with each count, over all images, on a log scale.
+
+    counts: net spike counts of each layer, whole numbers [N, C, H, W] (Record.counts).
+    """
+    figure = blank("How many spikes a neuron is left with")
+    for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
+        values = np.asarray(count).ravel()
+        found = np.bincount(values - min(0, int(values.min())))
+        shares = 100 * found / len(values)
+        there = np.flatnonzero(found)
+        x = there + min(0, int(values.min()))
+        color, hover = PALETTE[index % len(PALETTE)], f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
+        add_line(figure, name, color, hover=hover, mode="lines+markers", x=x, y=shares[there])
+    largest = max(int(np.asarray(count).max()) for count in counts)
+    figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
+    return figure.update_yaxes(title_text="share of neurons", type="log", ticksuffix=" %", dtick=1)

@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import DASHES, FAINT, INK, PALETTE, blank, in_lines, percent_axis, share
+from .template import DASHES, FAINT, FORMS, INK, PALETTE, blank, in_lines, percent_axis, share
 
 COLOURED = 5
 
@@ -22,6 +22,9 @@ COLOURED = 5
 _LEAST = 0.01
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 50, 90)
 _FINE_TICKS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90)
+
+# Without the colour of what is published.
+_SETTINGS = tuple(color for color in PALETTE if color not in (FORMS["published"], INK))
 
 _GREY = "rgba(128,128,128,0.45)"
 
@@ -66,7 +69,7 @@ def accuracy_of_settings(
     if published is not None:
         values.append(100 * published[1])
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
-        named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=INK))
+        named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
         _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
     axis = accuracy_axis(values)
     figure.update_yaxes(**axis, side="right")
@@ -90,7 +93,7 @@ def _add(
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
     chosen = [name for name in coloured if name in names] or list(names)
-    return dict(zip(chosen[:COLOURED], PALETTE, strict=False))
+    return dict(zip(chosen[:COLOURED], _SETTINGS, strict=False))
 
 
 def _grey_first(names: Mapping[str, Any], colours: Mapping[str, str]) -> list[str]:
@@ -190,7 +193,7 @@ def setting_effects(
         for index, parameter in enumerate(parameters):
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
             own = [name for name in settings if varied[name] == parameter]
-            colour = PALETTE[index % (len(PALETTE) - 1)]
+            colour = _SETTINGS[index % len(_SETTINGS)]
             panel: dict[str, Any] = dict(row=1, col=column, mode="markers")
             figure.add_scatter(
                 x=[_spread(row[step]) for row in rows],

@@ -1,9 +1,7 @@
-"""Figures of the data, of training and of quantization."""
+"""Figures of training and of quantization."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, DASHES, GREEN, INK, PALETTE, VERMILION, add_bars, add_line, blank, percent_axis, share
+from .template import BLUE, DASHES, FALL, GREEN, INK, PALETTE, RISE, add_bars, add_line, blank, percent_axis, share
 
 
 def training_curves(history: Sequence[Mapping]) -> go.Figure:
@@ -29,7 +27,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
     add_line(figure, "training loss", BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
     values: list[float] = []
     for key, name, color, dash in (
-        ("train_accuracy", "training accuracy", VERMILION, "solid"),
+        ("train_accuracy", "training accuracy", BLUE, "solid"),
         ("accuracy", "validation accuracy", GREEN, "dash"),
     ):
         rows = [row for row in history if row.get(key) is not None]
@@ -38,7 +36,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
             values += y
             points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, row=1, col=2)
             add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
-    figure.update_xaxes(title_text="epoch")
+    figure.update_xaxes(title_text="epoch", tick0=0, dtick=max(1, len(history) // 8))
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
     return figure
@@ -66,7 +64,7 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
     subtitles = [f"{name}: {s[0]:.0f} / {s[1]:.0f} / {s[2]:.0f} %" for name, (_, s, _) in counted.items()]
     panels = dict(shared_xaxes=True, horizontal_spacing=0.08, vertical_spacing=0.26 / rows)
     figure = blank("Weights before they become ternary", rows, columns, 110 + 210 * rows, subtitles, **panels)
-    parts = (("−1", VERMILION, centres < -1), ("0", INK, abs(centres) < 1), ("+1", BLUE, centres > 1))
+    parts = (("−1", FALL, centres < -1), ("0", INK, abs(centres) < 1), ("+1", RISE, centres > 1))
     for index, (name, (bins, shares, total)) in enumerate(counted.items()):
         place = dict(showlegend=index == 0, row=index // columns + 1, col=index % columns + 1)
         for (code, color, chosen), part in zip(parts, shares, strict=True):
@@ -99,35 +97,4 @@ def activation_staircase(k: int | Sequence[int] = 0, clip: int | None = None) ->
         add_line(figure, name, color, dash, hover=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
     figure.update_yaxes(title_text="activation a")
-    return figure
-
-
-def sample_images(images: ArrayLike, labels: ArrayLike, classes: Sequence[str], n: int = 10) -> go.Figure:
-    """The first n images in rows of up to ten, each with its class below.
-
-    images: uint8 [N, 1 or 3, H, W] tensor or array; labels: whole numbers [N] that index `classes`.
-    """
-    from PIL import Image
-
-    pixels, numbers = np.asarray(images)[:n], np.asarray(labels)
-    count, channels, height, width = pixels.shape
-    columns = min(10, count)
-    rows, gap = -(-count // columns), max(1, height // 3)
-    sheet = np.zeros((rows * (height + gap), columns * (width + 1), 4), dtype=np.uint8)
-    figure = blank("Samples", height=60 + 115 * rows)
-    for index, image in enumerate(pixels):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + 1)
-        rgb = np.broadcast_to(image, (3, height, width)) if channels == 1 else image[:3]
-        sheet[top : top + height, left : left + width, :3] = rgb.transpose(1, 2, 0)
-        sheet[top : top + height, left : left + width, 3] = 255
-        below = dict(x=left + width / 2 - 0.5, y=top + height - 0.5, yanchor="top", showarrow=False)
-        figure.add_annotation(text=str(classes[int(numbers[index])]), font_size=12, **below)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG")
-    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    figure.add_image(source=source, hoverinfo="skip")
-    hidden = dict(visible=False, showgrid=False, zeroline=False, constrain="domain")
-    figure.update_xaxes(**hidden, range=[-0.5, sheet.shape[1] - 0.5])
-    figure.update_yaxes(**hidden, range=[sheet.shape[0] - 0.5, -0.5], scaleanchor="x")
-    figure.update_layout(margin=dict(l=8, r=8, t=44, b=8))
     return figure

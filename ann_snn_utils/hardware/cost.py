@@ -15,7 +15,7 @@ from ..measure.events import layer_events
 from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
 from ..snn.network import SNN, SpikingLayer
-from ..tables import markdown_table
+from ..tables import SPACE, markdown_table
 from .circuit import Hardware, LayerHardware, golden_records
 
 # Bits of a value of the dense networks, each of which keeps a scale and a bias of 32 bits for each channel.
@@ -193,7 +193,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
     """The report of `cost_report` as Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
-        name, bits = f"{index} {layer['name']}", layer["memory_bits"]
+        name, bits = f"{index}{SPACE}{layer['name']}", layer["memory_bits"]
         memory.append({"layer": name, **bits, "sum": sum(bits.values()), **_dense(layer)})
         work.append(
             {
@@ -201,7 +201,9 @@ def cost_table(report: Mapping[str, Any]) -> str:
                 "neurons = adders": layer["adders"],
                 "adder bits": layer["adder_bits"],
                 **{
-                    what: "{measured:,.0f} of {worst_case:,.0f}".format(**layer[what.replace(" ", "_")])
+                    what: f"{{measured:,.0f}}{SPACE}of{SPACE}{{worst_case:,.0f}}".format(
+                        **layer[what.replace(" ", "_")]
+                    )
                     for what in ("events", "additions", "threshold updates", "cycles")
                 },
                 "dense cycles": layer["dense"]["cycles"],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ann.store import BUNDLED
 from ..data.dataset import Dataset
 from ..simulator.disturb import noisy
 from ..simulator.record import Record, merge
@@ -41,9 +40,8 @@ class Setting:
 
     def command(self, run: str, time_steps: int) -> str:
         """The shell line that repeats the trial on a run (or "bundled:…") in batch, with papermill."""
-        name = run.removeprefix(BUNDLED).strip()
         # -r takes the name as text: -p would make a number of a run called 2024.
-        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb", "-r", "run", name]
+        words = ["papermill", "notebooks/04_spike_analysis.ipynb", "04_trial.ipynb", "-r", "run", run]
         for key, value in (("time_steps", time_steps), ("samples", self.samples), ("seed", self.seed)):
             words += ["-p", key, str(value)]
         if isinstance(self.threshold_scale, tuple):
@@ -54,10 +52,7 @@ class Setting:
             words += ["-p", "noise_ratio", f"{self.noise_ratio:g}"]
         if self.fault and self.fault_rate:
             words += ["-p", "fault", self.fault, "-p", "fault_rate", f"{self.fault_rate:g}"]
-        if name == run:
-            return shlex.join(words)
-        unpack = f"from ann_snn_utils.runs.gallery import unpack; unpack({name!r})"
-        return f"{shlex.join(['python', '-c', unpack])} && {shlex.join(words)}"
+        return shlex.join(words)
 
 
 @dataclass(frozen=True, eq=False)

@@ -302,9 +302,9 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     """The stage of a notebook whose variables are `names` (its globals), from which parameters are read.
 
     An empty `run` is the latest run that holds the inputs, or, for a notebook without inputs, a new one named
-    after its parameters. Raises ValueError for a parameter that is wrong, and where networks of a run that has
-    results would be replaced by those of other parameters; FileNotFoundError that names the notebook which makes a
-    missing input.
+    after its parameters; "bundled:…" is a bundled network's, for a notebook with inputs. Raises ValueError for a
+    parameter that is wrong, and where networks of a run that has results would be replaced by those of other
+    parameters; FileNotFoundError that names the notebook which makes a missing input.
     """
     path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or FOLDER / f"{notebook}.ipynb")
     parameters = {name: names[name] for name in parameters_of(path)}
@@ -314,6 +314,10 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     if type(run) is int:
         # papermill's -p makes a number of a name that looks like one.
         run = str(run)
+    if inputs:
+        from .gallery import run_named  # which needs this module
+
+        run = run_named(run)
     if not run:
         run = latest_run(inputs[0]) if inputs else default_run_name(parameters)
     folder = run_folder(run, create=not inputs)

@@ -79,6 +79,12 @@ def open_network(
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 
+def run_named(network: str) -> str:
+    """The run of a network's name: a bundled one ("bundled:…") is unpacked into the run of its own name."""
+    bundled = bundled_name(network)
+    return unpack(bundled).name if bundled else network
+
+
 def unpack(name: str) -> Path:
     """The folder of a run that holds a bundled network, made where it is not there yet.
 

@@ -6,7 +6,7 @@ And the results of all collected runs as Markdown: the short table of the README
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -141,13 +141,16 @@ def _in_form(setting: Mapping[str, Any]) -> str:
     return ", ".join(in_words(name, setting[name]) for name in told)
 
 
-def main_table(found: Mapping[str, RunResult] | None = None) -> str:
-    """The main results as the README's Markdown table, and below it how many codes were compared."""
+def main_table(found: Mapping[str, RunResult] | None = None, columns: Sequence[str] | None = None) -> str:
+    """The main results as the README's Markdown table, and below it how many codes were compared.
+
+    columns: those of `main_results` to show; all where left out.
+    """
     tested = on_test_set(collected_results() if found is None else found)
     rows = main_results(tested)
     if rows.empty:
         return "no results on a test set yet: `ann-snn collect` keeps those of a run"
-    return f"{markdown_table(rows.to_dict('records'))}\n\n{_codes(tested)}"
+    return f"{markdown_table(rows.to_dict('records'), columns)}\n\n{_codes(tested)}"
 
 
 def _codes(found: Mapping[str, RunResult]) -> str:

@@ -16,13 +16,14 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-from ..ann.store import list_pretrained
+from ..ann.store import BUNDLED, list_pretrained
 from ..files import sha256
 from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import ARTIFACTS, RESULTS_FILE, TRIALS, list_runs, require, run_folder
+from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, require, run_folder
+from .gallery import bundled_name, network_names
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
@@ -229,20 +230,25 @@ def run_report(folder: str | os.PathLike[str]) -> str:
 
 
 def runs_table(runs: Sequence[str]) -> str:
-    """One line for each run: accuracy of its networks, mismatches and spikes, or what is missing."""
-    rows: list[tuple[str, ...]] = [("run", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")]
+    """One line for each run: data set, accuracy of its networks, mismatches and spikes, or what is missing."""
+    names = ("run", "data set", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")
+    rows: list[tuple[str, ...]] = [names]
     for run in runs:
-        try:
-            result = local_result(run)
-        except ValueError:
-            result = None
-        if result is None:
+        if (result := _finished(run)) is None:
             rows.append((run, _state_of(run_folder(run))))
             continue
         row = result_row(result.results)
         shares = (f"{row[name]:.2f}" for name in ("ANN", "quantized", SILENCE))
-        rows.append((run, *shares, cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}"))
+        counts = (cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}")
+        rows.append((run, result.results["dataset"], *shares, *counts))
     return "\n".join(aligned(rows))
+
+
+def _finished(run: str) -> RunResult | None:
+    try:
+        return local_result(run)
+    except ValueError:
+        return None
 
 
 def _state_of(folder: Path) -> str:
@@ -252,3 +258,24 @@ def _state_of(folder: Path) -> str:
         done = f"unknown, its {MANIFEST} is damaged"
     mark = mark_of(folder)
     return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")
+
+
+def networks_table() -> str:
+    """One line for each network that can be named, bundled ones first. Raises ValueError where there is none."""
+    rows: list[tuple[str, ...]] = [("name", "data set", "network", "accuracy", "size")]
+    for name, entry in list_pretrained().items():
+        accuracy, size = 100 * entry["correct"] / entry["samples"], entry["bytes"] / 1e6
+        source, network = entry["source"]["name"], entry["spec"]["network"]
+        rows.append((f"{BUNDLED}{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
+    for run in (name for name in network_names() if not bundled_name(name)):
+        size = (run_folder(run) / SNN_FILE).stat().st_size / 1e6
+        if (result := _finished(run)) is None:
+            rows.append((run, "no results yet"))
+            continue
+        found, accuracy = result.results, result_row(result.results)[SILENCE]
+        rows.append((run, found["dataset"], found["network"], f"{accuracy:.2f} %", f"{size:.1f} MB"))
+    if len(rows) == 1:
+        raise ValueError(
+            "no networks are here, neither bundled ones nor those of runs: work in a checkout of the project"
+        )
+    return "\n".join(aligned(rows))

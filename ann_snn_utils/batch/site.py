@@ -1,0 +1,72 @@
+"""A run's pages as a site of plain files: an index, every notebook's page, and all their figures on one page."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from ..runs.parameters import FOLDER, ordered_notebooks
+from .pages import PLOTLY_MIME, export_html, write_page
+
+_NOT_RUN = "*Text and code only: this notebook was not run here.*"
+
+
+def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[str] = FOLDER) -> Path:
+    """Write the pages of the run in a folder, and return the path of their index.
+
+    Every notebook of `folder` has a page, with its outputs where the run has executed it, so that every link leads
+    somewhere. The pages need no server and no network. site: where they go, <run>/html unless given.
+    """
+    site = site or run / "html"
+    sources = ordered_notebooks(folder)
+    names = {"index": "Index"} | {path.stem: path.stem.replace("_", " ") for path in sources}
+    names["gallery"] = "Figures"
+    lines, figures = [], list[Any]()
+    for source in sources:
+        executed = run / "notebooks" / source.name
+        there = executed.is_file()
+        if there:
+            export_html(executed, site / f"{source.stem}.html", names)
+        else:
+            text = nbformat.read(source, as_version=4)
+            text.cells.insert(1, new_markdown_cell(_NOT_RUN))
+            write_page(text, site / f"{source.stem}.html", names)
+        lines.append(_line(source, there))
+        figures += _figures(executed) if there else []
+    title = f"# {run.name}\n\nThe study, notebook by notebook; [all its figures](gallery.html) on one page."
+    table = "\n".join(["| notebook | question |", "|---|---|", *lines])
+    index = [new_markdown_cell(text) for text in (title, table, *_card(run))]
+    write_page(new_notebook(cells=index), site / "index.html", names)
+    gallery = [new_markdown_cell("# Figures\n\nPoint at a figure for its numbers."), *figures]
+    write_page(new_notebook(cells=gallery), site / "gallery.html", names)
+    return site / "index.html"
+
+
+def _line(source: Path, executed: bool) -> str:
+    opening = nbformat.read(source, as_version=4).cells[0].source
+    title, asked = re.search(r"^# (.+)", opening), re.search(r"\*\*Question\.\*\* (.+)", opening)
+    name, question = title[1] if title else source.stem, asked[1] if asked else ""
+    return f"| [{name}]({source.stem}.html){'' if executed else ', not run here'} | {question} |"
+
+
+def _card(run: Path) -> list[str]:
+    from ..runs.report import run_card
+
+    return [f"```\n{run_card(run)}\n```"] if (run / "results.json").is_file() else []
+
+
+def _figures(executed: Path) -> list[Any]:
+    """The figures of an executed notebook as cells without code, below a link to its page."""
+    outputs = [
+        output
+        for cell in nbformat.read(executed, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if PLOTLY_MIME in output.get("data", {})
+    ]
+    heading = f"## [{executed.stem.replace('_', ' ')}]({executed.stem}.html)"
+    return [new_markdown_cell(heading), *(new_code_cell(outputs=[one]) for one in outputs)] if outputs else []

@@ -1,0 +1,54 @@
+"""A run's site: every notebook has a page, every link leads to a file of the site, and nothing is fetched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from toy_notebooks import write_notebook
+
+from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME
+from ann_snn_utils.batch.site import write_site
+
+FIGURE = {"data": [{"y": [1, 2]}], "layout": {"title": {"text": "Two points"}}}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    sources, run = tmp_path / "notebooks", tmp_path / "run"
+    text = "# {} · {}\n\n[01](01_a.ipynb) [02](02_b.ipynb) [09](09_z.ipynb)\n\n**Question.** Why {}?"
+    for number, name in (("01", "a"), ("02", "b")):
+        opening = text.format(number, name.upper(), name)
+        write_notebook(sources / f"{number}_{name}.ipynb", "n = 1", "show()", text=opening)
+    executed = nbformat.read(sources / "01_a.ipynb", as_version=4)
+    executed.cells[-1].outputs = [nbformat.v4.new_output("display_data", data={PLOTLY_MIME: FIGURE})]
+    (run / "notebooks").mkdir(parents=True)
+    nbformat.write(executed, run / "notebooks" / "01_a.ipynb")
+    return write_site(run, tmp_path / "site", sources).parent
+
+
+def links(page: Path) -> set[str]:
+    found = re.findall(r'(?:href|src)="([^"]+)"', page.read_text(encoding="utf-8"))
+    return {link.partition("#")[0] for link in found if not link.startswith(("#", "data:"))}
+
+
+def test_every_link_of_every_page_leads_to_a_file_of_the_site(site: Path) -> None:
+    pages = {path.name for path in site.iterdir()}
+    assert pages == {"01_a.html", "02_b.html", "index.html", "gallery.html", PLOTLY_JS}
+    for page in pages - {PLOTLY_JS}:
+        assert links(site / page) == pages
+
+
+def test_the_index_tells_each_notebooks_question_and_which_was_not_run(site: Path) -> None:
+    index = (site / "index.html").read_text(encoding="utf-8")
+    assert re.search(r'<a href="01_a.html">01 · A</a></td>\s*<td>Why a\?', index)
+    assert re.search(r'<a href="02_b.html">02 · B</a>, not run here</td>\s*<td>Why b\?', index)
+    assert "was not run here" in (site / "02_b.html").read_text(encoding="utf-8")
+
+
+def test_the_gallery_holds_the_figures_of_the_notebooks_that_were_run(site: Path) -> None:
+    gallery = (site / "gallery.html").read_text(encoding="utf-8")
+    assert gallery.count("Plotly.newPlot") == 1 and "Two points" in gallery and "In&nbsp;[" not in gallery
+    assert gallery.count("<h2") == 1
