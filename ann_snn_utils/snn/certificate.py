@@ -8,14 +8,12 @@ fractional bits for the layer. It decides as the table θ does, for every membra
 
 For a pair of levels i < j these bounds leave an interval for D; an A exists for a D exactly when D lies in
 the interval of every pair. So f is feasible iff, in every channel, the largest lower end is at most the
-smallest upper end: a closed form over integers, without a search. Where all that reaches a channel is
-multiplied by a gain, membranes are multiples of it, and the bounds as far apart.
+smallest upper end: a closed form over integers, without a search.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -94,19 +92,10 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
     )
 
 
-def _units(layer: SpikingLayer) -> Tensor:
-    """The largest integer of which every membrane of a channel is a multiple, int64 [O, 1]: 1 in most layers."""
-    units = torch.stack(layer.gains).abs()
-    if layer.spec.kind == "maximum" or bool((units == 1).any(0).all()):
-        return torch.ones(len(layer.thresholds), 1, dtype=torch.int64)
-    return torch.stack([reduce(torch.gcd, units)], 1).clamp(min=1)
-
-
 def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
     """The least and greatest A + j·D that decide right at each level, int64 [O, J]."""
-    table, unit, one = layer.thresholds, _units(layer), 1 << bits
-    below = (table - 1).div(unit, rounding_mode="floor") * unit
-    least, greatest = below * one + 1, (below + unit) * one
+    table, one = layer.thresholds, 1 << bits
+    least, greatest = (table - 1) * one + 1, table * one
     # Every membrane in reach fires, or none does: only one side matters.
     always, never = table <= layer.lowest[:, None], table > layer.highest[:, None]
     return least.masked_fill(always, -UNBOUNDED), greatest.masked_fill(never, UNBOUNDED)
@@ -158,19 +147,15 @@ def line(least: Tensor, greatest: Tensor, lowest: int, room: int) -> tuple[Tenso
 def _disagreeing(layer: SpikingLayer, bits: int, offset: Tensor, step: Tensor) -> Tensor:
     """True for each channel where (U << bits) ≥ A + j·D differs from U ≥ θ_j at any level and membrane.
 
-    A comparison with an ascending U changes its answer once; where the first U from ⌈(A + j·D) / 2^f⌉ on, held in
-    reach, is the first from θ_j on, it changes at the same membrane, so every U is covered.
+    A comparison with an ascending U changes its answer once; where ⌈(A + j·D) / 2^f⌉, held in reach, equals
+    θ_j, it changes at the same membrane, so every U is covered.
     """
     level = torch.arange(1, layer.thresholds.shape[1] + 1) + layer.spec.lowest
-    least = -(-(offset[:, None] + level * step[:, None])).div(1 << bits, rounding_mode="floor")
-    lowest, beyond, unit = layer.lowest[:, None], layer.highest[:, None] + 1, _units(layer)
-
-    def first(table: Tensor) -> Tensor:
-        # The least multiple of the unit that is no smaller.
-        reached = -(-table).div(unit, rounding_mode="floor") * unit
-        return torch.minimum(torch.maximum(reached, lowest), beyond)
-
-    return (first(least) != first(layer.thresholds)).any(1)
+    first = -(-(offset[:, None] + level * step[:, None])).div(1 << bits, rounding_mode="floor")
+    lowest, beyond = layer.lowest[:, None], layer.highest[:, None] + 1
+    adder = torch.minimum(torch.maximum(first, lowest), beyond)
+    table = torch.minimum(torch.maximum(layer.thresholds, lowest), beyond)
+    return (adder != table).any(1)
 
 
 def naive_bits(layer: SpikingLayer, real: SpikingLayer) -> int | None:
