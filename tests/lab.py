@@ -122,10 +122,21 @@ def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 120) -
         time.sleep(0.2)
 
 
+def _listen(socket, page) -> None:
+    def sent(frame) -> None:
+        text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+        if '"ask"' in text:
+            page.asked.append(text)
+
+    socket.on("framereceived", lambda frame: page.received.append(len(frame)))
+    socket.on("framesent", sent)
+
+
 class Visit:
     """A page in a Chromium of its own, brought to where tests begin by `prepare`; `renew` replaces one that died.
 
-    The page carries `errors`, what its scripts reported, and `received`, the sizes of what its web sockets brought.
+    The page carries `errors`, what its scripts reported, `received`, the sizes of what its web sockets brought, and
+    `asked`, what explorers asked the kernel.
     """
 
     def __init__(self, driver, prepare: Callable[..., None]) -> None:
@@ -136,13 +147,13 @@ class Visit:
         self.browser = self.driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
         self.page = page = self.browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
         page.set_default_timeout(1000 * PATIENCE)
-        page.errors, page.received = [], []
+        page.errors, page.received, page.asked = [], [], []
         page.on("pageerror", lambda error: _LATE not in str(error) and page.errors.append(str(error)))
         page.on(
             "console",
             lambda line: "[anywidget]" in line.text and _LATE not in line.text and page.errors.append(line.text),
         )
-        page.on("websocket", lambda s: s.on("framereceived", lambda frame: page.received.append(len(frame))))
+        page.on("websocket", lambda socket: _listen(socket, page))
         try:
             self.prepare(page)
         except Exception:

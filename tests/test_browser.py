@@ -133,7 +133,7 @@ def test_jupyterlab_takes_no_key_from_a_control(page):
 
 
 def test_time_and_neurons_move_without_a_word_to_the_kernel(page, network):
-    received = len(page.received)
+    asked = len(page.asked)
     record = simulate(network.snn, network.samples.images[:1], STEPS, trace=[0])
     for key, step in (("ArrowRight", 3), ("End", STEPS), ("ArrowLeft", STEPS - 1)):
         lab.press(page, IMAGE, "time step T", key)
@@ -144,7 +144,7 @@ def test_time_and_neurons_move_without_a_word_to_the_kernel(page, network):
     neuron = int(lab.explorer(page, IMAGE).get_by_label("channel", exact=True).input_value())
     assert [int(cell) for cell in cells] == record.traces.membranes[4][:, 0, neuron, 0, 0].tolist()
     assert lab.explorer(page, IMAGE).get_by_label("row", exact=True).is_disabled()
-    assert len(page.received) == received
+    assert len(page.asked) == asked
 
 
 def test_the_bar_stays_in_sight_while_the_page_scrolls(page):
@@ -156,10 +156,12 @@ def test_the_bar_stays_in_sight_while_the_page_scrolls(page):
 
 
 def test_another_image_comes_from_the_kernel(page, network):
+    asked = len(page.asked)
     lab.explorer(page, IMAGE).locator(".snn-thumb").nth(7).click()
     record = simulate(network.snn, network.samples.images[7][None], STEPS, trace=[0])
     status = lab.explorer(page, IMAGE).locator(".snn-status")
     lab.wait_until(page, lambda: status.inner_text().startswith("Image 7,"), "image 7")
+    assert len(page.asked) == asked + 1
     step = int(lab.value(page, IMAGE, "time step T"))
     assert f"{int(record.spike_num[step - 1]):,} hidden spikes" in status.inner_text()
 
