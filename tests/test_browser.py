@@ -206,7 +206,7 @@ def test_the_accuracy_lab_follows_every_control_and_goes_back(page, network):
     rows = lab.explorer(page, LAB).locator(".snn-table tbody tr")
     lab.wait_until(page, lambda: rows.count() == 3 and "θ × 0.9" in rows.nth(2).inner_text(), "the pinned setting")
     assert "θ × 0.8, noise 0.9, flip 0.05" in rows.nth(1).inner_text()
-    lab.explorer(page, LAB).get_by_role("button", name="Reset").click()
+    lab.explorer(page, LAB).get_by_role("button", name="Reset", exact=True).click()
     accuracy_lab(page, network, Setting(SIZE))
 
 
@@ -224,7 +224,7 @@ def test_each_layer_has_a_threshold_slider_of_its_own(page, network):
     first.click()
     status = lab.explorer(page, IMAGE).locator(".snn-status")
     lab.wait_until(page, lambda: status.inner_text().startswith(f"Image {image},"), "the image that was clicked")
-    lab.explorer(page, LAB).get_by_role("button", name="Reset").click()
+    lab.explorer(page, LAB).get_by_role("button", name="Reset", exact=True).click()
 
 
 def test_two_networks_are_compared_on_the_same_images(page, network):
