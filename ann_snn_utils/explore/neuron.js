@@ -27,11 +27,31 @@ export function arrivals(network, run, pixels, at, neuron, step) {
       }
     }
     const factor = gain === null ? 1 : gain[channel];
-    sum += factor * total;
+    if (layer.maximum) {
+      const places = { channel, top, left, tall, broad };
+      sum += largest(input, run, places, step + 1) - largest(input, run, places, step);
+    } else {
+      sum += factor * total;
+    }
     const patch = { top, left, tall: (tall - 1) * dilation + 1, broad: (broad - 1) * dilation + 1 };
     return { from, shape: [deep, tall, broad], inputs, weights, factor, patch };
   });
   return { sum, parts };
+}
+
+// The largest count in a window of a layer after so many steps; nothing outside the map is one.
+function largest(input, run, { channel, top, left, tall, broad }, steps) {
+  const { dilation } = input, [channels, rows, columns] = input.in_shape, spikes = run.spikes[input.from];
+  let found = -Infinity;
+  for (let y = top; y < top + tall * dilation; y += dilation) {
+    for (let x = left; x < left + broad * dilation; x += dilation) {
+      if (y < 0 || x < 0 || y >= rows || x >= columns) continue;
+      let count = 0;
+      for (let t = 0; t < steps; t++) count += spikes[((t * channels + channel) * rows + y) * columns + x];
+      found = Math.max(found, count);
+    }
+  }
+  return found;
 }
 
 // The membrane after every step, and what each step compared it with: [{u, low, high, before, spike}, …]

@@ -91,7 +91,8 @@ def network_of(net: Network, time_steps: int) -> dict[str, Any]:
                 "name": layer.name,
                 "shape": layer.spec.out_shape,
                 "inputs": _inputs(net, index),
-                "lowest": 0,
+                "lowest": layer.spec.lowest,
+                "maximum": layer.spec.kind == "maximum",
                 **_thresholds(layer, net.snn.levels if index == 0 else time_steps),
             }
             for index, layer in enumerate(net.snn.layers)
@@ -106,23 +107,24 @@ def _inputs(net: Network, index: int) -> list[dict[str, Any]]:
 
     amplitude: of one input spike. gain: of the sum, for each channel, where it is not 1.
     """
-    layer = net.snn.layers[index]
+    spec = net.snn.spec
     return [
         {
-            "from": index - 1 if index else None,
-            "amplitude": net.snn.amplitude if index == 1 else 1,
-            "gain": None,
-            "weight": packed(layer.weight),
-            "in_shape": layer.spec.in_shape,
-            "stride": layer.spec.stride,
-            "padding": layer.spec.padding,
-            "dilation": 1,
-            "groups": 1,
+            "from": one.spec.source if one.spec.source >= 0 else None,
+            "amplitude": spec.amplitude(one.spec.source) if one.spec.source >= 0 else 1,
+            "gain": None if one.gain is None else one.gain.tolist(),
+            "weight": packed(one.weight),
+            "in_shape": one.spec.in_shape,
+            "stride": one.spec.stride,
+            "padding": one.spec.padding,
+            "dilation": one.spec.dilation,
+            "groups": one.spec.groups,
         }
+        for one in net.snn.layers[index].synapses
     ]
 
 
 def _thresholds(layer: SpikingLayer, spikes: int) -> dict[str, Any]:
     """θ up to so many spikes; a neuron sends at most one at a step."""
-    rising, falling = (torch.as_tensor(table)[:, :spikes] for table in layer.compared)
+    rising, falling = (torch.as_tensor(table)[:, : spikes - layer.spec.lowest] for table in layer.compared)
     return {"rising": packed(rising), "falling": packed(falling)}
