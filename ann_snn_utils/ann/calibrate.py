@@ -1,0 +1,381 @@
+"""A trained model is quantized after its training: steps of activations and whole weights, by looking at images.
+
+`quantize` gives the quantized network, which trains on like any torch module; `layer_losses` says what each layer
+lost. A model that quantizes by itself, with this project's quantizers, keeps its own numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check
+from .graph import SMALLEST_EPS, Branch, Node, graph_text
+from .network import ANN, Layer, build_ann, raw_weight, set_affine
+from .operations import Term, Trace, TracedLayer
+from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
+from .trace import checked_images, trace, watch
+
+WEIGHTS = ("int8", "ternary")
+
+# Where the largest count may lie among a layer's values, in percent: the one of least squared error is taken.
+PERCENTILES = (99.99, 99.9, 99.5, 99.0, 98.0, 96.0, 92.0)
+
+# Values of a layer that are looked at.
+_SAMPLE = 2**17
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """How far a layer's values are from the model's: the root of the error's energy by that of the values.
+
+    layer: the operation of the model. step: of its counts from `lowest` to `highest` (None: no end).
+    """
+
+    layer: str
+    step: float
+    lowest: int
+    highest: int | None
+    error: float
+
+
+@torch.no_grad()
+def quantize(
+    model: nn.Module,
+    images: Tensor,
+    levels: int = 15,
+    weights: str = "int8",
+    percentile: float | None = None,
+) -> ANN:
+    """The quantized network of a trained torch model, in evaluation mode; it trains on in anyone's loop.
+
+    model        of convolutions, linear layers, batch norms, ReLUs, poolings, additions and concatenations, which
+                 sees pixels divided by 255; `Trace` says all it may hold
+    images       uint8 [N, C, H, W], some hundred of the training set, by which steps are chosen
+    levels       the largest count of a layer; where no ReLU follows, counts go from −levels to levels
+    weights      of hidden layers, "int8" or "ternary", with a scale for each channel; first and last are int8
+    percentile   of a layer's values that becomes the largest count; None takes the one of least squared error
+
+    A model whose activations are `QuantReLU`s and whose weights are whole numbers (`Ternary`, `Int8`) is taken as
+    it is, to the last code. Raises ValueError that names the place in the model for what cannot be converted.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    >>> ann = quantize(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    >>> [layer.spec.token for layer in ann.layers], ann.spec.levels
+    (['_0', '_2'], 15)
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")
+    if percentile is not None and not 0 < percentile <= 100:
+        raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
+    levels, images = check("levels", levels), checked_images(images)
+    traced = trace(model, images)
+    statistics = None if _is_quantized(traced) else _statistics(traced, images)
+    if statistics is None:
+        levels, steps = _own_steps(traced)
+    else:
+        steps = _common(traced, [_step(layer, statistics, levels, percentile) for layer in traced.layers])
+    ternary = weights == "ternary" or all(
+        _is_whole(t.weight, 1) for layer in traced.layers[1:] for t in layer.terms
+    )
+    ann = _built(traced, steps, levels, ternary, exact=statistics is None)
+    _fill(ann, traced, weights, exact=statistics is None)
+    if statistics is not None:
+        _correct(ann, traced, statistics, images)
+    return ann.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class _Statistics:
+    """What a layer of the model showed: the mean of its sum for each channel [O], and some of its values."""
+
+    mean: Tensor
+    values: Tensor
+
+
+def _is_quantized(traced: Trace) -> bool:
+    """Whether a model rounds every activation and every hidden weight itself."""
+    layers = [layer for layer in traced.layers if layer.pool is None]
+    return math.isfinite(layers[0].high) and all(
+        layer.step is not None and all(_is_whole(term.weight, INT8_LARGEST) for term in layer.terms)
+        for layer in layers
+    )
+
+
+def _is_whole(weight: Tensor | None, largest: int) -> bool:
+    return weight is None or bool((weight == weight.round()).all() and (weight.abs() <= largest).all())
+
+
+def _statistics(traced: Trace, images: Tensor) -> dict[str, _Statistics]:
+    """Statistics of the model's layers, by their names, over uint8 images."""
+    of_name = {layer.name: layer for layer in traced.layers if layer.pool is None}
+    found: dict[str, _Statistics] = {}
+
+    def seen(name: str, value: Tensor) -> None:
+        if name in of_name:
+            layer = of_name[name]
+            kept = value.clamp(layer.low, layer.high).flatten()
+            kept = kept[:: max(1, len(kept) // _SAMPLE)].double()
+            found[name] = _Statistics(value.view(len(value), layer.out_shape[0], -1).mean((0, 2)), kept[kept != 0])
+
+    watch(traced.model.float(), images, seen)
+    return found
+
+
+def _step(layer: TracedLayer, statistics: dict[str, _Statistics], levels: int, percentile: float | None) -> float:
+    """The step of a layer's activations; 0 where it takes that of its source."""
+    if layer.pool is not None or _passes_on(layer):
+        return 0.0
+    values = statistics[layer.name].values
+    if not len(values):
+        # Nothing ever came: any step is as good.
+        return 1 / levels
+    lowest = 0 if layer.low >= 0 else -levels
+    asked = torch.tensor(PERCENTILES if percentile is None else (percentile,), dtype=torch.float64)
+    steps = torch.quantile(values.abs(), asked / 100) / levels
+    rounded = [(values / step).round().clamp(lowest, levels) * step for step in steps]
+    return float(steps[int(torch.stack([(r - values).square().mean() for r in rounded]).argmin())])
+
+
+def _passes_on(layer: TracedLayer) -> bool:
+    """Whether a layer only puts others side by side."""
+    (term, *others) = layer.terms
+    plain = not others and term.weight is None and term.average == 1
+    return plain and layer.step is None and bool((term.scale == 1).all()) and not layer.shift.any()
+
+
+def _common(traced: Trace, steps: list[float]) -> list[float]:
+    """The steps, made one where layers are read side by side, and handed on to what takes its source's."""
+    group = list(range(len(steps)))
+
+    def root(number: int) -> int:
+        while group[number] != number:
+            number = group[number]
+        return number
+
+    for number, layer in enumerate(traced.layers):
+        for term in layer.terms:
+            tied = [source for source in term.sources if source >= 0]
+            if len(layer.terms) > 1 and all(one.weight is None for one in layer.terms):
+                tied = [source for one in layer.terms for source in one.sources]
+            if layer.pool is not None or _passes_on(layer):
+                tied.append(number)
+            for one in tied[1:]:
+                group[root(one)] = root(tied[0])
+    largest = [0.0] * len(steps)
+    for number, step in enumerate(steps):
+        largest[root(number)] = max(largest[root(number)], step)
+    return [largest[root(number)] for number in range(len(steps))]
+
+
+def _own_steps(traced: Trace) -> tuple[int, list[float]]:
+    """The encoder's levels and all steps of a model that is quantized."""
+    first = traced.layers[0]
+    steps = [layer.step or 0.0 for layer in traced.layers]
+    return round(first.high / steps[0]), _common(traced, steps)
+
+
+def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact: bool) -> ANN:
+    nodes = []
+    for number, (layer, step) in enumerate(zip(traced.layers, steps, strict=True)):
+        if layer.pool is not None:
+            size, stride, padding, dilation = layer.pool
+            window = Branch(layer.terms[0].sources, (size, size), stride, padding, dilation)
+            nodes.append(Node(layer.name, (window,), kind="maximum"))
+            continue
+        lowest, highest = (0 if layer.low >= 0 else -levels), int(levels) if number else None
+        if layer.step is not None:
+            lowest = round(layer.low / step)
+            highest = None if math.isinf(layer.high) or number == 0 else round(layer.high / step)
+        nodes.append(
+            Node(
+                layer.name,
+                tuple(_branch(term, position, layer) for position, term in enumerate(layer.terms)),
+                layer.out_shape[0],
+                step=step,
+                lowest=lowest,
+                highest=highest,
+                eps=next((t.norm.eps for t in layer.terms if t.norm is not None and exact), SMALLEST_EPS),
+            )
+        )
+    text = graph_text(nodes, traced.classifier.average, bool(traced.bias.any()))
+    return build_ann(text, traced.in_shape, len(traced.bias), levels=levels, ternary=ternary)
+
+
+def _branch(term: Term, position: int, layer: TracedLayer) -> Branch:
+    if position and _is_identity(term):
+        return Branch(term.sources, average=term.average, identity=True)
+    rows, columns = _weight(term).shape[2:]
+    # What only passes on has one weight for each channel.
+    passes = term.weight is None and len(term.sources) == 1
+    groups = layer.out_shape[0] if passes else term.groups
+    return Branch(term.sources, (rows, columns), term.stride, term.padding, term.dilation, groups, term.average)
+
+
+def _is_identity(term: Term) -> bool:
+    return term.weight is None and len(term.sources) == 1 and bool((term.scale == 1).all())
+
+
+def _weight(term: Term) -> Tensor:
+    """The weights of a term; ones, or across a concatenation the unit matrix, where it passes its maps on."""
+    if term.weight is not None:
+        return term.weight
+    channels = len(term.scale)
+    matrix = torch.ones(channels, 1) if len(term.sources) == 1 else torch.eye(channels)
+    return matrix.double()[:, :, None, None]
+
+
+def _fill(ann: ANN, traced: Trace, weights: str, exact: bool) -> None:
+    """Give a network the weights and the affine maps of the model that was traced."""
+    for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
+        if isinstance(layer, Layer):
+            _fill_layer(layer, source, ann, "whole" if exact else weights if number else "int8")
+    weight, scale = traced.classifier.weight, traced.classifier.scale
+    assert weight is not None and ann.classifier.unit is not None
+    whole = _is_whole(weight, INT8_LARGEST) and len(scale.unique()) == 1
+    weight = weight * scale[:, None, None, None]
+    unit = scale[0].abs() if whole else int8_scale(weight, per_channel=False).flatten()[0]
+    raw_weight(ann.classifier).copy_(weight.flatten(1))
+    _set_unit(ann.classifier, unit)
+    ann.classifier.unit.copy_(unit)
+    if ann.classifier.bias is not None:
+        ann.classifier.bias.copy_((traced.bias / (unit * ann.classifier.count)).round())
+
+
+def _fill_layer(layer: Layer, source: TracedLayer, ann: ANN, how: str) -> None:
+    terms = source.terms
+    parts = [layer, layer.shortcut][: len(terms)]
+    plain = all(term.weight is None and bool((term.scale == 1).all()) for term in terms)
+    units, worths = [], []
+    for part, term in zip(parts, terms, strict=True):
+        identity = part is None or plain or (term.weight is None and len(terms) == 1)
+        unit, worth = _scales(_weight(term), "whole" if identity else how)
+        units.append(unit)
+        worths.append(worth)
+    if len(terms) > 1 and how == "int8" and not plain:
+        # A sum worth a power of two of the other one adds to it by a shift.
+        changed = 0 if parts[1] is None else 1
+        counts = [
+            worth * term.scale.abs() * (ann.spec.step(term.sources[0]) / term.average**2)
+            for worth, term in zip(worths, terms, strict=True)
+        ]
+        factor = _to_power_of_two(counts[changed], counts[1 - changed])
+        units[changed], worths[changed] = units[changed] * factor, worths[changed] * factor
+    for position, (part, term) in enumerate(zip(parts, terms, strict=True)):
+        if part is None:
+            continue
+        raw_weight(part.conv).copy_(_weight(term))
+        _set_unit(part.conv, units[position])
+        if how == "whole" and term.norm is not None and term.norm.eps == part.norm.eps:
+            part.norm.load_state_dict(term.norm.state_dict())
+        else:
+            shift = source.shift if position == 0 else torch.zeros_like(source.shift)
+            set_affine(part.norm, worths[position] * term.scale, shift)
+
+
+def _to_power_of_two(worth: Tensor, other: Tensor) -> Tensor:
+    """The factor, from 1 to 2, that makes a worth a power of two of the other one."""
+    ratio = other / worth
+    usable = torch.isfinite(ratio) & (ratio > 0)
+    ratio = torch.where(usable, ratio, 1.0)
+    return ratio / 2 ** ratio.log2().floor()
+
+
+def _set_unit(module: Any, unit: Tensor) -> None:
+    module.parametrizations.weight[0].unit.copy_(unit.view(-1, 1, 1, 1) if unit.ndim else unit)
+
+
+def _scales(weight: Tensor, how: str) -> tuple[Tensor, Tensor]:
+    """For each output the unit in which its weights are rounded, and what a rounded weight is worth, [O] each."""
+    if how == "whole":
+        return torch.ones(len(weight)), torch.ones(len(weight), dtype=weight.dtype)
+    if how == "int8":
+        scale = int8_scale(weight).flatten()
+        return scale, scale
+    # Ternary weight networks: 0 below 0.7 · mean|w|, and above it the mean of those that are there.
+    magnitude = weight.abs().flatten(1)
+    border = TERNARY_RATIO * magnitude.mean(1, keepdim=True)
+    kept = magnitude > border
+    worth = (magnitude * kept).sum(1) / kept.sum(1).clamp(min=1)
+    dead = border.flatten() == 0
+    return torch.where(dead, 1.0, 2 * border.flatten()), torch.where(dead, 1.0, worth)
+
+
+def _correct(ann: ANN, traced: Trace, statistics: dict[str, _Statistics], images: Tensor) -> None:
+    """Let batch norms know their statistics, and take from each channel the mean error that rounding made.
+
+    Both are done in one run, layer by layer, so that a layer sees what the ones before it have become.
+    """
+    handles = []
+    for layer, source in zip(ann.layers, traced.layers, strict=True):
+        if isinstance(layer, Layer):
+            for part in (layer, layer.shortcut):
+                if part is not None:
+                    handles.append(part.norm.register_forward_pre_hook(_measure))
+            if not _passes_on(source):
+                handles.append(
+                    layer.activation.register_forward_pre_hook(_centre(layer, statistics[source.name].mean))
+                )
+    ann.eval()(images)
+    for handle in handles:
+        handle.remove()
+
+
+def _measure(norm: Any, inputs: tuple[Tensor]) -> None:
+    """Put the statistics of its input into a batch norm, which stays the same map in evaluation mode."""
+    variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+    variance = torch.where(variance > 0, variance, 1.0)
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    norm.bias.add_(scale * (mean - norm.running_mean))
+    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+
+
+def _centre(layer: Layer, wanted: Tensor) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    def hook(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        short = wanted.to(inputs[0]) - inputs[0].mean((0, 2, 3))
+        layer.norm.bias.add_(short)
+        return inputs[0] + short[:, None, None]
+
+    return hook
+
+
+@torch.no_grad()
+def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
+    """What each layer of neurons of a quantized network lost against the model it was made of, on uint8 images.
+
+    images: some dozen; all layers' values are held at once.
+    """
+    images = checked_images(images)
+    traced, real = trace(model, images), {}
+    of_name = {layer.name: layer for layer in traced.layers if layer.pool is None}
+
+    def seen(name: str, value: Tensor) -> None:
+        if name in of_name:
+            real[name] = value.clamp(of_name[name].low, of_name[name].high).flatten(1)
+
+    watch(traced.model.float(), images, seen)
+    found: list[LayerLoss] = []
+    quantized = copy.deepcopy(ann).cpu().float().eval()
+    for number, layer in enumerate(quantized.layers):
+        if isinstance(layer, Layer) and not _passes_on(traced.layers[number]):
+            layer.register_forward_hook(_compare(found, ann, number, real))
+    quantized(images)
+    return found
+
+
+def _compare(found: list[LayerLoss], ann: ANN, number: int, real: dict[str, Tensor]) -> Callable[..., None]:
+    def hook(layer: Layer, _: object, value: Tensor) -> None:
+        wanted = real[layer.spec.token]
+        error = (value.flatten(1) - wanted).square().sum() / wanted.square().sum().clamp(min=1e-30)
+        step, counts = ann.spec.step(number), ann.spec.counts(number)
+        found.append(LayerLoss(layer.spec.token, step, *counts, float(error.sqrt())))
+
+    return hook

@@ -1,0 +1,105 @@
+"""A torch model of anyone's making becomes a list of layers that this project can hold.
+
+torch.fx follows one image through the model. What its operations mean for a network of whole numbers stands in
+`layers`; what cannot be followed, or is no network for images, is refused here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .layers import read_layers
+from .notation import LARGEST_PIXEL
+from .operations import Trace
+from .quantize import Counts, QuantReLU
+
+
+def trace(model: nn.Module, example_images: Tensor) -> Trace:
+    """The layers of a model that classifies images of the shape of `example_images`, uint8 [N, C, H, W].
+
+    The model sees pixels divided by 255, as a copy in float64 and evaluation mode. What prepares them further, such
+    as `torchvision.transforms.Normalize`, belongs into the model, in front.
+
+    Raises ValueError that names the place in the model and the remedy, for anything that layers of whole numbers
+    cannot be, for weights that are not finite and for images of another kind.
+    """
+    model = copy.deepcopy(model).cpu().double().eval()
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
+    images = checked_images(example_images)
+    _check_channels(model, images)
+    graph_module = _followed(model)
+    shapes: dict[str, tuple[int, ...]] = {}
+    watch(graph_module, images[:1], lambda name, value: shapes.update({name: tuple(value.shape[1:])}))
+    return read_layers(graph_module, (images.shape[1], images.shape[2], images.shape[3]), shapes)
+
+
+@torch.no_grad()
+def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], object]) -> None:
+    """Run a traced model on uint8 images and hand the name and value of each operation to `seen`, as it is made."""
+    dtype = next(model.parameters()).dtype
+    try:
+        _Watched(model, seen).run(images.to(dtype) / LARGEST_PIXEL)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the model does not take images of {list(images.shape[1:])}: {reason:.200}") from None
+
+
+class _Watched(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, seen: Callable[[str, Tensor], object]) -> None:
+        super().__init__(module)
+        self.seen = seen
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.seen(n.name, value)
+        return value
+
+
+def checked_images(images: object) -> Tensor:
+    """Images uint8 [N, C, H, W] on the CPU; ValueError for anything else."""
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+        found = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"example_images: {found}; give pixels as the data holds them, uint8 [N, C, H, W]")
+    return images.cpu()
+
+
+def _check_channels(model: nn.Module, images: Tensor) -> None:
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
+    if isinstance(first, nn.Conv2d) and images.shape[1] != first.in_channels:
+        swapped = images.shape[3] == first.in_channels
+        remedy = "they are channels-last: pass images.permute(0, 3, 1, 2)" if swapped else "give images that fit"
+        raise ValueError(
+            f"example_images: {list(images.shape)}, and the model takes {first.in_channels} channels: {remedy}"
+        )
+
+
+class _Follower(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        whole = isinstance(m, QuantReLU | Counts) or type(m).__name__ in ("Normalize", "StochasticDepth")
+        return whole or super().is_leaf_module(m, module_qualified_name)
+
+
+def _followed(model: nn.Module) -> fx.GraphModule:
+    kind = type(model).__name__
+    try:
+        graph = _Follower().trace(model)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError, AttributeError) as error:
+        raise ValueError(
+            f"torch.fx cannot follow the forward of {kind} ({error!s:.200}): write it without branches and loops "
+            "that depend on the values of maps"
+        ) from None
+    inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise ValueError(f"{kind} takes {len(inputs)} inputs ({', '.join(inputs)}): a network sees one image")
+    followed = fx.GraphModule(model, graph)
+    followed.graph.eliminate_dead_code()
+    followed.recompile()
+    return followed

@@ -1,0 +1,316 @@
+"""A torch model of anyone's making becomes a quantized network and a spiking one that agree in every code."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torchvision.transforms import Normalize
+
+from ann_snn_utils import (
+    ANN,
+    SNN,
+    check_equivalence,
+    codes,
+    convert,
+    convert_module,
+    layer_losses,
+    load_ann,
+    quantize,
+    save_ann,
+)
+from ann_snn_utils.ann.network import Layer
+from ann_snn_utils.ann.quantize import Int8, QuantReLU, Ternary
+
+IMAGES = torch.randint(0, 256, (24, 2, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PROVED = IMAGES[:4]
+
+
+class Of(nn.Module):
+    """A stem of 6 channels, what a function makes of it, and a classifier over all of that."""
+
+    def __init__(self, function: Callable[[Of, Tensor], Tensor], features: int) -> None:
+        super().__init__()
+        self.function = function
+        self.stem, self.inner, self.wide = (
+            nn.Conv2d(2, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Conv2d(6, 8, 1),
+        )
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.strided, self.around = nn.Conv2d(6, 8, 3, 2, 1, bias=False), nn.Conv2d(6, 8, 1, 2)
+        self.norm, self.norm8, self.flat = nn.BatchNorm2d(6), nn.BatchNorm2d(8), nn.BatchNorm1d(6)
+        self.linear, self.grouped = nn.Linear(600, 6), nn.Conv2d(12, 6, 1, groups=3)
+        self.classifier = nn.Linear(features, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.flatten(self.function(self, F.relu(self.stem(x))), 1))
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """The model with batch norms that know some statistics, not only 0 and 1."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            nn.init.uniform_(module.weight, -0.5, 1.5)
+            nn.init.normal_(module.bias, 0.2, 0.2)
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(IMAGES / 255)
+    return model.eval()
+
+
+def proved(model: nn.Module, **settings) -> tuple[ANN, SNN]:
+    """Both networks, after the proof."""
+    ann, snn = convert_module(model, IMAGES, **settings)
+    proof = check_equivalence(ann, snn, PROVED)
+    assert snn.integer and proof.exact, proof.examples
+    return ann, snn
+
+
+PATHS: dict[str, tuple[Callable, int]] = {
+    "batch norm": (lambda m, x: F.relu(m.norm(m.inner(x))), 600),
+    "ReLU6": (lambda m, x: F.relu6(9 * m.inner(x)), 600),
+    "clamp": (lambda m, x: m.inner(x).clamp(0, 0.3), 600),
+    "depthwise": (lambda m, x: torch.relu(m.depthwise(x)), 600),
+    "stride": (lambda m, x: m.strided(x).relu(), 200),
+    "no activation": (lambda m, x: F.relu(m.wide(m.norm(m.inner(x)))), 800),
+    "max pooling": (lambda m, x: F.max_pool2d(m.inner(x).relu(), 3, 2, 1), 150),
+    "max pooling before the activation": (lambda m, x: F.relu(F.max_pool2d(m.norm(m.inner(x)), 2)), 150),
+    "max pooling of signed counts": (lambda m, x: F.max_pool2d(m.inner(x), 2), 150),
+    "average pooling": (lambda m, x: F.relu(m.wide(F.avg_pool2d(x, 2))), 200),
+    "overlapping averages": (lambda m, x: F.relu(m.wide(F.avg_pool2d(x, 3, 2, 1))), 200),
+    "sum pooling": (lambda m, x: F.relu(m.wide(F.avg_pool2d(x, 2, divisor_override=1))), 200),
+    "global averages": (lambda m, x: F.adaptive_avg_pool2d(x, 1), 6),
+    "a mean": (lambda m, x: m.inner(x).relu().mean((2, 3)), 6),
+    "adaptive averages without windows": (lambda m, x: F.adaptive_avg_pool2d(x, 7), 294),
+    "identity shortcut": (lambda m, x: F.relu(m.norm(m.inner(x)) + x), 600),
+    "projected shortcut": (lambda m, x: F.relu(m.norm8(m.strided(x)) + m.around(x)), 200),
+    "shortcut without ReLU": (lambda m, x: m.norm(m.inner(x)) + x, 600),
+    "a sum of three": (lambda m, x: F.relu(m.inner(x) + m.depthwise(x) + x), 600),
+    "a sum of plain maps": (lambda m, x: F.relu(m.inner(x)) + x, 600),
+    "concatenation": (lambda m, x: F.relu(m.grouped(torch.cat([x, m.inner(x)], 1))), 600),
+    "concatenation at the end": (lambda m, x: torch.cat([x, F.relu(m.inner(x))], 1), 1200),
+    "normalised concatenation": (lambda m, x: torch.cat([F.relu(m.norm(x)), x], 1), 1200),
+    "a hidden linear layer": (lambda m, x: F.relu(m.flat(m.linear(F.dropout(x.flatten(1), 0.5, m.training)))), 6),
+    "view": (lambda m, x: F.relu(m.linear(x.view(x.size(0), -1))), 6),
+    "constants": (lambda m, x: F.relu(m.inner(2 * x) / 3 - 0.1), 600),
+}
+
+
+@pytest.mark.parametrize("weights", ["int8", "ternary"])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_kind_of_layer_settles_on_the_quantized_networks_codes(path, weights):
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS[path]))
+    ann, _ = proved(model, levels=5, weights=weights)
+    if weights == "ternary":
+        hidden = [layer.conv.weight for layer in ann.layers[1:] if isinstance(layer, Layer)]
+        assert all(weight.abs().max() <= 1 for weight in hidden)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_with_many_counts_the_quantized_network_is_the_model(path):
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS[path]))
+    ann = quantize(model, IMAGES, levels=255, percentile=100)
+    with torch.no_grad():
+        wanted, found = model(IMAGES / 255), ann(IMAGES)
+    assert float((wanted - found).abs().max()) < 0.06 * float(wanted.std() + wanted.abs().mean())
+
+
+def test_a_layer_loses_less_with_more_counts():
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS["identity shortcut"]))
+    few, many = (layer_losses(model, quantize(model, IMAGES, levels=n), IMAGES) for n in (3, 63))
+    assert [loss.layer for loss in few] == [loss.layer for loss in many] == ["stem", "add"]
+    assert all(more.error < less.error / 4 for more, less in zip(many, few, strict=True))
+    assert [(loss.lowest, loss.highest) for loss in few] == [(0, 3)] * 2
+
+
+def test_what_prepares_images_goes_into_the_weights():
+    torch.manual_seed(0)
+    inner = trained(
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    )
+    ann, _ = proved(nn.Sequential(Normalize((0.4, 0.6), (0.2, 0.3)), inner), levels=255, percentile=100.0)
+    with torch.no_grad():
+        wanted = inner(
+            (IMAGES / 255 - torch.tensor([0.4, 0.6])[:, None, None]) / torch.tensor([0.2, 0.3])[:, None, None]
+        )
+    assert float((ann(IMAGES) - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+def integers(module: nn.Module, how: nn.Module) -> nn.Module:
+    parametrize.register_parametrization(module, "weight", how)
+    return module
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_model_of_our_quantizers_is_taken_to_the_last_code(k):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        integers(nn.Conv2d(2, 6, 3, bias=False), Int8()),
+        nn.BatchNorm2d(6, eps=1e-3),
+        QuantReLU(0, 4),
+        integers(nn.Conv2d(6, 8, 3, bias=False), Ternary()),
+        nn.BatchNorm2d(8),
+        QuantReLU(k, 3),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        integers(nn.Linear(72, 5, bias=False), Int8(per_channel=False)),
+    )
+    trained(model)
+    ann, _ = proved(model)
+    reference, values = copy.deepcopy(model).double().eval(), []
+    x = IMAGES.double() / 255
+    for module in reference:
+        x = module(x)
+        values += [x] if isinstance(module, QuantReLU) else []
+    found = [
+        count for count, layer in zip(codes(ann, IMAGES)[0], ann.layers, strict=True) if isinstance(layer, Layer)
+    ]
+    for count, value, step in zip(found, values, (1, 2.0**-k), strict=True):
+        assert torch.equal(count * step, value) and value.max() > value.min()
+
+
+def test_the_quantized_network_trains_on_and_stays_exact():
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS["identity shortcut"]))
+    labels = torch.randint(0, 5, (len(IMAGES),))
+    ann = quantize(model, IMAGES, levels=7, weights="ternary")
+    before = F.cross_entropy(ann(IMAGES), labels).item()
+    optimizer = torch.optim.Adam(ann.train().parameters(), 0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.cross_entropy(ann(IMAGES), labels).backward()
+        optimizer.step()
+    assert F.cross_entropy(ann.eval()(IMAGES), labels).item() < before / 2
+    assert check_equivalence(ann, convert(ann), PROVED).exact
+
+
+def test_a_quantized_network_is_kept_in_a_file(tmp_path):
+    ann = quantize(trained(Of(*PATHS["projected shortcut"])), IMAGES, levels=5)
+    save_ann(ann, tmp_path / "own.safetensors")
+    again = load_ann(tmp_path / "own.safetensors").eval()
+    assert again.spec == ann.spec and torch.equal(again(IMAGES), ann(IMAGES))
+
+
+def test_the_model_itself_is_left_as_it_is():
+    model = trained(Of(*PATHS["identity shortcut"])).train()
+    before = copy.deepcopy(model.state_dict())
+    quantize(model, IMAGES)
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def spoiled() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] = torch.nan
+    return model
+
+
+REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "two inputs": (TwoInputs(), "takes 2 inputs \\(x, y\\)"),
+    "a branch": (Branching(), "torch.fx cannot follow the forward of Branching"),
+    "NaN": (spoiled(), "0.weight of the model holds a value that is not finite"),
+    "another activation": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU()), "1 of the model: GELU .* ReLU"),
+    "another norm": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)), "GroupNorm .* BatchNorm2d"),
+    "softmax": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Softmax(1)), "Softmax .*leave it out"),
+    "stride": (nn.Sequential(nn.Conv2d(2, 4, 3, (1, 2))), "stride=\\(1, 2\\) differs between rows and columns"),
+    "border": (nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect")), "padding_mode='reflect'"),
+    "no ReLU": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3)), "first layer has no activation.*ReLU"),
+    "pooled image": (nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 4, 3)), "image is pooled .*start with a Conv2d"),
+    "maps at the end": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU()), "returns maps of \\(4, 8, 8\\)"),
+    "one axis": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Linear(8, 5)), "put nn.Flatten\\(\\) before it"),
+    "hanging windows": (
+        nn.Sequential(nn.Conv2d(2, 4, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
+        "ceil_mode=True .* hang over the border",
+    ),
+    "averages without padding": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+        "count_include_pad=True",
+    ),
+    "products of maps": (Of(lambda m, x: x * m.inner(x), 600), "mul cannot be converted; maps can be added"),
+    "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exact_is_refused_with_its_place_and_the_remedy(name):
+    model, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        quantize(model, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES / 255, "float32 .* give pixels as the data holds them, uint8"),
+        (IMAGES[0], "uint8 \\[2, 10, 10\\]"),
+        (IMAGES.permute(0, 2, 3, 1), "channels-last: pass images.permute"),
+        (IMAGES[:, :, :2, :2], "the model does not take images of \\[2, 2, 2\\]"),
+        ("images", "example_images: str"),
+    ],
+)
+def test_images_of_another_kind_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        quantize(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)), images)
+
+
+def test_wrong_settings_are_refused():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    with pytest.raises(ValueError, match="weights='int4': choose one of int8, ternary"):
+        quantize(model, IMAGES, weights="int4")
+    with pytest.raises(ValueError, match="percentile=0: "):
+        quantize(model, IMAGES, percentile=0)
+    with pytest.raises(ValueError, match="levels=0: "):
+        quantize(model, IMAGES, levels=0)
+
+
+def test_maps_need_not_be_square():
+    images = IMAGES[:, :, :, :7]
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, (3, 1)), nn.ReLU(), nn.AdaptiveAvgPool2d((2, 7)), nn.Flatten(), nn.Linear(56, 5)
+    )
+    ann, snn = convert_module(model, images, levels=5)
+    assert check_equivalence(ann, snn, images[:4]).exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg11", "resnet18", "mobilenet_v2"])
+def test_models_of_torchvision_are_converted_exactly(name):
+    from torchvision import models
+
+    torch.manual_seed(0)
+    if name == "vgg11":
+        features = models.vgg.make_layers([8, "M", 8, "M", 16, 16, "M", 16, 16, "M", 16, 512, "M"])
+        model = models.vgg.VGG(features)
+        model.classifier = nn.Sequential(nn.Linear(512 * 49, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10))
+    else:
+        narrow = {"width_mult": 0.35} if name == "mobilenet_v2" else {}
+        model = getattr(models, name)(num_classes=10, **narrow)
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(images / 255)
+    ann, snn = convert_module(model, images, levels=5)
+    proof = check_equivalence(ann, snn, images[:2])
+    assert proof.exact, proof.examples
+    assert len(snn.layers) == {"vgg11": 14, "resnet18": 18, "mobilenet_v2": 52}[name]
