@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is %d.%d: name another one, as in make setup PYTHON=python3.12" % sys.version_info[:2])'
 	@test -x $(BIN)/python || { echo "creating $(VENV): a few minutes and some 6 GB" && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install -c constraints.txt -e ".[fast,test]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[fast,formats,test]"
 	@touch $(STAMP)
 
 hooks: $(STAMP) ## check style before every commit

@@ -1,0 +1,69 @@
+"""NIR, the interchange format of spiking networks, where it can say this network exactly: one level, one step.
+
+NIR's integrate-and-fire neuron is reset by its spike and never takes one back. With one level a layer needs no
+second spike, and with one step none can come too early: Conv2d → IF is then the neuron of this project.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..snn.network import SNN
+from .packages import needed
+
+
+def write_nir(snn: SNN, path: str | Path) -> Path:
+    """Write a network whose counts are 0 and 1 as a .nir file; the path. One step with the pixels gives all.
+
+    Each layer is a Conv2d, with θ_1 in its bias, and IF neurons that fire above 1; the classifier is an Affine.
+    Raises ValueError that says why another network cannot be told in NIR; ImportError that names the package.
+    """
+    needed("nir")
+    import nir
+
+    _check(snn)
+    nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array(snn.spec.in_shape))}
+    for index, layer in enumerate(snn.layers):
+        spec = layer.synapses[0].spec
+        nodes[f"{index}_conv"] = nir.Conv2d(
+            input_shape=spec.in_shape[1:],
+            weight=layer.weight.numpy().astype(np.float32),
+            stride=spec.stride,
+            padding=spec.padding,
+            dilation=spec.dilation,
+            groups=spec.groups,
+            # A sum of integers reaches θ where it lies above θ − 1/2.
+            bias=(1.5 - layer.thresholds[:, 0].numpy()).astype(np.float32),
+        )
+        ones = np.ones(spec.out_shape, np.float32)
+        nodes[f"{index}_neurons"] = nir.IF(r=ones, v_threshold=ones, v_reset=0 * ones)
+    shape = snn.layers[-1].spec.out_shape
+    nodes["flatten"] = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
+    bias = np.zeros(len(snn.classifier)) if snn.bias is None else snn.bias.numpy()
+    weight = snn.classifier.flatten(1).numpy().astype(np.float32)
+    nodes["classifier"] = nir.Affine(weight=weight, bias=bias.astype(np.float32))
+    nodes["output"] = nir.Output(output_type=np.array([len(weight)]))
+    names = list(nodes)
+    nir.write(str(path), nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+    return Path(path)
+
+
+def _check(snn: SNN) -> None:
+    if snn.thresholds != "exact" or not snn.integer:
+        raise ValueError(f"thresholds={snn.thresholds!r}: convert the network with 'exact' ones")
+    if not snn.chain:
+        raise ValueError("its layers form no chain: NIR's neurons have one input; use write_onnx")
+    if snn.k or snn.levels > 1:
+        raise ValueError(
+            f"k={snn.k}, levels={snn.levels}: with more than one step spikes can come too early, and NIR's neurons "
+            "never take one back; build the network with k=0, levels=1, clip=1, or use write_onnx"
+        )
+    for index, layer in enumerate(snn.layers):
+        if layer.thresholds.shape[1] > 1 or layer.saturates:
+            raise ValueError(
+                f"layer {index} ({layer.name}) counts to {layer.thresholds.shape[1]}, and NIR's threshold stays: "
+                "build the network with clip=1, or use write_onnx"
+            )

@@ -1,0 +1,253 @@
+"""The quantized network as ONNX, which any runtime executes, and as QONNX, from which FPGA tools begin.
+
+Both say what the spiking network says at silence: convolutions of integers, whose sums are compared with the
+integer thresholds. In ONNX the comparisons are standard operators; in QONNX they are `MultiThreshold`, and every
+tensor is annotated with its type, weights as TERNARY or INT8. Numbers travel as float32, in which whole numbers
+below 2^24 are exact; a network with larger ones is refused, or summed in int64 where the format can.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..snn.network import SNN, SpikingLayer, worst_case
+from .packages import needed
+
+EXACT = 2**24
+OPSET = 17
+CUSTOM = "qonnx.custom_op.general"
+DIALECTS = ("onnx", "qonnx")
+
+
+def write_onnx(
+    snn: SNN, path: str | Path, dialect: str = "onnx", batch: int | None = None, codes: bool = False
+) -> Path:
+    """Write the network that a spiking network settles on as an .onnx file; the path.
+
+    The input `image` is float32 [N, C, H, W], pixels 0 … 255; the output `scores` float32 [N, classes], whole
+    numbers of which the largest is the class.
+
+    dialect     "onnx" or "qonnx"
+    batch       N; None leaves it open in ONNX and takes 1 in QONNX, whose executor needs it
+    codes       the counts of each layer are outputs too, in order, named `count_0` … and float32 like the rest
+
+    Raises ValueError for a network that is not converted with exact thresholds, and for one with numbers that the
+    format cannot hold exactly; ImportError that names the package to install.
+    """
+    needed("onnx")
+    import onnx
+
+    if dialect not in DIALECTS:
+        raise ValueError(f"dialect={dialect!r:.40}: choose one of {', '.join(DIALECTS)}")
+    if snn.thresholds != "exact" or not snn.integer:
+        raise ValueError(f"thresholds={snn.thresholds!r}: a file holds integers only; use convert(ann, 'exact')")
+    batch = 1 if batch is None and dialect == "qonnx" else batch
+    writer = _Writer(snn, dialect == "qonnx", "N" if batch is None else batch)
+    model = writer.model(codes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return Path(path)
+
+
+class _Writer:
+    """Collects the nodes, constants and annotations of one file."""
+
+    def __init__(self, snn: SNN, quantized: bool, batch: int | str) -> None:
+        self.snn, self.quantized, self.batch = snn, quantized, batch
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.values: list[Any] = []
+        self.annotations: dict[str, str] = {}
+
+    def model(self, codes: bool) -> Any:
+        from onnx import TensorProto, helper
+
+        snn, counts = self.snn, {-1: "image"}
+        self.annotations["image"] = "UINT8"
+        for index, layer in enumerate(snn.layers):
+            counts[index] = f"count_{index}"
+            if layer.spec.kind == "maximum":
+                self.maximum(layer, counts, index)
+            else:
+                self.neurons(layer, counts, index)
+        self.read_out(counts[len(snn.layers) - 1])
+        shapes: dict[str, tuple[int, ...]] = {
+            f"count_{index}": layer.spec.out_shape for index, layer in enumerate(snn.layers)
+        }
+        shapes = shapes | {"image": snn.spec.in_shape, "scores": (len(snn.classifier),)}
+        described = {
+            name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, *shape])
+            for name, shape in shapes.items()
+        }
+        outputs = ["scores", *(f"count_{index}" for index in range(len(snn.layers)) if codes)]
+        inner = [one for name, one in described.items() if name not in ("image", *outputs)]
+        graph = helper.make_graph(
+            self.nodes,
+            "quantized_network",
+            [described["image"]],
+            [described[name] for name in outputs],
+            self.constants,
+            value_info=[*inner, *self.values],
+        )
+        for name, datatype in self.annotations.items() if self.quantized else ():
+            entry = graph.quantization_annotation.add(tensor_name=name)
+            entry.quant_parameter_tensor_names.add(key="finn_datatype", value=datatype)
+        opsets = [helper.make_opsetid("", OPSET)]
+        opsets += [helper.make_opsetid(CUSTOM, 1)] if self.quantized else []
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="ann_snn_utils")
+        helper.set_model_props(model, {"spec": json.dumps(snn.spec.to_dict())})
+        return model
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray, datatype: str | None = None) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        if datatype:
+            self.annotations[name] = datatype
+        return name
+
+    def describe(self, name: str, shape: tuple[int, ...], datatype: str, kind: str = "FLOAT") -> None:
+        from onnx import TensorProto, helper
+
+        self.values.append(helper.make_tensor_value_info(name, getattr(TensorProto, kind), [self.batch, *shape]))
+        self.annotations[name] = datatype
+
+    def maximum(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
+        branch = layer.spec.branches[0]
+        source = branch.sources[0]
+        around = [branch.padding] * 4
+        geometry = {"strides": [branch.stride] * 2, "pads": around, "dilations": [branch.dilation] * 2}
+        self.node("MaxPool", [counts[source]], counts[index], kernel_shape=layer.spec.kernel, **geometry)
+        self.annotations[counts[index]] = self.annotations[counts[source]]
+
+    def neurons(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
+        lowest, highest = int(layer.lowest.min()), int(layer.highest.max())
+        exact = max(-lowest, highest + 1) < EXACT
+        if self.quantized and not exact:
+            raise ValueError(
+                f"layer {index} ({layer.name}): membranes from {lowest} to {highest}, but QONNX is exact "
+                "below 2^24 only: use fewer levels, or dialect='onnx'"
+            )
+        parts = [
+            self.sums(layer, number, counts, f"sum_{index}_{number}", exact)
+            for number in range(len(layer.synapses))
+        ]
+        membrane = parts[0]
+        for number, part in enumerate(parts[1:], 1):
+            membrane = self.node("Add", [membrane, part], f"membrane_{index}_{number}")
+            self.describe(membrane, layer.spec.out_shape, _integers(lowest, highest), "FLOAT" if exact else "INT64")
+        self.compare(layer, membrane, counts[index], index, exact)
+
+    def sums(self, layer: SpikingLayer, number: int, counts: dict[int, str], name: str, exact: bool) -> str:
+        """What one layer sends to another: the convolution of its counts, times the gain."""
+        synapses = layer.synapses[number]
+        spec, gain = synapses.spec, layer.gains[number]
+        amplitude = self.snn.spec.amplitude(spec.source)
+        before = None if spec.source < 0 else self.snn.layers[spec.source]
+        largest = torch.full((spec.in_shape[0],), 255) if before is None else before.reachable * amplitude
+        least = torch.zeros_like(largest) if before is None else before.least_reachable * amplitude
+        low, high = worst_case(synapses.weight, largest, least, spec.groups)
+        if max(-int(low.min()), int(high.max())) >= EXACT:
+            raise ValueError(
+                f"layer ({layer.name}): its sums reach 2^24, where float32 is not exact: use fewer levels"
+            )
+        weight = synapses.weight.numpy().astype(np.float32)
+        datatype = "TERNARY" if abs(weight).max() <= 1 else "INT8"
+        inputs = [counts[spec.source], self.constant(f"weight_{name}", weight, datatype)]
+        geometry = {"strides": [spec.stride] * 2, "pads": [spec.padding] * 4, "dilations": [spec.dilation] * 2}
+        made = self.node("Conv", inputs, name, kernel_shape=spec.kernel, group=spec.groups, **geometry)
+        unit = amplitude * gain.numpy()[:, None, None]
+        plain = bool((unit == 1).all())
+        reach = int(low.min()), int(high.max())
+        self.describe(made, spec.out_shape, _integers(*reach))
+        if not exact:
+            made = self.node("Cast", [made], f"{name}_whole", to=7)
+            self.describe(made, spec.out_shape, "INT64", "INT64")
+        if not plain:
+            factor = unit.astype(np.float32 if exact else np.int64)
+            made = self.node(
+                "Mul",
+                [made, self.constant(f"gain_{name}", factor, _integers(int(unit.min()), int(unit.max())))],
+                f"{name}_scaled",
+            )
+            ends = [
+                int(end)
+                for end in (
+                    (low * gain * amplitude).min(),
+                    (high * gain * amplitude).max(),
+                    (low * gain * amplitude).max(),
+                    (high * gain * amplitude).min(),
+                )
+            ]
+            self.describe(made, spec.out_shape, _integers(min(ends), max(ends)), "FLOAT" if exact else "INT64")
+        return made
+
+    def compare(self, layer: SpikingLayer, membrane: str, count: str, index: int, exact: bool) -> None:
+        """The count: the least one, and how many thresholds the membrane reaches."""
+        lowest, table = layer.spec.lowest, layer.thresholds.numpy()
+        self.annotations[count] = _integers(lowest, lowest + table.shape[1])
+        if self.quantized:
+            name = self.constant(
+                f"thresholds_{index}", table.astype(np.float32), _integers(table.min(), table.max())
+            )
+            self.node(
+                "MultiThreshold",
+                [membrane, name],
+                count,
+                domain=CUSTOM,
+                out_dtype=self.annotations[count],
+                out_bias=float(lowest),
+                data_layout="NCHW",
+            )
+            return
+        table = table.T[:, None, :, None, None].astype(np.float32 if exact else np.int64)
+        axis = self.constant(f"axis_{index}", np.array([0], np.int64))
+        one = self.node("Unsqueeze", [membrane, axis], f"one_{index}")
+        reached = self.node(
+            "GreaterOrEqual", [one, self.constant(f"thresholds_{index}", table)], f"reached_{index}"
+        )
+        counted = self.node("Cast", [reached], f"counted_{index}", to=1)
+        total = self.node("ReduceSum", [counted, axis], count if lowest == 0 else f"total_{index}", keepdims=0)
+        if lowest:
+            self.node("Add", [total, self.constant(f"lowest_{index}", np.array([lowest], np.float32))], count)
+
+    def read_out(self, count: str) -> None:
+        snn = self.snn
+        last = snn.layers[-1]
+        amplitude = snn.spec.amplitude(len(snn.layers) - 1)
+        weight = snn.classifier.flatten(1).numpy().astype(np.float32) * amplitude
+        largest = np.abs(weight).sum(1).max() * max(last.largest_count, -int(last.least_reachable.min()))
+        bias = np.zeros(len(weight), np.float32) if snn.bias is None else snn.bias.numpy().astype(np.float32)
+        if largest + abs(bias).max() >= EXACT:
+            raise ValueError("the scores of the classes reach 2^24, where float32 is not exact: use fewer levels")
+        flat = self.node("Flatten", [count], "flat")
+        self.describe(flat, (weight.shape[1],), self.annotations[count])
+        datatype = _integers(int(weight.min()), int(weight.max()))
+        product = self.node(
+            "MatMul",
+            [flat, self.constant("classifier", weight.T, datatype)],
+            "scores" if snn.bias is None else "products",
+        )
+        if snn.bias is not None:
+            self.describe(product, (len(weight),), "INT32")
+            self.node("Add", [product, self.constant("bias", bias, "INT32")], "scores")
+        self.annotations["scores"] = "INT32"
+
+
+def _integers(lowest: float, highest: float) -> str:
+    """The name of the smallest type that holds lowest … highest."""
+    if lowest >= 0:
+        return f"UINT{max(1, int(highest).bit_length())}"
+    bits = max(int(-lowest - 1).bit_length(), int(max(highest, 0)).bit_length()) + 1
+    return f"INT{max(2, bits)}"

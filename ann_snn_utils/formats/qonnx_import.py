@@ -1,0 +1,319 @@
+"""A QONNX file, as Brevitas and QKeras write it, becomes a quantized network of this project.
+
+In such a file `Quant` nodes round weights and activations. It is read as a torch model, with whole weights and a
+factor behind each layer, and with `Counts` of the same steps, which `quantize` then takes as it is.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from ..ann.calibrate import quantize
+from ..ann.network import ANN, Layer
+from ..ann.quantize import Counts
+from .packages import needed
+
+# Weights as a Quant node makes them: whole numbers, and what 1 of them is worth.
+_Quantized = tuple[np.ndarray, np.ndarray]
+
+_INSTEAD = {
+    "MultiThreshold": "export the network before its activations become thresholds",
+    "BipolarQuant": "train with unsigned activations and weights of at least 2 bits",
+    "Trunc": "let a Quant node follow the pooling",
+    "Transpose": "export it channels-first",
+}
+
+
+def import_qonnx(path: str | Path, images: Tensor, white: float = 1.0) -> ANN:
+    """The quantized network of a QONNX file, for images of the shape of `images`, uint8 [N, C, H, W].
+
+    white: what the file's network sees for a white pixel, 255; its images may be 0 … 1 or 0 … 255.
+
+    Weights, steps and batch norms are real numbers here, where an executor rounds each sum to float32. Raises
+    FileNotFoundError, or ValueError that names the file, the node and the remedy for what a network of whole
+    numbers cannot be; ImportError that names the package to install.
+    """
+    importer = _Importer(str(path), _loaded(path), white)
+    ann = quantize(importer.model(), images)
+    if importer.half_even:
+        for number, layer in enumerate(ann.layers):
+            if isinstance(layer, Layer) and (ties := _half_way(ann, number, layer)):
+                raise ValueError(
+                    f"{path}: {ties} levels of {layer.spec.token} begin half way between two counts, which the "
+                    "file rounds to the even one and a threshold upwards: quantize with rounding_mode HALF_UP"
+                )
+    return ann
+
+
+def _half_way(ann: ANN, number: int, layer: Layer) -> int:
+    """How many odd levels of a layer begin at a whole sum, where rounding half to even stays below them."""
+    lowest, highest = ann.spec.counts(number)
+    branch, norm = layer.spec.branches[0], layer.norm.double()
+    unit = ann.spec.step(branch.sources[0]) / branch.average**2
+    level = torch.arange(lowest + 1, (highest or 255) + 1, dtype=torch.float64)
+    level = level[level % 2 == 1]
+    assert norm.running_mean is not None and norm.running_var is not None
+    climb = (norm.running_var + norm.eps).sqrt() / norm.weight
+    start = ((level - 0.5) * ann.spec.step(number) - norm.bias[:, None]) * climb[:, None] + norm.running_mean[
+        :, None
+    ]
+    start = start / unit
+    layer.norm.float()
+    return int(((start - start.round()).abs() < 1e-9 * start.abs().clamp(min=1)).sum())
+
+
+def _loaded(path: str | Path) -> Any:
+    needed("onnx")
+    import onnx
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not a file: give the path of a QONNX file")
+    try:
+        return onnx.load(str(path)).graph
+    except Exception as error:
+        raise ValueError(f"{path} is no ONNX file ({error!s:.200}); export it again") from None
+
+
+class _Importer:
+    def __init__(self, path: str, graph: Any, white: float) -> None:
+        from onnx import numpy_helper
+
+        self.path, self.graph = path, graph
+        self.constants: dict[str, Any] = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        self.white = white
+        self.module = nn.Module()
+        self.made = fx.Graph()
+        self.maps: dict[str, fx.Node] = {}
+        self.current: Any = None
+        self.half_even = False
+
+    def model(self) -> fx.GraphModule:
+        images = [one.name for one in self.graph.input if one.name not in self.constants]
+        if len(images) != 1 or len(self.graph.output) != 1:
+            raise ValueError(
+                f"{self.path} has inputs {', '.join(images)}: a network sees one image and gives one output"
+            )
+        self.maps[images[0]] = self.made.placeholder("image")
+        if self.white != 1:
+            self.maps[images[0]] = self.made.call_function(operator.mul, (self.maps[images[0]], self.white))
+        for node in self.graph.node:
+            self.current = node
+            (output,) = node.output[:1]
+            made = self.node(node)
+            if isinstance(made, fx.Node):
+                self.maps[output] = made
+            else:
+                self.constants[output] = made
+        self.made.output(self.value(self.graph.output[0].name))
+        return fx.GraphModule(self.module, self.made)
+
+    def refuse(self, what: str) -> NoReturn:
+        raise ValueError(
+            f"{self.path}: {self.current.op_type} {self.current.name or self.current.output[0]}: {what}"
+        )
+
+    def value(self, name: str) -> fx.Node:
+        if name not in self.maps:
+            self.refuse(f"{name} is made by no node before it: nodes must come in order, without cycles")
+        return self.maps[name]
+
+    def constant(self, name: str) -> Any:
+        if name not in self.constants:
+            self.refuse(f"{name} is no constant: fold constants first (qonnx-cleanup)")
+        return self.constants[name]
+
+    def node(self, node: Any) -> Any:
+        from onnx import helper, numpy_helper
+
+        settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        if node.op_type == "Constant":
+            return numpy_helper.to_array(settings["value"])
+        if node.op_type == "Quant":
+            return self.quant(node, settings)
+        inputs = [name for name in node.input if name]
+        if node.op_type in ("Identity", "Dropout") and inputs[0] in self.constants:
+            return self.constants[inputs[0]]
+        method = getattr(self, f"read_{node.op_type.lower()}", None)
+        if method is None:
+            self.refuse(
+                _INSTEAD.get(node.op_type, "cannot be converted; compute it with Conv, Gemm, Relu and pooling")
+            )
+        return method(inputs, settings)
+
+    def call(self, module: nn.Module, source: str | fx.Node) -> fx.Node:
+        name = f"{self.current.op_type.lower()}_{len(self.made.nodes)}"
+        self.module.add_module(name, module)
+        return self.made.call_module(name, (self.value(source) if isinstance(source, str) else source,))
+
+    # Rounding
+
+    def quant(self, node: Any, settings: Mapping[str, Any]) -> Any:
+        source, scale, zero, bits = node.input
+        scale, zero, bits = self.constant(scale), self.constant(zero), float(self.constant(bits).item())
+        if np.any(zero != 0):
+            self.refuse("a zero point other than 0: a count of 0 is no spike; quantize symmetrically or unsigned")
+        signed, narrow = settings.get("signed", 1), settings.get("narrow", 0)
+        mode = settings.get("rounding_mode", b"ROUND").decode().upper()
+        if mode not in ("ROUND", "HALF_EVEN", "HALF_UP"):
+            self.refuse(f"rounding_mode={mode}: round to the nearest")
+        lowest = -(2 ** (bits - 1)) + narrow if signed else 0
+        highest = 2 ** (bits - 1) - 1 if signed else 2**bits - 1 - narrow
+        if source in self.constants:
+            whole = np.clip(np.rint(self.constants[source].astype(np.float64) / scale), lowest, highest)
+            return whole, np.asarray(scale, np.float64)
+        self.half_even |= mode != "HALF_UP"
+        if scale.size != 1:
+            self.refuse("steps of activations that differ between channels: use one for the layer")
+        value = self.value(source)
+        if value.op == "placeholder" or value.target is operator.mul:
+            if signed or bits != 8 or not np.isclose(scale.item() * 255, self.white, rtol=1e-5):
+                self.refuse("the image is rounded to something else than its 256 values: take the node out")
+            return value
+        counts = Counts(float(scale.item()), int(lowest), int(highest))
+        if value.op == "call_module" and isinstance(self.module.get_submodule(str(value.target)), nn.ReLU):
+            # A ReLU and what rounds it are one activation.
+            counts.lowest, value = 0, value.args[0]  # type: ignore[assignment]
+        return self.call(counts, value)
+
+    # Layers with weights
+
+    def weights(self, name: str) -> _Quantized:
+        found = self.constant(name)
+        if isinstance(found, tuple):
+            return found
+        if not np.array_equal(found, np.rint(found)):
+            self.refuse("weights that no Quant node rounds: quantize all layers")
+        return found.astype(np.float64), np.ones(())
+
+    def scaled(self, layer: nn.Module, source: str, scale: np.ndarray, bias: Any) -> fx.Node:
+        """The layer of whole weights, times what 1 of them is worth, plus the bias."""
+        made = self.call(layer, source)
+        factors = torch.from_numpy(scale.reshape(-1).copy())
+        made = self.made.call_function(operator.mul, (made, self.held(factors, layer)))
+        if bias is None:
+            return made
+        real = bias[0] * bias[1] if isinstance(bias, tuple) else bias.astype(np.float64)
+        return self.made.call_function(operator.add, (made, self.held(torch.from_numpy(real), layer)))
+
+    def held(self, value: Tensor, layer: nn.Module) -> fx.Node:
+        """A constant of one number or one for each channel, beside maps or flat values."""
+        name = f"constant_{len(self.made.nodes)}"
+        self.module.register_buffer(name, value.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else value)
+        return self.made.get_attr(name)
+
+    def read_conv(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        weight, scale = self.weights(inputs[1])
+        if weight.ndim != 4 or settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+            self.refuse("only two-dimensional convolutions with explicit padding")
+        outputs, size, rows, columns = weight.shape
+        pads, groups = settings.get("pads", [0, 0, 0, 0]), settings.get("group", 1)
+        if len(set(pads)) != 1:
+            self.refuse(f"pads={pads}: pad all sides alike")
+        stride, dilation = tuple(settings.get("strides", (1, 1))), tuple(settings.get("dilations", (1, 1)))
+        conv = nn.Conv2d(size * groups, outputs, (rows, columns), stride, pads[0], dilation, groups, bias=False)
+        conv.weight = nn.Parameter(torch.from_numpy(weight))
+        return self.scaled(conv, inputs[0], scale, self.constant(inputs[2]) if len(inputs) > 2 else None)
+
+    def read_gemm(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        if settings.get("transA", 0) or settings.get("alpha", 1) != 1 or settings.get("beta", 1) != 1:
+            self.refuse("transA, alpha and beta: leave them out")
+        weight, scale = self.weights(inputs[1])
+        weight, scale = (weight, scale) if settings.get("transB", 0) else (weight.T, scale.T)
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        linear.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
+        return self.scaled(linear, inputs[0], scale, self.constant(inputs[2]) if len(inputs) > 2 else None)
+
+    read_matmul = read_gemm
+
+    def read_batchnormalization(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        weight, bias, mean, variance = (torch.tensor(self.constant(name)) for name in inputs[1:5])
+        norm = nn.BatchNorm2d(len(weight), eps=round(settings.get("epsilon", 1e-5), 12))
+        norm.load_state_dict(
+            {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}, strict=False
+        )
+        source = self.value(inputs[0])
+        flat = nn.BatchNorm1d(len(weight), eps=norm.eps)
+        flat.load_state_dict(norm.state_dict())
+        return self.call(flat if self.is_flat(source) else norm, source)
+
+    def is_flat(self, value: fx.Node) -> bool:
+        """Whether a value has one number for each channel: it comes from a linear layer or was flattened."""
+        while value.op != "placeholder":
+            module = self.module.get_submodule(str(value.target)) if value.op == "call_module" else None
+            if isinstance(module, nn.Linear | nn.Flatten):
+                return True
+            if isinstance(module, nn.Conv2d):
+                return False
+            value = value.all_input_nodes[0]
+        return False
+
+    # The rest
+
+    def read_relu(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.call(nn.ReLU(), inputs[0])
+
+    def read_maxpool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        dilation = tuple(settings.get("dilations", (1, 1)))
+        return self.call(nn.MaxPool2d(*self.window(settings), dilation), inputs[0])
+
+    def read_averagepool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        included = bool(settings.get("count_include_pad", 0))
+        return self.call(nn.AvgPool2d(*self.window(settings), count_include_pad=included), inputs[0])
+
+    def window(self, settings: Mapping[str, Any]) -> tuple[Any, Any, int]:
+        pads = settings.get("pads", [0, 0, 0, 0])
+        if len(set(pads)) != 1 or settings.get("ceil_mode", 0):
+            self.refuse(f"pads={pads} or ceil_mode: pad all sides alike")
+        return tuple(settings["kernel_shape"]), tuple(settings.get("strides", (1, 1))), pads[0]
+
+    def read_globalaveragepool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.call(nn.AdaptiveAvgPool2d(1), inputs[0])
+
+    def read_flatten(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.call(nn.Flatten(), inputs[0])
+
+    read_reshape = read_squeeze = read_flatten
+
+    def read_identity(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.value(inputs[0])
+
+    read_dropout = read_identity
+
+    def read_concat(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.made.call_function(torch.cat, ([self.value(name) for name in inputs], settings["axis"]))
+
+    def arithmetic(self, inputs: list[str], function: Any) -> fx.Node:
+        parts: list[Any] = []
+        for name in inputs:
+            if name in self.maps:
+                parts.append(self.maps[name])
+                continue
+            found = self.constant(name)
+            real = torch.from_numpy(
+                np.asarray(found[0] * found[1] if isinstance(found, tuple) else found, np.float64)
+            )
+            other = next((self.maps[one] for one in inputs if one in self.maps), None)
+            flat = other is not None and self.is_flat(other)
+            name = f"constant_{len(self.made.nodes)}"
+            self.module.register_buffer(name, real.flatten() if flat else real.flatten().view(-1, 1, 1))
+            parts.append(self.made.get_attr(name))
+        return self.made.call_function(function, tuple(parts))
+
+    def read_add(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.arithmetic(inputs, operator.add)
+
+    def read_mul(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.arithmetic(inputs, operator.mul)
+
+    def read_sub(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.arithmetic(inputs, operator.sub)
+
+    def read_div(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        return self.arithmetic(inputs, operator.truediv)
