@@ -214,6 +214,16 @@ def test_the_comparison_reads_collected_results_narrows_them_and_keeps_choices_a
     assert "this run, kept1" in (named := compared(tmp_path, sweep="kept1")) and "kept0" not in named
 
 
+def test_a_network_of_ones_own_is_quantized_proved_and_handed_on(tmp_path):
+    quick = {"own_epochs": 2, "largest_count": 7, "torchvision_models": False}
+    executed = nbformat.read(execute(FOLDER / "09_own_network.ipynb", tmp_path, quick), as_version=4)
+    outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
+    shown = "\n".join(data.get("text/markdown", "") for data in outputs)
+    assert shown.count("| 9,878,400 | 0 | 0 |") == 2, "both networks agree in every code and class"
+    assert "GELU cannot be converted" in shown and "`torchvision_models = False`" in shown
+    assert sum(PLOTLY_MIME in data for data in outputs) == 2
+
+
 def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):
     # Without its results, which belong to other parameters and would be kept.
     shutil.copytree(run, tmp_path / "runs" / "copy", ignore=shutil.ignore_patterns("results.json"))
