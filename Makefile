@@ -10,10 +10,13 @@ endif
 STAMP := $(VENV)/.complete
 
 # Every other variable given on make's own command line is a parameter of the study: K=1 becomes -p k "1".
-OURS := PYTHON VENV ARGS
+OURS := PYTHON VENV ARGS PYTEST
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
+
+# A file's tests stay together, as they share what is costly to make.
+PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks study lab bench test check lint format clean-notebooks
@@ -48,10 +51,10 @@ bench: $(STAMP) ## time the simulator against an ANN and, where installed, other
 	@$(BIN)/python -m ann_snn_utils bench $(ARGS)
 
 test: $(STAMP) ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
-check: $(STAMP) ## run the quick tests, a minute and a half on two cores
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+check: $(STAMP) ## run the quick tests, about a minute on two cores
+	$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports
 	$(BIN)/python -m ruff check .

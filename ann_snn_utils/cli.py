@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import io
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
 
     folder: that of the notebooks which `study` and `sweep` run.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a file in an old encoding has no µ: a question mark is better than no results.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return _command_line(folder).main(arguments, "ann-snn", standalone_mode=False) or 0
     except click.Abort as abort:
@@ -59,7 +64,7 @@ def _command_line(folder: Path) -> click.Group:
     parameters = takers_of(ordered_notebooks(folder))
     options = [_option(name, takers) for name, takers in parameters.items() if name not in own]
     with_parameters = click.Command("study", None, study.callback, [*study.params, *options], study.help)
-    others = (sweep, report, networks, simulate, evaluate, collect, table, bundle, bench)
+    others = (sweep, report, networks, simulate, evaluate, collect, table, energy, bundle, bench)
     group = click.Group(
         "ann-snn",
         [with_parameters, *others],
@@ -99,15 +104,12 @@ def study(
     parameters of the notebooks, each with its default and with the notebooks that take it.
     """
     from .batch.study import study as run_study
-    from .data.dataset import absolute_dataset
     from .runs.report import run_report
 
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-    if "dataset" in given:
-        given["dataset"] = absolute_dataset(given["dataset"])
     target = run_study(given, notebooks, run, not quiet, force, folder)
     if (target / "results.json").is_file():
         print(f"\n{run_report(target)}\n")
@@ -125,6 +127,7 @@ def study(
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of each job (default: cores / jobs).")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786, or local.")
 @click.option("--pages", is_flag=True, help="Write an HTML page of every executed notebook too.")
+@click.option("--force", is_flag=True, help="Make again what is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with what is there already, and stop.")
 @click.pass_obj
 def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
@@ -136,7 +139,7 @@ def sweep(folder: Path, dry_run: bool, **options: Any) -> int:
     """
     from .batch.sweep import make_sweep, plan_summary, plan_text, run_sweep
 
-    asked = {name: options.pop(name) for name in ("file", "settings", "zipped", "notebooks", "name")}
+    asked = {name: options.pop(name) for name in ("file", "settings", "zipped", "notebooks", "name", "force")}
     plan = make_sweep(**asked, folder=folder)
     print(plan_text(plan) if dry_run else plan_summary(plan), flush=True)
     return 0 if dry_run else run_sweep(plan, folder=folder, **options)
@@ -195,7 +198,11 @@ def networks() -> None:
 @click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
 @click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
-@click.option("--logs", is_flag=True, help="Write the six published logs into the run's figs/.")
+@click.option(
+    "--logs",
+    is_flag=True,
+    help="Write the six published logs into the run's figs/, of a disturbed network into trials/.",
+)
 def simulate(network: str, **how: Any) -> None:
     """Run a network over time and print every step.
 
@@ -245,10 +252,12 @@ def evaluate(network: str | None, pretrained: str | None, samples: int | None) -
 @click.argument("runs", nargs=-1, metavar="RUN...")
 @click.option("--sweep", metavar="NAME", help="The runs of a sweep.")
 @click.option("--pretrained", metavar="NAME", help="Keep the run's network too, as bundled:NAME.")
-def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> int:
+@click.option("--force", is_flag=True, help="Replace what is kept of another setting.")
+def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, force: bool) -> int:
     """Keep the results of finished runs in data/results.
 
-    RUN.json there holds results, seed, parameters and provenance.
+    RUN.json there holds results, seed, parameters and provenance. What was kept of other parameters or images under
+    a name is replaced only with --force.
     """
     from .runs.folder import list_runs, runs_root
     from .runs.results import collect, keep_network
@@ -259,13 +268,13 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None) -> i
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
     if pretrained and len(named) != 1:
-        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given")
+        raise ValueError(f"--pretrained {pretrained} names one network, and {len(named)} runs are given: give one")
     refused = []
     for run in dict.fromkeys(named):
         try:
-            print(f"wrote {collect(run)}")
+            print(f"wrote {collect(run, force)}")
             if pretrained:
-                print(f"wrote {keep_network(run, pretrained)}")
+                print(f"wrote {keep_network(run, pretrained, force=force)}")
         except (ValueError, OSError) as error:
             refused.append(f"ann-snn: {error}")
     print("\n".join(refused), end="\n" if refused else "", file=sys.stderr)
@@ -282,6 +291,26 @@ def table(every: bool) -> None:
     from .runs.published import all_results, main_table
 
     print(all_results() if every else main_table() + "\n", end="")
+
+
+@click.command()
+@click.argument("network", required=False)
+@click.option("--measure", is_flag=True, help="Measure all bundled networks again, and keep it in data/energy.")
+@click.option("--sentence", is_flag=True, help="Print the README's sentence only.")
+def energy(network: str | None, measure: bool, sentence: bool) -> None:
+    """Print who needs more energy, under which assumptions.
+
+    NETWORK is a run's name, or bundled:NAME; it is measured anew. Without one, what is kept of the bundled networks
+    is printed. A factor is the dense network's energy over the spiking network's: above 1 the latter saves.
+    """
+    from .runs.energy import energy_page, energy_sentence, kept_energy, measure_bundled, measure_energy
+    from .runs.gallery import open_network
+
+    if network:
+        found = {network: measure_energy(open_network(network))}
+    else:
+        found = measure_bundled() if measure else kept_energy()
+    print(energy_sentence(found) if sentence else energy_page(found))
 
 
 @click.command()

@@ -39,7 +39,7 @@ def markdown_table(table: Sequence[Mapping[Any, Any]], columns: Iterable[str] | 
     names = list(columns or dict.fromkeys(name for row in table for name in row))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in table:
-        lines.append("| " + " | ".join(cell(row.get(name)) for name in names) + " |")
+        lines.append("| " + " | ".join(cell(row.get(name)).replace("|", "\\|") for name in names) + " |")
     return "\n".join(lines)
 
 

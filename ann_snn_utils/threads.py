@@ -18,7 +18,11 @@ _ONE_AT_A_TIME = threading.Lock()
 def compiled_loops() -> Iterator[None]:
     """Context in which to call a parallel loop: one of numba's thread pools ends the program when two start."""
     with _ONE_AT_A_TIME:
-        set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+        allowed = torch.get_num_threads()
+        set_num_threads(min(allowed, config.NUMBA_NUM_THREADS))
+        # Where numba's pool is OpenMP's, as torch's is, its start gave torch as many threads as there are cores.
+        if torch.get_num_threads() != allowed:
+            torch.set_num_threads(allowed)
         yield
 
 

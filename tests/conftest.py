@@ -4,10 +4,14 @@ may die: a test that has a `visit` is then run again in a new one.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from toy_study import write_study
+
+# Several processes share the cores while tests run side by side: no thread waits for work by counting.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.hookimpl(tryfirst=True)

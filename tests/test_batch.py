@@ -163,6 +163,24 @@ def test_a_study_of_what_cannot_be_made_leaves_no_run_folder(given: dict, said: 
     assert not runs.exists()
 
 
+def test_a_study_of_notebooks_whose_inputs_nothing_makes_leaves_no_run_folder(folder: Path, runs: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="ann.safetensors is missing: notebook 01_train_ann makes it"):
+        batch.study({}, run="new", folder=folder, notebooks="02", progress=False)
+    assert not runs.exists()
+
+
+def test_a_data_set_beside_the_caller_is_that_one_in_a_kernel_elsewhere_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch, "rehearse", lambda runs, notebooks: asked.append(runs["x"]["dataset"]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        batch.study({"dataset": "pictures"}, run="x", folder=folder, progress=False)
+    assert asked == [str(tmp_path / "pictures")]
+
+
 def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,7 @@ def test_the_adder_decides_as_the_table_for_every_channel_level_and_membrane(ann
         for channel in range(len(layer.thresholds)):
             lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
             membranes = torch.arange(lowest, highest + 1)
-            for level, theta in enumerate(layer.thresholds[channel].tolist(), 1):
+            for level, theta in enumerate(layer.thresholds[channel].tolist(), 1 + layer.spec.lowest):
                 right = int(certificate.offset[channel]) + level * int(certificate.step[channel])
                 shifted = membranes << certificate.fractional_bits
                 assert torch.equal(shifted >= right, membranes >= theta)

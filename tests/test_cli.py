@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import results
+from outcomes import make_run, results
 from PIL import Image
 from toy_notebooks import write_notebook
 
@@ -213,6 +214,33 @@ def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_
     (digits,) = [line.split() for line in lines if "bundled:digits-lenet-k0" in line]
     assert digits[1:] == ["digits", "32C5-P2-64C5-P2-1000", "100.00", "%", "0.3", "MB"]
     assert lines[-1] == "  mine"
+
+
+def test_a_terminal_in_an_old_encoding_shows_results_all_the_same(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("old")
+    with io.TextIOWrapper(io.BytesIO(), encoding="latin-1") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["report", "old"]) == 0
+        stream.flush()
+        assert b"energy per image" in stream.buffer.getvalue()
+
+
+def test_a_home_that_does_not_exist_is_an_ordinary_folder_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANN_SNN_RUNS", "~nosuchuser/runs")
+    assert main(["report"]) == 0
+
+
+@pytest.mark.slow
+def test_the_logs_of_a_disturbed_network_leave_those_of_the_undisturbed_one(runs: Path) -> None:
+    arguments = ["simulate", "bundled:digits-lenet-k0", "--time-steps", "2", "--samples", "20", "--logs"]
+    assert main(arguments) == 0
+    logs = runs / "digits-lenet-k0" / "figs" / "WQ_INT" / "k0" / "sop_num.txt"
+    before = logs.read_bytes()
+    assert main([*arguments, "--noise-ratio", "0.5"]) == 0
+    noisy = runs / "digits-lenet-k0" / "trials" / "noise_ratio=0.5" / "figs" / "WQ_INT" / "k0" / "sop_num.txt"
+    assert logs.read_bytes() == before != noisy.read_bytes()
 
 
 @pytest.mark.slow

@@ -182,6 +182,7 @@ def test_two_runs_are_told_apart_by_parameters_and_seed():
 
 
 def test_a_table_separates_thousands_and_marks_what_is_missing():
+    assert markdown_table([{"a": "x|y"}]).split("\n")[-1] == r"| x\|y |"
     lines = markdown_table([{"a": 1234.5, "b": 0.126}, {"a": True, "b": math.nan}]).split("\n")
     assert lines == ["| a | b |", "|---|---|", "| 1,234 | 0.13 |", "| True | – |"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from networks import chains, networks, random_ann, random_images
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report, cost_table
 from ann_snn_utils.measure.energy import ENERGY_45NM, energy, macs
+from ann_snn_utils.measure.events import layer_events
+from ann_snn_utils.measure.verdict import MODELS, estimate
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
@@ -84,6 +87,21 @@ def test_the_break_even_is_where_steps_of_the_mean_cost_add_up_to_the_dense_netw
     spent, dense = entry["snn_picojoules_until_step"], entry["ann_int8"]["picojoules"]
     first = next((t for t, cost in enumerate(spent, 1) if cost > dense), None)
     assert entry["ann_int8"]["exceeded_at"] == first
+
+
+def test_energy_with_memory_is_told_by_layer_and_step_and_adds_up():
+    snn, _, record, report = report_of(random_ann(4))
+    report = json.loads(json.dumps(report))
+    for model, how in MODELS.items():
+        told, found = report["energy_by_model"][model], estimate(layer_events(record, snn), how)
+        assert told["picojoules"] == pytest.approx(found.total)
+        parts = {part: np.array(cost) for part, cost in told["layers"].items()}
+        assert {cost.shape for cost in parts.values()} == {(len(snn.layers) + 1, record.time_steps)}
+        assert sum(cost.sum() for cost in parts.values()) == pytest.approx(found.total)
+        for rival, dense in told["dense"].items():
+            assert sum(map(sum, dense["layers"].values())) == pytest.approx(dense["picojoules"])
+            assert dense["picojoules"] == pytest.approx(found.totals[rival])
+    assert "| Lemaire et al. |" in cost_table(report) and "Yan et al." in cost_table(report)
 
 
 def test_the_tables_show_every_layer_and_the_sums():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +43,14 @@ def test_the_threads_of_each_job_are_set_on_purpose(jobs: int, threads: int | No
         assert {running.environment.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")} == {given}
 
 
+def test_jobs_share_the_cores_and_none_takes_more_threads_than_the_user_allows(monkeypatch) -> None:
+    monkeypatch.setattr(engines, "CPU_COUNT", 8)
+    for allowed, given in ((8, "4"), (3, "3")):
+        monkeypatch.setattr(engines.torch, "get_num_threads", lambda allowed=allowed: allowed)
+        with engine(2) as running:
+            assert running.environment["OMP_NUM_THREADS"] == given
+
+
 def test_a_failed_step_stops_the_rest_of_its_run_and_what_shares_it_and_nothing_else(tmp_path: Path) -> None:
     bad = write_notebook(tmp_path / "01_bad.ipynb", 'run = ""', "print('so far')\nraise KeyError('lost')")
     good = write_notebook(tmp_path / "02_good.ipynb", 'run = ""', "print('good')")
@@ -67,7 +74,6 @@ def test_many_steps_leave_nothing_open(tmp_path: Path) -> None:
         for batch in range(3):
             steps = [step(notebook, f"r{batch}-{number}") for number in range(4)]
             assert all(isinstance(one, Made) for one in running.work(steps, lambda *line: None, pages=False))
-            gc.collect()
             open_files.append((psutil.Process().num_fds(), threading.active_count()))
     # Something of the process itself may come and go; one thing left by each of four steps would add four.
     assert all(last < before + 4 for before, last in zip(open_files[1], open_files[2], strict=True))

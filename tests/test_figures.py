@@ -26,12 +26,19 @@ HISTORY = [
     {"epoch": 2, "loss": 1.0, "train_accuracy": 0.75},
 ]
 COSTS = {"k = 0": [(2000.0, 0.9)], "k = 1": [(3000.0, 0.8), (4000.0, 0.95)]}
+VERDICT = {
+    "one": {"rival": {"int8": 4.0, "ternary": 0.5}, "membranes": {"each step": 4.0, "each spike": 2.0}},
+    "two": {"rival": {"int8": 2.0, "ternary": 2.0}},
+}
 CHANGES = [
     {"varies": "clip", "setting": "clip 2", "seed": "0", "T = 2": -1.0, "silence": 0.5},
     {"varies": "clip", "setting": "clip 2", "seed": "1", "T = 2": 1.0, "silence": 0.0},
     {"varies": "clip", "setting": "clip 4", "seed": "0", "T = 2": 30.0, "silence": 0.1},
     {"varies": "k", "setting": "k = 1", "seed": "0", "T = 2": float("nan"), "silence": -0.2},
 ]
+
+# Their rows are names.
+SELF_TOLD = ("setting_effects", "energy_bars", "limit_bars", "speed_bars", "verdict_bars", "break_even_spikes")
 
 
 def snn(form: str = "exact"):
@@ -72,6 +79,23 @@ def everything() -> dict[str, go.Figure]:
         "settling_histogram": figures.settling_histogram(run.settled_at, run.time_steps),
         "operations_bars": figures.operations_bars(names, run.sops[0], run.effective_sops[0], [9] * 4),
         "energy_bars": figures.energy_bars({"SNN": {"hidden": 5.0, "encoder": 2.0}, "ANN": {"hidden": 50.0}}),
+        "energy_parts": figures.energy_parts(
+            ["a", "b"],
+            {"weights": np.ones((2, 3)), "arithmetic": np.zeros((2, 3))},
+            {"weights": [2, 9]},
+            "int8",
+            "Where",
+        ),
+        "verdict_bars": figures.verdict_bars(VERDICT, "int8"),
+        "break_even_spikes": figures.break_even_spikes(
+            {"carried": 0.3},
+            {"this network": 0.5, "costs too much": -0.1},
+            {"one": (0.15, 1.38), "two": (1.7, 1.7)},
+        ),
+        "accuracy_per_energy": figures.accuracy_per_energy(
+            {"one": COSTS, "two": COSTS},
+            {name: {"k = 0": (1500.0, 0.9), "k = 1": (3500.0, 1.0)} for name in ("one", "two")},
+        ),
         "memory_bars": figures.memory_bars(report()),
         "cycles_bars": figures.cycles_bars(report()),
         "break_even": figures.break_even(report()),
@@ -129,7 +153,7 @@ def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, nam
     for kind in "xy":
         axes = [v for k, v in layout.items() if k.startswith(f"{kind}axis") and v.get("showticklabels", True)]
         titles = [axis["title"]["text"] for axis in axes if axis.get("title", {}).get("text")]
-        named = kind == "y" and name in ("setting_effects", "energy_bars", "limit_bars", "speed_bars")
+        named = kind == "y" and name in SELF_TOLD
         assert titles or not axes or named, "only categories say themselves what they are"
 
 
@@ -435,3 +459,31 @@ def test_class_scores_name_the_prediction_and_its_margin():
     assert list(figure.data[0].y) == [4, 9, 9]
     assert figure.layout.title.text == "Class scores after step 3: “b”, margin 0"
     assert list(figure.data[0].marker.line.width) == [0, 0, 3] and "true: c" in figure.layout.xaxis.title.text
+
+
+def test_a_verdict_spans_from_the_least_to_the_greatest_answer_and_names_both(all_figures):
+    figure = all_figures["verdict_bars"]
+    bars = [trace for trace in figure.data if trace.line.width == 9]
+    assert [list(bar.x) for bar in bars] == [[0.5, 4.0], [2.0, 4.0], [2.0, 2.0]]
+    assert [note.text.strip() for note in figure.layout.annotations] == [
+        "ternary",
+        "int8",
+        "each spike",
+        "each step",
+    ]
+    own = [trace.x[0] for trace in figure.data if trace.line.dash == "dot"]
+    assert own == [4.0, 2.0], "the model's own answers save the same whatever is asked"
+
+
+def test_energy_is_told_in_one_unit_by_layer_and_by_step():
+    spiking = {"weights": np.full((2, 3), 500.0), "membranes": np.full((2, 3), 100.0)}
+    figure = figures.energy_parts(["a", "b"], spiking, {"weights": np.array([1000.0, 2000.0])}, "int8", "Where")
+    by_layer, by_step, rival = figure.data[:3]
+    assert list(by_layer.y) == [1.5, 1.5] and list(by_step.y) == [1.0, 1.0, 1.0] and list(rival.y) == [1.0, 2.0]
+    assert by_layer.x[0] == "0 · a" and "nJ" in figure.layout.yaxis.title.text
+
+
+def test_spikes_that_no_network_could_afford_have_no_place_on_the_axis(all_figures):
+    figure = all_figures["break_even_spikes"]
+    assert not any(trace.name == "costs too much" for trace in figure.data)
+    assert list(trace_named(figure, "carried").x) == [0.3] * 4

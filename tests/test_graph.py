@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -210,7 +211,7 @@ def decisions(draw) -> Decision:
     return Decision(slopes, draw(_FRACTIONS), draw(_POSITIVE), draw(st.integers(1, 3)), reach)
 
 
-def alike(one: Decision, gains: tuple[int, int], thresholds: list[int]) -> bool:
+def alike(one: Decision, gains: Sequence[int], thresholds: list[int]) -> bool:
     """Whether integers decide as the real numbers do, for every two sums in reach and every level."""
     return all(
         (gains[0] * u + gains[1] * s >= theta)
@@ -227,11 +228,13 @@ def test_two_branches_are_added_in_integers_as_in_real_numbers(found, lowest):
     found = [replace(one, levels=levels) for one in found]
     added = add_in_integers(found, lowest)
     for channel, one in enumerate(found):
-        gains = int(added.gains[0, channel]), int(added.gains[1, channel])
-        assert alike(one, gains, added.thresholds[channel].tolist())
+        gains, table = added.gains[:, channel].tolist(), added.thresholds[channel].tolist()
+        assert alike(one, gains, table)
+        # One adder makes them: they are A + j·D, but in a channel that is constant.
+        assert len({b - a for a, b in pairwise(table)}) <= 1 or not any(gains)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(decisions().filter(lambda one: one.slopes[0] and one.slopes[1]))
 def test_no_fewer_fractional_bits_would_do(one):
     added = add_in_integers([one], 0)

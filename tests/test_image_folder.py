@@ -586,6 +586,38 @@ def test_a_truncated_archive_is_named_and_leaves_nothing(folder, tmp_path, cache
         assert not cache.exists() or os.listdir(cache) == []
 
 
+def test_a_zip_archive_with_the_separator_of_windows_is_read_as_its_folder_is(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for path in folder.rglob("*.png"):
+            member = zipfile.ZipInfo()
+            member.filename, member.create_system = str(path.relative_to(folder)).replace("/", "\\"), 0
+            archive.writestr(member, path.read_bytes())
+    assert load_dataset(tmp_path / "mine.zip", "train").sha256 == load_dataset(folder, "train").sha256
+
+
+def test_test_images_that_were_trained_with_and_one_image_in_two_classes_are_warned_of(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_dataset(folder)
+    shutil.copy(folder / "train/cat/a.png", folder / "test/cat/again.png")
+    with pytest.warns(UserWarning, match="1 of 3 test images are training images, such as .*again.png"):
+        load_dataset(folder)
+    shutil.move(folder / "test/cat/again.png", folder / "train/dog/a.png")
+    with pytest.warns(UserWarning, match="cat/a.png and .*dog/a.png are one image in two classes"):
+        load_dataset(folder)
+
+
+def test_an_archive_that_is_replaced_by_one_of_equal_name_size_and_time_is_read_anew(folder, tmp_path):
+    archive, other = (zip_of(tmp_path / name, folder) for name in ("mine.zip", "other.zip"))
+    before = load_dataset(archive, "train").sha256
+    # The first image of its class comes last.
+    other.write_bytes(other.read_bytes().replace(b"train/cat/a.png", b"train/cat/z.png"))
+    os.utime(other, ns=(archive.stat().st_atime_ns, archive.stat().st_mtime_ns))
+    assert other.stat().st_size == archive.stat().st_size
+    os.replace(other, archive)
+    assert load_dataset(archive, "train").sha256 != before
+
+
 def zip_of(
     path: Path, folder: Path, top: str = "pets/", extra: tuple[tuple[zipfile.ZipInfo, bytes], ...] = ()
 ) -> Path:

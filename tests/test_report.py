@@ -43,6 +43,25 @@ def test_the_card_sets_a_run_beside_a_bundled_network_and_the_published_system()
     assert "SNN, T = 3" not in shown.index, "notebook 04 has all steps"
 
 
+def test_a_card_says_that_its_run_was_disturbed_and_how_many_trials_lie_beside_it():
+    shown = card_of(outcome("a", {"undisturbed": False}))
+    assert shown.columns[0] == "this run, a (disturbed)"
+    folder = run_folder(make_run("b"))
+    assert "trials" not in run_card(folder) and "disturbed" not in run_card(folder)
+    (folder / "trials").mkdir()
+    (folder / "trials" / "0123abcd.json").write_text("{}")
+    assert run_card(folder).endswith(
+        "\ntrials of this network under other settings, disturbed or not: 1 in trials/"
+    )
+
+
+def test_a_card_says_that_its_results_are_not_those_that_were_recorded():
+    folder = run_folder(make_run("b"))
+    text = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(text.replace("12.5", "12.25"))
+    assert "changed: results.json is not the file that was recorded" in run_card(folder)
+
+
 def test_what_no_column_tells_has_no_row_and_steps_are_in_order():
     shown = card({"a": {"accuracy": {"snn": {"silence": 1.0, "10": 0.5}}}, "b": {"accuracy": {"snn": {"2": 0.25}}}})
     assert list(shown.index) == ["SNN, T = 2", "SNN, T = 10", "SNN at silence"]

@@ -59,6 +59,20 @@ def test_the_same_run_gives_the_same_file() -> None:
     assert collect("a") == path and sha256(path) == before
 
 
+def test_kept_results_of_another_setting_are_replaced_only_where_it_is_forced() -> None:
+    collect(make_run("a", k=1))
+    make_run("a", k=2)
+    with pytest.raises(ValueError, match=r"a.json keeps results of another setting, k=1, not 2: .*--force"):
+        collect("a")
+    make_run("a", data="d1", k=1)
+    with pytest.raises(ValueError, match="keeps results of another setting, images="):
+        collect("a")
+    collect(make_run("a", k=1))
+    make_run("a", k=2)
+    collect("a", force=True)
+    assert collected_results()["a"].parameters["k"] == 2
+
+
 def test_a_run_without_its_weights_can_be_collected() -> None:
     (run_folder(make_run("a")) / "qann.safetensors").unlink()
     assert collect("a").is_file()

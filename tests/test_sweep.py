@@ -96,6 +96,17 @@ def test_equal_stages_are_made_once_and_a_second_sweep_over_t_trains_nothing(
     assert re.search(r"-s0-\w{8} +4 +40\.00 +done", capsys.readouterr().out)
 
 
+def test_a_forced_sweep_makes_again_what_is_there_and_still_shares(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "--notebooks", "01-02", "--set", "k=0"], folder) == 0
+    assert main(["sweep", "--notebooks", "01-02", "--set", "k=0,1", "--force"], folder) == 0
+    assert "2 runs; 3 stages to make, 1 to share, 0 done already" in capsys.readouterr().out
+    assert numbers(runs) == "01 01 02 02 02"
+    first, second = (read_manifest(runs / NAME.format(k, 0)).stages["01_train_ann"] for k in (0, 1))
+    assert second.shared_from == NAME.format(0, 0) and second.recorded == first.recorded
+
+
 def test_a_failing_run_stops_only_those_that_need_it_and_goes_on_once_it_is_mended(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

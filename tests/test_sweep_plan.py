@@ -89,6 +89,8 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(
         ("set: [k]", "set=.*give parameters"),
         ("notebooks: 4\nset: {k: 0}", "notebooks=4.*put it in quotes"),
         ("set: !!python/object/apply:os.getcwd []", "line 1 holds the tag .*python/object"),
+        ("set: {seed: [007, 010]}", "line 1 holds 007, for YAML a number in base 8 or 60"),
+        ("set: {k: &a [0], seed: *a}", r"line 1 holds the alias \*a: write its values out"),
         ("set: {1: 2}", "1 is no name of a parameter"),
         ("set: {k: []}", "k has no value"),
         ("set: {k: [[0]]}", r"k=\[0\]: 02_quantize takes an integer"),

@@ -50,6 +50,14 @@ def offline(monkeypatch):
     monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", refuse)
 
 
+def test_idx_files_with_a_dot_before_idx_are_read_too(tmp_path):
+    raw = write_mnist(tmp_path)
+    expected = load_dataset("mnist", root=tmp_path).sha256
+    for path in raw.iterdir():
+        path.rename(raw / path.name.replace("-idx", ".idx"))
+    assert load_dataset("mnist", root=tmp_path).sha256 == expected
+
+
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_idx_files_that_are_there_are_read_and_the_folder_stays_as_it_was(tmp_path, name, folder, split):

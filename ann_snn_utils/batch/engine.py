@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import torch
 from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, wait
 from dask.system import CPU_COUNT
 from distributed.comm import get_address_host
@@ -178,7 +179,9 @@ def engine(jobs: int, address: str | None = None, threads: int | None = None) ->
         if address is None:
             client = stack.enter_context(_in_process(jobs))
             if threads or jobs > 1:
-                environment |= dict.fromkeys(_THREADS, str(threads or max(1, CPU_COUNT // jobs)))
+                # $OMP_NUM_THREADS, which torch heeds, allows no job more than itself.
+                share = min(torch.get_num_threads(), max(1, CPU_COUNT // jobs))
+                environment |= dict.fromkeys(_THREADS, str(threads or share))
         else:
             client = stack.enter_context(_on_cluster(address, jobs))
             seen, slots = _check_workers(client, environment), Counter[str]()

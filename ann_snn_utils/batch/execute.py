@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import os
@@ -16,6 +17,7 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
@@ -172,7 +174,7 @@ def _run(
         try:
             # In a context of its own: there jupyter_core keeps its event loop, which two threads cannot share.
             contextvars.Context().run(
-                papermill.execute_notebook,
+                _execute_and_close,
                 notebook,
                 work,
                 parameters,
@@ -196,6 +198,17 @@ def _run(
             if attempt == 2 or "Kernel died before" not in str(error):
                 return type(error).__name__, str(error)
     return None
+
+
+def _execute_and_close(*arguments: Any, **options: Any) -> None:
+    try:
+        papermill.execute_notebook(*arguments, **options)
+    finally:
+        # The loop's files would stay open until garbage is collected, which hundreds of notebooks later is seldom.
+        loop = ensure_event_loop()
+        if not loop.is_running():
+            asyncio.set_event_loop(None)
+            loop.close()
 
 
 def _failing_cell(executed: Any, notebook: Path) -> tuple[int | None, str]:

@@ -75,7 +75,7 @@ def build_sweep(
     lengths = {parameter: len(values) for parameter, values in rows.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{parameter} has {length}" for parameter, length in lengths.items())
-        raise ValueError(f"lists that are zipped have one length, and {listed} values")
+        raise ValueError(f"lists that are zipped have one length, and {listed} values: give each as many")
     axes = [[{parameter: value} for value in values] for parameter, values in grid.items()]
     if rows:
         axes.append([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])

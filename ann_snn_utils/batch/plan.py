@@ -47,10 +47,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of every run of a sweep, in the order of its notebooks."""
+    """The steps of every run of a sweep, in the order of its notebooks; force: whether all are made anew."""
 
     sweep: Sweep
     steps: Mapping[str, tuple[Step, ...]]
+    force: bool = False
 
     def pending(self) -> list[Step]:
         """The steps that are not done, each after those that it needs."""
@@ -89,7 +90,7 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             donor, record = _having(candidates, run, notebook, request, inputs)
             maker = makers.get(content)
             needs = [step.key for step in own[-1:] if step.state != "done"]
-            if donor is None and maker is not None and not force:
+            if donor is None and maker is not None:
                 donor = maker.run
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
@@ -103,7 +104,7 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             made = [name for name, maker in ARTIFACTS.items() if maker == notebook.stem]
             known |= record.artifacts if record else dict.fromkeys(made, content)
         planned[run] = tuple(own)
-    return Plan(sweep, planned)
+    return Plan(sweep, planned, force)
 
 
 def _stages_by_request() -> dict[str, list[_Recorded]]:

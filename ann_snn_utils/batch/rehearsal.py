@@ -35,7 +35,10 @@ def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -
                     data[key] = load_splits(**source)
                 training, test = data[key]
                 if settings.get("samples", 0) > len(test):
-                    raise ValueError(f"samples={settings['samples']}: {test.name} has {len(test)} test images")
+                    raise ValueError(
+                        f"samples={settings['samples']}: {test.name} has {len(test)} test images; "
+                        "give fewer, or 0 for all"
+                    )
                 check_network(settings, test.in_shape, len(test.classes), len(training), hardware)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"run {run} cannot be made: {error}") from None

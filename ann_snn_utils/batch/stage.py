@@ -62,7 +62,7 @@ def make_stage(
     - request: of `request_of`, when the stage was planned
     - tell, environment, owner: as of `execute`
     - donor: the folder of a run that may have the stage already
-    - force: make it even where it is there
+    - force: make it even where it is there, save what the donor has
 
     Raises NotebookFailed; RuntimeError where code or images are no longer those that were asked for. A run is made
     by one process at a time.
@@ -72,7 +72,7 @@ def make_stage(
         if not force and (folder / "notebooks" / notebook.name).is_file() and is_current(folder, stage, request):
             unmark(folder, stage)
             return "kept"
-        if not force and donor is not None and share(folder, donor, notebook, request):
+        if donor is not None and share(folder, donor, notebook, request):
             unmark(folder, stage)
             return "shared"
         changed = f"of {stage} changed meanwhile: give the same command again"

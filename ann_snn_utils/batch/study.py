@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..runs.folder import default_run_name, run_folder
+from ..data.dataset import absolute_dataset
+from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, require, run_folder, runs_root
 from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .grid import Sweep
 from .pages import export_html
 from .plan import Plan, plan_sweep
 from .rehearsal import rehearse
+from .stage import inputs_of
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
 
@@ -47,14 +49,21 @@ def study(
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
     run = run or named or default_run_name(given, ordered_notebooks(folder))
+    if "dataset" in given:
+        given["dataset"] = absolute_dataset(given["dataset"])
     rehearse({run: given}, chosen)
+    made = [path.stem for path in chosen]
+    for place, path in enumerate(chosen):
+        for artifact in inputs_of(path):
+            if ARTIFACTS.get(artifact) not in made[:place]:
+                require(runs_root() / check_run_name(run), artifact)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
-    _work(plan, target, force, sys.stderr if progress else None)
+    _work(plan, target, sys.stderr if progress else None)
     return target
 
 
-def _work(plan: Plan, target: Path, force: bool, stream: TextIO | None) -> None:
+def _work(plan: Plan, target: Path, stream: TextIO | None) -> None:
     (steps,) = plan.steps.values()
     width, total = max(len(step.notebook.stem) for step in steps), len(steps)
     labels = {step.key: f"[{place}/{total}] {step.notebook.stem:{width}}" for place, step in enumerate(steps, 1)}
@@ -67,7 +76,7 @@ def _work(plan: Plan, target: Path, force: bool, stream: TextIO | None) -> None:
 
     try:
         with engine(1) as running:
-            outcomes = running.work(plan.pending(), say, pages=True, force=force)
+            outcomes = running.work(plan.pending(), say, pages=True, force=plan.force)
             for step in steps:
                 outcome = None if step.state == "done" else next(outcomes)
                 if isinstance(outcome, Failure):

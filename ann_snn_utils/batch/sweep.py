@@ -47,6 +47,7 @@ def make_sweep(
     *,
     notebooks: str | None = None,
     name: str | None = None,
+    force: bool = False,
     folder: str | os.PathLike[str] = FOLDER,
 ) -> Plan:
     """The plan of a sweep, checked strictly and rehearsed; nothing is written.
@@ -54,6 +55,7 @@ def make_sweep(
     - file: a YAML file with name, notebooks, set and zip, each of them optional
     - settings, zipped: texts such as "k=0,1", combined with all others or taken side by side
     - notebooks, name: used instead of those in the file
+    - force: make even what is there, and replace results of other parameters
     - folder: of the notebooks
 
     Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from.
@@ -69,7 +71,7 @@ def make_sweep(
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
     asked = build_sweep(content, folder, notebooks, name)
     rehearse(asked.runs, asked.notebooks)
-    return plan_sweep(asked)
+    return plan_sweep(asked, force)
 
 
 def plan_summary(plan: Plan) -> str:
@@ -145,7 +147,7 @@ def _work(plan: Plan, running: Engine, pages: bool) -> list[Made | Failure]:
     outcomes: list[Made | Failure] = []
     failed: set[str] = set()
     with View(steps, datasets, running.jobs, done, sys.stderr) as view:
-        for outcome in running.work(steps, view.hear, pages=pages):
+        for outcome in running.work(steps, view.hear, pages=pages, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
                 if run not in failed and not isinstance(outcome.error, Stopped):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,45 @@ _KEYS = {
 _MOST_BYTES, _MOST_CHARACTERS, _DEEPEST = 250_000, 1_000, 8
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without what a sweep has no use for.
+
+    A few aliases can stand for more values than there is memory, a tag can name any type, of two equal keys the
+    last would be kept in silence, and 010 or 1:30 would be taken for 8 and 90.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        value = getattr(event, "value", "")
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"{line} holds the alias *{event.anchor:.50}: write its values out")
+        if event.tag:
+            raise yaml.YAMLError(f"{line} holds the tag {event.tag:.50}: write plain values")
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError(f"{line} holds a list in {_DEEPEST} others: write parameters and lists of values")
+        if len(value) > _MOST_CHARACTERS:
+            said = f"a value of {len(value):,} characters: write at most {_MOST_CHARACTERS:,}"
+            raise yaml.YAMLError(f"{line} holds {said}")
+        if (
+            isinstance(event, yaml.ScalarEvent)
+            and not event.style
+            and re.fullmatch(r"[-+]?(0\d+|\d+(:\d+)+)", value)
+        ):
+            raise yaml.YAMLError(f"{line} holds {value}, for YAML a number in base 8 or 60: write it in base 10")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                again = node.value[place][0].start_mark.line + 1
+                raise yaml.YAMLError(f"{key!r:.100} is given twice, again in line {again}: give it once")
+        return node
+
+
 def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a YAML file of a sweep: name, notebooks, set and zip, each of them optional.
 
@@ -29,13 +68,10 @@ def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     text = _text(path)
     try:
-        wrong = _elaborate(yaml.parse(text, Loader=yaml.SafeLoader))
-        wrong = wrong or _twice(yaml.compose(text, Loader=yaml.SafeLoader))
-        content = None if wrong else yaml.safe_load(text)
+        content = _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split()):.300}: correct it") from None
-    if wrong:
-        raise ValueError(f"{path}: {wrong}")
+        said = "" if type(error) is yaml.YAMLError else " is not YAML"
+        raise ValueError(f"{path}{said}: {' '.join(str(error).split()):.300}") from None
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds no sweep: write `set:` and below it parameters with lists of values")
     for key, value in content.items():
@@ -64,36 +100,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file: {remedy}") from None
-
-
-def _elaborate(events: Iterable[Any]) -> str | None:
-    # A few aliases can stand for more values than there is memory, and a tag can name any type.
-    depth = 0
-    for event in events:
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        value, line = getattr(event, "value", ""), event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent):
-            return f"line {line} holds the alias *{event.anchor:.50}: write its values out"
-        if getattr(event, "tag", None):
-            return f"line {line} holds the tag {event.tag:.50}: write plain values"
-        if depth > _DEEPEST:
-            return f"line {line} holds a list in {_DEEPEST} others: write `set:`, parameters, and lists of values"
-        if len(value) > _MOST_CHARACTERS:
-            return f"line {line} holds a value of {len(value):,} characters: write at most {_MOST_CHARACTERS:,}"
-    return None
-
-
-def _twice(node: Any) -> str | None:
-    # A YAML reader keeps the last of two equal keys, and says nothing.
-    if node is None or isinstance(node.value, str):
-        return None
-    pairs = [pair for pair in node.value if isinstance(pair, tuple)]
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if isinstance(key.value, str):
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                return f"{key.value!r:.100} is given twice, again in line {line}: give it once"
-            seen.add(key.value)
-    found = (_twice(child) for child in [value for _, value in pairs] or node.value)
-    return next((wrong for wrong in found if wrong), None)

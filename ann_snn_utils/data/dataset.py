@@ -53,9 +53,9 @@ class Dataset:
     def __post_init__(self) -> None:
         images, labels, where = self.images, self.labels, f"data set {self.name!r} ({self.split})"
         if images.dtype != torch.uint8 or images.dim() != 4:
-            raise ValueError(f"{where}: images are {images.dtype} {list(images.shape)}, not uint8 [N,C,H,W]")
+            raise ValueError(f"{where}: images are {images.dtype} {list(images.shape)}: give uint8 [N,C,H,W]")
         if labels.dtype != torch.int64 or labels.dim() != 1:
-            raise ValueError(f"{where}: labels are {labels.dtype} {list(labels.shape)}, not int64 [N]")
+            raise ValueError(f"{where}: labels are {labels.dtype} {list(labels.shape)}: give int64 [N]")
         if len(images) != len(labels):
             raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels: give each one")
         if images.numel() == 0:
@@ -66,7 +66,7 @@ class Dataset:
         if len(wrong):
             raise ValueError(
                 f"{where} is mislabelled: label {int(labels[wrong[0]])} of sample {int(wrong[0])} "
-                f"is not one of 0…{len(self.classes) - 1}"
+                f"is not one of 0…{len(self.classes) - 1}: give each image the index of its class"
             )
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ import stat
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ _MAX_SIDE = 4096
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, torch.get_num_threads())
 
 # Part of the key of every cached decoding: raise it where decoding changes.
 _CACHE_VERSION = 2
@@ -50,7 +50,7 @@ _CACHE_VERSION = 2
 
 def cache_folder() -> Path:
     """Where decoded and unpacked images lie: $ANN_SNN_CACHE, else data/raw/cache in the repository."""
-    return Path(os.environ.get("ANN_SNN_CACHE") or ROOT / "data" / "raw" / "cache").expanduser().absolute()
+    return Path(os.path.expanduser(os.environ.get("ANN_SNN_CACHE") or ROOT / "data" / "raw" / "cache")).absolute()
 
 
 def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[int, int] | None:
@@ -102,6 +102,7 @@ def read_image_folder(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         contents = [list(pool.map(_digest, [path for path, _ in part])) for part in files.values()]
+    _warn_of_copies(folder, files, dict(zip(files, contents, strict=True)))
     key = json.dumps([_CACHE_VERSION, target, contents])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     caches = {part: cache_folder() / f"{digest}-{part}.safetensors" for part in files}
@@ -112,6 +113,27 @@ def read_image_folder(
             _keep(cache, decoded[part], str(folder))
         images = decoded[split]
     return images, labels, classes
+
+
+def _warn_of_copies(
+    folder: Path, files: Mapping[str, Sequence[tuple[Path, int]]], contents: Mapping[str, Sequence[str]]
+) -> None:
+    """Warn of test images that are training images too, and of one image in two classes."""
+    first: dict[str, tuple[Path, int]] = {}
+    wrong = []
+    for split, part in files.items():
+        for (path, label), digest in zip(part, contents[split], strict=True):
+            other, its_label = first.setdefault(digest, (path, label))
+            if its_label != label:
+                wrong.append(f"{text(other)} and {text(path)} are one image in two classes")
+    seen = set(contents["train"])
+    copies = [path for (path, _), digest in zip(files["test"], contents["test"], strict=True) if digest in seen]
+    if copies:
+        number = f"{len(copies)} of {len(files['test'])}"
+        wrong.append(f"{number} test images are training images, such as {text(copies[0])}")
+    if wrong:
+        more = f", and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        warnings.warn(f"in {text(folder)}, {'; '.join(wrong[-2:])}{more}: accuracy says little there", stacklevel=4)
 
 
 def _cached(cache: Path, count: int) -> torch.Tensor | None:
@@ -344,9 +366,11 @@ def _zipped(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         for member in opened.infolist():
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise ValueError(f"its entry {member.filename!r} is a link or a device")
-            if not member.is_dir():
+            # Some programs of Windows write its own separator, which the format does not know.
+            name = member.filename if member.create_system else member.filename.replace("\\", "/")
+            if not name.endswith("/"):
                 with opened.open(member) as content:
-                    yield member.filename, member.file_size, content
+                    yield name, member.file_size, content
 
 
 def _damaged(archive: Path, error: Exception) -> ValueError:

@@ -46,9 +46,9 @@ def read_mnist(name: str, split: str, root: Path) -> tuple[torch.Tensor, torch.T
     raw = root / _MNIST_FOLDERS[name] / "raw"
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
-    if not all(_plain_or_gz(raw / stem).is_file() for stem in needed):
+    if not all(_as_found(raw / stem).is_file() for stem in needed):
         _fetch(name, root, stems, raw, lambda folder: source(folder, download=True))
-    paths = [_plain_or_gz(raw / stem) for stem in needed]
+    paths = [_as_found(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
 
     classes = tuple("0123456789") if name == "mnist" else tuple(source.classes)
@@ -139,8 +139,10 @@ def _fetch(name: str, root: Path, files: list[str], folder: Path, download: Call
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _plain_or_gz(path: Path) -> Path:
-    return path if path.is_file() else path.with_name(path.name + ".gz")
+def _as_found(path: Path) -> Path:
+    # Some mirrors have a dot before idx.
+    names = [name + end for name in (path.name, path.name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    return next((file for name in names if (file := path.with_name(name)).is_file()), path)
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .bench import conversion_bench
 from .chooser import networks
+from .energy import energy_bench
 from .lab import accuracy_lab
 from .microscope import neuron_microscope
 from .network_view import network_over_time

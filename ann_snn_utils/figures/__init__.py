@@ -15,5 +15,6 @@ from .settings import accuracy_of_settings, accuracy_vs_cost, robustness, settin
 from .speed import cost_curves, limit_bars, speed_bars
 from .template import PALETTE, TEMPLATE, take_over
 from .training import activation_staircase, sample_images, training_curves, weight_histogram
+from .verdict import accuracy_per_energy, break_even_spikes, energy_parts, verdict_bars
 
 draw_in_pages()

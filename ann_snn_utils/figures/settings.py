@@ -68,9 +68,9 @@ def accuracy_of_settings(
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
         named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=INK))
         _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
-    axis = _accuracy_axis(values)
+    axis = accuracy_axis(values)
     figure.update_yaxes(**axis, side="right")
-    begin = {name: math.log10(_errors(means[name])[0]) for name in colours}
+    begin = {name: math.log10(errors(means[name])[0]) for name in colours}
     beside: dict[str, Any] = dict(x=0, xanchor="right", xshift=-9, showarrow=False, align="right")
     for name, place in _apart(begin, axis["range"], height - _TOP - _BOTTOM).items():
         figure.add_annotation(y=place, text=in_lines(name, 28), font=dict(color=colours[name], size=12), **beside)
@@ -85,7 +85,7 @@ def _add(
 ) -> None:
     """Draw accuracies in percent at their errors; `hover` tells them as `customdata`."""
     told: dict[str, Any] = dict(customdata=percent, hovertemplate=hover) if hover else dict(hoverinfo="skip")
-    figure.add_scatter(x=x, y=_errors(percent), **{"mode": "lines"} | told | style)
+    figure.add_scatter(x=x, y=errors(percent), **{"mode": "lines"} | told | style)
 
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
@@ -149,7 +149,7 @@ def accuracy_vs_cost(
         ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
         figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
     shares = [100 * right for points in (energy, sops) for own in points.values() for _, right in own]
-    figure.update_yaxes(**_accuracy_axis(shares or [0.0]))
+    figure.update_yaxes(**accuracy_axis(shares or [0.0]))
     figure.update_yaxes(title_text=None, col=2)
     return figure.update_layout(legend_traceorder="reversed", margin_b=90)
 
@@ -237,13 +237,15 @@ def _spread(points: float) -> float:
     return math.asinh(points / 0.1)
 
 
-def _errors(percent: Sequence[float]) -> list[float]:
+def errors(percent: Sequence[float]) -> list[float]:
+    """Accuracies in percent as errors on a log axis, which shows none smaller than a hundredth."""
     return [max(100 - value, _LEAST) for value in percent]
 
 
-def _accuracy_axis(percent: Sequence[float]) -> dict[str, Any]:
-    errors = _errors(percent)
-    low, high = math.log10(min(errors)), math.log10(max(errors))
+def accuracy_axis(percent: Sequence[float]) -> dict[str, Any]:
+    """A y axis of errors on a log scale that is labelled with accuracies, with room for these, in percent."""
+    shown = errors(percent)
+    low, high = math.log10(min(shown)), math.log10(max(shown))
     room = 0.08 * (high - low) + 0.04
     ticks = _TICKS if high - low > 1 else _FINE_TICKS
     return dict(

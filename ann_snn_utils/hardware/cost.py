@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
+from ..measure.events import layer_events
+from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
 from ..snn.network import SNN, SpikingLayer
 from ..tables import markdown_table
@@ -26,7 +29,7 @@ def cost_report(
     record: Record,
     constants: Sequence[EnergyConstants] = (ENERGY_45NM,),
 ) -> dict[str, Any]:
-    """The costs of one image, as JSON values: `layers`, `classifier`, `total` and `energy`.
+    """The costs of one image, as JSON values: `layers`, `classifier`, `total`, `energy` and `energy_by_model`.
 
     record: a run of `images`, from whose spikes "measured" costs are means; "worst_case" ones hold for every
     input over as many steps. Memory is in bits. Cycles are those of one adder for each neuron, which takes
@@ -34,7 +37,9 @@ def cost_report(
     a layer waits for its busiest neuron. `dense`: one multiplier-accumulator for each neuron.
     `break_even_steps`: steps, of this run's mean energy each, that cost as much as the dense network;
     `exceeded_at`: the step of this run after which the spiking network has cost more, None where it falls
-    silent first. Energy is of arithmetic only, by `energy`.
+    silent first. `energy` is of arithmetic only. `energy_by_model` has memory too, in picojoules: for each model
+    component → [layer][step] of the spiking network, each image until its own silence, and for each dense network
+    component → [layer].
     """
     steps, work = record.time_steps, macs(snn.spec)
     measured = _cycles(snn, images, steps)
@@ -55,6 +60,7 @@ def cost_report(
         "classifier": read_out,
         "total": _total(layers, read_out),
         "energy": [_energy(snn, record, one) for one in constants],
+        "energy_by_model": _by_model(snn, record),
     }
 
 
@@ -165,8 +171,26 @@ def _energy(snn: SNN, record: Record, constants: EnergyConstants) -> dict[str, A
     }
 
 
+def _by_model(snn: SNN, record: Record) -> dict[str, Any]:
+    layers, told = layer_events(record, snn), {}
+    for model, how in MODELS.items():
+        found = estimate(layers, how)
+        dense = {
+            rival: {"name": found.names[rival], "picojoules": found.totals[rival]}
+            | {"layers": {part: cost.tolist() for part, cost in parts.items()}}
+            for rival, parts in found.dense.items()
+        }
+        told[model] = {
+            "assumptions": asdict(how),
+            "picojoules": found.total,
+            "layers": {part: cost.tolist() for part, cost in found.spiking.items()},
+            "dense": dense,
+        }
+    return told
+
+
 def cost_table(report: Mapping[str, Any]) -> str:
-    """The report of `cost_report` as three Markdown tables, for a README or a notebook: memory, work, energy."""
+    """The report of `cost_report` as Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
         name, bits = f"{index} {layer['name']}", layer["memory_bits"]
@@ -197,6 +221,8 @@ def cost_table(report: Mapping[str, Any]) -> str:
         markdown_table(work),
         "Arithmetic energy for one image, in nanojoules (memory access is counted for none):",
         markdown_table([_energy_row(one) for one in report["energy"]]),
+        "Energy with memory, in nanojoules: the SNN's and, behind the *of*, the int8 ANN's:",
+        markdown_table(_model_rows(report)),
     ]
     return "\n\n".join(parts)
 
@@ -214,3 +240,14 @@ def _energy_row(one: Mapping[str, Any]) -> dict[str, Any]:
         row[f"{name}: break-even steps"] = against["break_even_steps"]
         row[f"{name}: exceeded"] = f"at step {against['exceeded_at']}" if against["exceeded_at"] else "never"
     return row
+
+
+def _model_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = [*(f"{index} {layer['name']}" for index, layer in enumerate(report["layers"])), "classifier"]
+    rows: list[dict[str, Any]] = [{"layer": name} for name in [*names, "all"]]
+    for model, told in report["energy_by_model"].items():
+        own = np.sum([np.sum(steps, 1) for steps in told["layers"].values()], 0) / 1000
+        int8 = np.sum(list(told["dense"]["int8"]["layers"].values()), 0) / 1000
+        for row, spent, dense in zip(rows, [*own, own.sum()], [*int8, int8.sum()], strict=True):
+            row[TITLES[model]] = f"{spent:,.1f} of {dense:,.1f}"
+    return rows

@@ -12,6 +12,7 @@ from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.network import SNN
 from .energy import energy, macs
+from .verdict import energy_by_model, runs_of
 
 
 def correct(record: Record) -> np.ndarray:
@@ -75,6 +76,7 @@ def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any
         "effective_sops_per_sample": float(record.effective_sops.sum()) / samples,
         "macs_per_sample": sum(macs(snn.spec)),
         "energy_pj": {"snn": spent.snn.total, "int8": spent.ann_int8.total, "fp32": spent.ann_fp32.total},
+        "energy_by_model": energy_by_model(runs_of(record, snn)),
         "accuracy_over_time": accuracy(record).tolist(),
         "sops_over_time": (record.sop_num / samples).tolist(),
         "energy_over_time": [energy(record, snn, time_steps=step).snn.total for step in steps],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
-import torch
+import numpy as np
 
-from ..ann.notation import NetworkSpec
 from ..simulator.record import Record
-from ..snn.network import SNN, SpikingLayer, smallest_integer
+from ..snn.network import SNN
+from .events import CLASSIFIER, ENCODER, FLOAT_BITS, HIDDEN, LayerEvents, at_first_step, layer_events
+from .events import macs as macs
+from .rivals import Rival
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,6 @@ class Energy:
     adds: tuple[str, ...]
 
 
-def macs(spec: NetworkSpec) -> list[int]:
-    """Multiply-accumulates of each layer for one image, encoder first and the classifier last.
-
-    They are a dense implementation's: padded positions at the border count too. The published comparison
-    leaves out both ends: sum(macs(spec)[1:-1]).
-
-    >>> macs(NetworkSpec("32C5-P2-64C5-P2-1000", (1, 28, 28), classes=10))
-    [460800, 589824, 3276800, 262144, 1024000, 10000]
-    """
-    return [*(layer.macs for layer in spec.layers), prod(spec.graph.inputs) * spec.classes]
-
-
 def energy(
     record: Record, snn: SNN, constants: EnergyConstants = ENERGY_45NM, time_steps: int | None = None
 ) -> Energy:
@@ -93,48 +82,64 @@ def energy(
     Dense network: its multiply-accumulates, in int8 or FP32. Not counted on either side: memory access,
     comparisons, batch norm. Raises ValueError for a record of another network or too short a run.
     """
-    if record.neurons != tuple(layer.neurons for layer in snn.layers):
-        raise ValueError(
-            f"the record has layers of {record.neurons} neurons, this network others: pass the network it ran on"
-        )
-    steps = record.time_steps if time_steps is None else time_steps
-    if not 1 <= steps <= record.time_steps:
-        raise ValueError(f"time_steps={time_steps!r}: the record holds steps 1 to {record.time_steps}")
-    encoder, *hidden = snn.layers
-    events = (record.positive + record.negative)[:steps].sum(0) / record.samples
-    operations = record.effective_sops[:steps].sum(0) / record.samples
-    climbs = len(encoder.weight) * min(steps, snn.levels)
-    work = macs(snn.spec)
-
-    adds = [_synapse_add(layer) for layer in hidden]
-    updates = ["fp32" if layer.thresholds.is_floating_point() else _synapse_add(layer) for layer in snn.layers]
-    read_out = "fp32" if snn.classifier.is_floating_point() else "int32"
-    moves = [climbs, *events[1:]]
+    layers, how = layer_events(record, snn, time_steps, until_silence=False), Arithmetic(constants)
+    spent = [{part: float(cost.sum()) for part, cost in arithmetic_spiking(one, how).items()} for one in layers]
+    hidden = [cost for layer, cost in zip(layers, spent, strict=True) if layer.kind == HIDDEN]
     spiking = Parts(
-        encoder=work[0] * (constants.fp32_mac if encoder.weight.is_floating_point() else constants.int8_mac),
-        hidden=_priced(operations[1:], adds, constants),
-        thresholds=_priced(moves, updates, constants),
-        classifier=float(events[-1]) * snn.spec.classes * _cost(constants, read_out),
+        encoder=spent[0]["synapses"],
+        hidden=sum(cost["synapses"] for cost in hidden),
+        thresholds=sum(cost["thresholds"] for cost in spent),
+        classifier=spent[-1]["synapses"],
     )
-    int8, fp32 = (_dense(work, cost) for cost in (constants.int8_mac, constants.fp32_mac))
-    return Energy(spiking, int8, fp32, tuple(adds))
+    int8, fp32 = (_dense(layers, cost) for cost in (constants.int8_mac, constants.fp32_mac))
+    adds = tuple(kind_of_add(layer) for layer in layers if layer.kind == HIDDEN)
+    return Energy(spiking, int8, fp32, adds)
 
 
-def _dense(work: list[int], cost: float) -> Parts:
-    return Parts(encoder=work[0] * cost, hidden=sum(work[1:-1]) * cost, thresholds=0.0, classifier=work[-1] * cost)
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the model of arithmetic alone assumes: constants, and whether synapses of weight zero are skipped."""
+
+    constants: EnergyConstants = ENERGY_45NM
+    skip_zero_weights: bool = True
 
 
-def _synapse_add(layer: SpikingLayer) -> str:
-    if layer.weight.is_floating_point():
+def arithmetic_spiking(layer: LayerEvents, how: Arithmetic) -> dict[str, np.ndarray]:
+    """Picojoules of a spiking layer's arithmetic at each step, component → [T], as `energy` counts it."""
+    constants = how.constants
+    add = getattr(constants, f"{kind_of_add(layer)}_add")
+    moved = constants.fp32_add if layer.threshold_bits == FLOAT_BITS else add
+    if layer.kind == ENCODER:
+        synapses = at_first_step(layer, layer.macs * _mac(constants, layer.weight_bits))
+    else:
+        # The classifier adds an integer for each class, whatever it is.
+        skips = how.skip_zero_weights and layer.kind == HIDDEN
+        synapses = add * (layer.effective_sops if skips else layer.sops)
+    return {"synapses": synapses, "thresholds": moved * layer.moves}
+
+
+def arithmetic_dense(layer: LayerEvents, rival: Rival, how: Arithmetic) -> dict[str, float]:
+    """Picojoules of a dense layer's multiply-accumulates; of its additions where its weights are −1, 0 and +1.
+
+    Widths below 8 bits cost what 8 bits do, and wider ones what FP32 does.
+    """
+    adds = getattr(how.constants, f"{kind_of_add(layer)}_add")
+    each = adds if rival.adds(layer) else _mac(how.constants, max(rival.widths(layer)))
+    return {"synapses": each * rival.operations(layer, layer.macs)}
+
+
+def kind_of_add(layer: LayerEvents) -> str:
+    """The addition that a layer's membrane is charged for: "int8" where it fits 8 bits, else "int32"; or "fp32"."""
+    if layer.weight_bits == FLOAT_BITS:
         return "fp32"
     # An integer threshold lies within the membrane's range, or one above it.
-    fits = smallest_integer(int(layer.lowest.min()), int(layer.highest.max()) + 1) == torch.int8
-    return "int8" if fits else "int32"
+    return "int8" if layer.kind != CLASSIFIER and layer.membrane_bits <= 8 else "int32"
 
 
-def _priced(numbers: Sequence[float], adds: list[str], constants: EnergyConstants) -> float:
-    return float(sum(n * _cost(constants, add) for n, add in zip(numbers, adds, strict=True)))
+def _mac(constants: EnergyConstants, bits: int) -> float:
+    return constants.int8_mac if bits <= 8 else constants.fp32_mac
 
 
-def _cost(constants: EnergyConstants, add: str) -> float:
-    return float(getattr(constants, f"{add}_add"))
+def _dense(layers: Sequence[LayerEvents], cost: float) -> Parts:
+    encoder, *hidden, classifier = (layer.macs for layer in layers)
+    return Parts(encoder=encoder * cost, hidden=sum(hidden) * cost, thresholds=0.0, classifier=classifier * cost)

@@ -25,6 +25,8 @@ from .sweeps import grouped, row_of, with_differences
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
 ACCURACIES = ("ANN", "quantized", *READ_AT)
 CURVES = ("accuracy", "energy", "sops")
+# The dense networks whose energy stands beside the spiking network's under each model.
+RIVALS = ("int8", "ternary")
 
 _TRAINING = ("01_train_ann", "02_quantize")
 
@@ -161,6 +163,10 @@ def result_row(results: Mapping[str, Any]) -> dict[str, Any]:
     last = results.get("silence_step")
     row |= {"last spike": math.nan if last is None else last, "spikes": results["spikes_per_sample"]}
     row |= {"SOPs": results["sops_per_sample"], "µJ": results["energy_pj"]["snn"] / 1e6}
+    for model, spent in (results.get("energy_by_model") or {}).items():
+        # The arithmetic of the spiking network stands there already.
+        own = {} if model == "arithmetic" else {f"µJ, {model}": spent["snn"] / 1e6}
+        row |= own | {f"{rival} / SNN, {model}": spent[rival] / spent["snn"] for rival in RIVALS if rival in spent}
     row |= {"samples": results["samples"], "mismatches": results["mismatches"], "neurons": results.get("neurons")}
     return row | {name: results.get(f"{name}_over_time") for name in CURVES}
 

@@ -65,7 +65,7 @@ _IN_NAME = {"dataset": "digits", "network": "lenet", "k": 0, "ternary": True, "s
 
 def runs_root() -> Path:
     """The folder of all runs: $ANN_SNN_RUNS, else data/runs, relative to the repository root."""
-    return ROOT / Path(os.environ.get("ANN_SNN_RUNS") or "data/runs").expanduser()
+    return ROOT / os.path.expanduser(os.environ.get("ANN_SNN_RUNS") or "data/runs")
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
@@ -209,7 +209,7 @@ def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) ->
     if differing := replaced_results(folder, notebook, settings):
         raise ValueError(
             f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
-            f"replace them with `ann-snn study --force`, or delete {folder / RESULTS_FILE}"
+            f"replace them with `--force` of `ann-snn study` or `sweep`, or delete {folder / RESULTS_FILE}"
         )
 
 

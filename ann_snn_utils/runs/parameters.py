@@ -81,7 +81,7 @@ def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
     try:
         body = parsed(source).body
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{notebook}: the parameters cell is not Python: {error}") from None
+        raise ValueError(f"{notebook}: the parameters cell is not Python ({error}): correct it") from None
     lines, found = re.split("\r\n?|\n", source), {}
     for node in body:
         try:

@@ -17,10 +17,12 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..ann.store import list_pretrained
+from ..files import sha256
 from ..measure.activity import SILENCE
+from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import list_runs, require, run_folder
+from .folder import ARTIFACTS, RESULTS_FILE, TRIALS, list_runs, require, run_folder
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
@@ -65,6 +67,11 @@ def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool)
     rows["energy per image"] = f"{energy['snn'] / 1e6:.3f} µJ" if "snn" in energy else "–"
     if "int8" in energy:
         rows["energy per image"] += f" (int8 ANN {energy['int8'] / 1e6:.3f})"
+    by_model = results.get("energy_by_model") or {}
+    for model in ("lemaire", "yan"):
+        spent = by_model.get(model)
+        told = f"{spent['snn'] / 1e6:,.2f} µJ (int8 ANN {spent['int8'] / 1e6:,.2f})" if spent else "–"
+        rows[f"with memory, {TITLES[model]}"] = told
     of = f" of {results['neurons']:,}" if results.get("neurons") else ""
     rows["code mismatches"] = cell(results.get("mismatches")) + of
     return pd.Series(rows)
@@ -78,7 +85,8 @@ def step_label(step: str) -> str:
 def card_of(result: RunResult) -> pd.DataFrame:
     """The card of a run: its results beside those of a bundled network and of the published system, if any."""
     dataset, network = result.results["dataset"], result.results["network"]
-    columns = {f"this run, {result.run}": result.results}
+    disturbed = "" if result.results["undisturbed"] else " (disturbed)"
+    columns = {f"this run, {result.run}{disturbed}": result.results}
     if beside := bundled_beside(dataset, network):
         columns[f"bundled {beside[0]}"] = beside[1]
     if entry := published(dataset, network):
@@ -180,7 +188,7 @@ def as_text(frame: pd.DataFrame) -> list[str]:
 
 
 def run_card(folder: str | os.PathLike[str]) -> str:
-    """The card of a run's results as aligned text, and whether they are outdated.
+    """The card of a run's results as aligned text; whether they are outdated; how many trials lie beside them.
 
     Raises FileNotFoundError that names the notebook to run where results.json is missing, ValueError where it
     lacks an entry.
@@ -188,6 +196,11 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     result = _result_in(folder)
     remedy = "read files that have been made anew; run the study again"
     notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
+    recorded = result.stages[ARTIFACTS[RESULTS_FILE]].artifacts if ARTIFACTS[RESULTS_FILE] in result.stages else {}
+    if recorded.get(RESULTS_FILE) not in (None, sha256(Path(folder) / RESULTS_FILE)):
+        notes.append(f"changed: {RESULTS_FILE} is not the file that was recorded; run the study again")
+    if trials := len(list((Path(folder) / TRIALS).glob("*.json"))):
+        notes.append(f"trials of this network under other settings, disturbed or not: {trials} in {TRIALS}/")
     title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
     return "\n".join([title, *as_text(card_of(result)), *notes])
 

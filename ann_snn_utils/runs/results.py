@@ -18,7 +18,7 @@ import msgspec
 
 from ..ann.recipes import before, recipe
 from ..ann.store import FOLDER as PRETRAINED
-from ..ann.store import load_ann, save_pretrained
+from ..ann.store import list_pretrained, load_ann, save_pretrained
 from ..data.dataset import folder_label
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE
@@ -62,6 +62,7 @@ class _Results(msgspec.Struct):
     accuracy_over_time: _Curve
     sops_over_time: _Curve | None = None
     energy_over_time: _Curve | None = None
+    energy_by_model: dict[str, dict[str, _Amount]] | None = None
     neurons: _Amount | None = None
     silence_step: _Amount | None = None
     mean_settling_step: _Amount | None = None
@@ -157,7 +158,7 @@ def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
 
 def results_root() -> Path:
     """Folder of collected results: $ANN_SNN_RESULTS, else data/results below the repository root."""
-    return ROOT / Path(os.environ.get("ANN_SNN_RESULTS") or "data/results").expanduser()
+    return ROOT / os.path.expanduser(os.environ.get("ANN_SNN_RESULTS") or "data/results")
 
 
 def load_results(selection: str = "") -> dict[str, RunResult]:
@@ -207,11 +208,12 @@ _LOCAL = ("images", "shared_from")
 _MACHINE = ("processor", "cores", "torch_threads", "cpu_capability", "accelerator")
 
 
-def collect(run: str) -> Path:
+def collect(run: str, force: bool = False) -> Path:
     """Write a finished run's results, parameters, seed and provenance to data/results/<run>.json; its path.
 
     The file appears in full or not at all, and the same run gives the same file. Raises FileNotFoundError where
-    there is no such run, ValueError for one that is unfinished, outdated or damaged; both name the remedy.
+    there is no such run, ValueError for one that is unfinished, outdated or damaged, and, unless forced, where
+    results of other parameters or images are kept under its name; all name the remedy.
     """
     folder = run_folder(run)
     manifest = _finished(folder)
@@ -222,8 +224,23 @@ def collect(run: str) -> Path:
     results |= {"run": folder.name, "dataset": _without_folder(results["dataset"])}
     path = results_root() / f"{folder.name}.json"
     manifested = {"run": folder.name, "stages": stages}
+    new = RunResult(folder.name, results, msgspec.convert(manifested, Manifest))
+    if not force and (differing := _differing(path, new)):
+        raise ValueError(f"{path} keeps results of another setting, {differing}: replace them with --force")
     save_json(path, {"run": folder.name, "results": results, "manifest": manifested})
     return path
+
+
+def _differing(path: Path, new: RunResult) -> str:
+    """In what a collected result differs from a new one; empty where nothing, or nothing readable, is there."""
+    try:
+        old = read_collected(path)
+    except (ValueError, FileNotFoundError):
+        return ""
+    # Results of before images were recorded do not tell them.
+    before, now = ({"images": one.images or new.images, **one.parameters} for one in (old, new))
+    names = [name for name in before | now if before.get(name) != now.get(name)]
+    return ", ".join(f"{name}={before.get(name)!r:.80}, not {now.get(name)!r:.80}" for name in names)
 
 
 # What a bundled network's metadata take from results.json as it stands.
@@ -231,17 +248,23 @@ RECORDED: tuple[str, ...] = ("method", "spikes_per_sample", "sops_per_sample", "
 RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
 
 
-def keep_network(run: str, name: str, folder: Path = PRETRAINED) -> Path:
+def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> Path:
     """Bundle the network of a collected run with the project, and the results that `evaluate` is to reproduce.
 
-    Raises ValueError for a run whose results are not those of its full test set, and as `save_pretrained` does.
+    Raises ValueError for a run whose results are not those of its full test set, for the name of another run's
+    network unless forced, and as `save_pretrained` does.
     """
-    check_run_name(name, "network")
+    kept_run = list_pretrained(folder).get(check_run_name(name, "network"), {}).get("run", run)
+    if kept_run != run and not force:
+        raise ValueError(f"bundled:{name} is the network of run {kept_run!r}: choose another name, or give --force")
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
     ann = load_ann(require(run_folder(run), "qann.safetensors"))
     results, parameters = result.results, result.parameters
+    tested = f"{results['samples']} of {ann.metadata['samples']} images"
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
-        raise ValueError(f"run {run!r} was disturbed, or not tested on its whole test set: keep another's network")
+        how = "held-out images" if parameters.get("held_out") else tested
+        how += "" if results["undisturbed"] else ", disturbed on purpose"
+        raise ValueError(f"run {run!r} was tested on {how}: keep a network that all test images tried, undisturbed")
     kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
     kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
     kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
@@ -276,7 +299,9 @@ def _finished(folder: Path) -> Manifest:
 
 
 def _refusal(folder: Path, state: str, stem: str) -> ValueError:
-    remedy = f"`ann-snn study --run {folder.name} --notebooks {stem[:2]}-04`, with the run's parameters, makes it"
+    last = ARTIFACTS[RESULTS_FILE]
+    numbers = stem[:2] if stem == last else f"{stem[:2]}-{last[:2]}"
+    remedy = f"`ann-snn study --run {folder.name} --notebooks {numbers}`, with the run's parameters, makes it"
     return ValueError(f"run {folder.name!r} is {state}: {remedy}")
 
 

@@ -12,7 +12,7 @@ from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.store import load_snn
 from ..tables import aligned
-from .folder import SNN_FILE, require, run_folder
+from .folder import SNN_FILE, TRIALS, require, run_folder
 
 
 def simulate_run(
@@ -27,7 +27,7 @@ def simulate_run(
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
     `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10),
-    as published.
+    as published, into figs/, or that of a folder in trials/ where the network is disturbed.
     """
     folder = run_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
@@ -39,6 +39,9 @@ def simulate_run(
         return table, None
     size, seed = 50 if "cifar" in test.name.lower() else 200, disturbance.get("seed", 0)
     batches = (test.subset(range(start, min(start + size, len(test)))) for start in range(0, len(test), size))
+    told = {name: value for name, value in disturbance.items() if value}
+    if told.keys() - {"seed"}:
+        folder = folder / TRIALS / "-".join(f"{name}={value}" for name, value in sorted(told.items()))
     target = log_folder(snn, folder / "figs")
     records = (
         simulate(snn, batch, record.time_steps, **disturbance | {"seed": seed + number})

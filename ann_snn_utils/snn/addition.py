@@ -86,36 +86,34 @@ def _size(decision: Decision) -> int:
 
 def _channel(decision: Decision, bits: int, lowest: int) -> tuple[Range, list[int]] | None:
     """The two gains of a channel and its thresholds, or None where so few bits are not enough."""
-    (p, r), ((low, high), (least, most)) = decision.slopes, decision.reach
-    sign = -1 if r < 0 else 1
+    (p, r), (us, ss) = decision.slopes, decision.reach
+    one, numbers, sign = 1 << bits, range(decision.levels), -1 if r < 0 else 1
     if r < 0:
-        r, least, most = -r, -most, -least
-    one, first, step, numbers = 1 << bits, decision.first, decision.step, range(decision.levels)
-    if p == 0 or r == 0:
-        # One sum alone decides, or none: its thresholds are integers at once.
-        slope, gains, reach = (p, (one, 0), (low, high)) if r == 0 else (r, (0, sign * one), (least, most))
-        if slope == 0:
-            return (0, 0), [0 if first + i * step <= 0 else 1 for i in numbers]
-        thetas = (ceil((first + i * step) / slope) for i in numbers)
-        return gains, [min(max(theta, reach[0]), reach[1] + 1) * one for theta in thetas]
-    # All in whole multiples of 1/m: U·m + ratio·S ≥ theta + i·climb.
-    parts = r / p, first / p, step / p
+        r, ss = -r, (-ss[1], -ss[0])
+    if p == 0 and r == 0:
+        return (0, 0), [0 if decision.first + i * decision.step <= 0 else 1 for i in numbers]
+    unit, ratio = (p, r / p) if p else (r, Fraction(0))
+    if ratio == 0:
+        # One of the sums alone decides: the other one is 0, whatever its factor.
+        us, ss, ratio = us if p else ss, (0, 0), Fraction(1)
+    # All in whole multiples of 1/m: U·m + slope·S ≥ theta + i·climb.
+    parts = ratio, decision.first / unit, decision.step / unit
     m = lcm(*(part.denominator for part in parts))
-    ratio, theta, climb = (part.numerator * (m // part.denominator) for part in parts)
-    below = ratio * one // m
+    slope, theta, climb = (part.numerator * (m // part.denominator) for part in parts)
+    below = slope * one // m
     for q in (below, below + 1):
         ends: list[Range] = []
         for i in numbers:
-            ends.append(_ends(theta + i * climb, ratio, m, q, bits, (low, high), (least, most)))
+            ends.append(_ends(theta + i * climb, slope, m, q, bits, us, ss))
             if ends[-1][0] > ends[-1][1]:
                 break
         else:
-            least_ends, greatest_ends = torch.tensor(ends).T[:, None]
-            offset, rise, found = line(least_ends, greatest_ends, lowest, one)
+            least, greatest = torch.tensor(ends).T[:, None]
+            offset, rise, found = line(least, greatest, lowest, one)
             table = [int(offset) + (lowest + 1 + i) * int(rise) for i in numbers]
             # Once more in integers that know no overflow.
             if found and all(a <= t <= b for t, (a, b) in zip(table, ends, strict=True)):
-                return (one, sign * q), table
+                return (one if p else 0, (sign * q if p else sign * one) if r else 0), table
     return None
 
 

@@ -1,0 +1,226 @@
+"""What happened in each layer of a spiking network during a run, for one image: the events that energy is paid for.
+
+Fan-outs are exact at the border of a map. Whatever the network is made of, a layer is one row of events, and all
+models of energy read these rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from torch import Tensor
+
+from ..ann.notation import NetworkSpec
+from ..simulator.record import Record
+from ..snn.certificate import signed_bits
+from ..snn.network import SNN
+
+ENCODER, HIDDEN, CLASSIFIER = "encoder", "hidden", "classifier"
+
+# The width of a full-precision weight, threshold or membrane.
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class LayerEvents:
+    """The size of a layer, and its events at each step of a run, as means over the images.
+
+    kind: ENCODER, HIDDEN or CLASSIFIER. inputs, neurons, channels: numbers of them; taps: places of the kernel.
+    weights: stored ones. synapses, effective_synapses: pairs of an input and a neuron with a weight, and those
+    whose weight is not zero; macs: multiply-accumulates of a dense implementation, which also multiplies the
+    padding. nonzero_macs: synapses whose input, the quantized network's activation, is not zero; None where the
+    record does not tell. weight_bits, membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its
+    worst case and every threshold, which lies at most one above it. arriving: spikes that reach the layer. sops,
+    effective_sops: synapses, and those with a weight other than zero, that they reach. spikes: those of its own,
+    and a hidden layer's thresholds move with each. working: the share of images for which the layer still has to
+    run. All float64 [T]. For k = 0, effective_sops are what NeuroBench calls effective ACs.
+    """
+
+    name: str
+    kind: str
+    inputs: int
+    neurons: int
+    channels: int
+    taps: int
+    weights: int
+    synapses: int
+    effective_synapses: int
+    macs: int
+    nonzero_macs: float | None
+    weight_bits: int
+    membrane_bits: int
+    count_bits: int
+    threshold_bits: int
+    arriving: np.ndarray
+    sops: np.ndarray
+    effective_sops: np.ndarray
+    spikes: np.ndarray
+    working: np.ndarray
+
+    @property
+    def fully_connected(self) -> bool:
+        """Whether every weight belongs to one synapse only."""
+        return self.neurons == self.channels
+
+    @property
+    def moves(self) -> np.ndarray:
+        """Threshold moves at each step, [T]: the encoder's climb, one to a channel, the others' follow spikes."""
+        return self.channels * self.working if self.kind == ENCODER else self.spikes * (self.kind == HIDDEN)
+
+    def comparisons(self, clocked: bool, skip_zero_weights: bool) -> np.ndarray:
+        """Comparisons of a membrane with a threshold at each step, [T]; the classifier has none.
+
+        clocked: of every neuron in every step. Otherwise of those that something reached, or whose own threshold
+        moved in the step before; no two arrivals are taken to reach the same neuron, so this is their upper bound.
+        """
+        every = self.neurons * self.working * (self.kind != CLASSIFIER)
+        if clocked or self.kind == ENCODER:
+            return every
+        reached = self.effective_sops if skip_zero_weights else self.sops
+        return np.minimum(every, reached + np.append(0.0, self.spikes[:-1]))
+
+    def scaled(self, factor: float) -> LayerEvents:
+        """The same layer with so many times the spikes."""
+        names = ("arriving", "sops", "effective_sops", "spikes")
+        return replace(self, **{name: factor * getattr(self, name) for name in names})
+
+
+def layer_events(
+    record: Record, snn: SNN, time_steps: int | None = None, until_silence: bool = True
+) -> tuple[LayerEvents, ...]:
+    """The events of every layer, encoder first and the classifier last, in a run or its first `time_steps`.
+
+    until_silence: each image stops with the step that shows its silence; otherwise all run for `time_steps`.
+    Raises ValueError for a record of another network or too short a run.
+    """
+    steps = check_record(record, snn, time_steps)
+    share = 1 / record.samples
+    spikes = share * (record.positive + record.negative)[:steps]
+    step = np.arange(1, steps + 1)
+    running = np.ones(steps)
+    if until_silence:
+        settled = record.settled_at.numpy()
+        running = ((settled == 0) | (step[:, None] <= settled + 1)).mean(1)
+    work, layers = macs(snn.spec), []
+    for index, layer in enumerate(snn.layers):
+        sources = [one.spec.source for one in layer.synapses]
+        known = index > 0 and bool(record.counts)
+        pairs = zip(sources, layer.synapses, strict=True)
+        real = any(
+            t is not None and t.is_floating_point() for one in layer.synapses for t in (one.weight, one.gain)
+        )
+        bits = FLOAT_BITS if real else signed_bits(int(layer.lowest.min()), int(layer.highest.max()) + 1)
+        # Maxima are taken over windows, which store no weights and multiply nothing.
+        kept = () if layer.spec.kind == "maximum" else layer.synapses
+        layers.append(
+            LayerEvents(
+                name=layer.name,
+                kind=HIDDEN if index else ENCODER,
+                inputs=sum(prod(one.spec.in_shape) for one in layer.synapses),
+                neurons=layer.neurons,
+                channels=len(layer.weight),
+                taps=prod(layer.synapses[0].spec.kernel),
+                weights=sum(one.weight.numel() for one in kept),
+                synapses=sum(int(one.fan_out.sum()) for one in layer.synapses),
+                effective_synapses=sum(int(one.effective_fan_out.sum()) for one in layer.synapses),
+                macs=work[index],
+                nonzero_macs=sum(_reached(record.counts[s], one.fan_out) for s, one in pairs) if known else None,
+                weight_bits=max(_weight_bits(one.weight) for one in layer.synapses),
+                membrane_bits=bits,
+                count_bits=layer.largest_count.bit_length() if index else 0,
+                threshold_bits=FLOAT_BITS if layer.thresholds.is_floating_point() else bits,
+                arriving=sum((spikes[:, s] for s in sources), np.zeros(steps)) if index else np.zeros(steps),
+                sops=share * record.sops[:steps, index],
+                effective_sops=share * record.effective_sops[:steps, index],
+                spikes=spikes[:, index],
+                working=running if index else (step <= snn.levels).astype(np.float64),
+            )
+        )
+    return (*layers, _classifier(snn, layers[-1], record))
+
+
+def _classifier(snn: SNN, last: LayerEvents, record: Record) -> LayerEvents:
+    weight = snn.classifier.flatten(1)
+    classes, inputs = weight.shape
+    reach = weight.double().abs().sum(1).max() * snn.layers[-1].largest_count
+    used = (weight != 0).sum(0)
+    # Which inputs fired is not in the totals: the share of weights other than zero stands for all of them.
+    share = int(used.sum()) / weight.numel()
+    counts = record.counts[-1].flatten(1) if record.counts else None
+    sops = last.spikes * classes
+    bits = FLOAT_BITS if weight.is_floating_point() else signed_bits(-int(reach), int(reach))
+    return LayerEvents(
+        name="classifier",
+        kind=CLASSIFIER,
+        inputs=inputs,
+        neurons=classes,
+        channels=classes,
+        taps=prod(snn.classifier.shape[2:]),
+        # An average before it repeats its weights, which are stored once.
+        weights=macs(snn.spec)[-1],
+        synapses=weight.numel(),
+        effective_synapses=int(used.sum()),
+        macs=macs(snn.spec)[-1],
+        nonzero_macs=None if counts is None else float((counts != 0).sum()) * classes / len(counts),
+        weight_bits=_weight_bits(weight),
+        membrane_bits=bits,
+        count_bits=0,
+        threshold_bits=bits,
+        arriving=last.spikes,
+        sops=sops,
+        effective_sops=sops * share,
+        spikes=np.zeros_like(sops),
+        working=last.working,
+    )
+
+
+def _weight_bits(weight: Tensor) -> int:
+    if weight.is_floating_point():
+        return FLOAT_BITS
+    return 2 if int(weight.abs().max()) <= 1 else 8
+
+
+def _reached(counts: Tensor, fan_out: Tensor) -> float:
+    return float(((counts != 0).sum(0) * fan_out.reshape(counts.shape[1:])).sum()) / len(counts)
+
+
+def check_record(record: Record, snn: SNN, time_steps: int | None) -> int:
+    """The number of steps to look at; ValueError for a record of another network, or of too few steps."""
+    if record.neurons != tuple(layer.neurons for layer in snn.layers):
+        raise ValueError(
+            f"the record has layers of {record.neurons} neurons, this network others: pass the network it ran on"
+        )
+    steps = record.time_steps if time_steps is None else time_steps
+    if not 1 <= steps <= record.time_steps:
+        raise ValueError(f"time_steps={time_steps!r}: the record holds steps 1 to {record.time_steps}")
+    return steps
+
+
+def macs(spec: NetworkSpec) -> list[int]:
+    """Multiply-accumulates of each layer for one image, encoder first and the classifier last.
+
+    They are a dense implementation's: padded positions at the border count too. The published comparison
+    leaves out both ends: sum(macs(spec)[1:-1]).
+
+    >>> macs(NetworkSpec("32C5-P2-64C5-P2-1000", (1, 28, 28), classes=10))
+    [460800, 589824, 3276800, 262144, 1024000, 10000]
+    """
+    return [*(layer.macs for layer in spec.layers), prod(spec.graph.inputs) * spec.classes]
+
+
+def spikes_per_synapse(layers: Sequence[LayerEvents], nonzero: bool = False) -> float:
+    """Spikes that a synapse carries in one inference, on average over all but the encoder's.
+
+    nonzero: only operations at weights other than zero count, over all synapses all the same.
+    """
+    spiking = [layer for layer in layers if layer.kind != ENCODER]
+    operations = sum(float((layer.effective_sops if nonzero else layer.sops).sum()) for layer in spiking)
+    return operations / sum(layer.synapses for layer in spiking)
+
+
+def at_first_step(layer: LayerEvents, amount: float) -> np.ndarray:
+    """An amount that is due once, when the image is presented, [T]."""
+    return amount * np.eye(1, len(layer.working))[0]
