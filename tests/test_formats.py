@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ann_snn_utils import build_ann, codes, convert, convert_module, load_pretrained, simulate
+from ann_snn_utils import build_ann, check_equivalence, codes, convert, convert_module, load_pretrained, simulate
 from ann_snn_utils.ann.quantize import Counts
 from ann_snn_utils.formats.neurobench_model import neurobench_model
 from ann_snn_utils.formats.nir_export import write_nir
 from ann_snn_utils.formats.onnx_export import write_onnx
 from ann_snn_utils.formats.qonnx_import import import_qonnx
+
+FILES = Path(__file__).parent / "files"
 
 
 class Residual(nn.Module):
@@ -157,6 +160,34 @@ def test_a_qonnx_file_is_taken_exactly(tmp_path):
         np.testing.assert_allclose(values["scores"][0], logits[index].numpy(), rtol=1e-5, atol=1e-5)
     record = simulate(convert(ann), SMALL)
     assert all(torch.equal(count.long(), code) for count, code in zip(record.counts, [wanted], strict=True))
+
+
+def test_a_network_that_brevitas_wrote_is_taken_exactly():
+    # Brevitas 0.13: 4-bit weights with a scale for each channel, QuantReLUs of 3 and 4 bits, max pooling.
+    pytest.importorskip("qonnx")
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    path = FILES / "brevitas.onnx"
+    ann = import_qonnx(path, SMALL)
+    wanted, logits = codes(ann, SMALL)
+    model = ModelWrapper(str(path)).transform(InferShapes())
+    rounded = {node.output[0] for node in model.graph.node if node.op_type in ("Quant", "MaxPool")}
+    maps = [
+        name for name in model.get_all_tensor_names() if name in rounded and model.get_tensor_shape(name)[0] == 1
+    ]
+    maps.sort(key=[node.output[0] for node in model.graph.node].index)
+    assert len(maps) == len(wanted) == 5
+    for index, image in enumerate(SMALL[:6].numpy().astype(np.float32) / 255):
+        values = execute_onnx(model, {"x": image[None]}, return_full_exec_context=True)
+        for number, name in enumerate(maps):
+            count = np.rint(values[name][0] / ann.spec.step(number))
+            np.testing.assert_array_equal(count.ravel(), wanted[number][index].numpy().ravel())
+        np.testing.assert_allclose(
+            values[model.graph.output[0].name][0], logits[index].numpy(), rtol=1e-4, atol=1e-3
+        )
+    assert check_equivalence(ann, convert(ann), SMALL[:6]).exact
 
 
 def test_levels_that_rounding_to_even_would_move_are_refused(tmp_path):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..checks import check
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
-from .layers import Term, Trace, TracedLayer
 from .network import ANN, Layer, build_ann, raw_weight, set_affine
+from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
 from .trace import checked_images, trace, watch
 

@@ -10,102 +10,32 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn, cast
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .graph import Shape
+from .operations import (
+    ADD,
+    ARITHMETIC,
+    AS_MODULE,
+    CONCATENATE,
+    IMAGE,
+    INSTEAD,
+    Maps,
+    Sum,
+    Term,
+    Trace,
+    TracedLayer,
+    before_pooling,
+    factor_and_shift,
+    padding_of,
+    plain_maps,
+    weighted_term,
+)
 from .quantize import Counts, QuantReLU
-
-IMAGE = -1
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """scale ⊙ (weight * maps), where the maps are those of the layers `sources`, one behind another in channels.
-
-    weight: real [O, I / groups, kh, kw], or None where the maps are passed on. scale: [O]. The source of the first
-    layer is IMAGE, the pixels divided by 255. average: the maps are averaged over windows of so many rows and
-    columns first. norm: the batch norm from which scale and shift come, where nothing else does.
-    """
-
-    sources: tuple[int, ...]
-    weight: Tensor | None
-    scale: Tensor
-    average: int = 1
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-    groups: int = 1
-    norm: nn.BatchNorm2d | nn.BatchNorm1d | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class TracedLayer:
-    """Neurons: a sum of terms and `shift` [O], clamped to `low` … `high`; or the maximum over windows of a source.
-
-    name: the operation of the model whose value the sum is. step: of the activations, where the model rounds them
-    itself. pool: the size, stride, padding and dilation of max pooling's windows.
-    """
-
-    name: str
-    out_shape: Shape
-    terms: tuple[Term, ...]
-    shift: Tensor
-    low: float = 0.0
-    high: float = math.inf
-    step: float | None = None
-    pool: tuple[int, int, int, int] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """The layers in the order of computation, the classifier behind them with its bias, and the model as traced."""
-
-    in_shape: Shape
-    layers: tuple[TracedLayer, ...]
-    classifier: Term
-    bias: Tensor
-    model: fx.GraphModule
-
-
-@dataclass(frozen=True, eq=False)
-class _Maps:
-    """Values of layers that are closed: scale ⊙ (their maps, one behind another in channels) + shift, [C] each.
-
-    name: the operation that made them. resized: the map that an adaptive pooling makes of them where no window
-    does, and a linear layer must follow.
-    """
-
-    name: str
-    sources: tuple[int, ...]
-    shape: Shape
-    scale: Tensor
-    shift: Tensor
-    average: int = 1
-    resized: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """Terms that wait for an activation; max poolings that wait with them come after it."""
-
-    name: str
-    terms: tuple[Term, ...]
-    shift: Tensor
-    shape: Shape
-    pools: tuple[tuple[int, int, int, int], ...] = ()
-
-
-def _maps(name: str, sources: tuple[int, ...], shape: Shape) -> _Maps:
-    channels = shape[0]
-    return _Maps(
-        name, sources, shape, torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    )
 
 
 def read_layers(model: fx.GraphModule, in_shape: Shape, shapes: dict[str, tuple[int, ...]]) -> Trace:
@@ -116,66 +46,6 @@ def read_layers(model: fx.GraphModule, in_shape: Shape, shapes: dict[str, tuple[
     return _Reader(model, shapes).read(in_shape)
 
 
-def _max_pool(
-    kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, **named: Any
-) -> nn.Module:
-    # The module has its last two arguments the other way round.
-    return nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, **named)
-
-
-def _mean(dim: Any = None, keepdim: bool = False, **named: Any) -> nn.Module:
-    dims = dim if isinstance(dim, Sequence) else () if dim is None else (dim,)
-    if sorted(axis % 4 for axis in dims) != [2, 3]:
-        raise ValueError(f"a mean over dim={dim}; one over the whole map, dim=(2, 3), is average pooling")
-    return nn.AdaptiveAvgPool2d(1)
-
-
-def _clamp(min: float | None = None, max: float | None = None) -> nn.Module:
-    return nn.Hardtanh(-math.inf if min is None else min, math.inf if max is None else max)
-
-
-def _named(names: Sequence[Any], meaning: Any) -> dict[Any, Any]:
-    return dict.fromkeys(names, meaning)
-
-
-# Functions and methods, as the module that does the same.
-_AS_MODULE: dict[Any, Callable[..., nn.Module]] = {
-    **_named((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda *_, **__: nn.ReLU()),
-    **_named((F.dropout, F.dropout2d, "contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
-    **_named((torch.flatten, torch.reshape, torch.squeeze), lambda *_, **__: nn.Flatten()),
-    **_named(("flatten", "view", "reshape", "squeeze"), lambda *_, **__: nn.Flatten()),
-    **_named((torch.clamp, "clamp", "clamp_"), _clamp),
-    **_named((torch.mean, "mean"), _mean),
-    F.relu6: lambda *_, **__: nn.ReLU6(),
-    F.hardtanh: nn.Hardtanh,
-    F.max_pool2d: _max_pool,
-    F.avg_pool2d: nn.AvgPool2d,
-    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
-}
-_ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
-_CONCATENATE = (torch.cat, torch.concat, torch.concatenate)
-# A map and a constant c: factor and shift.
-_ARITHMETIC: dict[Any, Callable[[Tensor], tuple[Any, Any]]] = {
-    **_named(_ADD, lambda c: (torch.ones(1), c)),
-    **_named((operator.sub, operator.isub, torch.sub, "sub", "sub_"), lambda c: (torch.ones(1), -c)),
-    **_named((operator.mul, operator.imul, torch.mul, "mul", "mul_"), lambda c: (c, torch.zeros(1))),
-    **_named((operator.truediv, torch.div, "div", "div_"), lambda c: (1 / c, torch.zeros(1))),
-}
-
-_ROUNDS = "a count of spikes rises in whole steps from 0: train with ReLU or ReLU6"
-_OF_THE_IMAGE = "it depends on the image, and no fixed threshold replaces it: train with BatchNorm2d"
-_INSTEAD = {
-    **_named(("softmax", "logsoftmax"), "leave it out: the largest score stays the largest"),
-    **_named(("sigmoid", "tanh", "gelu", "silu", "mish", "elu", "selu", "leakyrelu", "prelu"), _ROUNDS),
-    **_named(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
-    **_named(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
-    **_named(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
-    **_named(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
-    **_named(("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"),
-    **_named(("adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "use MaxPool2d"),
-}
-
-
 class _Reader:
     """Turns the operations of a traced model into layers, in their order."""
 
@@ -184,7 +54,7 @@ class _Reader:
         self.layers: list[TracedLayer] = []
         self.values: dict[fx.Node, Any] = {}
         self.node: fx.Node = next(iter(model.graph.nodes))
-        self.methods: dict[type, Callable[[Any, Any], _Maps | _Sum]] = {
+        self.methods: dict[type, Callable[[Any, Any], Maps | Sum]] = {
             nn.Conv2d: self.convolution,
             nn.Linear: self.linear,
             nn.BatchNorm2d: self.norm,
@@ -198,16 +68,14 @@ class _Reader:
             nn.AvgPool2d: self.average_pool,
             nn.AdaptiveAvgPool2d: self.adaptive_pool,
             nn.Flatten: self.flatten,
-            nn.Identity: lambda value, _: value,
-            nn.Dropout: lambda value, _: value,
-            nn.Dropout2d: lambda value, _: value,
+            **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout2d), lambda value, _: value),
         }
 
     def read(self, in_shape: Shape) -> Trace:
         for node in self.model.graph.nodes:
             self.node = node
             if node.op == "placeholder":
-                self.values[node] = _maps(node.name, (IMAGE,), in_shape)
+                self.values[node] = plain_maps(node.name, (IMAGE,), in_shape)
             elif node.op == "get_attr":
                 self.values[node] = operator.attrgetter(node.target)(self.model)
             elif node.op == "output":
@@ -215,9 +83,9 @@ class _Reader:
             else:
                 value = self.operation(node)
                 # What two operations read is rounded once, for both.
-                shared = len(node.users) > 1 and isinstance(value, _Sum)
+                shared = len(node.users) > 1 and isinstance(value, Sum)
                 value = self.closed(value) if shared else value
-                self.values[node] = replace(value, name=node.name) if isinstance(value, _Maps) else value
+                self.values[node] = replace(value, name=node.name) if isinstance(value, Maps) else value
         raise ValueError("the model returns nothing")
 
     def refuse(self, what: str) -> NoReturn:
@@ -225,8 +93,8 @@ class _Reader:
         raise ValueError(f"{place} of the model: {what}")
 
     def refuse_kind(self, kind: str) -> NoReturn:
-        plain = kind.lower().replace("_", "")
-        self.refuse(f"{kind} cannot be converted; {_INSTEAD.get(plain, 'compute it with convolutions and ReLU')}")
+        instead = INSTEAD.get(kind.lower().replace("_", ""), "compute it with convolutions and ReLU")
+        self.refuse(f"{kind} cannot be converted; {instead}")
 
     def operation(self, node: fx.Node) -> Any:
         args: list[Any] = [self.values[arg] if isinstance(arg, fx.Node) else arg for arg in node.args]
@@ -236,26 +104,26 @@ class _Reader:
         named: dict[str, Any] = {
             key: value for key, value in node.kwargs.items() if key not in ("inplace", "training")
         }
-        if target in _CONCATENATE:
+        if target in CONCATENATE:
             parts = [self.values[part] for part in cast(Sequence[fx.Node], node.args[0])]
             return self.concatenated(parts, named.get("dim", args[1] if len(args) > 1 else 0))
-        if target in _ADD and all(isinstance(arg, _Maps | _Sum) for arg in args[:2]):
+        if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
             return self.added(args[0], args[1], named.get("alpha", 1))
-        if target in _ARITHMETIC:
-            return self.arithmetic(args[0], args[1], _ARITHMETIC[target])
+        if target in ARITHMETIC:
+            return self.arithmetic(args[0], args[1], ARITHMETIC[target])
         value = named.pop("input", args[0] if args else None)
-        if not isinstance(value, _Maps | _Sum) or target in ("size", getattr):
+        if not isinstance(value, Maps | Sum) or target in ("size", getattr):
             # The size of a map, and what is computed of it: numbers, which `view` takes.
             return None
-        if target not in _AS_MODULE:
+        if target not in AS_MODULE:
             self.refuse_kind(getattr(target, "__name__", str(target)))
         try:
-            module = _AS_MODULE[target](*args[1:], **named)
+            module = AS_MODULE[target](*args[1:], **named)
         except (TypeError, ValueError) as error:
             self.refuse(f"{error!s:.200}")
         return self.module(value, module)
 
-    def module(self, value: Any, module: nn.Module) -> _Maps | _Sum:
+    def module(self, value: Any, module: nn.Module) -> Maps | Sum:
         kind = type(module).__name__
         if kind == "StochasticDepth":
             return value
@@ -269,23 +137,18 @@ class _Reader:
 
     # Layers with weights
 
-    def convolution(self, value: _Maps | _Sum, conv: nn.Conv2d) -> _Sum:
+    def convolution(self, value: Maps | Sum, conv: nn.Conv2d) -> Sum:
         maps = self.closed(value)
         if conv.padding_mode != "zeros":
             self.refuse(f"padding_mode={conv.padding_mode!r}: beyond the border no spikes are sent; use 'zeros'")
-        padding: Any = conv.padding
-        if padding == "valid":
-            padding = 0
-        elif padding == "same":
-            around = [step * (size - 1) for step, size in zip(conv.dilation, conv.kernel_size, strict=True)]
-            if any(total % 2 for total in around):
-                self.refuse("'same' padding of an even kernel is wider on one side: use an odd kernel")
-            padding = [total // 2 for total in around]
+        padding = padding_of(conv)
+        if padding is None:
+            self.refuse("'same' padding of an even kernel is wider on one side: use an odd kernel")
         geometry = conv.stride, padding, conv.dilation
         stride, padding, dilation = map(self.one_number, ("stride", "padding", "dilation"), geometry)
         return self.weighted(maps, conv.weight.detach(), conv.bias, stride, padding, dilation, conv.groups)
 
-    def linear(self, value: _Maps | _Sum, linear: nn.Linear) -> _Sum:
+    def linear(self, value: Maps | Sum, linear: nn.Linear) -> Sum:
         if len(self.shapes[self.node.all_input_nodes[0].name]) != 1:
             self.refuse("a linear layer over one axis of a map: put nn.Flatten() before it, or use a 1×1 Conv2d")
         maps = self.closed(value, resized=True)
@@ -293,37 +156,12 @@ class _Reader:
         rows, columns = maps.resized or (height, width)
         weight = linear.weight.detach().view(-1, channels, rows, columns)
         if maps.resized:
-            # What the pooling makes of each neuron, [H · W, rows · columns].
-            alone = torch.eye(height * width, dtype=weight.dtype).view(-1, 1, height, width)
-            pooled = F.adaptive_avg_pool2d(alone, maps.resized).flatten(1)
-            weight = (weight.flatten(2) @ pooled.T).view(-1, channels, height, width)
+            weight = before_pooling(weight, (height, width))
         return self.weighted(replace(maps, resized=None), weight, linear.bias)
 
-    def weighted(
-        self,
-        maps: _Maps,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> _Sum:
-        if len(maps.sources) > 1 and groups > 1:
-            # Groups need not end where a source does: zeros between them.
-            parts = [
-                torch.block_diag(*weight[:, :, i, j].view(groups, -1, weight.shape[1]))
-                for i, j in np.ndindex(*weight.shape[2:])
-            ]
-            weight, groups = torch.stack(parts, -1).view(len(weight), -1, *weight.shape[2:]), 1
-        outputs, size = weight.shape[:2]
-        # Which input channels each output reads, [O, I / groups].
-        inputs = (torch.arange(outputs) // (outputs // groups) * size)[:, None] + torch.arange(size)
-        scale, offset = (of[inputs][:, :, None, None] for of in (maps.scale, maps.shift))
-        shift = (weight * offset).sum((1, 2, 3)) + (0 if bias is None else bias.detach())
-        ones = torch.ones(outputs, dtype=weight.dtype)
-        term = Term(maps.sources, weight * scale, ones, maps.average, stride, padding, dilation, groups)
-        return _Sum(self.node.name, (term,), shift, self.shape(outputs))
+    def weighted(self, maps: Maps, weight: Tensor, bias: Tensor | None, *geometry: int) -> Sum:
+        term, shift = weighted_term(maps, weight, bias, *geometry)
+        return Sum(self.node.name, (term,), shift, self.shape(len(weight)))
 
     def shape(self, channels: int) -> Shape:
         """(C, H, W) of what the operation makes; where it is flat, a map of one pixel."""
@@ -338,42 +176,38 @@ class _Reader:
 
     # What is affine
 
-    def norm(self, value: _Maps | _Sum, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> _Maps | _Sum:
+    def norm(self, value: Maps | Sum, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Maps | Sum:
         if norm.running_mean is None or norm.running_var is None:
             self.refuse("a batch norm without running statistics depends on the batch: track_running_stats=True")
-        factor = (norm.running_var + norm.eps).rsqrt()
-        factor = factor if norm.weight is None else factor * norm.weight.detach()
-        shift = -norm.running_mean * factor
-        made = self.affine(value, factor, shift if norm.bias is None else shift + norm.bias.detach())
-        if isinstance(value, _Sum) and isinstance(made, _Sum) and norm.affine:
+        made = self.affine(value, *factor_and_shift(norm))
+        if isinstance(value, Sum) and isinstance(made, Sum) and norm.affine:
             (first, *others), whole = value.terms, not value.pools and not value.shift.any()
             if not others and whole and bool((first.scale == 1).all()):
                 made = replace(made, terms=(replace(made.terms[0], norm=norm),))
         return made
 
-    def affine(self, value: _Maps | _Sum, factor: Tensor, shift: Tensor) -> _Maps | _Sum:
+    def affine(self, value: Maps | Sum, factor: Tensor, shift: Tensor) -> Maps | Sum:
         channels = value.shape[0]
-        for part in (factor, shift):
-            if len(part) not in (1, channels):
-                self.refuse(f"{len(part)} factors for {channels} channels: give one, or one for each channel")
+        if not {len(factor), len(shift)} <= {1, channels}:
+            self.refuse(f"{len(factor)} factors for {channels} channels: give one, or one for each channel")
         factor, shift = factor.expand(channels), shift.expand(channels)
-        if isinstance(value, _Maps) and (value.sources == (IMAGE,) or not shift.any()):
+        if isinstance(value, Maps) and (value.sources == (IMAGE,) or not shift.any()):
             return replace(value, scale=value.scale * factor, shift=value.shift * factor + shift)
         total = self.waiting(value)
         terms = tuple(replace(term, scale=term.scale * factor, norm=None) for term in total.terms)
         return replace(total, name=self.node.name, terms=terms, shift=total.shift * factor + shift)
 
-    def arithmetic(self, value: Any, constant: Any, parts: Callable[[Tensor], tuple[Any, Any]]) -> _Maps | _Sum:
-        if not isinstance(value, _Maps | _Sum):
+    def arithmetic(self, value: Any, constant: Any, parts: Callable[[Tensor], tuple[Any, Any]]) -> Maps | Sum:
+        if not isinstance(value, Maps | Sum):
             value, constant = constant, value
-            if self.node.target not in (*_ADD, operator.mul, torch.mul):
+            if self.node.target not in (*ADD, operator.mul, torch.mul):
                 self.refuse_kind(getattr(self.node.target, "__name__", str(self.node.target)))
-        if not isinstance(value, _Maps | _Sum) or not isinstance(constant, Tensor | int | float):
+        if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
             self.refuse_kind(getattr(self.node.target, "__name__", str(self.node.target)))
         factor, shift = parts(torch.as_tensor(constant).detach().double().flatten())
         return self.affine(value, factor.double(), shift.double())
 
-    def added(self, first: _Maps | _Sum, second: _Maps | _Sum, factor: float) -> _Sum:
+    def added(self, first: Maps | Sum, second: Maps | Sum, factor: float) -> Sum:
         if factor != 1:
             self.refuse(f"a sum with alpha={factor}: multiply by it in the layer before")
         if first.shape != second.shape:
@@ -384,9 +218,9 @@ class _Reader:
             one, other = sorted((one, other), key=lambda total: len(total.terms))
             other = self.waiting(self.closed(other))
         terms = sorted(one.terms + other.terms, key=lambda term: term.weight is None)
-        return _Sum(self.node.name, tuple(terms), one.shift + other.shift, one.shape)
+        return Sum(self.node.name, tuple(terms), one.shift + other.shift, one.shape)
 
-    def concatenated(self, parts: list[_Maps | _Sum], dim: int) -> _Maps:
+    def concatenated(self, parts: list[Maps | Sum], dim: int) -> Maps:
         maps = [self.closed(part) for part in parts]
         if len({part.average for part in maps}) > 1:
             maps = [self.rounded(part) if part.average > 1 else part for part in maps]
@@ -400,43 +234,43 @@ class _Reader:
 
     # What closes a layer
 
-    def hardtanh(self, value: _Maps | _Sum, module: nn.Hardtanh) -> _Maps:
+    def hardtanh(self, value: Maps | Sum, module: nn.Hardtanh) -> Maps:
         if module.min_val != 0 or module.max_val <= 0:
             self.refuse(f"a clamp to {module.min_val:g} … {module.max_val:g}: a count starts at 0, as with ReLU6")
         return self.activation(value, 0.0, module.max_val)
 
-    def quantized(self, value: _Maps | _Sum, module: QuantReLU) -> _Maps:
+    def quantized(self, value: Maps | Sum, module: QuantReLU) -> Maps:
         high = math.inf if module.clip is None else float(module.clip)
         return self.activation(value, 0.0, high, 2.0**-module.k)
 
-    def counted(self, value: _Maps | _Sum, module: Counts) -> _Maps:
+    def counted(self, value: Maps | Sum, module: Counts) -> Maps:
         low, high = (
             module.lowest * module.step,
             math.inf if module.highest is None else module.highest * module.step,
         )
-        if isinstance(value, _Maps) and self.within(value, low, high):
+        if isinstance(value, Maps) and self.within(value, low, high):
             if all(self.layers[source].step == module.step for source in value.sources):
                 return value
         return self.activation(value, low, high, module.step)
 
-    def activation(self, value: _Maps | _Sum, low: float, high: float, step: float | None = None) -> _Maps:
-        if isinstance(value, _Maps) and step is None and self.within(value, low, high):
+    def activation(self, value: Maps | Sum, low: float, high: float, step: float | None = None) -> Maps:
+        if isinstance(value, Maps) and step is None and self.within(value, low, high):
             return value
         total = self.waiting(value, pooled=True)
         if any(IMAGE in term.sources for term in total.terms):
             self.check_encoder(total, low)
         self.layers.append(TracedLayer(total.name, total.shape, total.terms, total.shift, low, high, step))
-        maps = _maps(total.name, (len(self.layers) - 1,), total.shape)
+        maps = plain_maps(total.name, (len(self.layers) - 1,), total.shape)
         for pool in total.pools:
             maps = self.maximum(maps, pool)
         return maps
 
-    def within(self, maps: _Maps, low: float, high: float) -> bool:
+    def within(self, maps: Maps, low: float, high: float) -> bool:
         if maps.sources == (IMAGE,) or not bool((maps.scale == 1).all()) or maps.shift.any() or maps.resized:
             return False
         return all(self.layers[i].low >= low and self.layers[i].high <= high for i in maps.sources)
 
-    def check_encoder(self, total: _Sum, low: float) -> None:
+    def check_encoder(self, total: Sum, low: float) -> None:
         if self.layers:
             self.refuse("a second layer reads the image: let one convolution encode it")
         if len(total.terms) > 1 or total.terms[0].weight is None:
@@ -446,52 +280,52 @@ class _Reader:
                 "the first layer has no activation, and it encodes the image in spikes: put a ReLU behind it"
             )
 
-    def closed(self, value: _Maps | _Sum, resized: bool = False) -> _Maps:
+    def closed(self, value: Maps | Sum, resized: bool = False, pooled: bool = False) -> Maps:
         """Maps of layers; a sum that no activation follows becomes a layer of signed counts."""
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             return self.activation(value, -math.inf, math.inf)
+        if pooled and value.sources == (IMAGE,):
+            self.refuse("the image is pooled before any layer with weights: start with a Conv2d")
         if value.resized and not resized:
             self.refuse("the adaptive pooling before it has no windows of one size: let a linear layer follow it")
         if value.shift.any() and value.sources != (IMAGE,):
             return self.activation(self.passed(value), -math.inf, math.inf)
         return value
 
-    def waiting(self, value: _Maps | _Sum, pooled: bool = False) -> _Sum:
+    def waiting(self, value: Maps | Sum, pooled: bool = False) -> Sum:
         """A sum of terms; a max pooling that waits with it is closed first, unless `pooled`."""
-        if isinstance(value, _Sum) and (pooled or not value.pools):
+        if isinstance(value, Sum) and (pooled or not value.pools):
             return value
         return self.passed(self.closed(value))
 
-    def passed(self, maps: _Maps) -> _Sum:
+    def passed(self, maps: Maps) -> Sum:
         term = Term(maps.sources, None, maps.scale, maps.average)
-        return _Sum(maps.name, (term,), maps.shift, maps.shape)
+        return Sum(maps.name, (term,), maps.shift, maps.shape)
 
     # Pooling, and the end
 
-    def flatten(self, value: _Maps | _Sum, _: nn.Module) -> _Maps | _Sum:
-        if isinstance(value, _Sum) and value.pools:
+    def flatten(self, value: Maps | Sum, _: nn.Module) -> Maps | Sum:
+        if isinstance(value, Sum) and value.pools:
             value = self.closed(value)
         channels, *sides = value.shape
-        if isinstance(value, _Maps) and value.resized:
+        if isinstance(value, Maps) and value.resized:
             sides = list(value.resized)
         made, size = self.shapes[self.node.name], channels * math.prod(sides)
         if made not in ((size,), (channels, *sides)):
             self.refuse(f"maps of {(channels, *sides)} become {made}: only whole maps can be flattened")
         return value
 
-    def max_pool(self, value: _Maps | _Sum, module: nn.MaxPool2d) -> _Maps | _Sum:
+    def max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
         pool = self.window(module), self.one_number("dilation", module.dilation)
         size, stride, padding, dilation = *pool[0], pool[1]
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             # Rounding and clamping keep the order: the maximum may be taken behind them.
             return replace(value, pools=(*value.pools, (size, stride, padding, dilation)))
         if not bool((value.scale > 0).all()):
             self.refuse("the maximum of negated maps is a minimum: pool before the multiplication")
-        return self.maximum(self.closed(value), (size, stride, padding, dilation))
+        return self.maximum(self.closed(value, pooled=True), (size, stride, padding, dilation))
 
-    def maximum(self, maps: _Maps, pool: tuple[int, int, int, int]) -> _Maps:
-        if maps.sources == (IMAGE,):
-            self.refuse("the image is pooled before any layer with weights: start with a Conv2d")
+    def maximum(self, maps: Maps, pool: tuple[int, int, int, int]) -> Maps:
         if maps.average > 1:
             maps = self.rounded(maps)
         size, stride, padding, dilation = pool
@@ -518,11 +352,11 @@ class _Reader:
             self.refuse("ceil_mode=True makes windows that hang over the border: pad, or leave it out")
         return size, stride, padding
 
-    def average_pool(self, value: _Maps | _Sum, module: nn.AvgPool2d) -> _Maps:
+    def average_pool(self, value: Maps | Sum, module: nn.AvgPool2d) -> Maps:
         size, stride, padding = self.window(module)
         if padding and not module.count_include_pad:
             self.refuse("an average that leaves out the padding differs at the border: count_include_pad=True")
-        maps = self.inner(self.closed(value))
+        maps = self.closed(value, pooled=True)
         whole = not any(n % size for n in maps.shape[1:])
         if size == stride and not padding and whole and maps.average == 1:
             maps = replace(maps, average=size, shape=self.shape(maps.shape[0]))
@@ -530,7 +364,7 @@ class _Reader:
             return self.overlapping(maps, (size, stride, padding), module.divisor_override or size**2)
         return replace(maps, scale=maps.scale * (size**2 / (module.divisor_override or size**2)))
 
-    def overlapping(self, maps: _Maps, window: tuple[int, int, int], divisor: int) -> _Maps:
+    def overlapping(self, maps: Maps, window: tuple[int, int, int], divisor: int) -> Maps:
         """Averages over windows that overlap, are padded or leave a rest: a layer of neurons of its own."""
         (size, stride, padding), channels = window, maps.shape[0]
         weight = torch.ones(channels, 1, size, size, dtype=torch.float64)
@@ -538,12 +372,12 @@ class _Reader:
         total = replace(total, terms=(replace(total.terms[0], scale=total.terms[0].scale / divisor),))
         return self.activation(total, *self.range(maps))
 
-    def adaptive_pool(self, value: _Maps | _Sum, module: nn.AdaptiveAvgPool2d) -> _Maps | _Sum:
+    def adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
         _, height, width = value.shape
         wanted = module.output_size
         rows, columns = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
         rows, columns = rows or height, columns or width
-        maps = self.inner(self.closed(value))
+        maps = self.closed(value, pooled=True)
         _, height, width = maps.shape
         if (rows, columns) == (height, width):
             return maps
@@ -551,43 +385,38 @@ class _Reader:
             return replace(maps, average=height // rows, shape=(maps.shape[0], rows, columns))
         return replace(maps, resized=(rows, columns))
 
-    def inner(self, maps: _Maps) -> _Maps:
-        if maps.sources == (IMAGE,):
-            self.refuse("the image is pooled before any layer with weights: start with a Conv2d")
-        return maps
-
-    def range(self, maps: _Maps) -> tuple[float, float]:
+    def range(self, maps: Maps) -> tuple[float, float]:
         """The least and the greatest value of maps."""
         layers = [self.layers[source] for source in maps.sources]
         positive = all(layer.low >= 0 for layer in layers) and bool((maps.scale >= 0).all())
         return (0.0 if positive else -math.inf), math.inf
 
-    def rounded(self, maps: _Maps) -> _Maps:
+    def rounded(self, maps: Maps) -> Maps:
         """The maps as a layer of neurons of their own."""
         return self.activation(self.passed(maps), *self.range(maps))
 
     def finished(self, in_shape: Shape, output: Any) -> Trace:
         value = self.values.get(output) if isinstance(output, fx.Node) else None
-        if not isinstance(value, _Maps | _Sum):
+        if not isinstance(value, Maps | Sum):
             self.refuse(
                 "it returns something else than one tensor of scores: return the scores of the classes only"
             )
-        if isinstance(value, _Sum) and not self.reads_out(value):
+        if isinstance(value, Sum) and not self.reads_out(value):
             value = self.closed(value)
         if math.prod(value.shape[1:]) != 1:
             self.refuse(f"it returns maps of {value.shape}: end in scores, one for each class")
-        if isinstance(value, _Maps):
+        if isinstance(value, Maps):
             # Counts are scores too: a linear layer that passes them on.
             weight = torch.diag(value.scale)[:, :, None, None]
             one = torch.ones_like(value.scale)
-            value = _Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
+            value = Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
         (classifier,) = value.terms
         if classifier.sources != (len(self.layers) - 1,):
-            maps = _maps("read_out", classifier.sources, self.read_shape(classifier.sources))
+            maps = plain_maps("read_out", classifier.sources, self.read_shape(classifier.sources))
             classifier = replace(classifier, sources=self.rounded(maps).sources)
         return Trace(in_shape, tuple(self.layers), classifier, value.shift, self.model)
 
-    def reads_out(self, total: _Sum) -> bool:
+    def reads_out(self, total: Sum) -> bool:
         """Whether a sum is that of one linear layer over all that a layer holds."""
         term = total.terms[0]
         if len(total.terms) > 1 or total.pools or term.weight is None or IMAGE in term.sources or term.padding:

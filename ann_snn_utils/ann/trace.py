@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .layers import Trace, read_layers
+from .layers import read_layers
 from .notation import LARGEST_PIXEL
+from .operations import Trace
 from .quantize import Counts, QuantReLU
 
 

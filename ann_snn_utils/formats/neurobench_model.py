@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..ann.network import LARGEST_PIXEL
 from ..simulator.run import simulate
 from ..snn.network import SNN, Synapses
-from . import needed
+from .packages import needed
 
 
 class Spikes(nn.Identity):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..snn.network import SNN
-from . import needed
+from .packages import needed
 
 
 def write_nir(snn: SNN, path: str | Path) -> Path:

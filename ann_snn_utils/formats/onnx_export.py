@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..snn.network import SNN, SpikingLayer, worst_case
-from . import needed
+from .packages import needed
 
 EXACT = 2**24
 OPSET = 17
@@ -76,7 +76,9 @@ class _Writer:
             else:
                 self.neurons(layer, counts, index)
         self.read_out(counts[len(snn.layers) - 1])
-        shapes = {f"count_{index}": layer.spec.out_shape for index, layer in enumerate(snn.layers)}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"count_{index}": layer.spec.out_shape for index, layer in enumerate(snn.layers)
+        }
         shapes = shapes | {"image": snn.spec.in_shape, "scores": (len(snn.classifier),)}
         described = {
             name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, *shape])
@@ -218,7 +220,7 @@ class _Writer:
         counted = self.node("Cast", [reached], f"counted_{index}", to=1)
         total = self.node("ReduceSum", [counted, axis], count if lowest == 0 else f"total_{index}", keepdims=0)
         if lowest:
-            self.node("Add", [total, self.constant(f"lowest_{index}", np.float32(lowest)[None])], count)
+            self.node("Add", [total, self.constant(f"lowest_{index}", np.array([lowest], np.float32))], count)
 
     def read_out(self, count: str) -> None:
         snn = self.snn

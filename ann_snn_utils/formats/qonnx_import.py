@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from ..ann.calibrate import quantize
 from ..ann.network import ANN, Layer
 from ..ann.quantize import Counts
-from . import needed
+from .packages import needed
 
 # Weights as a Quant node makes them: whole numbers, and what 1 of them is worth.
 _Quantized = tuple[np.ndarray, np.ndarray]
