@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import chains, random_ann, random_images, residual_networks
 
-from ann_snn_utils.ann.network import build_ann
+from ann_snn_utils.ann.network import build_ann, raw_weight
+from ann_snn_utils.ann.quantize import ternary
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import (
     FOLDER,
@@ -54,6 +55,27 @@ def test_a_restored_network_has_the_same_codes_and_thresholds(tmp_path_factory, 
     for form in ("exact", "published"):
         for one, other in zip(convert(ann, form).layers, convert(restored, form).layers, strict=True):
             assert torch.equal(one.weight, other.weight) and torch.equal(one.thresholds, other.thresholds)
+
+
+def test_a_weight_at_the_threshold_of_ternary_weights_is_kept_as_conversion_sees_it(tmp_path):
+    ann = random_ann(4, network="3C3-40C3-5")
+    weight = raw_weight(ann.layers[1].conv)
+    with torch.no_grad():
+        for _ in range(100):
+            # As close to the threshold as there is: on one of its sides in float32, on the other in float64.
+            weight[0, 0, 0, 0] = 0.7 * weight.abs().mean()
+            for _ in range(8):
+                if bool((ternary(weight) != ternary(weight.double())).any()):
+                    break
+                weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], weight.new_tensor(1.0))
+            else:
+                weight[1] *= 1.01
+                continue
+            break
+    assert bool((ternary(weight) != ternary(weight.double())).any())
+    save_pretrained(ann, "tiny", tmp_path)
+    made, restored = convert(ann), convert(load_pretrained("tiny", tmp_path))
+    assert torch.equal(made.layers[1].weight, restored.layers[1].weight)
 
 
 def test_the_index_says_what_each_network_is_and_how_it_was_made(tmp_path):

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
 from .network import ANN, Layer, Shortcut, raw_weight
 from .notation import spec_of
+from .reference import in_float64
 
 FOLDER = ROOT / "data" / "pretrained"
 INDEX = "index.json"
@@ -110,12 +111,14 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
     if spec.given:
         raise ValueError(f"{name}: only networks in notation are kept here; write a given graph with save_ann")
     tensors: dict[str, Tensor] = {}
-    for prefix, part, ternary in _kept_parts(ann):
+    # A weight next to the threshold of ternary weights is on the side where conversion, in float64, sees it.
+    reference = in_float64(ann)
+    for prefix, part, ternary in _kept_parts(reference):
         weight = part.conv.weight.round()
         tensors[f"{prefix}.weight"] = pack_ternary(weight) if ternary else weight.to(torch.int8)
         for name_of in _NORM:
             tensors[f"{prefix}.norm.{name_of}"] = getattr(part.norm, name_of).float()
-    tensors["classifier"] = ann.classifier.weight.round().to(torch.int8)
+    tensors["classifier"] = reference.classifier.weight.round().to(torch.int8)
     tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
     description = {**ann.metadata, **metadata}
     path = Path(folder) / f"{name}.safetensors"
