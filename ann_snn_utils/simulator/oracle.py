@@ -79,7 +79,7 @@ def threshold(layer: Layer, channel: int, j: int, n: int | Fraction, unit: int |
     """θ_j of a channel; unit: how many steps of the input make 1, so 255 for pixels. ±∞ in a constant channel."""
     gamma, beta, mean = (Fraction(float(values[channel])) for values in (layer.gamma, layer.beta, layer.mean))
     if gamma == 0:
-        code = floor(n * max(beta, Fraction(0)) + Fraction(1, 2))
+        code = floor(n * beta + Fraction(1, 2))
         return -inf if j <= code else inf
     sigma = Fraction(float(np.sqrt(layer.variance[channel] + layer.eps)))
     return unit * ((j - Fraction(1, 2) - n * beta) * sigma / gamma + n * mean)

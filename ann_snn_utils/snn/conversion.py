@@ -159,7 +159,8 @@ def _spiking_layer(
     )
     lowest, highest = membrane_range(synapses, before, spec)
     used = int((tables[0] <= highest[:, None]).sum(1).max())
-    length = limit if encoder else max(1, min(limit, used))
+    # Where no level is ever reached, neurons of signed counts still begin at 0 and come down from there.
+    length = limit if encoder else max(1, -geometry.lowest, min(limit, used))
     table, *compared = (table[:, :length].contiguous() for table in tables)
     return SpikingLayer(geometry, synapses, table, lowest, highest, used > length and open_ended, *compared)
 
