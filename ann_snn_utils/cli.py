@@ -13,15 +13,12 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import __version__
 from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
-
-if TYPE_CHECKING:
-    from .snn.network import SNN
 
 _COUNT = click.IntRange(min=1)
 _values = functools.partial(click.option, metavar="NAME=VALUES", multiple=True)
@@ -370,10 +367,11 @@ def bundle(
     """
     from .data.dataset import load_recorded
     from .hardware.bundle import check_target, write_bundle
+    from .runs.gallery import spiking_network
 
     name = _one_network(network, pretrained)
     check_target(Path(out))
-    snn, origin = _spiking_network(name)
+    snn, origin = spiking_network(name)
     test = load_recorded(snn.metadata, dataset=dataset)
     chosen = test.subset(min(samples, len(test)))
     origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
@@ -384,30 +382,10 @@ def bundle(
     print(f"check it: cd {place} && {reader}")
 
 
-def _spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
-    """The integer network of a run or a bundled one, and what it was made from and with."""
-    from .ann.store import load_pretrained, pretrained_file
-    from .files import sha256
-    from .runs.folder import require, run_folder
-    from .runs.gallery import bundled_name
-    from .runs.provenance import git_state, versions
-    from .snn.conversion import convert
-    from .snn.store import load_snn
-
-    if bundled := bundled_name(name):
-        path = pretrained_file(bundled)
-        snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"
-    else:
-        path = require(run_folder(name), "snn.safetensors")
-        snn, title = load_snn(path), f"run {name}"
-    made = {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
-    return snn, {"network": title, **made}
-
-
 @click.command()
 @click.option("--quick", is_flag=True, help="Small networks: tries the benchmark, says nothing.")
 @click.option("--contenders", metavar="LIST", help="Names, with commas between (default: all).")
-@click.option("--parts", metavar="LIST", help="Of lenet,few,vgg,sweeps,whole,training (default: all).")
+@click.option("--parts", metavar="LIST", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")

@@ -68,7 +68,7 @@ def quantize(
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
     >>> ann = quantize(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
     >>> [layer.spec.token for layer in ann.layers], ann.spec.levels
-    (['_0', '_2'], 15)
+    (['_0', '_0_max'], 15)
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")

@@ -57,7 +57,13 @@ def _line(source: Path, executed: bool) -> str:
 def _card(run: Path) -> list[str]:
     from ..runs.report import run_card
 
-    return [f"```\n{run_card(run)}\n```"] if (run / "results.json").is_file() else []
+    if not (run / "results.json").is_file():
+        return []
+    try:
+        told = run_card(run)
+    except ValueError as error:
+        told = str(error)
+    return [f"```\n{told}\n```"]
 
 
 def _figures(executed: Path) -> list[Any]:

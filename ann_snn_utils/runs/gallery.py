@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..ann.network import ANN
-from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, save_ann
+from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pretrained_file, save_ann
 from ..data.dataset import Dataset, load_recorded
+from ..files import sha256
 from ..snn.conversion import convert
 from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
-from .folder import latest_run, list_runs, require, run_folder
+from .folder import SNN_FILE, latest_run, list_runs, require, run_folder
+from .provenance import git_state, versions
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,15 @@ def unpack(name: str) -> Path:
         remedy = f"name its folder {folder} otherwise"
         raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
     return folder
+
+
+def spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
+    """The integer network of a run or a bundled one, and what it was made from and with."""
+    if bundled := bundled_name(name):
+        path = pretrained_file(bundled)
+        snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"
+    else:
+        path = require(run_folder(name), SNN_FILE)
+        snn, title = load_snn(path), f"run {name}"
+    made = {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
+    return snn, {"network": title, **made}
