@@ -244,7 +244,8 @@ def test_a_network_of_ones_own_is_quantized_proved_and_handed_on(tmp_path):
     shown = "\n".join(data.get("text/markdown", "") for data in outputs)
     assert shown.count("| 9,878,400 | 0 | 0 |") == 2, "both networks agree in every code and class"
     assert "GELU cannot be converted" in shown and "`torchvision_models = False`" in shown
-    assert sum(PLOTLY_MIME in data for data in outputs) == 2
+    assert sum(PLOTLY_MIME in data for data in outputs) == 1
+    assert sum("snn-explorer" in data.get("text/html", "") for data in outputs) == 1
 
 
 def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):
