@@ -51,7 +51,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     controls = [
         choice("model", "model", "Who counts", [(TITLES[name], name) for name in own], "lemaire"),
         choice("run", "run", until, [(run, run) for run in RUNS], "until silence"),
-        dict(kind="check", name="skip_zero_weights", label="skip zero weights", help=zeros, value=True),
+        dict(kind="check", name="skip_zero_weights", label="skip zeros", help=zeros, value=True),
         *(control | {"shown_by": ["model", "lemaire"]} for control in _lemaire()),
         *(control | {"shown_by": ["model", "yan"]} for control in _yan()),
     ]
