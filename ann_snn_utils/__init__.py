@@ -30,6 +30,7 @@ _MODULES = {
     "measure.energy": ("energy", "macs"),
     "measure.equivalence": ("Equivalence", "check_equivalence"),
     "measure.logs": ("write_logs",),
+    "runs.gallery": ("save_network",),
     "hardware.bundle": ("write_bundle",),
 }
 # Read by torch before its first tensor: large maps in large pages, on Linux, make training steps a tenth shorter.

@@ -192,7 +192,8 @@ def networks() -> None:
     """List the networks that can be named.
 
     Every command that takes a NETWORK, and the `run` of notebooks 04, 05 and 08, take the names printed here:
-    bundled:NAME for one that comes with the project, and the name of a run for that run's.
+    bundled:NAME for one that comes with the project, and the name of a run for that run's. Commands take the path
+    of a folder too, such as ./mine, where `save_network` kept a network of yours.
     """
     from .runs.report import networks_table
 
@@ -270,16 +271,15 @@ def _one_network(network: str | None, pretrained: str | None) -> str:
 @_pretrained
 @click.option("--samples", type=_COUNT, metavar="N", help="Test images (default: all, as recorded).")
 def evaluate(network: str | None, pretrained: str | None, samples: int | None) -> int:
-    """Measure a bundled network beside its record.
+    """Measure a network beside its record.
 
-    NETWORK is bundled:NAME, as `ann-snn networks` lists it. The whole test set takes accuracy over time, code
-    mismatches, spikes and SOPs; the exit status is 1 where one of them differs.
+    NETWORK is bundled:NAME, a run's name, or the path of a folder with a pair of networks. The whole test set takes
+    accuracy over time, code mismatches, spikes and SOPs; the exit status is 1 where one of them differs from what
+    is recorded.
     """
-    from .runs.evaluation import evaluate_pretrained, evaluation_table
-    from .runs.gallery import bundled_name
+    from .runs.evaluation import evaluate_network, evaluation_table
 
-    name = _one_network(network, pretrained)
-    evaluation = evaluate_pretrained(bundled_name(name) or name, samples, progress=sys.stderr.isatty())
+    evaluation = evaluate_network(_one_network(network, pretrained), samples, progress=sys.stderr.isatty())
     print(evaluation_table(evaluation))
     return int(bool(evaluation.differences))
 

@@ -118,7 +118,7 @@ def test_a_network_without_a_record_says_so(keep, capsys):
 
 
 def test_the_method_has_its_number_as_long_as_a_bundled_network_reaches_what_was_recorded_with_it():
-    found = module.evaluate_pretrained("digits-lenet-k0")
+    found = module.evaluate_network("bundled:digits-lenet-k0")
     numbers = ("silence_step", "mean_settling_step", "macs_per_sample", "energy_pj")
     assert {"snn", "qann"} <= set(found.recorded["correct"]) and found.differences == ()
     assert {n: found.measured[n] for n in numbers} == {n: pytest.approx(found.recorded[n]) for n in numbers}

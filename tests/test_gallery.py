@@ -6,7 +6,10 @@ import pytest
 import torch
 from networks import random_ann
 
+from ann_snn_utils import codes, load_ann, simulate
+from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.store import save_ann, save_pretrained
+from ann_snn_utils.cli import main
 from ann_snn_utils.runs import gallery
 from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.runs.manifest import record_stage
@@ -84,3 +87,61 @@ def test_a_bundled_network_is_named_with_and_without_a_blank(bundle):
     assert gallery.bundled_name("bundled:tiny") == gallery.bundled_name("bundled: tiny") == "tiny"
     assert gallery.bundled_name("tiny") is None
     assert gallery.open_network("bundled: tiny").name == "bundled:tiny"
+
+
+def own_pair(**changed):
+    """A network with max pooling, a residual addition and a bias, such as a torch model becomes, and its SNN."""
+    nodes = [
+        Node("stem", (Branch((-1,), (3, 3), padding=1),), 4, step=0.3),
+        Node("pool", (Branch((0,), (2, 2), 2),), kind="maximum"),
+        Node("add", (Branch((1,), (3, 3), padding=1), Branch((1,), identity=True)), 4, step=0.25, highest=3),
+    ]
+    settings = {"in_shape": (1, 8, 8), "classes": 10, "levels": 3, "ternary": False} | changed
+    ann = random_ann(3, network=graph_text(nodes, average=2, bias=True), **settings)
+    return ann, convert(ann)
+
+
+@pytest.mark.parametrize("place", ["mine", "folder/mine"])
+def test_a_network_of_ones_own_is_found_by_its_name_or_path_to_the_last_bit(bundle, tmp_path, place):
+    ann, snn = own_pair()
+    name = place if place == "mine" else str(tmp_path / place)
+    folder = gallery.save_network(name, ann, snn, "digits", size=8, limit=40)
+    assert folder == (run_folder("mine") if place == "mine" else tmp_path / place)
+    found = gallery.open_network(name)
+    assert len(found.samples) == 40 and found.ann.spec == ann.spec
+    (before, scores), (after, again) = codes(ann, found.samples.images), codes(found.ann, found.samples.images)
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True)) and torch.equal(scores, again)
+    one, other = simulate(snn, found.samples), simulate(found.snn, found.samples)
+    assert torch.equal(one.logits, other.logits) and (one.sops == other.sops).all()
+    assert ("mine" in gallery.network_names()) == (place == "mine")
+    with pytest.raises(ValueError, match="holds a network already"):
+        gallery.save_network(name, ann, snn, "digits", size=8)
+
+
+def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
+    ann, snn = own_pair()
+    with pytest.raises(ValueError, match="'digits' are \\(1, 28, 28\\) in 10 classes, those of the network"):
+        gallery.save_network("mine", ann, snn, "digits")
+    with pytest.raises(ValueError, match="not made of this quantized one; give convert"):
+        gallery.save_network("mine", own_pair(levels=4)[0], snn, "digits", size=8)
+    with pytest.raises(ValueError, match="unknown data set 'nosuch'"):
+        gallery.save_network("mine", ann, snn, "nosuch")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_every_command_takes_a_network_of_ones_own(bundle, tmp_path, capsys):
+    name = str(tmp_path / "mine")
+    gallery.save_network(name, *own_pair(), "digits", size=8, limit=40)
+    for command, *options in (
+        ("evaluate",),
+        ("energy",),
+        ("simulate", "--samples", "9"),
+        ("animate", "--out", str(tmp_path / "one.html")),
+        ("bundle", "--samples", "2", "--out", str(tmp_path / "bundle")),
+    ):
+        assert main([command, name, *options]) == 0, capsys.readouterr().err
+        out = capsys.readouterr().out
+        assert "layers" not in out or "graph of 3 layers" in out
+    assert (tmp_path / "one.html").is_file() and (tmp_path / "bundle" / "manifest.json").is_file()
+    assert load_ann(tmp_path / "mine" / "qann.safetensors").spec.graph.read_out.bias

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import chains, random_ann, random_images, residual_networks
+from networks import networks, random_ann, random_images
 
 from ann_snn_utils.ann.network import build_ann, raw_weight
 from ann_snn_utils.ann.quantize import ternary
@@ -23,7 +23,7 @@ from ann_snn_utils.ann.store import (
 )
 from ann_snn_utils.data.dataset import data_identity
 from ann_snn_utils.files import sha256
-from ann_snn_utils.runs.evaluation import evaluate_pretrained
+from ann_snn_utils.runs.evaluation import evaluate_network
 from ann_snn_utils.snn.conversion import convert
 
 
@@ -44,14 +44,14 @@ def test_bytes_that_are_no_ternary_weights_are_refused():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.one_of(chains(), residual_networks()), st.integers(0, 100))
+@given(networks(), st.integers(0, 100))
 def test_a_restored_network_has_the_same_codes_and_thresholds(tmp_path_factory, ann, seed):
     folder = tmp_path_factory.mktemp("pretrained")
     save_pretrained(ann, "net", folder)
     restored = load_pretrained("net", folder)
     images = random_images(seed, ann.spec.in_shape)
-    for one, other in zip(codes(ann, images)[0], codes(restored, images)[0], strict=True):
-        assert torch.equal(one, other)
+    (before, scores), (after, again) = codes(ann, images), codes(restored, images)
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True)) and torch.equal(scores, again)
     for form in ("exact", "published"):
         for one, other in zip(convert(ann, form).layers, convert(restored, form).layers, strict=True):
             assert torch.equal(one.weight, other.weight) and torch.equal(one.thresholds, other.thresholds)
@@ -138,4 +138,4 @@ def test_a_bundled_network_is_not_evaluated_on_other_images_of_the_same_name(tmp
         (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sides + images)
     monkeypatch.setenv("ANN_SNN_DATA", str(tmp_path))
     with pytest.raises(ValueError, match="the test images of mnist are not those that this network was made with"):
-        evaluate_pretrained("mnist-lenet-k0")
+        evaluate_network("bundled:mnist-lenet-k0")

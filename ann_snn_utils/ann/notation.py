@@ -23,6 +23,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..checks import RULES, check
 from ..data.dataset import SOURCE_OPTIONS
 from .graph import (
@@ -241,6 +243,18 @@ def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec], in_shape:
     return replace(entry, kernel=(1, 1), stride=max(1, round(shape[1] / last.out_shape[1])))
 
 
+def title_of(network: str) -> str:
+    """What to call a network: its notation, or how many layers a graph has.
+
+    >>> title_of('{"layers":[{}, {}], "read_out":{}}')
+    'graph of 2 layers'
+    """
+    if not network.startswith("{"):
+        return network
+    layers = len(msgspec.json.decode(network)["layers"])
+    return f"graph of {layers} layer{'s' if layers > 1 else ''}"
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
     """All that `build_ann` was called with; `network`: notation, or text of `graph_text`; `padding` is resolved."""
@@ -277,8 +291,8 @@ class NetworkSpec:
 
     @property
     def title(self) -> str:
-        """What to call the network: its notation, or how many layers a graph has."""
-        return f"graph of {len(self.layers)} layers" if self.given else self.network
+        """What to call the network, as `title_of` says."""
+        return title_of(self.network)
 
     def origin(self, index: int) -> int:
         """The layer whose counts a layer has: itself, or the one of which it takes maxima."""

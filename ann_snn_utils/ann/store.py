@@ -108,8 +108,6 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
     spec = ann.spec
     if not (spec.quantized and spec.int8_ends):
         raise ValueError(f"{name}: only networks with integer weights throughout are kept; set int8_ends=True")
-    if spec.given:
-        raise ValueError(f"{name}: only networks in notation are kept here; write a given graph with save_ann")
     tensors: dict[str, Tensor] = {}
     # A weight next to the threshold of ternary weights is on the side where conversion, in float64, sees it.
     reference = in_float64(ann)
@@ -120,6 +118,8 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
             tensors[f"{prefix}.norm.{name_of}"] = getattr(part.norm, name_of).float()
     tensors["classifier"] = reference.classifier.weight.round().to(torch.int8)
     tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
+    if reference.classifier.bias is not None:
+        tensors["bias"] = reference.classifier.whole_bias.long()
     description = {**ann.metadata, **metadata}
     path = Path(folder) / f"{name}.safetensors"
     save_tensors(path, tensors, {"spec": spec.to_dict(), **description})
@@ -180,3 +180,7 @@ def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
         for name in _NORM:
             getattr(part.norm, name).copy_(tensors[f"{prefix}.norm.{name}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
+    if ann.classifier.unit is not None:
+        ann.classifier.unit.copy_(tensors["scale"][0])
+    if ann.classifier.bias is not None:
+        ann.classifier.bias.copy_(tensors["bias"])

@@ -67,6 +67,6 @@ def _described(network: Network) -> str:
     accuracy = f" · quantized ANN {meta['correct'] / meta['samples']:.2%}" if known else ""
     note = f"<br>{network.note}" if network.note else ""
     return (
-        f"<b>{html.escape(network.name)}</b>: {html.escape(spec.network)}, k = {spec.k}, {spec.levels} levels"
+        f"<b>{html.escape(network.name)}</b>: {html.escape(spec.title)}, k = {spec.k}, {spec.levels} levels"
         f"{accuracy} · {html.escape(network.samples.name)}, {len(network.samples):,} images{note}"
     )

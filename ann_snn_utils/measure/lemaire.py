@@ -81,6 +81,9 @@ class Lemaire:
 
     def fetch(self, values: float, bits: int) -> float:
         """Picojoules of one access to a memory of so many values of so many bits."""
+        if not values:
+            # Maxima have no weights: where nothing is stored, nothing is fetched.
+            return 0.0
         width = self.value_bits or bits
         return self.scale * ACCESS[self.access](values * width, width, self.word_bits)
 

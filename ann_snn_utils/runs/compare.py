@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..ann.notation import NETWORKS
+from ..ann.notation import NETWORKS, title_of
 from ..ann.store import list_pretrained
 from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
@@ -70,7 +70,8 @@ def in_words(parameter: str, value: Any) -> str:
     ('clip 2', 'int8', 'batch size 100')
     """
     on, off = _WORDS.get(parameter, (f"{parameter.replace('_', ' ')} {{}}",) * 2)
-    text = (on if value else off).format(_PROPER.get(str(value), value))
+    told = title_of(value) if parameter == "network" else value
+    text = (on if value else off).format(_PROPER.get(str(told), told))
     return _PROPER.get(text, text)
 
 

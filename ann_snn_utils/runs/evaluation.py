@@ -1,4 +1,4 @@
-"""Does a network that comes with the project still reach what was recorded with it? Measured anew, side by side."""
+"""Does a network still reach what was recorded of it? Measured anew, side by side."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..ann.notation import title_of
 from ..measure.activity import reached
 from ..measure.equivalence import check_equivalence
 from ..simulator.record import merge
 from ..simulator.run import simulate
-from .gallery import BUNDLED, Network, open_network
+from .gallery import Network, bundled_name, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
+from .results import local_result
 
 # Images at a time: the counts of a large network on a complete test set would fill the memory.
 _PART = 1000
@@ -20,37 +22,45 @@ _PART = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network's results, measured anew, beside those recorded with it; both in the form of results.json.
+    """A network's results, measured anew, beside those recorded of it; both in the form of results.json.
 
-    complete: whether all images that were recorded are measured. differences: a line for each recorded number
-    that is not reproduced.
+    recorded: None where nothing is. complete: whether all images that were recorded are measured. differences: a
+    line for each recorded number that is not reproduced.
     """
 
     name: str
     measured: dict[str, Any]
-    recorded: dict[str, Any]
+    recorded: dict[str, Any] | None
     complete: bool
     differences: tuple[str, ...]
 
 
-def evaluate_pretrained(name: str, samples: int | None = None, progress: bool = False) -> Evaluation:
-    """Measure a bundled network on its test set, or on the first `samples` images of it in a balanced order.
+def evaluate_network(name: str, samples: int | None = None, progress: bool = False) -> Evaluation:
+    """Measure a network on its test set, or on the first `samples` images of it in a balanced order.
 
     The quantized network is evaluated in float64, the spiking one until silence, and every count is compared
-    with its code. Raises ValueError for a name that is not bundled, or samples that the test set does not have.
+    with its code. name: as of `open_network`. Recorded is what a bundled network's file tells, or the results of a
+    run that nothing disturbed. Raises ValueError for samples that the test set does not have.
     """
-    network = open_network(BUNDLED + name)
-    recorded, images = recorded_in(network.ann.metadata), len(network.samples)
+    network = open_network(name)
+    recorded, images = _recorded(network), len(network.samples)
     if samples is not None and not 1 <= samples <= images:
         named = repr(network.samples.name)
         raise ValueError(f"samples={samples}: the test set of {named} has 1 to {images} images to give")
     test = network.samples if samples is None else network.samples.subset(range(samples))
     measured = measure(replace(network, samples=test), progress)
-    complete = len(test) == recorded["samples"]
-    differences = differing(measured, recorded) if complete else ()
-    if samples is None and not complete:
+    complete = recorded is not None and len(test) == recorded["samples"]
+    differences = differing(measured, recorded) if recorded and complete else ()
+    if recorded and samples is None and not complete:
         differences = (f"the test set has {len(test):,} images, recorded are results on {recorded['samples']:,}",)
-    return Evaluation(name, measured, recorded, complete, differences)
+    return Evaluation(network.name, measured, recorded, complete, differences)
+
+
+def _recorded(network: Network) -> dict[str, Any] | None:
+    if bundled_name(network.name):
+        return recorded_in(network.ann.metadata)
+    found = local_result(network.name) if "/" not in network.name else None
+    return found.results if found and found.results["undisturbed"] else None
 
 
 def measure(network: Network, progress: bool = False) -> dict[str, Any]:
@@ -89,10 +99,12 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
 def evaluation_table(evaluation: Evaluation) -> str:
     """The evaluation as an aligned table, and below it whether the recorded numbers are reproduced."""
     measured, recorded = evaluation.measured, evaluation.recorded
-    title = f"{evaluation.name}: {measured['dataset']}, {measured['network']}, k = {measured['k']}"
-    frame = card({"measured": measured, "recorded": recorded}, counts=True)
+    title = f"{evaluation.name}: {measured['dataset']}, {title_of(measured['network'])}, k = {measured['k']}"
+    frame = card({"measured": measured} | ({"recorded": recorded} if recorded else {}), counts=True)
     verdict = [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
-    if not evaluation.complete and not verdict:
+    if recorded is None:
+        verdict = ["no results are recorded to compare these with"]
+    elif not evaluation.complete and not verdict:
         verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
-    last = "every recorded number is reproduced, but that of the full-precision network, which is not kept"
+    last = "every recorded number is reproduced, but that of the full-precision network, which is not measured"
     return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ import torch
 
 from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pretrained_file, save_ann
-from ..data.dataset import Dataset, load_recorded
+from ..data.dataset import Dataset, identity_of, load_recorded, load_splits, source_of
 from ..files import sha256
 from ..snn.conversion import convert
 from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
-from .folder import SNN_FILE, latest_run, list_runs, require, run_folder
+from .folder import QANN_FILE, SNN_FILE, latest_run, list_runs, require, run_folder, runs_root
 from .provenance import git_state, versions
 
 
@@ -36,8 +37,11 @@ class Network:
 
 def network_names() -> list[str]:
     """The names to choose from: every run that has a spiking network, then the bundled ones."""
-    runs = [run for run in list_runs() if (run_folder(run) / "snn.safetensors").is_file()]
-    return runs + [BUNDLED + name for name in list_pretrained()]
+    bundled = list_pretrained()
+    # What was unpacked of a bundled network is in the list under that one's name.
+    unpacked = set(bundled) - set(list_runs())
+    runs = sorted({path.parent.name for path in runs_root().glob(f"*/{SNN_FILE}")} - unpacked)
+    return runs + [BUNDLED + name for name in bundled]
 
 
 def bundled_name(network: str) -> str | None:
@@ -50,7 +54,7 @@ def open_network(
     dataset: str | None = None,
     replaced: Callable[[ANN, OSError], tuple[Dataset, str]] | None = None,
 ) -> Network:
-    """The network of a run, or a bundled one ("bundled:…"); an empty name takes the latest run, if any.
+    """The network of a name as of `network_folder`, or a bundled one; an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
     as in `load_recorded`. replaced: gives other images, and a note on them, for a network whose own are not here;
@@ -60,7 +64,7 @@ def open_network(
     name = str(name)
     if not name:
         try:
-            return open_network(latest_run("snn.safetensors"), dataset, replaced)
+            return open_network(latest_run(SNN_FILE), dataset, replaced)
         except (OSError, ValueError):
             # No run yet, or one whose data set is on another machine.
             if not (names := list_pretrained()):
@@ -70,9 +74,8 @@ def open_network(
         ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
     else:
-        folder = run_folder(name)
-        ann = load_ann(require(folder, "qann.safetensors"))
-        snn = load_snn(require(folder, "snn.safetensors"))
+        folder = network_folder(name)
+        ann, snn = load_ann(require(folder, QANN_FILE)), load_snn(require(folder, SNN_FILE))
     try:
         test = load_recorded(ann.metadata, dataset=dataset, fetch=replaced is None)
     except OSError as missing:
@@ -80,6 +83,45 @@ def open_network(
             raise
         return Network(name, ann.eval(), snn, *replaced(ann, missing))
     return Network(name, ann.eval(), snn, test.subset(len(test)))
+
+
+def network_folder(name: str, create: bool = False) -> Path:
+    """The folder of a run, or the one that a path names, such as ./mine, where it holds a pair of networks."""
+    if "/" not in name and os.sep not in name:
+        return run_folder(name, create)
+    folder = Path(name).expanduser()
+    if create:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) -> Path:
+    """Keep a network of one's own where every command and notebook finds it by name; its folder.
+
+    name        of a new run, or the path of a new folder, such as ./mine, which commands take too
+    ann, snn    the quantized network, and what was converted of it
+    dataset     what it classifies, by a name or path that `load_dataset` takes
+    options     size, crop, limit and held_out, as of `load_dataset`
+
+    Raises ValueError where the networks are no pair, where images of the data set have another shape, and where the
+    folder holds a network; and what `load_dataset` raises.
+    """
+    if ann.spec != snn.spec:
+        raise ValueError(f"{name}: the spiking network was not made of this quantized one; give convert(ann)")
+    source = source_of({"dataset": dataset, **options})
+    training, test = load_splits(**source)
+    if test.in_shape != ann.spec.in_shape or len(test.classes) != ann.spec.classes:
+        raise ValueError(
+            f"{name}: images of {dataset!r} are {test.in_shape} in {len(test.classes)} classes, those of the "
+            f"network {ann.spec.in_shape} in {ann.spec.classes}; give its data set, with its size= or crop="
+        )
+    folder = network_folder(name, create=True)
+    if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
+        raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
+    made = {"source": source, "data": identity_of(training, test)}
+    save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
+    save_snn(snn, folder / SNN_FILE, **made)
+    return folder
 
 
 def run_named(network: str) -> str:
@@ -96,7 +138,7 @@ def unpack(name: str) -> Path:
     """
     ann = load_pretrained(name)
     folder = run_folder(name, create=True)
-    qann, snn = folder / "qann.safetensors", folder / "snn.safetensors"
+    qann, snn = folder / QANN_FILE, folder / SNN_FILE
     if not snn.exists():
         save_ann(ann, qann, **ann.metadata)
         save_snn(convert(ann), snn)
@@ -115,7 +157,7 @@ def spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
         path = pretrained_file(bundled)
         snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"
     else:
-        path = require(run_folder(name), SNN_FILE)
+        path = require(network_folder(name), SNN_FILE)
         snn, title = load_snn(path), f"run {name}"
     made = {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
     return snn, {"network": title, **made}

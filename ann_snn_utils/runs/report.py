@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from ..ann.notation import title_of
 from ..ann.store import BUNDLED, list_pretrained
 from ..files import sha256
 from ..measure.activity import SILENCE
@@ -202,7 +203,8 @@ def run_card(folder: str | os.PathLike[str]) -> str:
         notes.append(f"changed: {RESULTS_FILE} is not the file that was recorded; run the study again")
     if trials := len(list((Path(folder) / TRIALS).glob("*.json"))):
         notes.append(f"trials of this network under other settings, disturbed or not: {trials} in {TRIALS}/")
-    title = f"{result.run}: {result.results['dataset']}, {result.results['network']}, k = {result.results.get('k')}"
+    results = result.results
+    title = f"{result.run}: {results['dataset']}, {title_of(results['network'])}, k = {results.get('k')}"
     return "\n".join([title, *as_text(card_of(result)), *notes])
 
 
@@ -265,7 +267,7 @@ def networks_table() -> str:
     rows: list[tuple[str, ...]] = [("name", "data set", "network", "accuracy", "size")]
     for name, entry in list_pretrained().items():
         accuracy, size = 100 * entry["correct"] / entry["samples"], entry["bytes"] / 1e6
-        source, network = entry["source"]["name"], entry["spec"]["network"]
+        source, network = entry["source"]["name"], title_of(entry["spec"]["network"])
         rows.append((f"{BUNDLED}{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
     for run in (name for name in network_names() if not bundled_name(name)):
         size = (run_folder(run) / SNN_FILE).stat().st_size / 1e6
@@ -273,7 +275,7 @@ def networks_table() -> str:
             rows.append((run, "no results yet"))
             continue
         found, accuracy = result.results, result_row(result.results)[SILENCE]
-        rows.append((run, found["dataset"], found["network"], f"{accuracy:.2f} %", f"{size:.1f} MB"))
+        rows.append((run, found["dataset"], title_of(found["network"]), f"{accuracy:.2f} %", f"{size:.1f} MB"))
     if len(rows) == 1:
         raise ValueError(
             "no networks are here, neither bundled ones nor those of runs: work in a checkout of the project"

@@ -12,7 +12,8 @@ from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.store import load_snn
 from ..tables import aligned
-from .folder import SNN_FILE, TRIALS, require, run_folder
+from .folder import SNN_FILE, TRIALS, require
+from .gallery import network_folder
 
 
 def simulate_run(
@@ -29,7 +30,7 @@ def simulate_run(
     `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10),
     as published, into figs/, or that of a folder in trials/ where the network is disturbed.
     """
-    folder = run_folder(run)
+    folder = network_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
     test = load_recorded(snn.metadata, dataset=dataset)
     test = test.subset(min(samples, len(test))) if samples else test
