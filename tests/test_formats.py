@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import random_ann
 from torch import Tensor, nn
 
 from ann_snn_utils import build_ann, check_equivalence, codes, convert, convert_module, load_pretrained, simulate
@@ -235,6 +236,36 @@ def test_a_network_of_one_level_is_the_same_in_nir(tmp_path):
         names.append(following)
         x = one_step(nir, graph.nodes[following], x)
     assert torch.equal(x.long(), simulate(snn, IMAGES).logits[-1])
+
+
+def test_snntorch_reads_it_and_sends_the_same_spikes(tmp_path):
+    nir = pytest.importorskip("nir")
+    pytest.importorskip("nirtorch", reason="snnTorch reads NIR with nirtorch: pip install nirtorch snntorch")
+    snntorch = pytest.importorskip("snntorch")
+    from snntorch.import_nir import import_from_nir
+
+    snn = convert(random_ann(3, network="6C3-P2-12", in_shape=(1, 12, 12), classes=5, levels=1, clip=1))
+    file = write_nir(snn, tmp_path / "network.nir")
+    record = simulate(snn, IMAGES, 1, trace=range(len(IMAGES)))
+    assert all(0 < spikes.sum() < spikes.numel() for spikes in record.traces.spikes)
+    sent: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, made: tuple[Tensor, Tensor]) -> Tensor:
+        # A neuron gives its spikes and its state, and the graph that nirtorch makes takes spikes.
+        sent.append(made[0])
+        return made[0]
+
+    for index, image in enumerate(IMAGES.float()):
+        # Read anew for each image: neurons keep their state, and snnTorch's flattening knows no batch.
+        network = import_from_nir(nir.read(file))
+        for module in network.modules():
+            if isinstance(module, snntorch.Leaky):
+                module.register_forward_hook(keep)
+        scores, _ = network(image)
+        assert torch.equal(scores.long(), record.logits[-1, index])
+    for index, spikes in enumerate(record.traces.spikes):
+        wanted = sent[index :: len(record.traces.spikes)]
+        assert torch.equal(torch.stack(wanted).long(), spikes[0].long())
 
 
 def one_step(nir, node, x: Tensor) -> Tensor:
