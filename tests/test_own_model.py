@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 
+import brevitas_like
 import pytest
 import torch
 import torch.nn.functional as F
@@ -177,6 +179,75 @@ def test_a_model_of_our_quantizers_is_taken_to_the_last_code(k):
     ]
     for count, value, step in zip(found, values, (1, 2.0**-k), strict=True):
         assert torch.equal(count * step, value) and value.max() > value.min()
+
+
+def of_brevitas(modules: ModuleType) -> nn.Sequential:
+    return nn.Sequential(
+        modules.QuantConv2d(2, 6, 3, padding=1, bias=False, weight_bit_width=4),
+        nn.BatchNorm2d(6),
+        modules.QuantReLU(bit_width=2),
+        nn.MaxPool2d(2),
+        modules.QuantConv2d(6, 4, 3, bias=True, weight_bit_width=4),
+        modules.QuantIdentity(bit_width=3),
+        nn.Flatten(),
+        modules.QuantLinear(36, 5, bias=True, weight_bit_width=4),
+    )
+
+
+@pytest.mark.parametrize("modules", ["stand-ins", "brevitas"])
+def test_a_model_of_brevitas_is_taken_to_the_last_code(modules):
+    named = brevitas_like if modules == "stand-ins" else pytest.importorskip("brevitas.nn", reason="needs Brevitas")
+    torch.manual_seed(0)
+    model = trained(of_brevitas(named))
+    ann, _ = proved(model)
+    x, values = IMAGES / 255, []
+    with torch.no_grad():
+        for module in model:
+            x = module(x)
+            values += [x] if type(module).__name__ in ("QuantReLU", "QuantIdentity", "MaxPool2d") else []
+    found, scores = codes(ann, IMAGES)
+    assert [bool((count < 0).any()) for count in found] == [False, False, True]
+    for index, (count, value) in enumerate(zip(found, values, strict=True)):
+        assert torch.equal(count.double(), (value / ann.spec.step(index)).round().double()) and count.any()
+    # The bias of the classifier is a whole score.
+    assert float((scores - x).abs().max()) <= 0.51 * float(ann.classifier.unit) * ann.classifier.count
+
+
+def without_quantizer(name: str) -> brevitas_like.QuantConv2d:
+    layer = brevitas_like.QuantConv2d(2, 4, 3, weight_bit_width=4)
+    setattr(layer, name, SimpleNamespace(is_quant_enabled=name == "bias_quant"))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            (brevitas_like.QuantConv2d(2, 4, 3, weight_bit_width=4), nn.ReLU()),
+            "not quantized, and others are: quantize all layers",
+        ),
+        ((nn.Conv2d(2, 4, 3), brevitas_like.QuantReLU(2)), "_0 of the model is not quantized, and others are"),
+        (
+            (without_quantizer("weight_quant"), brevitas_like.QuantReLU(2)),
+            "0 of the model: Brevitas leaves its weights",
+        ),
+        (
+            (without_quantizer("bias_quant"), brevitas_like.QuantReLU(2)),
+            "0 of the model: its bias is rounded.*import_qonnx",
+        ),
+    ],
+)
+def test_a_model_of_brevitas_is_quantized_throughout_or_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        quantize(
+            nn.Sequential(*layers, nn.Flatten(), brevitas_like.QuantLinear(256, 5, weight_bit_width=4)), IMAGES
+        )
+
+
+def test_other_modules_of_brevitas_are_refused_by_name():
+    other = type("QuantHardTanh", (nn.Module,), {"__module__": "brevitas.nn.quant_activation"})
+    with pytest.raises(ValueError, match="1 of the model: Brevitas's QuantHardTanh .*export_qonnx"):
+        quantize(nn.Sequential(nn.Conv2d(2, 4, 3), other()), IMAGES)
 
 
 def test_the_quantized_network_trains_on_and_stays_exact():

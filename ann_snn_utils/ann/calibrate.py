@@ -20,6 +20,7 @@ from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine
 from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
+from .quantized import check_ties, is_whole, unquantized
 from .trace import checked_images, trace, watch
 
 WEIGHTS = ("int8", "ternary")
@@ -62,8 +63,10 @@ def quantize(
     weights      of hidden layers, "int8" or "ternary", with a scale for each channel; first and last are int8
     percentile   of a layer's values that becomes the largest count; None takes the one of least squared error
 
-    A model whose activations are `QuantReLU`s and whose weights are whole numbers (`Ternary`, `Int8`) is taken as
-    it is, to the last code. Raises ValueError that names the place in the model for what cannot be converted.
+    A model whose activations are `QuantReLU`s and whose weights are whole numbers (`Ternary`, `Int8`), or one of
+    Brevitas's QuantReLU, QuantIdentity, QuantConv2d and QuantLinear, is taken as it is, to the last code. Scales
+    are real numbers here, where torch rounds each sum to float32; the classifier's bias becomes a whole score.
+    Raises ValueError that names the place in the model for what cannot be converted.
 
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
     >>> ann = quantize(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
@@ -76,17 +79,18 @@ def quantize(
         raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
     levels, images = check("levels", levels), checked_images(images)
     traced = trace(model, images)
-    statistics = None if _is_quantized(traced) else _statistics(traced, images)
+    statistics = _statistics(traced, images) if unquantized(traced) else None
     if statistics is None:
         levels, steps = _own_steps(traced)
     else:
         steps = _common(traced, [_step(layer, statistics, levels, percentile) for layer in traced.layers])
-    ternary = weights == "ternary" or all(
-        _is_whole(t.weight, 1) for layer in traced.layers[1:] for t in layer.terms
-    )
+    hidden = [term.weight for layer in traced.layers[1:] for term in layer.terms]
+    ternary = weights == "ternary" or all(is_whole(weight, 1) for weight in hidden)
     ann = _built(traced, steps, levels, ternary, exact=statistics is None)
     _fill(ann, traced, weights, exact=statistics is None)
-    if statistics is not None:
+    if statistics is None:
+        check_ties(ann, traced)
+    else:
         _correct(ann, traced, statistics, images)
     return ann.eval()
 
@@ -97,19 +101,6 @@ class _Statistics:
 
     mean: Tensor
     values: Tensor
-
-
-def _is_quantized(traced: Trace) -> bool:
-    """Whether a model rounds every activation and every hidden weight itself."""
-    layers = [layer for layer in traced.layers if layer.pool is None]
-    return math.isfinite(layers[0].high) and all(
-        layer.step is not None and all(_is_whole(term.weight, INT8_LARGEST) for term in layer.terms)
-        for layer in layers
-    )
-
-
-def _is_whole(weight: Tensor | None, largest: int) -> bool:
-    return weight is None or bool((weight == weight.round()).all() and (weight.abs() <= largest).all())
 
 
 def _statistics(traced: Trace, images: Tensor) -> dict[str, _Statistics]:
@@ -238,7 +229,7 @@ def _fill(ann: ANN, traced: Trace, weights: str, exact: bool) -> None:
             _fill_layer(layer, source, ann, "whole" if exact else weights if number else "int8")
     weight, scale = traced.classifier.weight, traced.classifier.scale
     assert weight is not None and ann.classifier.unit is not None
-    whole = _is_whole(weight, INT8_LARGEST) and len(scale.unique()) == 1
+    whole = is_whole(weight, INT8_LARGEST) and len(scale.unique()) == 1
     weight = weight * scale[:, None, None, None]
     unit = scale[0].abs() if whole else int8_scale(weight, per_channel=False).flatten()[0]
     raw_weight(ann.classifier).copy_(weight.flatten(1))

@@ -136,16 +136,18 @@ class QuantReLU(nn.Module):
 class Counts(nn.Module):
     """Whole multiples of any step: floor(x / step + 1/2) · step, the count held in lowest … highest (None: no end).
 
-    The gradient is 1 where the count needs no holding, else 0.
+    half_even: a half goes to the even count, as torch rounds, and not up. The gradient is 1 where the count needs
+    no holding, else 0.
     """
 
-    def __init__(self, step: float, lowest: int = 0, highest: int | None = None) -> None:
+    def __init__(self, step: float, lowest: int = 0, highest: int | None = None, half_even: bool = False) -> None:
         super().__init__()
-        self.step, self.lowest, self.highest = step, lowest, highest
+        self.step, self.lowest, self.highest, self.half_even = step, lowest, highest, half_even
 
     def forward(self, x: Tensor) -> Tensor:
         held = (x / self.step).clamp(self.lowest, self.highest)
-        return straight_through(held, (held.detach() + 0.5).floor()) * self.step
+        whole = held.detach().round() if self.half_even else (held.detach() + 0.5).floor()
+        return straight_through(held, whole) * self.step
 
     def extra_repr(self) -> str:
         return f"step={self.step}, lowest={self.lowest}, highest={self.highest}"

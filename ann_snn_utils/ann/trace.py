@@ -17,6 +17,7 @@ from .layers import read_layers
 from .notation import LARGEST_PIXEL
 from .operations import Trace
 from .quantize import Counts, QuantReLU
+from .quantized import check_quantized, without_brevitas
 
 
 def trace(model: nn.Module, example_images: Tensor) -> Trace:
@@ -28,7 +29,8 @@ def trace(model: nn.Module, example_images: Tensor) -> Trace:
     Raises ValueError that names the place in the model and the remedy, for anything that layers of whole numbers
     cannot be, for weights that are not finite and for images of another kind.
     """
-    model = copy.deepcopy(model).cpu().double().eval()
+    # Brevitas rounds in float32: its integers are taken before.
+    model = without_brevitas(copy.deepcopy(model).cpu().eval()).double()
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
@@ -37,7 +39,9 @@ def trace(model: nn.Module, example_images: Tensor) -> Trace:
     graph_module = _followed(model)
     shapes: dict[str, tuple[int, ...]] = {}
     watch(graph_module, images[:1], lambda name, value: shapes.update({name: tuple(value.shape[1:])}))
-    return read_layers(graph_module, (images.shape[1], images.shape[2], images.shape[3]), shapes)
+    traced = read_layers(graph_module, (images.shape[1], images.shape[2], images.shape[3]), shapes)
+    check_quantized(model, traced)
+    return traced
 
 
 @torch.no_grad()

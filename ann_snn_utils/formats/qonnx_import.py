@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..ann.calibrate import quantize
-from ..ann.network import ANN, Layer
+from ..ann.network import ANN
 from ..ann.quantize import Counts
 from .packages import needed
 
@@ -40,33 +40,11 @@ def import_qonnx(path: str | Path, images: Tensor, white: float = 1.0) -> ANN:
     FileNotFoundError, or ValueError that names the file, the node and the remedy for what a network of whole
     numbers cannot be; ImportError that names the package to install.
     """
-    importer = _Importer(str(path), _loaded(path), white)
-    ann = quantize(importer.model(), images)
-    if importer.half_even:
-        for number, layer in enumerate(ann.layers):
-            if isinstance(layer, Layer) and (ties := _half_way(ann, number, layer)):
-                raise ValueError(
-                    f"{path}: {ties} levels of {layer.spec.token} begin half way between two counts, which the "
-                    "file rounds to the even one and a threshold upwards: quantize with rounding_mode HALF_UP"
-                )
-    return ann
-
-
-def _half_way(ann: ANN, number: int, layer: Layer) -> int:
-    """How many odd levels of a layer begin at a whole sum, where rounding half to even stays below them."""
-    lowest, highest = ann.spec.counts(number)
-    branch, norm = layer.spec.branches[0], layer.norm.double()
-    unit = ann.spec.step(branch.sources[0]) / branch.average**2
-    level = torch.arange(lowest + 1, (highest or 255) + 1, dtype=torch.float64)
-    level = level[level % 2 == 1]
-    assert norm.running_mean is not None and norm.running_var is not None
-    climb = (norm.running_var + norm.eps).sqrt() / norm.weight
-    start = ((level - 0.5) * ann.spec.step(number) - norm.bias[:, None]) * climb[:, None] + norm.running_mean[
-        :, None
-    ]
-    start = start / unit
-    layer.norm.float()
-    return int(((start - start.round()).abs() < 1e-9 * start.abs().clamp(min=1)).sum())
+    model = _Importer(str(path), _loaded(path), white).model()
+    try:
+        return quantize(model, images)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _loaded(path: str | Path) -> Any:
@@ -92,7 +70,6 @@ class _Importer:
         self.made = fx.Graph()
         self.maps: dict[str, fx.Node] = {}
         self.current: Any = None
-        self.half_even = False
 
     def model(self) -> fx.GraphModule:
         images = [one.name for one in self.graph.input if one.name not in self.constants]
@@ -168,7 +145,6 @@ class _Importer:
         if source in self.constants:
             whole = np.clip(np.rint(self.constants[source].astype(np.float64) / scale), lowest, highest)
             return whole, np.asarray(scale, np.float64)
-        self.half_even |= mode != "HALF_UP"
         if scale.size != 1:
             self.refuse("steps of activations that differ between channels: use one for the layer")
         value = self.value(source)
@@ -176,7 +152,7 @@ class _Importer:
             if signed or bits != 8 or not np.isclose(scale.item() * 255, self.white, rtol=1e-5):
                 self.refuse("the image is rounded to something else than its 256 values: take the node out")
             return value
-        counts = Counts(float(scale.item()), int(lowest), int(highest))
+        counts = Counts(float(scale.item()), int(lowest), int(highest), half_even=mode != "HALF_UP")
         if value.op == "call_module" and isinstance(self.module.get_submodule(str(value.target)), nn.ReLU):
             # A ReLU and what rounds it are one activation.
             counts.lowest, value = 0, value.args[0]  # type: ignore[assignment]

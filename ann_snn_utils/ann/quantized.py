@@ -1,0 +1,153 @@
+"""Models that quantize themselves, by this project's quantizers or by Brevitas's: they are taken to the last code.
+
+Brevitas's layers are known by where their classes come from, and asked for their integers and scales: it need not
+be installed. Plain modules take their place, which torch.fx can follow.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .network import ANN, Layer
+from .operations import Trace
+from .quantize import INT8_LARGEST, Counts
+
+_ELSEWHERE = "or export it (brevitas.export.export_qonnx) and take the file with import_qonnx"
+
+
+class Scaled(nn.Module):
+    """A layer of whole weights, times what 1 of them is worth, one number or one an output [O], plus a bias [O]."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale: Tensor
+        self.bias: Tensor | None
+        around = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
+        self.register_buffer("scale", scale.detach().reshape(around))
+        self.register_buffer("bias", None if bias is None else bias.detach().reshape(around))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Real sums of x."""
+        x = self.layer(x) * self.scale
+        return x if self.bias is None else x + self.bias
+
+
+def without_brevitas(model: nn.Module, name: str = "") -> nn.Module:
+    """The model, in which plain modules have taken the place of Brevitas's; name: its own place.
+
+    Raises ValueError that names the module and the remedy for those that no plain module says exactly.
+    """
+    if not any(kind.__module__.startswith("brevitas.") for kind in type(model).__mro__):
+        for part, module in model.named_children():
+            setattr(model, part, without_brevitas(module, f"{name}.{part}".lstrip(".")))
+        return model
+    kind, around = type(model).__name__, []
+    if isinstance(model, nn.Conv2d | nn.Linear):
+        made: nn.Module = _layer(model, name)
+        around = [getattr(model, end, None) for end in ("input_quant", "output_quant")]
+    elif kind in ("QuantReLU", "QuantIdentity"):
+        made = nn.ReLU() if kind == "QuantReLU" else nn.Identity()
+        around = [getattr(model, "input_quant", None), model.act_quant]
+    else:
+        raise ValueError(
+            f"{name} of the model: Brevitas's {kind} cannot be converted; add, concatenate and pool as torch does, "
+            f"with QuantReLU or QuantIdentity behind it, {_ELSEWHERE}"
+        )
+    first, last = (_counts(one, name) for one in around)
+    if kind == "QuantReLU" and last is not None:
+        # A ReLU and what rounds it are one activation.
+        last.lowest, made = 0, nn.Identity()
+    return nn.Sequential(*(module for module in (first, made, last) if module is not None))
+
+
+def _layer(layer: Any, name: str) -> Scaled:
+    if layer.bias is not None and layer.bias_quant.is_quant_enabled:
+        raise ValueError(f"{name} of the model: its bias is rounded; leave out bias_quant, {_ELSEWHERE}")
+    if not layer.weight_quant.is_quant_enabled:
+        raise ValueError(f"{name} of the model: Brevitas leaves its weights as they are; give it a weight_quant")
+    weight = layer.quant_weight()
+    if bool(weight.zero_point.any()) or float(weight.bit_width) > 8:
+        raise ValueError(f"{name} of the model: weights of at most 8 bits around 0 are taken, {_ELSEWHERE}")
+    plain: nn.Conv2d | nn.Linear
+    if isinstance(layer, nn.Conv2d):
+        settings = ("stride", "padding", "dilation", "groups", "padding_mode")
+        same: dict[str, Any] = {one: getattr(layer, one) for one in settings}
+        sizes: Any = layer.kernel_size
+        plain = nn.Conv2d(layer.in_channels, layer.out_channels, sizes, bias=False, **same)
+    else:
+        plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
+    plain.weight = nn.Parameter(weight.int(float_datatype=True).detach())
+    return Scaled(plain, weight.scale, layer.bias)
+
+
+def _counts(quantizer: Any, name: str) -> Counts | None:
+    """What an activation's quantizer makes of values; None where it does nothing."""
+    if quantizer is None or not quantizer.is_quant_enabled:
+        return None
+    scale, bits, narrow = quantizer.scale(), round(float(quantizer.bit_width())), bool(quantizer.is_narrow_range)
+    if scale.numel() != 1 or bool(quantizer.zero_point().any()) or quantizer.rounding_mode != "ROUND":
+        raise ValueError(
+            f"{name} of the model: round an activation to the nearest count, with one scale and a zero point of 0, "
+            f"{_ELSEWHERE}"
+        )
+    if quantizer.is_signed:
+        return Counts(float(scale), narrow - 2 ** (bits - 1), 2 ** (bits - 1) - 1, half_even=True)
+    return Counts(float(scale), 0, 2**bits - 1 - narrow, half_even=True)
+
+
+def is_whole(weight: Tensor | None, largest: int) -> bool:
+    """Whether weights, if any, are whole numbers within ±largest."""
+    return weight is None or bool((weight == weight.round()).all() and (weight.abs() <= largest).all())
+
+
+def unquantized(traced: Trace) -> list[str]:
+    """The layers of a model that do not round their activations, or whose weights are not whole, by name."""
+    layers = [layer for layer in traced.layers if layer.pool is None]
+    return [
+        layer.name
+        for number, layer in enumerate(layers)
+        if layer.step is None
+        or (number == 0 and math.isinf(layer.high))
+        or not all(is_whole(term.weight, INT8_LARGEST) for term in layer.terms)
+    ]
+
+
+def check_quantized(model: nn.Module, traced: Trace) -> None:
+    """Raise ValueError where Brevitas rounds only some layers: they would be quantized anew with the others."""
+    classifier = [] if is_whole(traced.classifier.weight, INT8_LARGEST) else ["the classifier"]
+    real = unquantized(traced) + classifier
+    if real and any(isinstance(module, Scaled) for module in model.modules()):
+        raise ValueError(f"{real[0]} of the model is not quantized, and others are: quantize all layers, or none")
+
+
+def check_ties(ann: ANN, traced: Trace) -> None:
+    """Raise ValueError where rounding half to even, as a model does, is not rounding half up, as thresholds do."""
+    if not any(isinstance(module, Counts) and module.half_even for module in traced.model.modules()):
+        return
+    for number, layer in enumerate(ann.layers):
+        if isinstance(layer, Layer) and (ties := _half_way(ann, number, layer)):
+            raise ValueError(
+                f"{ties} levels of {layer.spec.token} begin half way between two counts, which the model rounds to "
+                "the even one and a threshold upwards: quantize with rounding_mode HALF_UP, or another step"
+            )
+
+
+def _half_way(ann: ANN, number: int, layer: Layer) -> int:
+    """How many odd levels of a layer begin at a whole sum, where rounding half to even stays below them."""
+    lowest, highest = ann.spec.counts(number)
+    branch, norm = layer.spec.branches[0], layer.norm
+    assert norm.running_mean is not None and norm.running_var is not None
+    mean, variance, weight, bias = (
+        values.detach().double() for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    unit = ann.spec.step(branch.sources[0]) / branch.average**2
+    level = torch.arange(lowest + 1, (highest or 255) + 1, dtype=torch.float64)
+    level = level[level % 2 == 1]
+    climb = ((variance + norm.eps).sqrt() / weight)[:, None]
+    start = (((level - 0.5) * ann.spec.step(number) - bias[:, None]) * climb + mean[:, None]) / unit
+    return int(((start - start.round()).abs() < 1e-9 * start.abs().clamp(min=1)).sum())
