@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.ann.graph import Branch, Node, graph_text, read_graph
+from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import build_ann, raw_weight, set_affine
 from ann_snn_utils.ann.notation import NETWORKS, graph_of, parse
+from ann_snn_utils.ann.placement import read_graph
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator.run import choose_backend, simulate

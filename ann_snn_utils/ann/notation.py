@@ -27,21 +27,8 @@ import msgspec
 
 from ..checks import RULES, check
 from ..data.dataset import SOURCE_OPTIONS
-from .graph import (
-    MOST_COUNTS,
-    MOST_WEIGHTS,
-    Branch,
-    Graph,
-    LayerSpec,
-    Node,
-    ReadOut,
-    Shape,
-    check_graph,
-    checked_shape,
-    input_shape,
-    placed,
-    read_graph,
-)
+from .graph import Branch, Graph, LayerSpec, Node, ReadOut, Shape, input_shape
+from .placement import MOST_COUNTS, MOST_WEIGHTS, check_graph, checked_shape, placed, read_graph
 
 NETWORKS = {
     "lenet": ("32C5-P2-64C5-P2-1000", "valid"),

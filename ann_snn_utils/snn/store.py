@@ -10,8 +10,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from ..ann.graph import MOST_COUNTS
 from ..ann.notation import NetworkSpec, spec_of
+from ..ann.placement import MOST_COUNTS
 from ..files import load_tensors, save_tensors
 from .network import (
     FORMS,
