@@ -12,7 +12,10 @@ from outcomes import make_run, make_stale
 
 from ann_snn_utils.ann.store import load_pretrained, save_ann
 from ann_snn_utils.cli import main
+from ann_snn_utils.data.dataset import load_dataset
 from ann_snn_utils.files import ROOT, load_json, save_json, sha256
+from ann_snn_utils.measure.activity import correct_at
+from ann_snn_utils.runs import results as module
 from ann_snn_utils.runs.compare import compare, mixed
 from ann_snn_utils.runs.folder import run_folder, runs_root, sweep_folder
 from ann_snn_utils.runs.manifest import MARK, record_stage
@@ -24,6 +27,8 @@ from ann_snn_utils.runs.results import (
     local_result,
     missing_in,
 )
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
 
 
 @pytest.fixture(autouse=True)
@@ -145,15 +150,21 @@ def test_a_file_under_another_runs_name_is_refused(kept: Path) -> None:
         collected_results()
 
 
-def test_a_runs_network_is_kept_with_the_results_to_reproduce(tmp_path: Path) -> None:
+def test_a_runs_network_is_kept_with_the_results_to_reproduce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST", 30)
     collect(make_run("b", limit=40))
     path = run_folder("b") / "qann.safetensors"
-    save_ann(random_ann(1, classes=10), path, source={"name": "digits"}, samples=100, correct=50, seed=0)
+    ann, source = random_ann(1, classes=10), {"name": "digits", "size": 8}
+    save_ann(ann, path, source=source, samples=100, correct=50, seed=0)
     keep_network("b", "small", tmp_path / "pretrained")
     metadata = load_pretrained("small", tmp_path / "pretrained").metadata
     assert metadata["run"] == "b" and metadata["snn_correct"] == {"1": 50, "silence": 50}
     assert metadata["command"] == "ann-snn study -p network 8C5-10 -p limit 40" and metadata["mismatches"] == 0
     assert metadata["method"] == 1 and metadata["silence_step"] == 2
+    first = load_dataset(**source).subset(range(30))
+    assert metadata["first_1000"] == correct_at(simulate(convert(ann), first))
 
 
 def test_a_local_run_wins_over_the_collected_one_of_its_name() -> None:

@@ -19,9 +19,11 @@ import msgspec
 from ..ann.recipes import before, recipe
 from ..ann.store import FOLDER as PRETRAINED
 from ..ann.store import list_pretrained, load_ann, save_pretrained
-from ..data.dataset import folder_label
+from ..data.dataset import folder_label, load_recorded
 from ..files import ROOT, load_json, save_json, sha256
-from ..measure.activity import SILENCE
+from ..measure.activity import SILENCE, correct_at
+from ..simulator.run import simulate
+from ..snn.conversion import convert
 from .folder import ARTIFACTS, RESULTS_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of
@@ -246,6 +248,8 @@ def _differing(path: Path, new: RunResult) -> str:
 # What a bundled network's metadata take from results.json as it stands.
 RECORDED: tuple[str, ...] = ("method", "spikes_per_sample", "sops_per_sample", "macs_per_sample")
 RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
+# Of large test sets, so many images are told apart: as many as continuous integration has time for.
+FIRST = 1000
 
 
 def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> Path:
@@ -268,6 +272,9 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = F
     kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
     kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
     kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
+    if results["samples"] > FIRST:
+        images = load_recorded(ann.metadata).subset(range(FIRST))
+        kept["first_1000"] = correct_at(simulate(convert(ann), images))
     return save_pretrained(ann, name, folder, run=run, **kept)
 
 
