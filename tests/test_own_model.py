@@ -101,6 +101,7 @@ PATHS: dict[str, tuple[Callable, int]] = {
     "normalised concatenation": (lambda m, x: torch.cat([F.relu(m.norm(x)), x], 1), 1200),
     "a hidden linear layer": (lambda m, x: F.relu(m.flat(m.linear(F.dropout(x.flatten(1), 0.5, m.training)))), 6),
     "view": (lambda m, x: F.relu(m.linear(x.view(x.size(0), -1))), 6),
+    "arguments by name": (lambda m, x: F.relu(input=torch.add(m.inner(input=x), other=x)), 600),
     "constants": (lambda m, x: F.relu(m.inner(2 * x) / 3 - 0.1), 600),
 }
 

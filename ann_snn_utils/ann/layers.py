@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -30,12 +30,20 @@ from .operations import (
     Trace,
     TracedLayer,
     before_pooling,
+    beside,
+    bounds,
     factor_and_shift,
     padding_of,
+    passed,
     plain_maps,
+    reads_out,
     weighted_term,
+    within,
 )
 from .quantize import Counts, QuantReLU
+
+# What inference has no use for.
+_ASIDE = ("inplace", "training")
 
 
 def read_layers(model: fx.GraphModule, in_shape: Shape, shapes: dict[str, tuple[int, ...]]) -> Trace:
@@ -92,31 +100,30 @@ class _Reader:
         place = self.node.target if self.node.op == "call_module" else self.node.name
         raise ValueError(f"{place} of the model: {what}")
 
-    def refuse_kind(self, kind: str) -> NoReturn:
+    def refuse_kind(self, kind: str = "") -> NoReturn:
+        kind = kind or getattr(self.node.target, "__name__", str(self.node.target))
         instead = INSTEAD.get(kind.lower().replace("_", ""), "compute it with convolutions and ReLU")
         self.refuse(f"{kind} cannot be converted; {instead}")
 
     def operation(self, node: fx.Node) -> Any:
-        args: list[Any] = [self.values[arg] if isinstance(arg, fx.Node) else arg for arg in node.args]
-        if node.op == "call_module":
-            return self.module(args[0], self.model.get_submodule(str(node.target)))
         target: Any = node.target
-        named: dict[str, Any] = {
-            key: value for key, value in node.kwargs.items() if key not in ("inplace", "training")
-        }
+        given: Any = fx.map_arg((list(node.args), dict(node.kwargs)), self.values.__getitem__)
+        args, named = list(given[0]), {key: value for key, value in given[1].items() if key not in _ASIDE}
+        args += [named.pop(key) for key in ("input", "tensors", "other") if key in named]
+        if node.op == "call_module":
+            return self.module(args[0], self.model.get_submodule(target))
         if target in CONCATENATE:
-            parts = [self.values[part] for part in cast(Sequence[fx.Node], node.args[0])]
-            return self.concatenated(parts, named.get("dim", args[1] if len(args) > 1 else 0))
+            return self.concatenated(args[0], named.get("dim", args[1] if len(args) > 1 else 0))
         if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
             return self.added(args[0], args[1], named.get("alpha", 1))
         if target in ARITHMETIC:
             return self.arithmetic(args[0], args[1], ARITHMETIC[target])
-        value = named.pop("input", args[0] if args else None)
+        value = args[0] if args else None
         if not isinstance(value, Maps | Sum) or target in ("size", getattr):
             # The size of a map, and what is computed of it: numbers, which `view` takes.
             return None
         if target not in AS_MODULE:
-            self.refuse_kind(getattr(target, "__name__", str(target)))
+            self.refuse_kind()
         try:
             module = AS_MODULE[target](*args[1:], **named)
         except (TypeError, ValueError) as error:
@@ -198,12 +205,10 @@ class _Reader:
         return replace(total, name=self.node.name, terms=terms, shift=total.shift * factor + shift)
 
     def arithmetic(self, value: Any, constant: Any, parts: Callable[[Tensor], tuple[Any, Any]]) -> Maps | Sum:
-        if not isinstance(value, Maps | Sum):
+        if not isinstance(value, Maps | Sum) and self.node.target in (*ADD, operator.mul, torch.mul):
             value, constant = constant, value
-            if self.node.target not in (*ADD, operator.mul, torch.mul):
-                self.refuse_kind(getattr(self.node.target, "__name__", str(self.node.target)))
         if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
-            self.refuse_kind(getattr(self.node.target, "__name__", str(self.node.target)))
+            self.refuse_kind()
         factor, shift = parts(torch.as_tensor(constant).detach().double().flatten())
         return self.affine(value, factor.double(), shift.double())
 
@@ -244,17 +249,15 @@ class _Reader:
         return self.activation(value, 0.0, high, 2.0**-module.k)
 
     def counted(self, value: Maps | Sum, module: Counts) -> Maps:
-        low, high = (
-            module.lowest * module.step,
-            math.inf if module.highest is None else module.highest * module.step,
-        )
-        if isinstance(value, Maps) and self.within(value, low, high):
+        low = module.lowest * module.step
+        high = math.inf if module.highest is None else module.highest * module.step
+        if isinstance(value, Maps) and within(value, self.layers, low, high):
             if all(self.layers[source].step == module.step for source in value.sources):
                 return value
         return self.activation(value, low, high, module.step)
 
     def activation(self, value: Maps | Sum, low: float, high: float, step: float | None = None) -> Maps:
-        if isinstance(value, Maps) and step is None and self.within(value, low, high):
+        if isinstance(value, Maps) and step is None and within(value, self.layers, low, high):
             return value
         total = self.waiting(value, pooled=True)
         if any(IMAGE in term.sources for term in total.terms):
@@ -264,11 +267,6 @@ class _Reader:
         for pool in total.pools:
             maps = self.maximum(maps, pool)
         return maps
-
-    def within(self, maps: Maps, low: float, high: float) -> bool:
-        if maps.sources == (IMAGE,) or not bool((maps.scale == 1).all()) or maps.shift.any() or maps.resized:
-            return False
-        return all(self.layers[i].low >= low and self.layers[i].high <= high for i in maps.sources)
 
     def check_encoder(self, total: Sum, low: float) -> None:
         if self.layers:
@@ -289,18 +287,14 @@ class _Reader:
         if value.resized and not resized:
             self.refuse("the adaptive pooling before it has no windows of one size: let a linear layer follow it")
         if value.shift.any() and value.sources != (IMAGE,):
-            return self.activation(self.passed(value), -math.inf, math.inf)
+            return self.activation(passed(value), -math.inf, math.inf)
         return value
 
     def waiting(self, value: Maps | Sum, pooled: bool = False) -> Sum:
         """A sum of terms; a max pooling that waits with it is closed first, unless `pooled`."""
         if isinstance(value, Sum) and (pooled or not value.pools):
             return value
-        return self.passed(self.closed(value))
-
-    def passed(self, maps: Maps) -> Sum:
-        term = Term(maps.sources, None, maps.scale, maps.average)
-        return Sum(maps.name, (term,), maps.shift, maps.shape)
+        return passed(self.closed(value))
 
     # Pooling, and the end
 
@@ -316,14 +310,13 @@ class _Reader:
         return value
 
     def max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
-        pool = self.window(module), self.one_number("dilation", module.dilation)
-        size, stride, padding, dilation = *pool[0], pool[1]
+        pool = *self.window(module), self.one_number("dilation", module.dilation)
         if isinstance(value, Sum):
             # Rounding and clamping keep the order: the maximum may be taken behind them.
-            return replace(value, pools=(*value.pools, (size, stride, padding, dilation)))
+            return replace(value, pools=(*value.pools, pool))
         if not bool((value.scale > 0).all()):
             self.refuse("the maximum of negated maps is a minimum: pool before the multiplication")
-        return self.maximum(self.closed(value, pooled=True), (size, stride, padding, dilation))
+        return self.maximum(self.closed(value, pooled=True), pool)
 
     def maximum(self, maps: Maps, pool: tuple[int, int, int, int]) -> Maps:
         if maps.average > 1:
@@ -358,11 +351,11 @@ class _Reader:
             self.refuse("an average that leaves out the padding differs at the border: count_include_pad=True")
         maps = self.closed(value, pooled=True)
         whole = not any(n % size for n in maps.shape[1:])
-        if size == stride and not padding and whole and maps.average == 1:
-            maps = replace(maps, average=size, shape=self.shape(maps.shape[0]))
-        else:
-            return self.overlapping(maps, (size, stride, padding), module.divisor_override or size**2)
-        return replace(maps, scale=maps.scale * (size**2 / (module.divisor_override or size**2)))
+        divisor = module.divisor_override or size**2
+        if size != stride or padding or not whole or maps.average > 1:
+            return self.overlapping(maps, (size, stride, padding), divisor)
+        scale = maps.scale * (size**2 / divisor)
+        return replace(maps, average=size, shape=self.shape(maps.shape[0]), scale=scale)
 
     def overlapping(self, maps: Maps, window: tuple[int, int, int], divisor: int) -> Maps:
         """Averages over windows that overlap, are padded or leave a rest: a layer of neurons of its own."""
@@ -370,7 +363,7 @@ class _Reader:
         weight = torch.ones(channels, 1, size, size, dtype=torch.float64)
         total = self.weighted(maps, weight, None, stride, padding, 1, channels)
         total = replace(total, terms=(replace(total.terms[0], scale=total.terms[0].scale / divisor),))
-        return self.activation(total, *self.range(maps))
+        return self.activation(total, *bounds(maps, self.layers))
 
     def adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
         _, height, width = value.shape
@@ -385,15 +378,9 @@ class _Reader:
             return replace(maps, average=height // rows, shape=(maps.shape[0], rows, columns))
         return replace(maps, resized=(rows, columns))
 
-    def range(self, maps: Maps) -> tuple[float, float]:
-        """The least and the greatest value of maps."""
-        layers = [self.layers[source] for source in maps.sources]
-        positive = all(layer.low >= 0 for layer in layers) and bool((maps.scale >= 0).all())
-        return (0.0 if positive else -math.inf), math.inf
-
     def rounded(self, maps: Maps) -> Maps:
         """The maps as a layer of neurons of their own."""
-        return self.activation(self.passed(maps), *self.range(maps))
+        return self.activation(passed(maps), *bounds(maps, self.layers))
 
     def finished(self, in_shape: Shape, output: Any) -> Trace:
         value = self.values.get(output) if isinstance(output, fx.Node) else None
@@ -401,7 +388,7 @@ class _Reader:
             self.refuse(
                 "it returns something else than one tensor of scores: return the scores of the classes only"
             )
-        if isinstance(value, Sum) and not self.reads_out(value):
+        if isinstance(value, Sum) and not reads_out(value, self.layers):
             value = self.closed(value)
         if math.prod(value.shape[1:]) != 1:
             self.refuse(f"it returns maps of {value.shape}: end in scores, one for each class")
@@ -412,19 +399,6 @@ class _Reader:
             value = Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
         (classifier,) = value.terms
         if classifier.sources != (len(self.layers) - 1,):
-            maps = plain_maps("read_out", classifier.sources, self.read_shape(classifier.sources))
+            maps = plain_maps("read_out", classifier.sources, beside(classifier.sources, self.layers))
             classifier = replace(classifier, sources=self.rounded(maps).sources)
         return Trace(in_shape, tuple(self.layers), classifier, value.shift, self.model)
-
-    def reads_out(self, total: Sum) -> bool:
-        """Whether a sum is that of one linear layer over all that a layer holds."""
-        term = total.terms[0]
-        if len(total.terms) > 1 or total.pools or term.weight is None or IMAGE in term.sources or term.padding:
-            return False
-        rows, columns = (n // term.average for n in self.read_shape(term.sources)[1:])
-        return term.weight.shape[2:] == (rows, columns) and term.groups == 1
-
-    def read_shape(self, sources: tuple[int, ...]) -> Shape:
-        """(C, H, W) of the maps of layers, one behind another."""
-        shapes = [self.layers[source].out_shape for source in sources]
-        return sum(shape[0] for shape in shapes), shapes[0][1], shapes[0][2]

@@ -101,6 +101,39 @@ def plain_maps(name: str, sources: tuple[int, ...], shape: Shape) -> Maps:
     )
 
 
+def passed(maps: Maps) -> Sum:
+    """The maps as a sum that an activation may close."""
+    return Sum(maps.name, (Term(maps.sources, None, maps.scale, maps.average),), maps.shift, maps.shape)
+
+
+def within(maps: Maps, layers: Sequence[TracedLayer], low: float, high: float) -> bool:
+    """Whether maps are those of layers as they are, whose values are in low … high."""
+    if maps.sources == (IMAGE,) or not bool((maps.scale == 1).all()) or maps.shift.any() or maps.resized:
+        return False
+    return all(layers[i].low >= low and layers[i].high <= high for i in maps.sources)
+
+
+def bounds(maps: Maps, layers: Sequence[TracedLayer]) -> tuple[float, float]:
+    """The least and the greatest value that maps of layers may have."""
+    positive = all(layers[i].low >= 0 for i in maps.sources) and bool((maps.scale >= 0).all())
+    return (0.0 if positive else -math.inf), math.inf
+
+
+def beside(sources: Sequence[int], layers: Sequence[TracedLayer]) -> Shape:
+    """(C, H, W) of the maps of layers, one behind another."""
+    shapes = [layers[source].out_shape for source in sources]
+    return sum(shape[0] for shape in shapes), shapes[0][1], shapes[0][2]
+
+
+def reads_out(total: Sum, layers: Sequence[TracedLayer]) -> bool:
+    """Whether a sum is that of one linear layer over all that a layer holds."""
+    term = total.terms[0]
+    if len(total.terms) > 1 or total.pools or term.weight is None or IMAGE in term.sources or term.padding:
+        return False
+    rows, columns = (n // term.average for n in beside(term.sources, layers)[1:])
+    return term.weight.shape[2:] == (rows, columns) and term.groups == 1
+
+
 def padding_of(conv: nn.Conv2d) -> Any:
     """The padding of a convolution in numbers; None where it is not the same on both sides."""
     if not isinstance(conv.padding, str):
