@@ -7,7 +7,8 @@ factor behind each layer, and with `Counts` of the same steps, which `quantize` 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from torch import Tensor, fx, nn
 from ..ann.calibrate import quantize
 from ..ann.network import ANN
 from ..ann.quantize import Counts
+from ..ann.quantized import Scaled
 from .packages import needed
 
 # Weights as a Quant node makes them: whole numbers, and what 1 of them is worth.
@@ -168,21 +170,16 @@ class _Importer:
             self.refuse("weights that no Quant node rounds: quantize all layers")
         return found.astype(np.float64), np.ones(())
 
-    def scaled(self, layer: nn.Module, source: str, scale: np.ndarray, bias: Any) -> fx.Node:
-        """The layer of whole weights, times what 1 of them is worth, plus the bias."""
-        made = self.call(layer, source)
-        factors = torch.from_numpy(scale.reshape(-1).copy())
-        made = self.made.call_function(operator.mul, (made, self.held(factors, layer)))
-        if bias is None:
-            return made
-        real = bias[0] * bias[1] if isinstance(bias, tuple) else bias.astype(np.float64)
-        return self.made.call_function(operator.add, (made, self.held(torch.from_numpy(real), layer)))
+    def scaled(self, layer: nn.Conv2d | nn.Linear, inputs: list[str], scale: np.ndarray) -> fx.Node:
+        """The layer of whole weights, times what 1 of them is worth, plus the bias, the third input."""
+        bias = self.real(inputs[2]) if len(inputs) > 2 else None
+        return self.call(Scaled(layer, torch.from_numpy(scale.reshape(-1).copy()), bias), inputs[0])
 
-    def held(self, value: Tensor, layer: nn.Module) -> fx.Node:
-        """A constant of one number or one for each channel, beside maps or flat values."""
-        name = f"constant_{len(self.made.nodes)}"
-        self.module.register_buffer(name, value.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else value)
-        return self.made.get_attr(name)
+    def real(self, name: str) -> Tensor:
+        """A constant as real numbers, flat."""
+        found = self.constant(name)
+        value = found[0] * found[1] if isinstance(found, tuple) else found
+        return torch.from_numpy(np.asarray(value, np.float64)).flatten()
 
     def read_conv(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         weight, scale = self.weights(inputs[1])
@@ -195,7 +192,7 @@ class _Importer:
         stride, dilation = tuple(settings.get("strides", (1, 1))), tuple(settings.get("dilations", (1, 1)))
         conv = nn.Conv2d(size * groups, outputs, (rows, columns), stride, pads[0], dilation, groups, bias=False)
         conv.weight = nn.Parameter(torch.from_numpy(weight))
-        return self.scaled(conv, inputs[0], scale, self.constant(inputs[2]) if len(inputs) > 2 else None)
+        return self.scaled(conv, inputs, scale)
 
     def read_gemm(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         if settings.get("transA", 0) or settings.get("alpha", 1) != 1 or settings.get("beta", 1) != 1:
@@ -204,7 +201,7 @@ class _Importer:
         weight, scale = (weight, scale) if settings.get("transB", 0) else (weight.T, scale.T)
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         linear.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
-        return self.scaled(linear, inputs[0], scale, self.constant(inputs[2]) if len(inputs) > 2 else None)
+        return self.scaled(linear, inputs, scale)
 
     read_matmul = read_gemm
 
@@ -223,6 +220,7 @@ class _Importer:
         """Whether a value has one number for each channel: it comes from a linear layer or was flattened."""
         while value.op != "placeholder":
             module = self.module.get_submodule(str(value.target)) if value.op == "call_module" else None
+            module = module.layer if isinstance(module, Scaled) else module
             if isinstance(module, nn.Linear | nn.Flatten):
                 return True
             if isinstance(module, nn.Conv2d):
@@ -231,9 +229,6 @@ class _Importer:
         return False
 
     # The rest
-
-    def read_relu(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.call(nn.ReLU(), inputs[0])
 
     def read_maxpool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         dilation = tuple(settings.get("dilations", (1, 1)))
@@ -249,13 +244,12 @@ class _Importer:
             self.refuse(f"pads={pads} or ceil_mode: pad all sides alike")
         return tuple(settings["kernel_shape"]), tuple(settings.get("strides", (1, 1))), pads[0]
 
-    def read_globalaveragepool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.call(nn.AdaptiveAvgPool2d(1), inputs[0])
+    def plain(self, inputs: list[str], settings: Mapping[str, Any], make: Callable[[], nn.Module]) -> fx.Node:
+        return self.call(make(), inputs[0])
 
-    def read_flatten(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.call(nn.Flatten(), inputs[0])
-
-    read_reshape = read_squeeze = read_flatten
+    read_relu = partialmethod(plain, make=nn.ReLU)
+    read_globalaveragepool = partialmethod(plain, make=lambda: nn.AdaptiveAvgPool2d(1))
+    read_flatten = read_reshape = read_squeeze = partialmethod(plain, make=nn.Flatten)
 
     def read_identity(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         return self.value(inputs[0])
@@ -265,31 +259,20 @@ class _Importer:
     def read_concat(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         return self.made.call_function(torch.cat, ([self.value(name) for name in inputs], settings["axis"]))
 
-    def arithmetic(self, inputs: list[str], function: Any) -> fx.Node:
-        parts: list[Any] = []
+    def arithmetic(self, inputs: list[str], settings: Mapping[str, Any], function: Callable) -> fx.Node:
+        parts: list[fx.Node] = []
         for name in inputs:
             if name in self.maps:
                 parts.append(self.maps[name])
                 continue
-            found = self.constant(name)
-            real = torch.from_numpy(
-                np.asarray(found[0] * found[1] if isinstance(found, tuple) else found, np.float64)
-            )
             other = next((self.maps[one] for one in inputs if one in self.maps), None)
-            flat = other is not None and self.is_flat(other)
-            name = f"constant_{len(self.made.nodes)}"
-            self.module.register_buffer(name, real.flatten() if flat else real.flatten().view(-1, 1, 1))
-            parts.append(self.made.get_attr(name))
+            around = (-1,) if other is not None and self.is_flat(other) else (-1, 1, 1)
+            made = f"constant_{len(self.made.nodes)}"
+            self.module.register_buffer(made, self.real(name).view(around))
+            parts.append(self.made.get_attr(made))
         return self.made.call_function(function, tuple(parts))
 
-    def read_add(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.arithmetic(inputs, operator.add)
-
-    def read_mul(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.arithmetic(inputs, operator.mul)
-
-    def read_sub(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.arithmetic(inputs, operator.sub)
-
-    def read_div(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.arithmetic(inputs, operator.truediv)
+    read_add = partialmethod(arithmetic, function=operator.add)
+    read_sub = partialmethod(arithmetic, function=operator.sub)
+    read_mul = partialmethod(arithmetic, function=operator.mul)
+    read_div = partialmethod(arithmetic, function=operator.truediv)
