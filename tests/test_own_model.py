@@ -290,6 +290,11 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Moved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
 def spoiled() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU())
     with torch.no_grad():
@@ -319,6 +324,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         "count_include_pad=True",
     ),
     "products of maps": (Of(lambda m, x: x * m.inner(x), 600), "mul cannot be converted; maps can be added"),
+    "moved axes": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), Moved()), "permute .*reads whole maps"),
+    "no model": ("resnet18", "model: str; give a torch.nn.Module"),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
 

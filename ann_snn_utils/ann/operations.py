@@ -245,5 +245,8 @@ INSTEAD = {
     **_named(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
     **_named(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
     **_named(("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"),
+    **_named(
+        ("permute", "transpose", "chunk", "split", "getitem"), "a layer reads whole maps: group its convolution"
+    ),
     **_named(("adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "use MaxPool2d"),
 }

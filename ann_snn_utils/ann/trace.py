@@ -29,6 +29,10 @@ def trace(model: nn.Module, example_images: Tensor) -> Trace:
     Raises ValueError that names the place in the model and the remedy, for anything that layers of whole numbers
     cannot be, for weights that are not finite and for images of another kind.
     """
+    # What torch.compile made holds the model that it was given.
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: {type(model).__name__}; give a torch.nn.Module")
     # Brevitas rounds in float32: its integers are taken before.
     model = without_brevitas(copy.deepcopy(model).cpu().eval()).double()
     for name, value in model.state_dict().items():
@@ -95,7 +99,7 @@ def _followed(model: nn.Module) -> fx.GraphModule:
     kind = type(model).__name__
     try:
         graph = _Follower().trace(model)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError, AttributeError) as error:
+    except (fx.proxy.TraceError, TypeError, NotImplementedError, AttributeError, AssertionError) as error:
         raise ValueError(
             f"torch.fx cannot follow the forward of {kind} ({error!s:.200}): write it without branches and loops "
             "that depend on the values of maps"
