@@ -124,6 +124,9 @@ def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
         gallery.save_network("mine", ann, snn, "digits")
     with pytest.raises(ValueError, match="not made of this quantized one; give convert"):
         gallery.save_network("mine", own_pair(levels=4)[0], snn, "digits", size=8)
+    other = convert(random_ann(4, **ann.spec.to_dict() | {"in_shape": (1, 8, 8)}))
+    with pytest.raises(ValueError, match="the networks differ, Mismatch.*convert the quantized one again"):
+        gallery.save_network(str(tmp_path / "other"), ann, other, "digits", size=8, limit=40)
     with pytest.raises(ValueError, match="unknown data set 'nosuch'"):
         gallery.save_network("mine", ann, snn, "nosuch")
     assert not (tmp_path / "runs").exists()

@@ -158,7 +158,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
 def result_row(results: Mapping[str, Any]) -> dict[str, Any]:
     """One flat row for a results.json: accuracies in percent, when it fell silent, work, energy and curves."""
     accuracy = results["accuracy"]
-    row: dict[str, Any] = {"ANN": 100 * accuracy["ann"], "quantized": 100 * accuracy["qann"]}
+    row: dict[str, Any] = {"ANN": 100 * accuracy.get("ann", math.nan), "quantized": 100 * accuracy["qann"]}
     for name, step in zip(READ_AT, [*map(str, STEPS), SILENCE], strict=True):
         row[name] = 100 * accuracy["snn"][step] if step in accuracy["snn"] else math.nan
     last = results.get("silence_step")

@@ -14,6 +14,7 @@ from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pretrained_file, save_ann
 from ..data.dataset import Dataset, identity_of, load_recorded, load_splits, source_of
 from ..files import sha256
+from ..measure.equivalence import check_equivalence
 from ..snn.conversion import convert
 from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
@@ -103,8 +104,9 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     dataset     what it classifies, by a name or path that `load_dataset` takes
     options     size, crop, limit and held_out, as of `load_dataset`
 
-    Raises ValueError where the networks are no pair, where images of the data set have another shape, and where the
-    folder holds a network; and what `load_dataset` raises.
+    All test images are run first, and what they show is kept: right answers, and that every code is reached. Raises
+    ValueError where one is not, where images of the data set have another shape, and where the folder holds a
+    network; and what `load_dataset` raises.
     """
     if ann.spec != snn.spec:
         raise ValueError(f"{name}: the spiking network was not made of this quantized one; give convert(ann)")
@@ -118,7 +120,12 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     folder = network_folder(name, create=True)
     if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
-    made = {"source": source, "data": identity_of(training, test)}
+    proof = check_equivalence(ann, snn, test.images)
+    if not proof.exact:
+        raise ValueError(f"{name}: the networks differ, {proof.examples[0]}; convert the quantized one again")
+    right = int((proof.predictions == test.labels).sum())
+    made = {"source": source, "data": identity_of(training, test), "samples": len(test), "correct": right}
+    made |= {"mismatches": 0, "neurons": sum(proof.neurons)}
     save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
     save_snn(snn, folder / SNN_FILE, **made)
     return folder

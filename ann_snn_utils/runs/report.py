@@ -240,7 +240,7 @@ def runs_table(runs: Sequence[str]) -> str:
             rows.append((run, _state_of(run_folder(run))))
             continue
         row = result_row(result.results)
-        shares = (f"{row[name]:.2f}" for name in ("ANN", "quantized", SILENCE))
+        shares = (f"{row[name]:.2f}".replace("nan", "–") for name in ("ANN", "quantized", SILENCE))
         counts = (cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}")
         rows.append((run, result.results["dataset"], *shares, *counts))
     return "\n".join(aligned(rows))

@@ -36,9 +36,10 @@ _Curve = Annotated[list[_Amount], msgspec.Meta(min_length=1)]
 
 
 class _Accuracy(msgspec.Struct):
-    ann: _Share
     qann: _Share
     snn: dict[str, _Share]
+    # Not known of a network that was trained elsewhere.
+    ann: _Share | None = None
 
     def __post_init__(self) -> None:
         if SILENCE not in self.snn:
