@@ -26,6 +26,7 @@ from ann_snn_utils import (
     quantize,
     save_ann,
 )
+from ann_snn_utils.ann import calibrate
 from ann_snn_utils.ann.network import Layer
 from ann_snn_utils.ann.quantize import Int8, QuantReLU, Ternary
 
@@ -134,6 +135,19 @@ def test_a_layer_loses_less_with_more_counts():
     assert [loss.layer for loss in few] == [loss.layer for loss in many] == ["stem", "add"]
     assert all(more.error < less.error / 4 for more, less in zip(many, few, strict=True))
     assert [(loss.lowest, loss.highest) for loss in few] == [(0, 3)] * 2
+
+
+def test_steps_are_chosen_by_values_from_all_over_the_map(monkeypatch):
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS["batch norm"]))
+    images = IMAGES.clone()
+    images[:, :, :, 0] = 0
+    whole = quantize(model, images)
+    # As many values as would be every tenth, that is the dark column of each map.
+    monkeypatch.setattr(calibrate, "_SAMPLE", 24 * 6 * 10)
+    few = quantize(model, images)
+    for one, other in zip(few.layers, whole.layers, strict=True):
+        assert one.spec.step == pytest.approx(other.spec.step, rel=0.1)
 
 
 def test_what_prepares_images_goes_into_the_weights():

@@ -107,12 +107,16 @@ def _statistics(traced: Trace, images: Tensor) -> dict[str, _Statistics]:
     """Statistics of the model's layers, by their names, over uint8 images."""
     of_name = {layer.name: layer for layer in traced.layers if layer.pool is None}
     found: dict[str, _Statistics] = {}
+    random = torch.Generator().manual_seed(0)
 
     def seen(name: str, value: Tensor) -> None:
         if name in of_name:
             layer = of_name[name]
             kept = value.clamp(layer.low, layer.high).flatten()
-            kept = kept[:: max(1, len(kept) // _SAMPLE)].double()
+            if len(kept) > _SAMPLE:
+                # Not every n-th value: they would all lie in one column of the maps.
+                kept = kept[torch.randint(len(kept), (_SAMPLE,), generator=random)]
+            kept = kept.double()
             found[name] = _Statistics(value.view(len(value), layer.out_shape[0], -1).mean((0, 2)), kept[kept != 0])
 
     watch(traced.model.float(), images, seen)
