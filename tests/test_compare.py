@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from outcomes import outcome, results
 
@@ -24,7 +25,7 @@ from ann_snn_utils.runs.compare import (
 )
 from ann_snn_utils.runs.folder import open_stage
 from ann_snn_utils.runs.manifest import read_manifest
-from ann_snn_utils.runs.results import load_results
+from ann_snn_utils.runs.results import RunResult, load_results
 from ann_snn_utils.tables import aligned, markdown_table
 
 
@@ -278,3 +279,14 @@ def test_a_missing_input_names_the_notebook_that_makes_it(place):
     open_stage("01_train_ann", {"run": "r", "seed": 0})
     with pytest.raises(FileNotFoundError, match="01_train_ann makes it"):
         open_stage("02_quantize", {"run": "r", "seed": 0}, ["ann.safetensors"])
+
+
+def test_of_a_network_that_was_trained_elsewhere_nothing_is_said_but_what_it_is():
+    graph, trained = '{"layers":[{}, {}]}', outcome("a")
+    alone = {"04_spike_analysis": trained.manifest.stages["04_spike_analysis"]}
+    alone["04_spike_analysis"] = msgspec.structs.replace(alone["04_spike_analysis"], parameters={})
+    accuracy = {name: value for name, value in trained.results["accuracy"].items() if name != "ann"}
+    found = trained.results | {"network": graph, "k": 0, "ternary": False, "accuracy": accuracy}
+    own = RunResult("own", found, msgspec.structs.replace(trained.manifest, stages=alone))
+    row = compare({"a": trained, "b": outcome("b"), "own": own}).loc["own"]
+    assert row.setting == "graph of 2 layers, int8, trained elsewhere" and math.isnan(row["ANN"])

@@ -41,7 +41,7 @@ _WORDS = {
     "network": ("{}", "{}"),
     "k": ("k = {}", "k = 0"),
     "ternary": ("ternary", "int8"),
-    "epochs": ("{} epochs", "no epochs"),
+    "epochs": ("{} epochs", "trained elsewhere"),
     "levels": ("{} levels", "no levels"),
     "clip": ("clip {}", "no clip"),
     "int8_ends": ("int8 ends", "full-precision ends"),
@@ -79,10 +79,11 @@ def setting_of(result: RunResult) -> dict[str, Any]:
     """What a run was made with, without its seed: network, k, weights, epochs, then its other parameters."""
     notation, dataset, parameters = result.results["network"], result.results["dataset"], result.parameters
     named = next((name for name, (network, _) in NETWORKS.items() if network == notation), notation)
-    made = (result.stages[stem].metrics if stem in result.stages else {} for stem in _TRAINING)
+    made = [result.stages[stem].metrics if stem in result.stages else {} for stem in _TRAINING]
     histories = (metrics.get("history") for metrics in made)
     epochs = " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
-    first = {"network": named, "k": parameters.get("k"), "ternary": parameters.get("ternary"), "epochs": epochs}
+    first = {name: parameters.get(name, result.results.get(name)) for name in ("network", "k", "ternary")}
+    first |= {"network": named, "epochs": epochs if any(stem in result.stages for stem in _TRAINING) else ""}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}
     return first | rest | {"dataset": dataset, "method": result.method, "images": result.images}
 
@@ -136,7 +137,9 @@ def compare(found: Mapping[str, RunResult]) -> pd.DataFrame:
     for run, result in found.items():
         other = [name for name in told if repr(settings[run].get(name)) != repr(base.get(name))]
         values = [settings[run].get(name) for name in other]
-        words = ", ".join(map(in_words, other, values)) or "baseline"
+        # Nothing is said of parameters that took no part, as of a network that was trained elsewhere.
+        said = [name for name in other if name in settings[run]]
+        words = ", ".join(in_words(name, settings[run][name]) for name in said) or "baseline"
         # Two settings of the same words would be averaged.
         if repr(named.setdefault(words, values)) != repr(values):
             words += f" ({', '.join(f'{name}={value!r}' for name, value in zip(other, values, strict=True))})"
