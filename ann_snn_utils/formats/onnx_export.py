@@ -9,13 +9,14 @@ below 2^24 are exact; a network with larger ones is refused, or summed in int64 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..snn.network import SNN, SpikingLayer, worst_case
+from ..snn.network import SNN, SpikingLayer, membrane_range
 from .packages import needed
 
 EXACT = 2**24
@@ -154,10 +155,7 @@ class _Writer:
         synapses = layer.synapses[number]
         spec, gain = synapses.spec, layer.gains[number]
         amplitude = self.snn.spec.amplitude(spec.source)
-        before = None if spec.source < 0 else self.snn.layers[spec.source]
-        largest = torch.full((spec.in_shape[0],), 255) if before is None else before.reachable * amplitude
-        least = torch.zeros_like(largest) if before is None else before.least_reachable * amplitude
-        low, high = worst_case(synapses.weight, largest, least, spec.groups)
+        low, high = membrane_range([replace(synapses, gain=None)], self.snn.layers, self.snn.spec)
         if max(-int(low.min()), int(high.max())) >= EXACT:
             raise ValueError(
                 f"layer ({layer.name}): its sums reach 2^24, where float32 is not exact: use fewer levels"
@@ -169,8 +167,7 @@ class _Writer:
         made = self.node("Conv", inputs, name, kernel_shape=spec.kernel, group=spec.groups, **geometry)
         unit = amplitude * gain.numpy()[:, None, None]
         plain = bool((unit == 1).all())
-        reach = int(low.min()), int(high.max())
-        self.describe(made, spec.out_shape, _integers(*reach))
+        self.describe(made, spec.out_shape, _integers(int(low.min()), int(high.max())))
         if not exact:
             made = self.node("Cast", [made], f"{name}_whole", to=7)
             self.describe(made, spec.out_shape, "INT64", "INT64")
@@ -181,16 +178,9 @@ class _Writer:
                 [made, self.constant(f"gain_{name}", factor, _integers(int(unit.min()), int(unit.max())))],
                 f"{name}_scaled",
             )
-            ends = [
-                int(end)
-                for end in (
-                    (low * gain * amplitude).min(),
-                    (high * gain * amplitude).max(),
-                    (low * gain * amplitude).max(),
-                    (high * gain * amplitude).min(),
-                )
-            ]
-            self.describe(made, spec.out_shape, _integers(min(ends), max(ends)), "FLOAT" if exact else "INT64")
+            ends = torch.stack([gain * low, gain * high])
+            datatype = _integers(int(ends.min()), int(ends.max()))
+            self.describe(made, spec.out_shape, datatype, "FLOAT" if exact else "INT64")
         return made
 
     def compare(self, layer: SpikingLayer, membrane: str, count: str, index: int, exact: bool) -> None:
