@@ -146,5 +146,9 @@ def test_every_command_takes_a_network_of_ones_own(bundle, tmp_path, capsys):
         assert main([command, name, *options]) == 0, capsys.readouterr().err
         out = capsys.readouterr().out
         assert "layers" not in out or "graph of 3 layers" in out
+    with pytest.raises(FileNotFoundError, match="holds no snn.safetensors: save_network keeps"):
+        gallery.open_network(str(tmp_path / "elsewhere"))
+    gallery.save_network("mine", *own_pair(), "digits", size=8, limit=40)
+    assert main(["collect", "mine"]) == 2 and "'mine' was trained elsewhere" in capsys.readouterr().err
     assert (tmp_path / "one.html").is_file() and (tmp_path / "bundle" / "manifest.json").is_file()
     assert load_ann(tmp_path / "mine" / "qann.safetensors").spec.graph.read_out.bias

@@ -93,6 +93,8 @@ def network_folder(name: str, create: bool = False) -> Path:
     folder = Path(name).expanduser()
     if create:
         folder.mkdir(parents=True, exist_ok=True)
+    elif not (folder / SNN_FILE).is_file():
+        raise FileNotFoundError(f"{folder} holds no {SNN_FILE}: save_network keeps a pair of networks in a folder")
     return folder
 
 

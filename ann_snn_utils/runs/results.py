@@ -24,7 +24,7 @@ from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE, correct_at
 from ..simulator.run import simulate
 from ..snn.conversion import convert
-from .folder import ARTIFACTS, RESULTS_FILE, check_run_name, require, run_folder, runs_root
+from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of
 from .sweeps import chosen_runs, parameters_of_run
@@ -292,6 +292,8 @@ def _finished(folder: Path) -> Manifest:
         wrong = f"is unfinished, {mark.state} in {mark.stage or 'a stage'}"
         remedy = "wait for it" if mark.state == "running" else "give its command again, which goes on"
         raise ValueError(f"run {folder.name!r} {wrong}: {remedy}")
+    if (folder / SNN_FILE).is_file() and not set(makers) & set(manifest.stages) - {ARTIFACTS[RESULTS_FILE]}:
+        raise ValueError(f"run {folder.name!r} was trained elsewhere: results are collected with their training")
     if missing := [stem for stem in makers if stem not in manifest.stages]:
         raise _refusal(folder, f"unfinished, without {', '.join(missing)}", missing[0])
     made = {name: (stem, digest) for stem in makers for name, digest in manifest.stages[stem].artifacts.items()}
