@@ -508,29 +508,6 @@ def make_archive(path: Path, folder: Path, top: str = "pets", extra: tuple = ())
     return path
 
 
-def test_the_jpeg_copies_of_cifar10_are_unpacked_once_and_carry_their_label(folder, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    root.mkdir()
-    make_archive(root / "cifar10-jpeg.tar.xz", folder, top="cifar10-jpeg")
-    shutil.rmtree(folder)
-    dataset = load_dataset("cifar10-jpeg", root=root)
-    assert dataset.name == "CIFAR-10, JPEG copies"
-    assert torch.equal(dataset.images[:, 0], torch.from_numpy(np.stack([GREY + 3, GREY + 4])))
-    assert os.listdir(root) == ["cifar10-jpeg.tar.xz"]
-    monkeypatch.setattr(tarfile, "open", None)
-    assert torch.equal(load_dataset("cifar10-jpeg", root=root).images, dataset.images)
-
-
-def test_jpeg_copies_that_are_unpacked_already_are_read_where_they_are(folder, tmp_path):
-    folder.rename(tmp_path / "cifar10-jpeg")
-    assert load_dataset("cifar10-jpeg", root=tmp_path).name == "CIFAR-10, JPEG copies"
-
-
-def test_missing_jpeg_copies_are_named_with_their_place(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"cifar10-jpeg is not in .*put cifar10-jpeg\.tar\.xz"):
-        load_dataset("cifar10-jpeg", root=tmp_path)
-
-
 @pytest.mark.parametrize("top", ["pets", "."])
 def test_any_archive_of_an_image_folder_can_be_named(folder, tmp_path, top):
     assert len(load_dataset(make_archive(tmp_path / "mine.tar.xz", folder, top), "train")) == 3

@@ -119,7 +119,7 @@ def test_every_bundled_network_loads_and_is_small(name):
     assert convert(ann).integer
 
 
-@pytest.mark.parametrize("name", sorted(n for n in list_pretrained() if not n.startswith("cifar10-jpeg")))
+@pytest.mark.parametrize("name", sorted(list_pretrained()))
 def test_a_bundled_network_says_which_images_it_was_made_with(name):
     entry, metadata = list_pretrained()[name], load_pretrained(name).metadata
     assert entry["data"] == metadata["data"] and len(metadata["data"]["classes"]) == 10

@@ -24,7 +24,7 @@ from ..files import ROOT
 from .folder import check_room, image_size, read_image_folder, unpack
 from .published import read_cifar10, read_mnist
 
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10-jpeg")
+NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
 # Letters and digits of the names that no image folder has in results.
 _TAKEN = {name.replace("_", "").replace("-", "") for name in NAMES}
@@ -148,9 +148,9 @@ def load_dataset(
     """Load one split ("train" or "test") of a data set.
 
     name    "digits" (embedded; 1,437 train and 360 test images, 28×28), "mnist", "fashion_mnist", "cifar10"
-            (read below `root`, fetched there where missing), "cifar10-jpeg" (cifar10-jpeg.tar.xz or its
-            folder below `root`), or the path of a folder, or tar archive of one, with train/<class>/ and
-            test/<class>/. A relative path is looked up in the working directory, then the repository root.
+            (read below `root`, fetched there where missing), or the path of a folder, or tar archive of one,
+            with train/<class>/ and test/<class>/. A relative path is looked up in the working directory, then
+            the repository root.
     root    folder of the raw files; default $ANN_SNN_DATA, else data/raw below the repository root. It is
             written to only when files are fetched.
     size    resize to this side, or (height, width), in pixels, bilinear; default: the set's own size.
@@ -181,9 +181,6 @@ def load_dataset(
         images, labels, classes = read_mnist(label, split, folder, fetch)
     elif name == "cifar10":
         images, labels, classes = read_cifar10(split, folder, fetch)
-    elif name == "cifar10-jpeg":
-        label = "CIFAR-10, JPEG copies"
-        images, labels, classes = read_image_folder(_cifar10_jpeg(folder), split, target)
     else:
         path = _resolve(name)
         if not os.fspath(name) or not os.path.exists(path):
@@ -219,18 +216,6 @@ def _resolve(path: str | os.PathLike[str]) -> Path:
     # os.path takes a name that no file system allows for one that is not there; a Path raises.
     path = os.path.expanduser(path)
     return Path(os.path.abspath(path)) if os.path.exists(path) else ROOT / path
-
-
-def _cifar10_jpeg(root: Path) -> Path:
-    folder, archive = root / "cifar10-jpeg", root / "cifar10-jpeg.tar.xz"
-    if folder.is_dir():
-        return folder
-    if archive.is_file():
-        return unpack(archive)
-    raise FileNotFoundError(
-        f"cifar10-jpeg is not in {root}: put {archive.name}, or the folder {folder.name}/ with "
-        "train/<class>/ and test/<class>/, there, or set ANN_SNN_DATA to a folder that has it"
-    )
 
 
 def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
@@ -397,8 +382,6 @@ def _stamps(name: str) -> str:
     folders = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
     place = _data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
     files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
-    # The archive of the JPEG copies lies beside the place of its folder.
-    files.append(place.with_name(place.name + ".tar.xz"))
     digest = hashlib.sha256()
     for file in sorted(file for file in files if file.exists()):
         status = file.stat()

@@ -25,10 +25,7 @@ PUBLISHED = (
     {"dataset": "cifar10", "network": NETWORKS["vgg"][0], "ann": 0.9332, "snn": 0.9315, "time_steps": 8},
 )
 
-COPIES = {"cifar10-jpeg": "cifar10"}
-
 _LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-_LABELS["cifar10-jpeg"] = "CIFAR-10, JPEG copies"
 
 MOST_ROWS = 8
 
@@ -37,8 +34,8 @@ _FORM = ("k", "ternary", "levels", "clip", "int8_ends")
 
 
 def published(dataset: str, network: str) -> Mapping[str, Any] | None:
-    """The published results for a data set (or copies of it) and a network in notation, None where none."""
-    wanted = COPIES.get(dataset, dataset), network
+    """The published results for a data set and a network in notation, None where none."""
+    wanted = dataset, network
     return next((entry for entry in PUBLISHED if (entry["dataset"], entry["network"]) == wanted), None)
 
 
@@ -62,7 +59,7 @@ def by_dataset(found: Mapping[str, RunResult]) -> dict[str, dict[str, RunResult]
     """Data set → its runs; data sets with published results first, then in the order of their names here."""
 
     def place(dataset: str) -> tuple[bool, int, str]:
-        beside = any(entry["dataset"] == COPIES.get(dataset, dataset) for entry in PUBLISHED)
+        beside = any(entry["dataset"] == dataset for entry in PUBLISHED)
         return not beside, NAMES.index(dataset) if dataset in NAMES else len(NAMES), dataset
 
     names = sorted({one.results["dataset"] for one in found.values()}, key=place)
@@ -164,8 +161,7 @@ def _beside(run: RunResult) -> str:
     found, setting = published(run.results["dataset"], run.results["network"]), setting_of(run)
     if found is None or setting["k"] != 0 or not setting["ternary"]:
         return "–"
-    note = ", original images" if run.results["dataset"] in COPIES else ""
-    return f"{100 * found['snn']:.2f} at T = {found['time_steps']}{note}"
+    return f"{100 * found['snn']:.2f} at T = {found['time_steps']}"
 
 
 def all_results(found: Mapping[str, RunResult] | None = None) -> str:
@@ -185,9 +181,8 @@ def all_results(found: Mapping[str, RunResult] | None = None) -> str:
         parts += [f"## {label(dataset)}", *_page_of(members)]
         for network in dict.fromkeys(one.results["network"] for one in members.values()):
             if entry := published(dataset, network):
-                copies = " (on the original images)" if dataset in COPIES else ""
                 reached = f"ANN {100 * entry['ann']:.2f}, SNN {100 * entry['snn']:.2f} at T = {entry['time_steps']}"
-                parts.append(f"Published for `{network}`{copies}: {reached}.")
+                parts.append(f"Published for `{network}`: {reached}.")
     choices = {run: one for run, one in collected.items() if one.held_out and one.results["undisturbed"]}
     if choices:
         note = "Made on training images that were held out, never on a test set. These numbers are no results."

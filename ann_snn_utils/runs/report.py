@@ -26,7 +26,7 @@ from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_
 from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, require, run_folder
 from .gallery import bundled_name, network_names
 from .manifest import MANIFEST, mark_of, read_manifest
-from .published import COPIES, bundled_beside, by_dataset, label, on_test_set, published
+from .published import bundled_beside, by_dataset, label, on_test_set, published
 from .results import RunResult, load_results, local_result
 
 MOST_SETTINGS = 8
@@ -92,9 +92,8 @@ def card_of(result: RunResult) -> pd.DataFrame:
     if beside := bundled_beside(dataset, network):
         columns[f"bundled {beside[0]}"] = beside[1]
     if entry := published(dataset, network):
-        note = ", original images" if dataset in COPIES else ""
         shares = {"ann": entry["ann"], "snn": {str(entry["time_steps"]): entry["snn"]}}
-        columns[f"published{note}"] = {"accuracy": shares}
+        columns["published"] = {"accuracy": shares}
     frame = card(columns)
     # All steps are in notebook 04; here are those that decide.
     told = [f"SNN, T = {step}" for step in (1, 2, 4, *([entry["time_steps"]] if entry else []))]
