@@ -16,6 +16,7 @@ from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.measure.logs import published_sop_num
+from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
@@ -25,10 +26,15 @@ from ann_snn_utils.snn.thresholds import scale_thresholds
 FORMS = {"published": True, "published-float": False}
 
 
+def needs_kernel() -> None:
+    if reason := hindrance():
+        pytest.skip(reason)
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     if request.param == "events":
-        pytest.importorskip("numba")
+        needs_kernel()
     return request.param
 
 
@@ -170,7 +176,7 @@ def test_scaled_published_thresholds_are_those_of_a_neuron_that_still_compares_s
 
 
 def test_networks_with_integer_weights_run_compiled_in_both_modes():
-    pytest.importorskip("numba")
+    needs_kernel()
     for form in FORMS:
         assert choose_backend(convert(random_ann(2), form), 8, name="events") == "events"
 

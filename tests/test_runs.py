@@ -320,6 +320,12 @@ def test_the_digest_of_a_notebook_follows_the_modules_it_computes_with(
     assert (digest_of(tmp_path, package, code) != before) == changes
 
 
+def test_the_digest_follows_the_c_that_a_module_compiles(tmp_path: Path, package: Path) -> None:
+    before = digest_of(tmp_path, package, "from pack.base import x")
+    (package / "kernel.h").write_text("int changed;")
+    assert digest_of(tmp_path, package, "from pack.base import x") != before
+
+
 def test_the_digest_changes_with_the_notebook_itself(tmp_path: Path, package: Path) -> None:
     assert digest_of(tmp_path, package, "a = 1") != digest_of(tmp_path, package, "a = 2")
 

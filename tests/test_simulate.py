@@ -16,16 +16,23 @@ from networks import chains, networks, random_ann, random_images, with_weight
 
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
+from ann_snn_utils.simulator.events import build
+from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.events.layout import lay_out
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.network import SNN
 
 
+def needs_kernel() -> None:
+    if reason := hindrance():
+        pytest.skip(reason)
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     if request.param == "events":
-        pytest.importorskip("numba")
+        needs_kernel()
     return request.param
 
 
@@ -129,7 +136,7 @@ def test_a_spike_sent_too_early_is_taken_back_only_with_negative_spikes():
 
 
 def test_the_compiled_simulator_says_that_it_always_takes_spikes_back(caplog):
-    pytest.importorskip("numba")
+    needs_kernel()
     snn = convert(random_ann(2))
     with caplog.at_level("INFO"):
         assert choose_backend(snn, 8, negative_spikes=False) == "dense"
@@ -138,7 +145,9 @@ def test_the_compiled_simulator_says_that_it_always_takes_spikes_back(caplog):
         simulate(snn, random_images(2, (1, 8, 8)), 8, backend="events", negative_spikes=False)
 
 
-@pytest.mark.parametrize("network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7", "150C3-65C3-4"])
+@pytest.mark.parametrize(
+    "network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7", "150C3-65C3-4", "3C3-600-9"]
+)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backend, network, padding):
     ann = random_ann(11, network=network, in_shape=(3, 10, 12), k=1, padding=padding)
@@ -149,7 +158,7 @@ def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backe
 @settings(max_examples=40, deadline=None)
 @given(chains(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
 def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
-    pytest.importorskip("numba")
+    needs_kernel()
     assume(len(ann.layers) > 1)
     snn, images = convert(ann), random_images(seed, ann.spec.in_shape, samples=4)
     disturbed = dict(time_steps=9, noise_ratio=0.5, fault=fault, fault_rate=rate, seed=seed)
@@ -163,7 +172,7 @@ def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
 @pytest.mark.parametrize("width", [16, 32])
 def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     """All weights and inputs at their largest: the sum is the bound, and the type must hold it."""
-    pytest.importorskip("numba")
+    needs_kernel()
     ann = random_ann(0, network="64C3-64C3-5", in_shape=(1, 8, 8), k=6 if width == 32 else 0)
     snn = convert(ann)
     encoder, *hidden = snn.layers
@@ -173,7 +182,7 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     largest = 9 * 64 * snn.amplitude * snn.levels
     steps = 5
-    assert lay_out(snn, steps).table.dtype == (np.int32 if width == 32 else np.int16)
+    assert lay_out(snn, steps).membrane == (np.int32 if width == 32 else np.int16)
     one, other = (simulate(snn, images, steps, backend=name, trace=[0]) for name in BACKENDS)
     assert int(one.traces.membranes[1].max()) == largest
     assert torch.equal(one.logits, other.logits) and np.array_equal(one.sops, other.sops)
@@ -182,7 +191,7 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
 
 def test_wide_membranes_in_an_odd_number_of_vectors_are_counted_each_to_their_own_layer(backend):
     ann = random_ann(5, network="16C3-16C3-16C3-5", in_shape=(1, 9, 9), k=1, ternary=False)
-    assert lay_out(convert(ann), 9).table.dtype == np.int32
+    assert lay_out(convert(ann), 9).membrane == np.int32
     images = random_images(5, (1, 9, 9), samples=3)
     agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
 
@@ -195,7 +204,7 @@ def test_an_encoder_of_many_levels_or_one_speaks_for_as_long_as_the_run_lasts(ba
 
 
 def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
-    pytest.importorskip("numba")
+    needs_kernel()
     snn, images = convert(random_ann(1, k=6), max_levels=4096), random_images(1, (1, 8, 8), samples=6)
     snn = replace(snn, classifier=snn.classifier.int() * 1000)
     one, other = (simulate(snn, images, 400, backend=name) for name in BACKENDS)
@@ -204,21 +213,21 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
     assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
 
 
-@pytest.mark.parametrize("compared", [0, 2])
+@pytest.mark.parametrize(("limit", "value"), [("_COMPARED", 0), ("_COMPARED", 2), ("SLICED", 32)])
 @settings(deadline=None)
 @given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
-def test_thresholds_that_are_looked_up_make_the_same_spikes_as_those_compared(compared, ann, time_steps, seed):
-    pytest.importorskip("numba")
+def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, value, ann, time_steps, seed):
+    needs_kernel()
     assume(len(ann.layers) > 1)
     images = random_images(seed, ann.spec.in_shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ann_snn_utils.simulator.events.layout._COMPARED", compared)
+        patch.setattr(f"ann_snn_utils.simulator.events.layout.{limit}", value)
         record = simulate(convert(ann), images, time_steps, backend="events")
     agrees(record, oracle.run(ann, images.numpy(), time_steps))
 
 
 def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):
-    pytest.importorskip("numba")
+    needs_kernel()
     snn = convert(random_ann(8, k=1))
     assert choose_backend(snn, 8) == "events"
     for index in range(len(snn.layers)):
@@ -230,7 +239,7 @@ def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):
 
 
 def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_and_says_why(caplog):
-    pytest.importorskip("numba")
+    needs_kernel()
     snn = convert(random_ann(2))
     wide = with_weight(snn.layers[1], snn.layers[1].weight.long() * 2**20)
     huge = replace(snn, layers=(snn.layers[0], wide, *snn.layers[2:]))
@@ -243,7 +252,7 @@ def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_an
 
 
 def test_an_encoder_with_fewer_thresholds_than_levels_is_silent_beyond_them():
-    pytest.importorskip("numba")
+    needs_kernel()
     snn = convert(random_ann(4))
     short = replace(snn.layers[0], thresholds=snn.layers[0].thresholds[:, :2])
     snn = replace(snn, layers=(short, *snn.layers[1:]))
@@ -253,7 +262,7 @@ def test_an_encoder_with_fewer_thresholds_than_levels_is_silent_beyond_them():
 
 
 def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
-    pytest.importorskip("numba")
+    needs_kernel()
     snn, images = convert(random_ann(1, k=3), max_levels=512), random_images(1, (1, 8, 8), samples=6)
     one, other = (simulate(snn, images, backend=name) for name in BACKENDS)
     assert one.time_steps == other.time_steps > 32
@@ -262,7 +271,7 @@ def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
 
 
 def test_a_network_changed_in_place_runs_as_it_now_is():
-    pytest.importorskip("numba")
+    needs_kernel()
     snn, images = convert(random_ann(8)), random_images(8, (1, 8, 8), samples=4)
     before = simulate(snn, images, 8)
     snn.layers[1].weight.neg_()
@@ -274,11 +283,12 @@ def test_a_network_changed_in_place_runs_as_it_now_is():
     assert one.effective_sops[0, 1] < before.effective_sops[0, 1]
 
 
-def test_without_numba_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(sys.modules["ann_snn_utils.simulator.run"], "find_spec", lambda name: None)
+def test_without_a_compiler_the_dense_backend_runs_and_the_compiled_one_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(build, "compiler", lambda: None)
+    monkeypatch.setattr(sys.modules["ann_snn_utils.simulator.run"], "hindrance", hindrance.__wrapped__)
     snn = convert(random_ann(2))
     assert choose_backend(snn, 8) == "dense"
-    with pytest.raises(ValueError, match="pip install numba"):
+    with pytest.raises(ValueError, match="pip install ziglang"):
         choose_backend(snn, 8, name="events")
 
 
@@ -334,7 +344,7 @@ def test_silence_is_known_one_step_after_the_last_spike_and_not_before_the_encod
 
 
 def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was():
-    pytest.importorskip("numba")
+    needs_kernel()
     snn, images = convert(random_ann(6, clip=2)), random_images(6, (1, 8, 8), samples=6)
     faults = dict(fault="flip", fault_rate=0.5, seed=1)
     one, other = (simulate(snn, images, backend=name, **faults) for name in BACKENDS)
@@ -342,48 +352,25 @@ def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was(
     assert torch.equal(one.logits, other.logits) and np.array_equal(one.pending, other.pending)
 
 
-@pytest.fixture
-def nothing_compiled(monkeypatch):
-    pytest.importorskip("numba")
-    run = sys.modules["ann_snn_utils.simulator.run"]
-    monkeypatch.setattr(run, "_compiled", lambda work: False)
-    monkeypatch.setattr(run, "_done_in_dense", 0)
-    return run
-
-
-def test_a_small_run_is_not_compiled_for_and_says_so(nothing_compiled, caplog):
-    snn = convert(random_ann(8))
-    with caplog.at_level("INFO"):
-        assert choose_backend(snn, 8, samples=4) == "dense"
-    assert (
-        "simulating with dense tensors: so small a run ends before the compiled simulator is ready" in caplog.text
-    )
-    assert choose_backend(snn, 8, samples=10**9) == "events"
-    assert choose_backend(snn, 8, samples=4, name="events") == "events"
-
-
-def test_many_small_runs_are_compiled_for_in_the_end(nothing_compiled, monkeypatch):
-    snn, images = convert(random_ann(8)), random_images(8, (1, 8, 8), samples=4)
-    monkeypatch.setattr(nothing_compiled, "SMALL_WORK", 3 * nothing_compiled._dense_work(snn, 4, 8))
-    chosen = []
-    for _ in range(4):
-        chosen.append(choose_backend(snn, 8, samples=4))
-        simulate(snn, images, 8, backend="dense")
-    assert chosen == ["dense", "dense", "events", "events"]
-
-
-def test_a_small_run_is_compiled_where_the_compiled_loop_is_there(nothing_compiled, monkeypatch):
-    monkeypatch.setattr(nothing_compiled, "_compiled", lambda work: True)
-    assert choose_backend(convert(random_ann(8)), 8, samples=4) == "events"
+def test_a_run_does_not_depend_on_the_number_of_threads():
+    snn, images = convert(random_ann(7)), random_images(7, (1, 8, 8), samples=9)
+    before, records = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        records.append(simulate(snn, images, 10, fault="flip", fault_rate=0.1))
+    torch.set_num_threads(before)
+    one, other = records
+    assert torch.equal(one.logits, other.logits) and np.array_equal(one.effective_sops, other.effective_sops)
+    assert np.array_equal(one.sops, other.sops) and np.array_equal(one.pending, other.pending)
 
 
 def test_a_run_does_not_depend_on_the_batch_size():
     snn, images = convert(random_ann(5)), random_images(5, (1, 8, 8), samples=9)
-    disturbed = dict(time_steps=10, noise_ratio=0.5, fault="flip", fault_rate=0.1, seed=4)
-    whole, parts = (simulate(snn, images, batch_size=size, **disturbed) for size in (9, 2))
-    assert torch.equal(whole.logits, parts.logits)
-    assert np.array_equal(whole.sops, parts.sops) and np.array_equal(whole.pending, parts.pending)
-    assert torch.equal(whole.settled_at, parts.settled_at)
+    for disturbed in ({}, dict(noise_ratio=0.5, fault="flip", fault_rate=0.1, seed=4)):
+        whole, parts = (simulate(snn, images, 10, batch_size=size, **disturbed) for size in (9, 2))
+        assert torch.equal(whole.logits, parts.logits)
+        assert np.array_equal(whole.sops, parts.sops) and np.array_equal(whole.pending, parts.pending)
+        assert torch.equal(whole.settled_at, parts.settled_at)
 
 
 def test_pending_counts_the_neurons_that_will_still_fire():

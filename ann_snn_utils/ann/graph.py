@@ -197,7 +197,7 @@ class Graph:
         """The layers that no layer behind this one reads: what is known of them can be forgotten."""
         return self._last_read[index]
 
-    @property
+    @cached_property
     def chain(self) -> bool:
         """Whether each layer is one convolution over the whole of the layer before it, and nothing else."""
         plain = (

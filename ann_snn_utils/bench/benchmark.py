@@ -13,6 +13,7 @@ import torch
 from ..files import ROOT, load_json
 from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
+from ..simulator.events.layout import weight_bytes
 from ..simulator.run import simulate
 from .contenders import ANNS, CONTENDERS, available, exactness
 from .timing import hardware_limits, interleaved, peak_memory, ratios, spread, training_times, work_of
@@ -240,8 +241,8 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
     """What each hidden layer takes at T = 4, and the share of the machine's int8 additions that it reaches.
 
     The time of a layer is that of the network up to it, less that of the network up to the one before; the
-    encoder, which multiplies, goes with the first of them. An addition reads a weight of one byte, so additions
-    per second are bytes per second too, from whichever cache holds the layer's weight_bytes.
+    encoder, which multiplies, goes with the first of them. An addition reads a weight of one byte, or of two bits
+    in wide ternary layers, which may so exceed the int8 additions. weight_bytes: what the layer's weights take up.
     """
     record = simulate(work.snn, work.images, 4, backend=backend)
 
@@ -264,7 +265,7 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
                 "seconds": spread(own),
                 "additions_per_second": rate,
                 "share_of_additions": rate["median"] / limits["int8_additions"]["median"],
-                "weight_bytes": work.snn.layers[index].weight.numel(),
+                "weight_bytes": weight_bytes(work.snn.layers[index]),
             }
         )
     return costs

@@ -380,7 +380,7 @@ def available(names: Iterable[str], work: Workload) -> tuple[list[str], list[str
         if command and not shutil.which(command):
             reason = f"there is no {command} on the path"
         if name == "events" and choose_backend(work.snn, None) != "events":
-            reason = "no compiled loop can be had here: pip install numba"
+            reason = "the kernel cannot be compiled here: pip install ziglang"
         if reason:
             skipped.append(f"{CONTENDERS[name].label}: skipped, {reason}")
         else:

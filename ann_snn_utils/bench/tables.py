@@ -175,7 +175,7 @@ def _layers(result: Result) -> str:
     return (
         "**Layers** at T = 4, the encoder with the first: time, share of the machine's int8 additions, weights. "
         f"{'. '.join(networks)}. What is missing from 100 % is reading weights from caches beyond the first, "
-        "finding and listing spikes, and comparing membranes."
+        "finding and listing spikes, and comparing membranes; wide ternary layers add bits, many more at once."
     )
 
 

@@ -110,6 +110,9 @@ def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes
     digest = hashlib.sha256("\0".join(code).encode())
     for module in sorted(reached):
         digest.update(f"\0{module}\0".encode() + files[module].read_bytes())
+    # What a module compiles lies beside it.
+    for path in sorted({path for module in reached for path in files[module].parent.glob("*.[ch]")}):
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,21 +18,13 @@ from ..snn.network import SNN
 from .dense import batch_size as dense_batch
 from .dense import run_dense
 from .disturb import noisy
+from .events.build import hindrance
 from .events.layout import obstacle
+from .events.loop import run_events
 from .record import Record, merge
 
 # The fastest first: spike by spike, compiled, for integer networks; dense tensors for every network.
 BACKENDS = ("events", "dense")
-
-# Synaptic operations that dense tensors do in some 3 seconds, where compiling takes half a minute; and those of a
-# tenth of a second, in which compiled code could not even be read from the disk.
-SMALL_WORK, TINY_WORK = 30_000_000_000, 1_000_000_000
-
-# Those done in dense tensors in this process so far: many small runs are worth compiling for.
-_done_in_dense = 0
-
-# Steps to reckon with for a run until silence.
-_STEPS_UNTIL_SILENCE = 12
 
 _log = logging.getLogger(__name__)
 
@@ -46,46 +35,23 @@ def choose_backend(
     disturbed: bool = False,
     name: str | None = None,
     negative_spikes: bool = True,
-    samples: int | None = None,
 ) -> str:
     """The backend called `name`, or, with None, the fastest one that is exact for this run.
 
-    samples: their number, where a run so small that it ends before the compiled simulator is ready is to go to
-    dense tensors; None leaves the size of the run aside. Raises ValueError for an unknown name, or one that
-    cannot be had here; a choice that falls back is logged.
+    Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
     """
     if name not in (None, *BACKENDS):
         raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
     if name == "dense":
         return name
-    reason = None if find_spec("numba") else "numba is not installed (pip install numba)"
-    reason = reason or (None if negative_spikes else "compiled neurons always take spikes back")
+    reason = None if negative_spikes else "compiled neurons always take spikes back"
     reason = reason or (None if snn.chain else "its layers form no chain of convolutions")
-    reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed)
-    if reason is None and name is None and samples is not None:
-        work = _done_in_dense + _dense_work(snn, samples, time_steps)
-        if work < SMALL_WORK and not _compiled(work):
-            reason = "so small a run ends before the compiled simulator is ready"
+    reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed) or hindrance()
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
     if reason:
         _log.info("simulating with dense tensors: %s", reason)
     return "dense" if reason else "events"
-
-
-def _compiled(work: int) -> bool:
-    """Whether the compiled loop is there, in this process or, where the work is worth reading it, on the disk."""
-    if f"{__package__}.events.loop" not in sys.modules and work < TINY_WORK:
-        return False
-    from .events.loop import run
-
-    return bool(run.signatures) or any(Path(run.stats.cache_path).glob("loop.*.nbi"))
-
-
-def _dense_work(snn: SNN, samples: int, time_steps: int | None) -> int:
-    """Synaptic operations of a run in dense tensors in which every neuron fires at every step."""
-    synapses = sum(layer.neurons * one.weight[0].numel() for layer in snn.layers for one in layer.synapses)
-    return samples * (time_steps or _STEPS_UNTIL_SILENCE) * synapses
 
 
 def simulate(
@@ -130,23 +96,19 @@ def simulate(
     chosen = tuple(int(sample) for sample in trace)
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
-    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes, len(images))
+    backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
     everything = torch.arange(len(images))
     if backend == "events":
-        # Imported here, as it needs numba.
-        from .events.loop import run_events
-
         merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
     else:
-        global _done_in_dense
-        _done_in_dense += _dense_work(snn, len(images), time_steps)
         parts = everything.split(batch_size or dense_batch(snn, time_steps))
         records = [
             run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
         merged = merge(records, time_steps or max(record.time_steps for record in records))
-    merged = replace(merged, labels=labels)
+    if labels is not None:
+        merged = replace(merged, labels=labels) if labels is not None else merged
     _check_tables(snn, merged)
     if not chosen:
         return merged

@@ -2,37 +2,50 @@
 
 The plain way is `dense.py`: every layer a convolution at every step. Yet most neurons are silent at most steps,
 and a spike of ±1 needs no multiplication: it adds a row of weights to the membranes that it reaches. This room
-does only that. What makes it fast is that nothing but rows of small integers, one behind the other, is read and
-added.
+does only that. `kernel.c` runs images, by `spikes.h` and `sums.h`; `layout.py` lays the network out for it,
+`build.py` compiles it, and `loop.py` calls it and makes a record of what it leaves. One page of how things lie, and
+why:
 
-*Vectors* (`vectors.py`). numba has no type for the processor's vectors, so there is one here: as many integers
-as 64 bytes of membranes hold, 32 of int16 or 16 of int32, and the answers to comparing them. Channels lie last
-in every array and are padded to whole vectors (`pitch`), so that no loop has a rest; padded channels have
-thresholds that no membrane reaches.
+*Order.* Layers only feed forward, so a layer may run all its steps before the next one begins: `BLOCK` steps of
+them, as memory for spikes grows with their number. Within a layer one place of the map is done after the other,
+again for all steps of the block. So the weights of a layer are read while they are in the cache, and a membrane
+stays in a register from its first step to its last: it is written down only where a run has further blocks.
 
-*Spikes* (`steps.Spikes`). For each place of the map that sends any, a bit for each channel in words of 64, one
-array for +1 and one for −1, and the list of these places. Finding the next spike is then one instruction, and
-an empty place costs nothing.
+*Spikes* leave a place as words of 32 channels, one bit each, and become *events*: for each step a list that grows
+place after place. An event is a number, where the weights of its channel lie: (column · channels + channel) · row
+behind those of the kernel row's first, and `flip` further for a spike of −1. `first[place]` is where the events of
+a place begin.
 
-*Rows* (`layout.py`, `rows.py`). What a place reaches are, for each kernel row, neighbouring membranes: a
-stretch. Weights are stored so that the channel's weights for a stretch are neighbours too, kernel columns
-mirrored. A block of a stretch is held in registers while the rows of all spikes of the place are added to it,
-four at a time; a missing spike adds a row of zeros, which is cheaper than a branch. Ternary rows are added as
-bytes, twice as many at once, as long as so few spikes (`crowd`) cannot leave a byte.
+*Rows* (`collect`). A place sees, for each row of its kernel, some neighbouring places of one row of the map before:
+one stretch of the list. Weights lie as [kernel row, kernel column, input channel, output channel], and once more
+negated, so a stretch becomes addresses of rows of weights by adding one constant, 16 at a time; all that is left is
+to add up rows.
 
-*Thresholds* (`steps.fire`). Up to 24 per channel: each membrane counts how many it reaches, a vector of neurons
-at a time, and the net count moves one towards that. More of them, or the published neuron, which sends and
-takes back at different membranes: each neuron has its upper and its lower threshold at hand, and looks new ones
-up when it fires.
+*Sums.* Rows of bytes (`sum_32` … `sum_256`) are added in registers, for as many rows (`crowd`) as cannot leave a
+byte; then they are widened and the next bytes begin. Addition wraps around, so only final sums have to fit. Ternary
+rows of 256 channels and more (`sum_slices`) are bits: one for each +1, then one for each −1. That is a quarter of
+the memory, and reading bytes is what limits wide layers, whose weights the nearest cache does not hold. Such bits
+are counted as hardware does it, by full adders: three bits of the same weight make one of that weight and one of
+the next, in two instructions for 512 counts at once. The counts of −1 are subtracted from those of +1 in the same
+way, and only then the bits of a neuron, one in each plane, are put together.
 
-*The encoder* (`steps.encode_all`). Its image stays, so its spikes of all steps are found at once, and weights
-of a spike that comes again in the next step are summed once.
+*Thresholds.* Up to 24 for a channel: every membrane counts how many it reaches, 32 neurons at a time, and the net
+count moves one towards that; no branch depends on a neuron. More of them, or the published neuron, which rises and
+falls at different membranes: neuron by neuron. A step in which nothing came in and nothing fired before changes
+nothing, and is left out.
 
-*Types* (`layout.obstacle`, `layout.lay_out`). Bounds from weights and largest counts choose the narrowest
-membranes that cannot overflow; a network that fits no 32 bits, or has real weights, is left to dense tensors.
-Each combination of types is compiled once, for half a minute, and cached on the disk.
+*The encoder.* Its pixels are multiplied four at a time with the weights of 16 channels, which is one instruction of
+processors for quantized networks. Its image stays and its thresholds climb, so a neuron that fires has fired in
+every step before. Its events are listed at the last step at which they come (`nested`), and sums run from the last
+step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they switch
+this off.
 
-*Threads* (`loop.py`). Images are independent: groups of them run on numba's threads, each with a workspace of
-its own that stays in its core's cache, through all steps of one image before the next. Totals are kept for each
-group and added up at the end, so results do not depend on the number of threads.
+*Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32
+(`layout.membrane_bound`), and the kernel is compiled for each. A network that fits neither, or has real weights, is
+left to dense tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights
+of 0 and thresholds that no membrane reaches, so that no loop has a rest.
+
+*Threads* take one image after the other from a common counter, so they end together and one image starts none. Each
+has a workspace of its own, kept for the next run. Totals are sums of whole numbers, so results do not depend on the
+number of threads, nor on who took which image.
 """

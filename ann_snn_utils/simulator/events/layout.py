@@ -1,23 +1,21 @@
 """The integer network as the compiled simulator reads it: flat arrays in the narrowest types that it can run in.
 
-Weights lie as [kernel row, input channel, mirrored kernel column, output channel], so that a spike adds one
-unbroken row of weights to one unbroken row of membranes; behind the last input channel lies one of zeros, that of a
-spike that is not there. Bounds on what no number of the network exceeds choose the types, and say which networks
-must run in dense tensors instead.
+Weights lie as [kernel row, kernel column, input channel, output channel], so that a spike adds one unbroken row of
+them: bytes, or, of ternary weights of many channels, bits. Bounds on what no number of the network exceeds choose
+the type of membranes, and say which networks must run in dense tensors instead.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from itertools import product
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from ...ann.network import LARGEST_PIXEL
-from ...ann.notation import LayerSpec
 from ...snn.network import SNN, SpikingLayer, memoized
 
 # One number is kept free above every membrane: the threshold that is never reached.
@@ -26,8 +24,28 @@ _LARGEST = 2**31 - 1
 _MOST_STEPS = 2**15 - 2
 
 
+_MADE: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _made_once(snn: SNN, key: tuple, make: Callable[[], Any]) -> Any:
+    """What `make` makes of a network, made once for a key and as long as its tensors stay as they are."""
+    made = _MADE.setdefault(snn, {})
+    versions = [snn.classifier._version]
+    for layer in snn.layers:
+        versions.append(layer.weight._version)
+        versions.extend(table._version for table in layer.compared)
+    key = (*key, *versions)
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     """Why the compiled simulator cannot take this network over `time_steps`; None where it is exact."""
+    return _made_once(snn, ("obstacle", time_steps, disturbed), lambda: _obstacle(snn, time_steps, disturbed))
+
+
+def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     if any(weight.is_floating_point() for weight in (snn.classifier, *(layer.weight for layer in snn.layers))):
         return "it has real-valued weights"
     if len(snn.layers) < 2:
@@ -45,8 +63,18 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
             return f"membranes of layer {index} ({layer.name}) may need more than 32 bits"
         if layer.thresholds.shape[1] > _MOST_STEPS:
             return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
-        if largest_of(layer.weight) * (snn.amplitude if index == 1 else 1) >= 2**15:
-            return f"weights of layer {index} ({layer.name}) need more than 16 bits"
+        if largest_of(layer.weight) >= 2**7:
+            return f"weights of layer {index} ({layer.name}) need more than 8 bits"
+        inputs, _, width = layer.spec.in_shape
+        # Where a row lies is a number of 32 bits, among weights that are kept twice; so are sums of fan-outs.
+        if (2 * layer.weight[0, 0].numel() + width) * inputs * _pitch(layer) >= _LARGEST:
+            return f"weights of layer {index} ({layer.name}) are too many for 32 bits"
+        if -(-inputs // CLASS_LANES) * int(layer.fan_out[0].sum()) >= _LARGEST:
+            return f"synapses of layer {index} ({layer.name}) are too many for 32 bits"
+    if 2 * snn.classifier[0].numel() * class_pitch(snn.spec.classes) >= _LARGEST:
+        return "weights of the classifier are too many for 32 bits"
+    if _image_room(encoder) >= _LARGEST:
+        return f"the image with the padding of {encoder.name} is too large for 32 bits"
     if time_steps * _reach(snn.classifier)[0] >= _LARGEST:
         return "class scores may need more than 32 bits"
     return None
@@ -83,55 +111,62 @@ def largest_of(weight: torch.Tensor) -> int:
     return memoized(weight, ("largest",), lambda: int(weight.long().abs().max()))
 
 
-VECTOR_BYTES = 64
+# Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
+LANES, CLASS_LANES, PLANES = 32, 16, 16
 
-# A layer in the flat arrays: sizes, and where its parts begin.
-_FIELDS = (
-    "channels",
-    "pitch",  # channels, rounded up to whole vectors
-    "positions",  # of the map, height · width
-    "line",  # weights of one input channel and kernel row: kernel columns · pitch
-    "weights",  # the first weight; only hidden layers have what follows, except reach and stretches
-    "states",  # the first neuron in all arrays of hidden neurons
-    "rising",  # θ_0, of +1 spikes, in `Layout.table`
-    "falling",  # θ_0, of −1 spikes: the same, but for the published neuron
-    "rows",  # thresholds of a channel
-    "compared",  # last step at which the membrane is compared with as many of them as the count can have reached
-    "crowd",  # spikes of a place whose weights add up within a byte
-    "fan",  # the first input place in `Layout.fan` and `Layout.kinds`
-    "reach",  # the first input place in `Layout.reach`
-    "stretches",  # the first stretch in `Layout.stretches`
-)
-GEOMETRY = np.dtype([(name, np.int64) for name in _FIELDS])
+# Channels of a layer of ternary weights from which on these are bits.
+SLICED = 256
+
+# `Layer` of spikes.h: sizes, and where its arrays lie.
+_SIZES = (
+    "channels pitch width places in_channels in_height in_width kernel_height kernel_width stride padding "
+    "gain crowd levels compared first row flip nothing sliced event_width event_row event_flip"
+).split()
+_ARRAYS = "weights rising falling fan kinds effective".split()
+LAYER = np.dtype([(name, np.int64) for name in (*_SIZES, *_ARRAYS)])
 
 # Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
 _COMPARED = 24
 
-_LAYOUTS: WeakKeyDictionary = WeakKeyDictionary()
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """An SNN in flat arrays.
 
-class Layout(NamedTuple):
-    """An SNN in flat arrays. geometry: one record of GEOMETRY for each layer, encoder first.
-
-    reach, stretches: int64, what `_stretches` makes for each layer. pixel_weights int8, pixel_thresholds int32
-    [levels, pitch]: of the encoder, whose membranes are int32. weights: int8 or int16, of the hidden layers.
-    table: int16 or int32, the type of their membranes, θ_n in row n of each layer's [J + 2, pitch]. fan: int32,
-    the synapses that a spike from each input place reaches. effective_fan: int32, those of them other than 0, for
-    each channel; kinds: int64, where the channels of each input place begin there, as many places are alike.
-    scores: int8 or int32, a row of class weights for each neuron of the last layer.
+    layers          a record of LAYER for each, encoder first
+    arrays          what these point to
+    membrane        np.int16 or np.int32, the type of membranes and of the hidden layers' thresholds
+    class_weights   int32, a row of classes for each neuron of the last layer
+    neurons         of all layers, with those that only fill vectors
+    counts          for each layer the shape, strides and first entry of its counts [C, H, W] among these
+    room            what a thread needs room for: the most spikes of a layer, its places and one more, inputs of a
+                    neuron, pixels of an image with its padding, and channels
+    idle            memory for threads to work in that none does now, by its size
     """
 
-    geometry: np.ndarray
-    reach: np.ndarray
-    stretches: np.ndarray
-    pixel_weights: np.ndarray
-    pixel_thresholds: np.ndarray
-    weights: np.ndarray
-    table: np.ndarray
-    fan: np.ndarray
-    kinds: np.ndarray
-    effective_fan: np.ndarray
-    scores: np.ndarray
+    layers: np.ndarray
+    arrays: list[np.ndarray]
+    membrane: type
+    class_weights: np.ndarray
+    neurons: int
+    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
+    room: dict[str, int]
+    idle: dict[int, list[np.ndarray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Weights as rows, one for each neuron that sends spikes, and how far it is to others.
+
+    row, flip, nothing: in numbers, from a row to the next one, from it to the one for a spike of −1, and from the
+    first one to one of zeros.
+    """
+
+    values: np.ndarray
+    row: int = 0
+    flip: int = 0
+    nothing: int = 0
+    sliced: bool = False
 
 
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
@@ -140,118 +175,130 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
     Membranes are int16 where the worst case stays within: over all inputs, and over `time_steps` steps in
     which a neuron sends at most one spike each; with faults only the latter holds.
     """
-    bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
-    membrane = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
-    tensors = (snn.classifier, *(t for layer in snn.layers for t in (layer.weight, *layer.compared)))
-    made, key = _LAYOUTS.setdefault(snn, {}), (membrane, *(tensor._version for tensor in tensors))
-    if key not in made:
-        made[key] = _flat(snn, membrane)
-    return made[key]
+
+    def chosen() -> Layout:
+        bounds = [membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers))]
+        membrane: type = np.int16 if max(bounds) < np.iinfo(np.int16).max else np.int32
+        return _made_once(snn, ("layout", membrane, _COMPARED), lambda: _flat(snn, membrane))
+
+    return _made_once(snn, ("chosen", time_steps, disturbed, _COMPARED), chosen)
 
 
 def _flat(snn: SNN, membrane: type) -> Layout:
-    largest = max(largest_of(layer.weight) for layer in snn.layers[1:])
-    weight = np.int8 if max(largest, largest_of(snn.layers[1].weight) * snn.amplitude) < 128 else np.int16
-    geometry = np.zeros(len(snn.layers), GEOMETRY)
-    parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("weights", "table", "fan", "kinds", "effective_fan", "reach", "stretches")
-    }
-    parts["scores"] = [_scores(snn.classifier)]
-    states = 0
-    lanes = VECTOR_BYTES // np.dtype(membrane).itemsize
+    layers, classes, first = np.zeros(len(snn.layers), LAYER), _class_rows(snn.classifier), 0
+    arrays: list[np.ndarray] = []
+    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
     for index, layer in enumerate(snn.layers):
-        row = geometry[index]
-        channels, height, width = layer.spec.out_shape
-        pitch = -(-channels // lanes) * lanes
-        row["channels"], row["pitch"], row["positions"] = channels, pitch, height * width
-        row["line"] = layer.spec.kernel[1] * pitch
-        row["reach"], row["stretches"] = (sum(map(len, parts[name])) for name in ("reach", "stretches"))
-        reach, stretches = _stretches(layer.spec, pitch)
-        parts["reach"].append(reach)
-        parts["stretches"].append(stretches)
-        if index == 0:
-            parts["pixel_weights"] = [_rows(layer, pitch, 1, np.int8)]
-            thresholds = _table(layer.thresholds, pitch, np.int32, snn.levels)
-            parts["pixel_thresholds"] = [thresholds[1 : snn.levels + 1].ravel()]
-            continue
-        for name in ("weights", "fan"):
-            row[name] = sum(map(len, parts[name]))
-        row["states"], states = states, states + pitch * height * width
-        row["rows"] = layer.thresholds.shape[1]
-        row["compared"] = _COMPARED if row["rows"] > _COMPARED else np.iinfo(np.int64).max
-        row["rising"] = row["falling"] = sum(map(len, parts["table"]))
+        row, spec, pitch = layers[index], layer.spec, _pitch(layer)
+        channels, height, width = spec.out_shape
+        row["channels"], row["pitch"], row["width"], row["places"] = channels, pitch, width, height * width
+        row["in_channels"], row["in_height"], row["in_width"] = spec.in_shape
+        row["kernel_height"], row["kernel_width"] = spec.kernel
+        row["stride"], row["padding"] = spec.stride, spec.padding
+        row["gain"] = snn.amplitude if index == 1 else 1
+        row["crowd"] = 127 // max(1, largest_of(layer.weight))
+        row["levels"] = layer.thresholds.shape[1]
+        row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
+        counts.append(((channels, height, width), (1, width * pitch, pitch), first))
+        row["first"], first = first, first + pitch * height * width
         rising, falling = layer.compared
-        parts["table"].append(_table(rising, pitch, membrane).ravel())
         if falling is not rising:
             # No one code says where a count moves that rises and falls at different membranes.
-            row["compared"], row["falling"] = 0, sum(map(len, parts["table"]))
-            parts["table"].append(_table(falling, pitch, membrane).ravel())
-        amplitude = snn.amplitude if index == 1 else 1
-        # So many rows of weights add up within a byte.
-        row["crowd"] = 127 // max(1, largest_of(layer.weight) * amplitude) if weight is np.int8 else 0
-        parts["weights"].append(_rows(layer, pitch, amplitude, weight))
-        fan, kinds, effective = _fans(layer, int(geometry[index - 1]["pitch"]))
-        parts["fan"].append(fan)
-        parts["kinds"].append(kinds + sum(part.size for part in parts["effective_fan"]))
-        parts["effective_fan"].append(effective)
-    return Layout(geometry, **{name: _aligned(np.concatenate(part)) for name, part in parts.items()})
+            row["compared"] = 0
+        kind, least = (membrane, 0) if index else (np.int32, snn.levels)
+        weights = _rows(layer, pitch) if index else _fours(layer, pitch)
+        for name in ("row", "flip", "nothing", "sliced"):
+            row[name] = getattr(weights, name)
+        if index + 1 < len(snn.layers):
+            after = snn.layers[index + 1]
+            row["event_width"], reached, fans = width, _rows(after, _pitch(after)), _fans(after, pitch)
+        else:
+            row["event_width"], reached, fans = height * width, classes, _no_fans(height * width, pitch)
+        row["event_row"], row["event_flip"] = reached.row, reached.flip
+        tables = _table(rising, pitch, kind, least), _table(falling, pitch, kind, least)
+        for name, array in zip(_ARRAYS, (weights.values, *tables, *fans), strict=True):
+            row[name] = array.ctypes.data
+            arrays.append(array)
+    return Layout(
+        layers,
+        arrays,
+        membrane,
+        classes.values,
+        neurons=first,
+        counts=counts,
+        room={
+            "event_room": int((layers["channels"] * layers["places"]).max()),
+            "place_room": int(layers["places"].max()) + 1,
+            "row_room": max(layer.weight[0].numel() for layer in snn.layers),
+            "image_room": _image_room(snn.layers[0]),
+            "pitch_room": int(layers["pitch"].max()),
+        },
+    )
+
+
+def _image_room(encoder: SpikingLayer) -> int:
+    (inputs, height, width), border = encoder.spec.in_shape, 2 * encoder.spec.padding
+    # Pixels are read four at a time: up to three more of each row.
+    return inputs * (height + border) * (width + border + 3) + 64
+
+
+def _pitch(layer: SpikingLayer) -> int:
+    return -(-layer.spec.out_shape[0] // LANES) * LANES
 
 
 def class_pitch(classes: int) -> int:
-    """Number of class scores, int32, rounded up to whole vectors."""
-    lanes = VECTOR_BYTES // np.dtype(np.int32).itemsize
-    return -(-classes // lanes) * lanes
+    """Number of class scores, rounded up to whole vectors."""
+    return -(-classes // CLASS_LANES) * CLASS_LANES
 
 
-def _scores(classifier: torch.Tensor) -> np.ndarray:
-    """Class weights [classes, C, H, W] as rows of classes: one for each neuron, one of zeros for each place."""
+def _class_rows(classifier: torch.Tensor) -> Rows:
+    """Class weights [classes, C, H, W] as rows of classes, channels last."""
     classes, channels, height, width = classifier.shape
-    dtype = np.int8 if largest_of(classifier) < 128 else np.int32
-    rows = np.zeros((height, width, channels + 1, class_pitch(classes)), dtype)
-    rows[:, :, :channels, :classes] = classifier.permute(2, 3, 1, 0).numpy()
-    return rows.ravel()
+    rows = np.zeros((height, width, channels, class_pitch(classes)), np.int32)
+    rows[..., :classes] = classifier.permute(2, 3, 1, 0).numpy()
+    return Rows(np.stack([rows, -rows]), rows.shape[-1], rows.size)
 
 
-@lru_cache(maxsize=64)
-def _stretches(spec: LayerSpec, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each input position, where its stretches begin [H · W + 1]; of each stretch three numbers.
+def _rows(layer: SpikingLayer, pitch: int) -> Rows:
+    def rows() -> Rows:
+        ordered = layer.weight.permute(2, 3, 1, 0).numpy()
+        padded = np.zeros((*ordered.shape[:3], pitch), np.int8)
+        padded[..., : ordered.shape[3]] = ordered
+        # Below this many channels there are too few rows to pay for turning sums of bits into numbers.
+        sliced = pitch >= SLICED and largest_of(layer.weight) == 1 and padded[..., 0].size < 2**PLANES
+        both = [_bits(sign * padded) if sliced else sign * padded for sign in (1, -1)]
+        row, size = both[0].shape[-1], both[0].size
+        values = np.concatenate([*(part.ravel() for part in both), np.zeros(row, np.int8)])
+        return Rows(_aligned(values), row, size, 2 * size, sliced)
 
-    These are its first membrane, its length, and the weight that belongs to the first membrane.
-    """
-    (_, height, width), (_, out_height, out_width) = spec.in_shape, spec.out_shape
-    kernel_height, kernel_width = spec.kernel
-    found, reach = [], [0]
-    for y, x in product(range(height), range(width)):
-        for row in range(kernel_height):
-            out_row, remainder = divmod(y + spec.padding - row, spec.stride)
-            if remainder or not 0 <= out_row < out_height:
-                continue
-            first = row * (spec.in_shape[0] + 1) * kernel_width
-            # Output column q meets kernel column x + padding − q · stride, which lies mirrored in memory.
-            mirrored = kernel_width - 1 - x - spec.padding
-            columns = range(
-                max(0, -(mirrored // spec.stride)), min(out_width, (x + spec.padding) // spec.stride + 1)
-            )
-            together = max(1, len(columns)) if spec.stride == 1 else 1
-            for q in columns[::together]:
-                found.append((out_row * out_width + q, together, first + mirrored + q * spec.stride))
-        reach.append(len(found))
-    return 3 * np.array(reach), pitch * np.array(found, np.int64).ravel()
+    return memoized(layer.weight, ("rows", pitch), rows)
 
 
-def _rows(layer: SpikingLayer, pitch: int, amplitude: int, dtype: type) -> np.ndarray:
-    def rows() -> np.ndarray:
-        ordered = (layer.weight.int() * amplitude).permute(2, 1, 3, 0).flip(2).numpy()
-        height, inputs, width, outputs = ordered.shape
-        padded = np.zeros((height, inputs + 1, width, pitch), dtype)
-        padded[:, :inputs, :, :outputs] = ordered
-        return padded.ravel()
+def weight_bytes(layer: SpikingLayer) -> int:
+    """Bytes of a hidden layer's weights for spikes of +1: padded, and in wide ternary layers two bits each."""
+    return _rows(layer, _pitch(layer)).flip
 
-    return memoized(layer.weight, ("rows", pitch, amplitude, dtype), rows)
+
+def _bits(rows: np.ndarray) -> np.ndarray:
+    """Rows of −1, 0 and 1 as a bit for each 1, then one for each −1, padded to whole vectors."""
+    bits = np.concatenate([np.packbits(rows == sign, axis=-1, bitorder="little") for sign in (1, -1)], axis=-1)
+    return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % 64)]).view(np.int8)
+
+
+def _fours(layer: SpikingLayer, pitch: int) -> Rows:
+    """The encoder's weights as [kernel row, input channel, four columns, pitch, 4]."""
+
+    def fours() -> Rows:
+        channels, inputs, height, width = layer.weight.shape
+        padded = np.zeros((height, inputs, -(-width // 4) * 4, pitch), np.int8)
+        padded[:, :, :width, :channels] = layer.weight.permute(2, 1, 3, 0).numpy()
+        return Rows(_aligned(padded.reshape(height, inputs, -1, 4, pitch).swapaxes(-1, -2)))
+
+    return memoized(layer.weight, ("fours", pitch), fours)
 
 
 def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The layer's part of `fan`, `kinds` and `effective_fan`."""
+    """`fan`, `kinds` and `effective` of the layer that sends spikes to this one: places alike share fan-outs."""
 
     def fans() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         channels, height, width = layer.effective_fan_out.shape
@@ -264,6 +311,10 @@ def _fans(layer: SpikingLayer, pitch: int) -> tuple[np.ndarray, np.ndarray, np.n
     return memoized(layer.weight, ("fans", layer.spec, pitch), fans)
 
 
+def _no_fans(places: int, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros(places, np.int32), np.zeros(places, np.int64), np.zeros(pitch, np.int32)
+
+
 def _table(thresholds: torch.Tensor, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
     # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉. Channels that only fill the last vector never reach a threshold.
     info, entries = np.iinfo(dtype), thresholds.shape[1]
@@ -271,13 +322,13 @@ def _table(thresholds: torch.Tensor, pitch: int, dtype: type, least: int = 0) ->
     table[0] = info.min
     clipped = np.clip(thresholds.numpy(), info.min, info.max)
     table[1 : entries + 1, : len(thresholds)] = np.ceil(clipped).T.astype(dtype)
-    return table
+    return _aligned(table)
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
     # Vectors of weights then begin where cache lines do.
-    room = np.empty(values.nbytes + VECTOR_BYTES, np.uint8)
-    skipped = -room.ctypes.data % VECTOR_BYTES
+    room = np.empty(values.nbytes + 64, np.uint8)
+    skipped = -room.ctypes.data % 64
     copy = room[skipped : skipped + values.nbytes].view(values.dtype).reshape(values.shape)
     copy[...] = values
     return copy
