@@ -177,7 +177,7 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
 
 def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, monkeypatch):
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
-    small = TINY | {"network": "1C3", "ann_epochs": 1, "qann_epochs": 1}
+    small = TINY | {"network": "1C3", "ann_epochs": 8, "qann_epochs": 8}
     run = study(small, run="small", notebooks="01-04", progress=False)
     assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == (1, 26, 26)
     assert json.loads((run / "results.json").read_text())["mismatches"] == 0
