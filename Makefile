@@ -15,8 +15,8 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
 
-# A file's tests stay together, as they share what is costly to make.
-PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
+# A file's tests stay together, as they share what is costly to make; files are begun in the order of conftest.py.
+PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks study pages lab bench test check lint format clean-notebooks

@@ -22,6 +22,7 @@ from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
 
 _COUNT = click.IntRange(min=1)
 _values = functools.partial(click.option, metavar="NAME=VALUES", multiple=True)
+_dataset = click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
@@ -94,16 +95,7 @@ def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
 @click.option("--site", metavar="DIR", type=Path, help="Write the pages there too, as a site of plain files.")
 @click.option("-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as in papermill.")
 @click.pass_obj
-def study(
-    folder: Path,
-    run: str | None,
-    notebooks: str,
-    force: bool,
-    quiet: bool,
-    site: Path | None,
-    pairs: Sequence[Any],
-    **options: Any,
-) -> None:
+def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **options: Any) -> None:
     """Run the notebooks in order and print the results.
 
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
@@ -113,11 +105,12 @@ def study(
     from .batch.study import study as run_study
     from .runs.report import run_report
 
+    asked = {name: options.pop(name) for name in ("run", "notebooks", "force")}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-    target = run_study(given, notebooks, run, not quiet, force, folder)
+    target = run_study(given, **asked, progress=not quiet, folder=folder)
     if (target / "results.json").is_file():
         print(f"\n{run_report(target)}\n")
     index = write_site(target, site, folder) if site else target / "html" / "index.html"
@@ -208,12 +201,8 @@ def networks() -> None:
 @click.option("--fault", type=click.Choice(["delete", "flip"]), help="What happens to faulty spikes.")
 @click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
-@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
-@click.option(
-    "--logs",
-    is_flag=True,
-    help="Write the six published logs into the run's figs/, of a disturbed network into trials/.",
-)
+@_dataset
+@click.option("--logs", is_flag=True, help="Write the six published logs to figs/ of the run, or of its trial.")
 def simulate(network: str, **how: Any) -> None:
     """Run a network over time and print every step.
 
@@ -231,16 +220,10 @@ def simulate(network: str, **how: Any) -> None:
 
 @click.command()
 @click.argument("network")
-@click.option(
-    "--sample",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Which test image, by its number in notebook 05.",
-)
+@click.option("--sample", type=click.IntRange(min=0), default=0, help="Its number in notebook 05 (default: 0).")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until the image is silent.")
 @click.option("--out", metavar="FILE", type=Path, help="A .gif or .html file (default: NETWORK-SAMPLE.gif).")
-@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+@_dataset
 def animate(network: str, sample: int, time_steps: int | None, out: Path | None, dataset: str | None) -> None:
     """Write the spikes of one image as an animation.
 
@@ -356,7 +339,7 @@ def energy(network: str | None, measure: bool, sentence: bool) -> None:
 @click.option("--out", metavar="DIR", required=True, help="The folder to write; it must be new or empty.")
 @click.option("--samples", type=_COUNT, default=32, show_default=True, metavar="N", help="Test images.")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
-@click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
+@_dataset
 def bundle(
     network: str | None, pretrained: str | None, out: str, samples: int, time_steps: int | None, dataset: str | None
 ) -> None:

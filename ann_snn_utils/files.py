@@ -12,10 +12,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import torch
 
 ROOT: Path = Path(__file__).resolve().parent.parent
 
@@ -74,9 +74,8 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray | torch.Tensor):
+    # Arrays, tensors and NumPy's numbers, without waiting for the import of what they are from.
+    if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)

@@ -8,10 +8,17 @@ import os
 from pathlib import Path
 
 import pytest
+from toy_notebooks import run_here
 from toy_study import write_study
 
 # Several processes share the cores while tests run side by side: no thread waits for work by counting.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of slow tests come first: one that was begun last would leave the other processes without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,6 +43,12 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages are made in this process, where nothing depends on a kernel."""
+    monkeypatch.setattr("ann_snn_utils.batch.stage.execute", run_here)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import inspect
 import io
 import json
@@ -54,6 +55,7 @@ def report() -> dict:
     return cost_report(snn(), hardware(snn()), images, simulate(snn(), images))
 
 
+@functools.cache
 def everything() -> dict[str, go.Figure]:
     run = record()
     layer, names = snn().layers[2], run.layer_names

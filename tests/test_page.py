@@ -188,14 +188,15 @@ def test_images_can_be_chosen_by_class_by_error_and_by_key(show):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 800, 640])
-def test_the_page_fits_its_width_and_a_screen_reader_can_name_all_of_it(show, width, scheme):
+def test_the_page_fits_any_width_and_a_screen_reader_can_name_all_of_it(show, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = show(open_network("bundled:digits-lenet-k0"), width, scheme, 8, samples=12)
+    page = show(open_network("bundled:digits-lenet-k0"), 1280, scheme, 8, samples=12)
     ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"page-{scheme}-{width}.png", full_page=True)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    for width in (1280, 800, 640):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_function(f"() => document.documentElement.scrollWidth <= {width}")
+        page.screenshot(path=ARTIFACTS / f"page-{scheme}-{width}.png", full_page=True)
     found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
     wrong = {v["id"]: [node["html"] for node in v["nodes"]] for v in found}
     assert wrong == {}, json.dumps(wrong, indent=1)

@@ -17,8 +17,6 @@ from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, shar
 from ann_snn_utils.runs.folder import request_of
 from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
 
-pytestmark = pytest.mark.slow
-
 FIRST = """
 from ann_snn_utils.files import save_json
 from ann_snn_utils.runs.folder import record_stage, run_folder
@@ -49,19 +47,19 @@ def notebooks(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(without_kernels: None) -> Make:
     """Makes a stage in a folder of `runs`, as `make_stage` does."""
 
     def make(notebook: Path, folder: Path, parameters: dict | None = None, **more) -> str:
-        asked, environment = request_of(notebook, parameters or {}), {"ANN_SNN_RUNS": str(tmp_path / "runs")}
-        return make_stage(notebook, folder, parameters or {}, asked, environment=environment, **more)
+        return make_stage(notebook, folder, parameters or {}, request_of(notebook, parameters or {}), **more)
 
     return make
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> list[Path]:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of three runs."""
+    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
     return [tmp_path / "runs" / name for name in ("one", "two", "other")]
 
 
@@ -173,6 +171,7 @@ def test_a_run_is_made_by_one_at_a_time_and_the_second_finds_it_made(
     assert sorted(found) == ["kept", "made"]
 
 
+@pytest.mark.slow
 def test_a_stage_has_a_kernel_of_its_own_which_is_gone_when_it_is_made(tmp_path: Path) -> None:
     code = "import os\nprint(os.getpid(), os.environ['ANN_SNN_TEST'])"
     notebook = write_notebook(tmp_path / "00_x.ipynb", 'run = ""', code)
@@ -188,6 +187,7 @@ def test_a_stage_has_a_kernel_of_its_own_which_is_gone_when_it_is_made(tmp_path:
             os.kill(int(pid), 0)
 
 
+@pytest.mark.slow
 def test_a_stopped_owner_has_its_kernels_killed_and_gets_no_others(tmp_path: Path) -> None:
     notebook = write_notebook(
         tmp_path / "00_x.ipynb", 'run = ""', "import time\nprint('on', flush=True)\ntime.sleep(600)"

@@ -18,7 +18,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.runs.manifest import mark_of, read_manifest
 from ann_snn_utils.runs.sweeps import run_row
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
+pytestmark = pytest.mark.usefixtures("runs")
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "digits-lenet-k{}-ternary-s{}"
 
@@ -68,6 +68,7 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_equal_stages_are_made_once_and_a_second_sweep_over_t_trains_nothing(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_equal_stages_are_made_once_and_a_second_sweep_over_t_trains_nothing(
     assert re.search(r"-s0-\w{8} +4 +40\.00 +done", capsys.readouterr().out)
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_a_forced_sweep_makes_again_what_is_there_and_still_shares(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_forced_sweep_makes_again_what_is_there_and_still_shares(
     assert second.shared_from == NAME.format(0, 0) and second.recorded == first.recorded
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_a_failing_run_stops_only_those_that_need_it_and_goes_on_once_it_is_mended(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +129,7 @@ def test_a_failing_run_stops_only_those_that_need_it_and_goes_on_once_it_is_mend
     assert {row["state"] for row in table(runs, "x").values()} == {"done"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to another process")
 def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_on(
     folder: Path, runs: Path, tmp_path: Path
@@ -151,6 +155,7 @@ def test_a_stopped_sweep_leaves_whole_and_marked_runs_and_the_same_command_goes_
     assert numbers(runs) == "01 01 01 01 01 01 01 02 02 02 04 04 04"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_cluster_that_loses_a_worker_finishes_the_sweep_and_nothing_counts_twice(
     folder: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

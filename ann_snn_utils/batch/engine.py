@@ -33,6 +33,9 @@ from .stage import make_stage
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+# The profile that a worker takes of its threads would grow with every step, for a page that nobody sees.
+_SETTINGS = {"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}
+
 _WORKER_SECONDS = 60
 
 # What a stopped sweep's steps may take to note that they were interrupted.
@@ -196,7 +199,7 @@ def _in_process(jobs: int) -> Iterator[Client]:
     # Scheduler and worker would each serve HTTP, the scheduler on all interfaces: neither goes on doing so.
     nowhere = "127.0.0.1:0"
     with (
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        dask.config.set(_SETTINGS),
         LocalCluster(
             n_workers=1,
             threads_per_worker=jobs,

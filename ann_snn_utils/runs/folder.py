@@ -21,7 +21,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..checks import RULES, check_settings
-from ..data.dataset import data_identity, source_of
 from ..files import ROOT, save_json, sha256
 from .manifest import MANIFEST, Images, read_manifest, record_stage
 from .parameters import (
@@ -218,14 +217,18 @@ def images_of(folder: Path, parameters: Mapping[str, Any], inputs: Iterable[str]
 
     None where neither says. Raises what `data_identity` raises.
     """
-    found = [source_of(parameters)] if "dataset" in parameters else []
-    found += [source for name in inputs if (source := _recorded_source(folder / name))]
-    return Images(found[0], data_identity(found[0])) if found else None
+    recorded = [source for name in inputs if (source := _recorded_source(folder / name))]
+    if "dataset" not in parameters and not recorded:
+        return None
+    from ..data.dataset import data_identity, source_of  # which need torch
+
+    source = source_of(parameters) if "dataset" in parameters else recorded[0]
+    return Images(source, data_identity(source))
 
 
 def _recorded_source(path: Path) -> dict[str, Any] | None:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             source = json.loads((file.metadata() or {}).get("json", "{}")).get("source")
     except (SafetensorError, OSError, ValueError, AttributeError):
         return None

@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from filelock import FileLock, Timeout
 
-from ..data.dataset import data_identity
 from ..files import load_json, save_json, sha256
 from .provenance import git_state, machine, versions
 
@@ -39,6 +38,8 @@ class Images(msgspec.Struct):
 
     def unchanged(self) -> bool:
         """Whether the source still gives the very same images, labels and classes."""
+        from ..data.dataset import data_identity  # which needs torch
+
         try:
             return data_identity(self.source) == self.identity
         except (ValueError, OSError, TypeError, LookupError):

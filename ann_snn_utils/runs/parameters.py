@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Not files.ROOT: that module imports torch, which a command's --help can do without.
-FOLDER: Path = Path(__file__).resolve().parents[2] / "notebooks"
+from ..files import ROOT
+
+FOLDER: Path = ROOT / "notebooks"
 
 _NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
 _PARSING = threading.Lock()

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,15 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Facts of this machine that change speed or the last bits: processor, threads, accelerator."""
-    import torch
+    """Facts of this machine that change speed or the last bits: processor, threads, accelerator.
 
-    return {
-        "system": platform.platform(terse=True),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+    Those of torch are told where this process has used it.
+    """
+    own = {"system": platform.platform(terse=True), "processor": _processor(), "cores": os.cpu_count()}
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return own
+    return own | {
         "torch_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
