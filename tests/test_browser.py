@@ -82,6 +82,11 @@ def page(visit):
     return visit.page
 
 
+# Where the figures of an explorer mark the time step.
+_MARKS = """explorer => [...document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot')]
+    .flatMap(plot => (plot.layout.shapes ?? []).filter(shape => shape.name === 'step').map(shape => shape.x0))"""
+
+
 def accuracy_lab(page, network, setting: Setting) -> None:
     """The page shows the trial of this setting, up to the step that its slider names."""
     found, step = run_trial(network.snn, network.samples, setting, STEPS), int(lab.value(page, LAB, "time step T"))
@@ -92,7 +97,7 @@ def accuracy_lab(page, network, setting: Setting) -> None:
     labels, answers = network.samples.labels[:SIZE], found.record.predictions[step - 1]
     lab.draws(page, LAB, 1, figures.confusion_matrix(labels, answers, network.samples.classes))
     lab.shows(page, LAB, 0, 1, "y", 100 * found.accuracy)
-    lab.shows(page, LAB, 0, 3, "x", [step, step])
+    assert page.evaluate(_MARKS, LAB) == [step] * 3
     lab.shows(page, LAB, 3, 0, "y", found.sops)
     lab.shows(page, LAB, 3, 2, "y", found.energy / 1000)
     plain = run_trial(network.snn, network.samples, Setting(SIZE), STEPS).record.predictions[step - 1]

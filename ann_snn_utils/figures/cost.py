@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from .template import (
     blank,
     fill,
     layer_bars,
+    step_marks,
     time_axis,
-    upright,
 )
 
 
@@ -76,11 +77,12 @@ def cost_over_time(
     levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
     return fill(
         _blank_cost(len(sops)),
-        [*lines, *levels, *(upright(step, 0, top) for top in tops)],
-        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
+        [*lines, *levels],
+        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]], "shapes": step_marks(step, 2)},
     )
 
 
+@lru_cache(16)
 def _blank_cost(time_steps: int) -> go.Figure:
     figure = blank("Work per image so far, against the ANN's", columns=2, horizontal_spacing=0.16)
     for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
@@ -91,8 +93,6 @@ def _blank_cost(time_steps: int) -> go.Figure:
     for column, name in ((1, "ANN's multiply–accumulates, hidden layers"), (2, "int8 ANN's energy")):
         color = PALETTE[1] if column == 1 else PALETTE[3]
         add_line(figure, name, color, "dash", hover=name + ": %{y:,.4g}", row=1, col=column)
-    for column in (1, 2):
-        add_line(figure, "step", INK, "dot", 1, showlegend=False, row=1, col=column)
     figure.update_xaxes(**time_axis(time_steps))
     figure.update_yaxes(title_text="operations per image", col=1)
     return figure.update_yaxes(title_text="energy per image (nJ)", col=2)
