@@ -83,8 +83,9 @@ def page(visit):
 
 
 # Where the figures of an explorer mark the time step.
-_MARKS = """explorer => [...document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot')]
-    .flatMap(plot => (plot.layout.shapes ?? []).filter(shape => shape.name === 'step').map(shape => shape.x0))"""
+_MARKS = """explorer => [
+    ...document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot')
+].flatMap(plot => (plot.layout.shapes ?? []).filter(shape => shape.name === 'step').map(shape => shape.x0))"""
 
 
 def accuracy_lab(page, network, setting: Setting) -> None:

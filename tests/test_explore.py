@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from networks import random_ann, random_images
+from PIL import Image
 from toy_notebooks import write_notebook
 
 from ann_snn_utils import explore, figures
@@ -100,6 +101,16 @@ class TestOneImage:
         image = own_image(picture, (1, 8, 8))
         assert np.array_equal(unpacked(found["pixels"]), image)
         assert found["run"]["answers"] == simulate(net.snn, image[None], STEPS).predictions[:, 0].tolist()
+
+    def test_an_image_is_saved_in_the_working_directory_over_no_other_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        shown = explore.one_image(network(), STEPS)
+        paths = [shown.answer({"save": suffix, "sample": 5}, print)["path"] for suffix in (".gif", ".gif", ".html")]
+        names = ["net3-image-5.gif", "net3-image-5-2.gif", "net3-image-5.html"]
+        assert paths == [str(tmp_path / name) for name in names]
+        with Image.open(paths[1]) as gif:
+            assert gif.n_frames == STEPS
+        assert (tmp_path / names[2]).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 class TestOwnImages:

@@ -87,7 +87,7 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
                 "images": images[t - 1],
             }
             at.append(words | confused("confusion", labels, said[t - 1], samples.classes, title.format(t)))
-        return {"figures": drawn(figures), "wide": "cost", "at": at, "pixels": pixels}
+        return {"figures": drawn(figures), "at": at, "pixels": pixels}
 
     sizes = sorted({size, *(s for s in SIZES if s <= len(samples)), len(samples)})
     faults = [("none", ""), ("delete", "delete"), ("flip", "flip")]

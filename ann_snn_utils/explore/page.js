@@ -263,7 +263,7 @@ async function figures(page, shown) {
       const since = performance.now();
       const answer = page.ask({ ask: "answer", values: asked }, part);
       answers.set(key, answer);
-      answer.then(() => { slow = performance.now() - since > 500; }, () => answers.delete(key));
+      answer.then(() => { slow = performance.now() - since > 1000; }, () => answers.delete(key));
       if (answers.size > 32) answers.delete(answers.keys().next().value);
     }
     return answers.get(key);

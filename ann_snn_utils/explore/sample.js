@@ -54,7 +54,7 @@ async function sample(page, shown) {
   const runs = Object.fromEntries(Object.entries(shown.runs).map(([key, run]) => [key, summarize(network, run)]));
   // What the parts draw: an image and its run, a step, a neuron and its history.
   const first = Math.min(1, network.layers.length - 1);
-  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0 };
+  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0, ask: page.ask };
   view.title = at => `${at} · ${network.layers[at].name}`;
   view.place = (at, neuron) => {
     const [, height, width] = network.layers[at].shape, rest = neuron % (height * width);
@@ -130,6 +130,7 @@ async function sample(page, shown) {
     wake(on) {
       own.enable(on);
       row.wake(on);
+      parts.forEach(part => part.wake?.(on));
     },
   };
 }

@@ -16,6 +16,7 @@ from .template import (
     ERRORS,
     INK,
     PALETTE,
+    SETTINGS,
     VERMILION,
     add_bars,
     add_line,
@@ -68,7 +69,7 @@ def _blank_accuracy(
     figure = blank(title, columns=2, horizontal_spacing=0.16) if layers else blank(title)
     left, right = (dict(row=1, col=column) if layers else {} for column in (1, 2))
     for index, name in enumerate(curves):
-        color, dash = color_of(name, index), DASHES[index // len(PALETTE) % len(DASHES)]
+        color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
         look: dict[str, Any] = dict(mode="lines+markers", marker_size=4 + width) | left

@@ -32,8 +32,11 @@ FORMS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
 # How spikes are marked: symbol and colour.
 SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
 
-# Nothing is drawn where nothing happens.
-ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#f7c9a8"], [1.0, VERMILION]]
+# Settings, in the figures that set them side by side: without the colour of what is published.
+SETTINGS = tuple(color for color in PALETTE if color not in (FORMS["published"], INK))
+
+# Nothing is drawn where nothing happens; the page shows through the rest, so that its ink is read on both themes.
+ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "rgba(213,94,0,0.25)"], [1.0, "rgba(213,94,0,0.85)"]]
 
 # A picture and a way back from a zoom are what is left.
 _BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "sendcharttocloud"]

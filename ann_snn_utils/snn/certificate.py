@@ -124,7 +124,7 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     waiting = torch.arange(len(layer.thresholds))
     for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
         bounds = _bounds(layer, bits)
-        # What does with f fractional bits does with more, doubled: only the channels that need more are tried again.
+        # A form is one with more bits too, doubled: only channels that have none yet are tried again.
         *_, found = line(*(bound[waiting] for bound in bounds), layer.spec.lowest, 1 << bits)
         waiting = waiting[~found]
         if not len(waiting):
