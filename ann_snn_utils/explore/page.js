@@ -189,8 +189,9 @@ export async function mount(box, about) {
   let view;
   async function build(shown) {
     bar.replaceChildren();
+    for (const plot of body.querySelectorAll(".js-plotly-plot")) Plotly.purge(plot);
     body.replaceChildren();
-    view = await VIEWS[shown.view](page, await unpack(shown));
+    view = await VIEWS[shown.view](page, shown);
     bar.append(make("div", { className: "snn-words" }, status, progress, ...(view.buttons ?? [])));
     heard(to.state);
   }
@@ -217,7 +218,7 @@ export async function mount(box, about) {
     if (state === "stale") { to.state = "open"; stale = true; renew(); }
   }
   to.listeners.add(heard);
-  await build(about.shown);
+  await build(await unpack(about.shown));
   new IntersectionObserver(entries => { seen = entries.some(e => e.isIntersecting); renew(); }).observe(box);
 }
 

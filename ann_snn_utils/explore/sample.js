@@ -89,7 +89,8 @@ async function sample(page, shown) {
 
   const parts = [mapsPart, neuronPart, whyPart, stepsPart, scoresPart, rasterPart].map(part => part(view));
   const sections = parts.map(({ nodes }) => make("section", {}, ...nodes));
-  page.body.append(make("div", { className: "snn-panels" }, ...sections));
+  const panels = make("div", { className: "snn-panels" }, ...sections);
+  page.body.append(panels);
   function draw() {
     parts.forEach(part => part.draw());
     page.say(words(view));
@@ -115,7 +116,8 @@ async function sample(page, shown) {
   }
   // Other explorers open images here.
   document.addEventListener("annsnn-sample", ({ detail }) => {
-    if (!page.box.isConnected) return;
+    // Of another network that this box showed before.
+    if (!panels.isConnected) return;
     page.box.scrollIntoView({ block: "start" });
     open(row.items.find(item => item.key === String(detail)));
   });
@@ -123,7 +125,12 @@ async function sample(page, shown) {
   view.run = runs[shown.sample];
   view.neuron = liveliest(view, view.layer);
   await open(row.items[shown.sample]);
-  new ResizeObserver(draw).observe(page.body);
+  let width = panels.clientWidth;
+  new ResizeObserver(() => {
+    if (!panels.isConnected || panels.clientWidth === width) return;
+    width = panels.clientWidth;
+    draw();
+  }).observe(panels);
   // For the tests, which compare it with what Python says.
   page.box.explorer = { items: row.items, open, choose: view.choose, rows: () => view.rows, run: () => view.run };
   return {
