@@ -292,6 +292,8 @@ def test_another_network_opens_everywhere_and_one_that_cannot_leaves_all_as_it_i
     # Its own images are not fetched: others stand in, by name, or its own are there.
     told = box.locator(".snn-note").first
     lab.wait_until(page, lambda: box.locator(".snn-thumb").count() > 0 and told.count() == 1, "the images")
+    lab.press(page, IMAGE, "time step T", "End")
+    assert f"after step {STEPS}" in box.locator(".snn-status").inner_text()
     page.evaluate("""() => { const list = document.querySelector('.snn-explorer select');
         list.selectedIndex = 0; }""")
     assert page.errors == []
