@@ -340,8 +340,18 @@ def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():
     figure = figures.accuracy_of_settings({"k=0": [[0.5, 1.0]]})
     axis = figure.layout.yaxis
     assert axis.type == "log" and axis.range[0] > axis.range[1]
-    assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[0.5] == "99.5 %"
+    assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[1] == "99 %"
     assert min(trace_named(figure, "k=0").y) > 0, "no error has its place on the axis too"
+
+
+@pytest.mark.parametrize("height", [270, 340, 600])
+@pytest.mark.parametrize("worst", [0.1, 0.95, 0.995])
+def test_ticks_of_errors_leave_room_for_their_words(worst, height):
+    figure = figures.accuracy_of_settings({"k=0": [[worst, 1.0]]}, height=height)
+    axis, margin = figure.layout.yaxis, figure.layout.margin
+    pixel = (axis.range[0] - axis.range[1]) / (height - margin.t - margin.b)
+    places = np.log10(axis.tickvals) / pixel
+    assert np.diff(places).min() >= 17, "a line of text is 17 pixels high"
 
 
 def test_the_axis_reaches_to_the_published_step_and_settled_runs_with_it():

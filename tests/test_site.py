@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import lab
 import nbformat
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME
+from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, write_page
 from ann_snn_utils.batch.site import write_site
 
 FIGURE = {"data": [{"y": [1, 2]}], "layout": {"title": {"text": "Two points"}}}
@@ -52,3 +53,24 @@ def test_the_gallery_holds_the_figures_of_the_notebooks_that_were_run(site: Path
     gallery = (site / "gallery.html").read_text(encoding="utf-8")
     assert gallery.count("Plotly.newPlot") == 1 and "Two points" in gallery and "In&nbsp;[" not in gallery
     assert gallery.count("<h2") == 1
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_when_they_come_near_and_all_of_them_before_printing(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="it needs `pip install playwright`")
+    if lab.find_browser() is None:
+        pytest.skip("no Chromium here")
+    outputs = [nbformat.v4.new_output("display_data", data={PLOTLY_MIME: FIGURE}) for _ in range(20)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    path = write_page(notebook, tmp_path / "page.html")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=lab.find_browser(), args=lab.FLAGS)
+        page = browser.new_page(viewport={"width": 800, "height": 600})
+        page.set_default_timeout(1000 * lab.PATIENCE)
+        page.goto(path.as_uri())
+        drawn = page.locator(".js-plotly-plot")
+        drawn.first.wait_for()
+        assert drawn.count() < 20
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot').length == 20")
+        browser.close()

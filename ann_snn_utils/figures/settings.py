@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import mean
 from typing import Any
 
@@ -18,10 +19,14 @@ from .template import DASHES, FAINT, FORMS, INK, PALETTE, SETTINGS, blank, in_li
 
 COLOURED = 5
 
-# Percent of errors that can be told from none; and where the axis has ticks.
+# Percent of errors that can be told from none; and where the axis may have ticks, from few to many.
 _LEAST = 0.01
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 50, 90)
-_FINE_TICKS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 90)
+_TICKS = (
+    (0.01, 0.1, 1, 10, 90),
+    (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 90),
+    (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 90),
+    (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90),
+)
 
 _GREY = "rgba(128,128,128,0.45)"
 
@@ -68,7 +73,7 @@ def accuracy_of_settings(
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
         named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
         _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
-    axis = accuracy_axis(values)
+    axis = accuracy_axis(values, height - _TOP - _BOTTOM)
     figure.update_yaxes(**axis, side="right")
     begin = {name: math.log10(errors(means[name])[0]) for name in colours}
     beside: dict[str, Any] = dict(x=0, xanchor="right", xshift=-9, showarrow=False, align="right")
@@ -227,7 +232,7 @@ def setting_effects(
 
 def _signed_ticks(values: Sequence[float]) -> list[float]:
     low, high = min([0.0, *values]), max([0.0, *values])
-    steps = (0.2, 1, 5, 20, 100) if high - low > 3 else (0.05, 0.1, 0.2, 0.5, 1, 2)
+    steps = (0.2, 1, 5, 20, 100) if high - low > 3 else (0.1, 0.2, 0.5, 1, 2)
     ticks = [-step for step in steps[::-1]] + [0.0, *steps]
     return [tick for tick in ticks if 1.6 * low <= tick <= 1.6 * high]
 
@@ -242,12 +247,17 @@ def errors(percent: Sequence[float]) -> list[float]:
     return [max(100 - value, _LEAST) for value in percent]
 
 
-def accuracy_axis(percent: Sequence[float]) -> dict[str, Any]:
-    """A y axis of errors on a log scale that is labelled with accuracies, with room for these, in percent."""
+def accuracy_axis(percent: Sequence[float], pixels: int = 220) -> dict[str, Any]:
+    """A y axis of errors on a log scale that is labelled with accuracies, with room for these, in percent.
+
+    pixels: its length; it has as many ticks as do not touch.
+    """
     shown = errors(percent)
     low, high = math.log10(min(shown)), math.log10(max(shown))
     room = 0.08 * (high - low) + 0.04
-    ticks = _TICKS if high - low > 1 else _FINE_TICKS
+    gap = _LINE_GAP * (high - low + 2 * room) / pixels
+    apart = [series for series in _TICKS if all(math.log10(b / a) >= gap for a, b in pairwise(series))]
+    ticks = (apart or _TICKS)[-1 if apart else 0]
     return dict(
         title_text="accuracy (log of error)",
         type="log",

@@ -29,6 +29,11 @@ RISE, FALL = BLUE, VERMILION
 # The forms of thresholds, in every figure; what is published elsewhere too.
 FORMS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
 
+# What energy is spent on, in every figure, by whatever model.
+SPENT_ON = dict(
+    arithmetic=BLUE, weights=VERMILION, membranes=GREEN, thresholds=PURPLE, traffic=ORANGE, addressing=SKY
+)
+
 # How spikes are marked: symbol and colour.
 SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
 

@@ -36,7 +36,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
             values += y
             points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, row=1, col=2)
             add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
-    figure.update_xaxes(title_text="epoch", tick0=0, dtick=max(1, len(history) // 8))
+    figure.update_xaxes(title_text="epoch", tick0=0, dtick=-(-len(history) // 8))
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
     return figure

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from .cost import energy_unit
 from .settings import accuracy_axis, errors
-from .template import DASHES, INK, PALETTE, add_bars, add_line, add_points, blank, numbered, time_axis
+from .template import DASHES, INK, PALETTE, SPENT_ON, add_bars, add_line, add_points, blank, numbered, time_axis
 
 
 def energy_parts(
@@ -30,10 +30,10 @@ def energy_parts(
     )
     panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
     figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
-    for index, part in enumerate(dict.fromkeys((*spiking, *dense))):
+    for part in dict.fromkeys((*spiking, *dense)):
         own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
         look: dict[str, Any] = dict(legendgroup=part, offsetgroup="snn", row=1)
-        colour, hover = PALETTE[index % len(PALETTE)], f"{part}: %{{y:.4g}} {unit}"
+        colour, hover = SPENT_ON.get(part, INK), f"{part}: %{{y:.4g}} {unit}"
         add_bars(figure, part, colour, "SNN, layer %{x}<br>" + hover, x=names, y=factor * own.sum(1), col=1, **look)
         look["showlegend"] = False
         x = np.arange(1, steps + 1)
@@ -180,10 +180,6 @@ def accuracy_per_energy(
         costs = [cost * 1e-6 for points in networks.values() for cost, _ in points]
         figure.update_xaxes(title_text="energy per image (µJ)", type="log", **_few_ticks(costs), col=column)
     figure.update_yaxes(**accuracy_axis(shares))
-    # Every second tick of a wide range: this figure is low.
-    ticks = figure.layout.yaxis.tickvals
-    if len(ticks) > 10:
-        figure.update_yaxes(tickvals=ticks[::2], ticktext=figure.layout.yaxis.ticktext[::2])
     for column in range(2, columns + 1):
         figure.update_yaxes(title_text="", col=column)
     return figure
