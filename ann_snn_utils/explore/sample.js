@@ -87,9 +87,12 @@ async function sample(page, shown) {
   const note = make("span", { className: "snn-note", innerHTML: images.note });
   page.bar.append(make("div", { className: "snn-choose" }, ...row.nodes, own.opener), own.panel, time.row, note);
 
-  const parts = [mapsPart, neuronPart, whyPart, stepsPart, scoresPart, rasterPart].map(part => part(view));
-  const sections = parts.map(({ nodes }) => make("section", {}, ...nodes));
-  const panels = make("div", { className: "snn-panels" }, ...sections);
+  // Two columns where there is room, one below the other where there is not.
+  const columns = [[mapsPart, scoresPart], [neuronPart, whyPart, stepsPart, rasterPart]]
+    .map(column => column.map(part => part(view)));
+  const parts = columns.flat();
+  const panels = make("div", { className: "snn-panels" }, ...columns.map(column =>
+    make("div", { className: "snn-column" }, ...column.map(({ nodes }) => make("section", {}, ...nodes)))));
   page.body.append(panels);
   function draw() {
     parts.forEach(part => part.draw());
