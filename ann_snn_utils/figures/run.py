@@ -67,7 +67,8 @@ def _blank_accuracy(
     curves: tuple[str, ...], layers: tuple[str, ...], time_steps: int, ann: bool, title: str
 ) -> go.Figure:
     figure = blank(title, columns=2, horizontal_spacing=0.16) if layers else blank(title)
-    left, right = (dict(row=1, col=column) if layers else {} for column in (1, 2))
+    left: dict[str, Any] = dict(row=1, col=1) if layers else {}
+    right: dict[str, Any] = dict(row=1, col=2)
     for index, name in enumerate(curves):
         color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.

@@ -123,12 +123,12 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
     waiting = torch.arange(len(layer.thresholds))
     for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
-        bounds = _bounds(layer, bits)
+        least, greatest = _bounds(layer, bits)
         # A form is one with more bits too, doubled: only channels that have none yet are tried again.
-        *_, found = line(*(bound[waiting] for bound in bounds), layer.spec.lowest, 1 << bits)
+        *_, found = line(least[waiting], greatest[waiting], layer.spec.lowest, 1 << bits)
         waiting = waiting[~found]
         if not len(waiting):
-            offset, step, _ = line(*bounds, layer.spec.lowest, 1 << bits)
+            offset, step, _ = line(least, greatest, layer.spec.lowest, 1 << bits)
             return bits, offset, step
     raise ValueError(f"{layer.name}: no A + j·D with up to {MOST_BITS} fractional bits gives these thresholds")
 
