@@ -89,6 +89,12 @@ def page(visit):
     return visit.page
 
 
+# Where the figures of an explorer mark the time step.
+_MARKS = """explorer => [
+    ...document.querySelectorAll('.snn-explorer')[explorer].querySelectorAll('.js-plotly-plot')
+].flatMap(plot => (plot.layout.shapes ?? []).filter(shape => shape.name === 'step').map(shape => shape.x0))"""
+
+
 def accuracy_lab(page, network, trial, setting: Setting) -> None:
     """The page shows the trial of this setting, up to the step that its slider names."""
     found, step = trial(setting), int(lab.value(page, LAB, "time step T"))
@@ -99,7 +105,7 @@ def accuracy_lab(page, network, trial, setting: Setting) -> None:
     labels, answers = network.samples.labels[:SIZE], found.record.predictions[step - 1]
     lab.draws(page, LAB, 1, figures.confusion_matrix(labels, answers, network.samples.classes))
     lab.shows(page, LAB, 0, 1, "y", 100 * found.accuracy)
-    lab.shows(page, LAB, 0, 3, "x", [step, step])
+    assert page.evaluate(_MARKS, LAB) == [step] * 3
     lab.shows(page, LAB, 3, 0, "y", found.sops)
     lab.shows(page, LAB, 3, 2, "y", found.energy / 1000)
     plain = trial(Setting(SIZE)).record.predictions[step - 1]
@@ -297,6 +303,8 @@ def test_another_network_opens_everywhere_and_one_that_cannot_leaves_all_as_it_i
     # Its own images are not fetched: others stand in, by name, or its own are there.
     told = box.locator(".snn-note").first
     lab.wait_until(page, lambda: box.locator(".snn-thumb").count() > 0 and told.count() == 1, "the images")
+    lab.press(page, IMAGE, "time step T", "End")
+    assert f"after step {STEPS}" in box.locator(".snn-status").inner_text()
     page.evaluate("""() => { const list = document.querySelector('.snn-explorer select');
         list.selectedIndex = 0; }""")
     assert page.errors == []

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from networks import random_ann, random_images
+from PIL import Image
 from toy_notebooks import write_notebook
 
 from ann_snn_utils import explore, figures
@@ -101,6 +102,16 @@ class TestOneImage:
         assert np.array_equal(unpacked(found["pixels"]), image)
         assert found["run"]["answers"] == simulate(net.snn, image[None], STEPS).predictions[:, 0].tolist()
 
+    def test_an_image_is_saved_in_the_working_directory_over_no_other_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        shown = explore.one_image(network(), STEPS)
+        paths = [shown.answer({"save": suffix, "sample": 5}, print)["path"] for suffix in (".gif", ".gif", ".html")]
+        names = ["net3-image-5.gif", "net3-image-5-2.gif", "net3-image-5.html"]
+        assert paths == [str(tmp_path / name) for name in names]
+        with Image.open(paths[1]) as gif:
+            assert gif.n_frames == STEPS
+        assert (tmp_path / names[2]).read_text(encoding="utf-8").startswith("<!doctype html>")
+
 
 class TestOwnImages:
     @pytest.mark.parametrize(("ink", "paper"), [(255, 0), (30, 220)])
@@ -154,16 +165,28 @@ class TestAccuracyLab:
         said = found.record.predictions[step - 1]
         same(answer["figures"]["confusion"], figures.confusion_matrix(labels, said, net.samples.classes))
         same(answer["figures"]["spikes"], figures.spikes_over_time(found.record))
-        assert f"<b>{found.accuracy[step - 1]:.2%}</b>" in answer["line"]
-        assert wanted.command("net3", step) in answer["below"].replace("&#x27;", "'")
-        flipped = (said != plain.record.predictions[step - 1]).nonzero().flatten().tolist()
-        assert [one["sample"] for one in (answer["images"] or {"images": []})["images"]] == flipped
+        assert len(answer["at"]) == STEPS
+        for t, at in enumerate(answer["at"], 1):
+            said = found.record.predictions[t - 1]
+            assert f"<b>{found.accuracy[t - 1]:.2%}</b>" in at["line"]
+            assert wanted.command("net3", t) in at["below"].replace("&#x27;", "'")
+            moved = figures.confusion_matrix(labels, said, net.samples.classes, f"Answers at step {t}")
+            changes = at["changes"]["confusion"]
+            assert changes["title"] == moved.layout.title.text
+            assert all(np.array_equal(moved.data[0][name], value) for name, value in changes["trace"].items())
+            flipped = (said != plain.record.predictions[t - 1]).nonzero().flatten().tolist()
+            images = (at["images"] or {"images": []})["images"]
+            assert [one["sample"] for one in images] == flipped
+            if flipped:
+                pixels = unpacked(answer["pixels"])[[one["place"] for one in images]]
+                assert np.array_equal(pixels, net.samples.images[flipped])
 
-    def test_time_and_a_setting_seen_before_run_nothing_again(self, monkeypatch):
+    def test_time_is_in_the_page_and_a_setting_seen_before_runs_nothing_again(self, monkeypatch):
         shown = self.lab(network())
         shown.answer(values(shown, scale=0.8), print)
         monkeypatch.setattr("ann_snn_utils.explore.lab.run_trial", None)
         shown.answer(values(shown, scale=0.8, step=1), print)
+        assert [c["name"] for c in shown.shown["controls"] if c.get("in_page")] == ["step"]
 
     def test_pinned_settings_stand_beside_the_next_one(self):
         shown = self.lab(network())
@@ -171,7 +194,7 @@ class TestAccuracyLab:
         answer = shown.answer(values(shown, scale=1.3, pinned=pins), print)
         names = [trace["name"] for trace in answer["figures"]["accuracy"]["data"]][:4]
         assert names == ["undisturbed", "pinned A", "pinned B", "this setting"]
-        cells = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", answer["below"])
+        cells = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", answer["at"][0]["below"])
         settings = ["8 images", "θ × 0.8, 8 images", "noise 1, 8 images", "θ × 1.3, 8 images"]
         assert cells == list(zip(names, settings, strict=True))
 
@@ -200,8 +223,8 @@ class TestTwoNetworks:
         ours, theirs = (run.record.predictions[2] for run in runs)
         same(answer["figures"]["agreement"], figures.confusion_matrix(ours, theirs, "abc"))
         differ = (ours != theirs).nonzero().flatten().tolist()
-        assert len(differ) and [one["sample"] for one in answer["images"]["images"]] == differ
-        assert f"{len(differ)} answers differ" in answer["line"]
+        assert len(differ) and [one["sample"] for one in answer["at"][2]["images"]["images"]] == differ
+        assert f"{len(differ)} answers differ" in answer["at"][2]["line"]
 
     def test_networks_of_other_images_are_refused_by_name(self, monkeypatch):
         one, other = network(), network()

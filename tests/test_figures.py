@@ -282,7 +282,10 @@ def test_cost_over_time_shows_operations_and_nanojoules_beside_the_anns():
     assert list(trace_named(figure, "energy").y) == [1.0, 1.5]
     assert list(trace_named(figure, "ANN's multiply–accumulates, hidden layers").y) == [50, 50]
     assert list(trace_named(figure, "int8 ANN's energy").y) == [4, 4]
-    assert [list(trace.x) for trace in figure.data[-2:]] == [[2, 2], [2, 2]]
+    assert [(mark.name, mark.x0, mark.x1, mark.xref) for mark in figure.layout.shapes] == [
+        ("step", 2, 2, "x"),
+        ("step", 2, 2, "x2"),
+    ]
 
 
 def test_robustness_draws_a_line_for_each_name():

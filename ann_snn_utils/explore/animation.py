@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from ..figures.animation import spike_gif
@@ -31,3 +33,10 @@ def animate(network: Network, path: str | os.PathLike[str], sample: int = 0, tim
     spikes = [fired[:, 0].numpy() for fired in record.traces.spikes]
     about = (record.layer_names, chosen.classes, int(chosen.labels[0]))
     return spike_gif(path, chosen.images[0].numpy(), spikes, record.logits[:, 0], *about)
+
+
+def unused(name: str, suffix: str) -> Path:
+    """A file of the working directory that is not there yet, called `name` or `name`-2, -3, …"""
+    stem = re.sub(r"[^\w.-]+", "-", name)
+    names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
+    return next(path for path in map(Path, names) if not path.exists())

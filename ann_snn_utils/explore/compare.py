@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -11,8 +12,8 @@ from ..figures import accuracy_over_time, confusion_matrix
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network, network_names, open_network
 from .images import stand_ins
-from .lab import differing, table
-from .page import Explorer, Report, choice, drawn, remembered, slider
+from .lab import confused, differing, table
+from .page import IN_PAGE, Explorer, Report, choice, drawn, remembered, slider
 
 CAPTION = (
     "The open network, A, and another one, B, on the same images, those of A. Both must take "
@@ -40,39 +41,30 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
     trial = remembered(run)
 
     def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
-        step, name = values["step"], values["other"]
+        step, name, title = values["step"], values["other"], "Answers at step {}"
         runs = {"A": trial(net.name, report), "B": trial(name, report)}
-        ours, theirs = (run.record.predictions[step - 1] for run in runs.values())
-        labels = net.samples.labels[:size]
+        ours, theirs = (run.record.predictions for run in runs.values())
+        labels, axes = net.samples.labels[:size], ("A says", "B says")
         figures = {
             "accuracy": accuracy_over_time(
                 {name: run.accuracy for name, run in runs.items()}, step=step, from_zero=True
             ),
             "agreement": confusion_matrix(
-                ours, theirs, net.samples.classes, f"Answers at step {step}", ("A says", "B says")
+                ours[step - 1], theirs[step - 1], net.samples.classes, title.format(step), axes
             ),
         }
-        changed = (ours != theirs).nonzero().flatten().tolist()
-        only = [int(((one == labels) & (two != labels)).sum()) for one, two in ((ours, theirs), (theirs, ours))]
-        head = ("", "network", f"accuracy at T = {step}", "spikes per image", "synaptic operations", "mean silence")
-        rows = [
-            (
-                sign,
-                name,
-                f"{run.accuracy[step - 1]:.2%}",
-                f"{run.record.spike_num[step - 1] / size:,.0f}",
-                f"{run.sops[step - 1]:,.0f}",
-                f"step {_mean_silence(run)}",
-            )
-            for (sign, run), name in zip(runs.items(), (net.name, name), strict=True)
-        ]
-        return {
-            "figures": drawn(figures),
-            "line": f"T = {step}, {size:,} images: {len(changed)} answers differ; only A is right on {only[0]}, "
-            f"only B on {only[1]}",
-            "below": table(head, rows),
-            "images": differing(net, changed, ours, theirs, "A → B, where they differ") if changed else None,
-        }
+        pixels, images = differing(net, ours, theirs, "A → B, where they differ")
+        at = []
+        for t, (one, two) in enumerate(zip(ours, theirs, strict=True), 1):
+            only_a, only_b = (int(((a == labels) & (b != labels)).sum()) for a, b in ((one, two), (two, one)))
+            line = f"{int((one != two).sum())} answers differ; only A is right on {only_a}, only B on {only_b}"
+            words = {
+                "line": f"T = {t}, {size:,} images: {line}",
+                "below": _table(zip((net.name, name), runs.values(), strict=True), t),
+                "images": images[t - 1],
+            }
+            at.append(words | confused("agreement", one, two, net.samples.classes, title.format(t)))
+        return {"figures": drawn(figures), "at": at, "pixels": pixels}
 
     if not other:
         spec = net.snn.spec
@@ -82,12 +74,28 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
     names = list(dict.fromkeys([net.name, other, *network_names()]))
     controls = [
         choice("other", "network B", "Beside the open network", [(name, name) for name in names], other),
-        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps),
+        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps) | IN_PAGE,
     ]
     first = answer({"other": other, "step": time_steps})
     figures = {name: go.Figure(figure) for name, figure in first["figures"].items()}
     shown = {"view": "figures", "controls": controls, **first}
     return Explorer("Two networks", CAPTION, shown, answer, figures)
+
+
+def _table(runs: Iterable[tuple[str, Trial]], step: int) -> str:
+    head = ("", "network", f"accuracy at T = {step}", "spikes per image", "synaptic operations", "mean silence")
+    rows = [
+        (
+            sign,
+            name,
+            f"{run.accuracy[step - 1]:.2%}",
+            f"{run.record.spike_num[step - 1] / run.record.samples:,.0f}",
+            f"{run.sops[step - 1]:,.0f}",
+            f"step {_mean_silence(run)}",
+        )
+        for sign, (name, run) in zip("AB", runs, strict=True)
+    ]
+    return table(head, rows)
 
 
 def _mean_silence(run: Trial) -> str:

@@ -106,7 +106,9 @@ function drawNeuron(place, rows, step, code, silent) {
 
 // Class scores over time, and what the network says at each step.
 function drawScores(place, run, classes, label, step) {
-  const [steps, count] = run.scores.shape, width = place.clientWidth || 600, left = 58, wide = width - left - 74;
+  const named = classes.map((name, c) => name.slice(0, 10) + (c === label ? " (true)" : ""));
+  const [steps, count] = run.scores.shape, width = place.clientWidth || 600, left = 58;
+  const wide = width - left - 12 - 7 * Math.max(...named.map(({ length }) => length));
   const at = (t, c) => run.scores[(t - 1) * count + c];
   const low = Math.min(...run.scores), high = Math.max(...run.scores), pad = 0.05 * (high - low || 1);
   const drawing = svg("svg", { width, height: 280, role: "img", "aria-label": "Class scores over time" });
@@ -124,12 +126,11 @@ function drawScores(place, run, classes, label, step) {
   }
   drawing.append(svg("line", { x1: x(step), x2: x(step), y1: 8, y2: 214, class: "snn-cursor" }));
   // Names stand where their lines end, or as near as they find room.
-  const named = [...rank].sort((a, b) => at(steps, b) - at(steps, a)).slice(0, 14), lowest = 212;
+  const best = [...rank].sort((a, b) => at(steps, b) - at(steps, a)).slice(0, 14), lowest = 212;
   let under = -Infinity;
-  for (const [i, c] of named.entries()) {
-    under = Math.min(Math.max(under + 12, y(at(steps, c)) + 4), lowest - 12 * (named.length - 1 - i));
-    const text = classes[c].slice(0, 9) + (c === label ? " (true)" : "");
-    drawing.append(svg("text", { x: left + wide + 4, y: under, class: stroke(c) ? "snn-strong" : "" }, text));
+  for (const [i, c] of best.entries()) {
+    under = Math.min(Math.max(under + 12, y(at(steps, c)) + 4), lowest - 12 * (best.length - 1 - i));
+    drawing.append(svg("text", { x: left + wide + 4, y: under, class: stroke(c) ? "snn-strong" : "" }, named[c]));
   }
   drawing.append(svg("text", { x: left - 6, y: 250, "text-anchor": "end" }, "it says"));
   run.answers.forEach((answer, t) => {

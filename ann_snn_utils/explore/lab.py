@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import torch
 
 from ..ann.reference import predict
 from ..figures import accuracy_over_time, confusion_matrix, cost_over_time, spikes_over_time
+from ..figures.run import confusion_cells
 from ..measure.energy import macs
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network
-from .page import Explorer, Report, choice, drawn, packed, remembered, slider
+from .page import IN_PAGE, Explorer, Report, choice, drawn, packed, remembered, slider
 
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
@@ -64,25 +66,28 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         right = float((expected == labels).double().mean())
         # The later curve lies on top.
         trials = {"undisturbed": plain, **pinned, "this setting": found}
-        said = found.record.predictions[step - 1]
+        before, said, title = plain.record.predictions, found.record.predictions, "Answers at step {}"
         figures = {
             "accuracy": accuracy_over_time(
                 {name: trial.accuracy for name, trial in trials.items()}, right, step=step, from_zero=True
             ),
-            "confusion": confusion_matrix(labels, said, samples.classes, f"Answers at step {step}"),
+            "confusion": confusion_matrix(labels, said[step - 1], samples.classes, title.format(step)),
             "spikes": spikes_over_time(found.record),
             "cost": cost_over_time(
                 found.sops, found.effective_sops, found.energy, work, found.ann_energy, step=step
             ),
         }
-        return {
-            "figures": drawn(figures),
-            "wide": "cost",
-            "line": _sentence(found, step, plain, right),
-            "below": _table(trials, step)
-            + f"The same in batch:<br><code>{html.escape(found.setting.command(net.name, step))}</code>",
-            "images": _flipped(net, plain.record.predictions[step - 1], said),
-        }
+        pixels, images = differing(net, before, said, "Images that this setting answers otherwise")
+        at = []
+        for t in range(1, time_steps + 1):
+            command = html.escape(found.setting.command(net.name, t))
+            words = {
+                "line": _sentence(found, t, plain, right),
+                "below": f"{_table(trials, t)}The same in batch:<br><code>{command}</code>",
+                "images": images[t - 1],
+            }
+            at.append(words | confused("confusion", labels, said[t - 1], samples.classes, title.format(t)))
+        return {"figures": drawn(figures), "at": at, "pixels": pixels}
 
     sizes = sorted({size, *(s for s in SIZES if s <= len(samples)), len(samples)})
     faults = [("none", ""), ("delete", "delete"), ("flip", "flip")]
@@ -90,7 +95,7 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
     lost = "Spikes lost, or with the wrong sign, on their way to the next layer"
     noise = "Pixels × (1 + (u − ½) · ratio), u uniform in 0 … 1, rounded"
     controls = [
-        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps),
+        slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps) | IN_PAGE,
         slider("scale", "threshold scale", scale, 0.5, 1.5, 1.0, 0.05) | {"disabled_by": "per_layer"},
         slider("noise", "noise ratio", noise, 0.0, 2.0, 0.0, 0.1),
         choice("fault", "spike fault", lost, faults, ""),
@@ -111,26 +116,38 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
     return Explorer("Accuracy lab", CAPTION, shown, answer, figures)
 
 
-def _flipped(net: Network, before: torch.Tensor, after: torch.Tensor) -> dict[str, Any] | None:
-    changed = (before != after).nonzero().flatten().tolist()
-    return differing(net, changed, before, after, "Images that this setting answers otherwise") if changed else None
+def differing(net: Network, before: torch.Tensor, after: torch.Tensor, title: str) -> tuple[Any, list[Any]]:
+    """The images that are answered otherwise, for each step of answers [T, N], as page.js shows them.
+
+    Pixels of all of them, and for each step a title and each image's place among the pixels, number, class and two
+    answers, or None where there are none.
+    """
+    names, changed = (
+        net.samples.classes,
+        [(a != b).nonzero().flatten().tolist() for a, b in zip(before, after, strict=True)],
+    )
+    shown = sorted({sample for step in changed for sample in step[:SHOWN]})
+    steps: list[dict[str, Any] | None] = []
+    for one, other, samples in zip(before, after, changed, strict=True):
+        more = f", the first {SHOWN} of {len(samples):,}" if len(samples) > SHOWN else f": {len(samples)}"
+        entries = [
+            {
+                "place": shown.index(sample),
+                "sample": sample,
+                "text": f"{names[int(one[sample])]} → {names[int(other[sample])]}",
+                "true": names[int(net.samples.labels[sample])],
+            }
+            for sample in samples[:SHOWN]
+        ]
+        steps.append({"title": f"{title}{more}", "images": entries} if entries else None)
+    return packed(net.samples.images[shown]) if shown else None, steps
 
 
-def differing(
-    net: Network, changed: Sequence[int], before: torch.Tensor, after: torch.Tensor, title: str
-) -> dict[str, Any]:
-    """Images as page.js shows them, each with its class and its two answers; a click opens one."""
-    few, names = changed[:SHOWN], net.samples.classes
-    more = f", the first {SHOWN} of {len(changed):,}" if len(changed) > SHOWN else f": {len(changed)}"
-    entries = [
-        {
-            "sample": sample,
-            "text": f"{names[int(before[sample])]} → {names[int(after[sample])]}",
-            "true": names[int(net.samples.labels[sample])],
-        }
-        for sample in few
-    ]
-    return {"title": f"{title}{more}", "images": entries, "pixels": packed(net.samples.images[list(few)])}
+def confused(name: str, truth: torch.Tensor, answers: torch.Tensor, classes: Sequence[str], title: str) -> dict:
+    """What changes at a time step of the figure called `name`, a confusion matrix."""
+    cells, title = confusion_cells(truth, answers, len(classes), title)
+    trace = {key: np.asarray(value).tolist() for key, value in cells.items()}
+    return {"changes": {name: {"trace": trace, "title": title}}}
 
 
 def _table(trials: dict[str, Trial], step: int) -> str:

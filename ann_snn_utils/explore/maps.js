@@ -34,5 +34,20 @@ const signed = (value, largest) =>
   value ? [...(value > 0 ? RISE : FALL), 255 * (0.3 + 0.7 * Math.abs(value) / largest)] : QUIET;
 const amount = (value, largest) =>
   value > 0 ? [...RISE, 255 * (0.25 + 0.75 * value / largest)] : signed(value, largest);
+// The colours of whole numbers least … most side by side, some of them named below.
+function scale(colour, least, most) {
+  const length = most - least + 1, canvas = make("canvas", { "aria-hidden": "true" });
+  paint(canvas, { wide: length, high: 1, cells: Int32Array.from({ length }, (_, cell) => cell) },
+    cell => colour(least + cell, most));
+  const numbers = ticks(least, most, 6).filter(Number.isInteger).map(number => {
+    const name = make("span", { textContent: told(number).replace("-", "−") });
+    name.style.left = `${(100 * (number - least + 0.5)) / length}%`;
+    return name;
+  });
+  const bar = make("div", { className: "snn-scale" }, canvas, make("div", {}, ...numbers));
+  bar.style.maxWidth = `${30 * length}px`;
+  return bar;
+}
+
 const grey = value => [value, value, value, 255];
 

@@ -189,8 +189,9 @@ export async function mount(box, about) {
   let view;
   async function build(shown) {
     bar.replaceChildren();
+    for (const plot of body.querySelectorAll(".js-plotly-plot")) Plotly.purge(plot);
     body.replaceChildren();
-    view = await VIEWS[shown.view](page, await unpack(shown));
+    view = await VIEWS[shown.view](page, shown);
     bar.append(make("div", { className: "snn-words" }, status, progress, ...(view.buttons ?? [])));
     heard(to.state);
   }
@@ -217,7 +218,7 @@ export async function mount(box, about) {
     if (state === "stale") { to.state = "open"; stale = true; renew(); }
   }
   to.listeners.add(heard);
-  await build(about.shown);
+  await build(await unpack(about.shown));
   new IntersectionObserver(entries => { seen = entries.some(e => e.isIntersecting); renew(); }).observe(box);
 }
 
@@ -253,12 +254,36 @@ async function figures(page, shown) {
   const initial = { ...values };
   const rows = make("div", { className: "snn-controls" });
   const made = {};
-  const wanted = newest(question => page.ask({ ask: "answer", values: question }, show), show, error => {
-    page.say(`⚠ ${escape(error.message)}`, true);
-  });
+  // Answers by what was asked, the oldest forgotten. Where they come quickly, what a slider that goes on moving will
+  // ask next is asked ahead.
+  const answers = new Map();
+  let ahead, slow = true;
+  function ask(asked, part) {
+    const key = JSON.stringify(asked);
+    if (!answers.has(key)) {
+      const since = performance.now();
+      const answer = page.ask({ ask: "answer", values: asked }, part);
+      answers.set(key, answer);
+      answer.then(() => { slow = performance.now() - since > 1000; }, () => answers.delete(key));
+      if (answers.size > 32) answers.delete(answers.keys().next().value);
+    }
+    return answers.get(key);
+  }
+  const wanted = newest(asked => ask(asked, show), async found => {
+    await show(found);
+    if (ahead && !slow) ask(question(ahead)).catch(() => {});
+    ahead = undefined;
+  }, error => page.say(`⚠ ${escape(error.message)}`, true));
   for (const about of shown.controls) {
-    made[about.name] = control(about, value => { values[about.name] = value; moved(); });
-    rows.append(made[about.name].row);
+    const { name, kind, low, high, digits } = about;
+    made[name] = control(about, value => {
+      const next = +(2 * value - values[name]).toFixed(digits);
+      values[name] = value;
+      if (about.in_page) return moveInTime();
+      ahead = kind === "range" && next >= low && next <= high ? { [name]: next } : undefined;
+      return moved();
+    });
+    rows.append(made[name].row);
   }
   const buttons = [button("Reset", "All controls back to where they were", () => {
     Object.assign(values, initial, shown.pins ? { pinned: [] } : {});
@@ -284,23 +309,57 @@ async function figures(page, shown) {
       made[name].row.hidden = Boolean(only) && !holds(only);
     }
   }
-  function moved() { enable(); wanted({ ...values }); }
+  // What is in the page is not asked for: an answer holds all of it.
+  const still = Object.fromEntries(shown.controls.filter(one => one.in_page).map(({ name, value }) => [name, value]));
+  const question = changed => ({ ...values, ...still, ...changed });
+  function moved() { enable(); wanted(question()); }
 
   const plots = {}, grid = make("div", { className: "snn-figures" });
   const below = make("div", { className: "snn-below" });
   page.body.append(grid, below);
+  let last = shown;
+  // What an answer says at the chosen time step, where it has one; changes: of its figures.
+  function tell() {
+    const told = last.at?.[values.step - 1] ?? last;
+    page.say(told.line);
+    below.innerHTML = told.below ?? "";
+    if (told.images) below.append(gallery(told.images, last.pixels));
+    return told.changes ?? {};
+  }
+  // Put the time step into a figure.
+  function at({ data, layout }, change) {
+    for (const mark of layout.shapes ?? []) if (mark.name === "step") mark.x0 = mark.x1 = values.step;
+    if (change) {
+      Object.assign(data[0], change.trace);
+      layout.title.text = change.title;
+    }
+  }
+  async function draw(name) {
+    const { data, layout } = last.figures[name];
+    await Plotly.react(plots[name], data, layout, { displaylogo: false, responsive: true });
+  }
+  const drawn = () => page.box.dispatchEvent(new CustomEvent("annsnn-drawn"));
   async function show(found) {
-    page.say(found.line);
-    below.innerHTML = found.below ?? "";
-    if (found.images) below.append(gallery(found.images));
+    last = found;
+    const changes = tell();
     if (!globalThis.Plotly && page.to.state !== "open") return;
     await plotly(page.to);
-    for (const [name, { data, layout }] of Object.entries(found.figures)) {
+    for (const [name, figure] of Object.entries(found.figures)) {
       plots[name] ??= grid.appendChild(make("div", { className: found.wide === name ? "snn-wide" : "" }));
-      plots[name].style.height = `${layout.height}px`;
-      await Plotly.react(plots[name], data, layout, { displaylogo: false, responsive: true });
+      plots[name].style.height = `${figure.layout.height}px`;
+      at(figure, changes[name]);
+      await draw(name);
     }
-    page.box.dispatchEvent(new CustomEvent("annsnn-drawn"));
+    drawn();
+  }
+  async function moveInTime() {
+    const changes = tell();
+    for (const [name, plot] of Object.entries(plots)) {
+      at(last.figures[name], changes[name]);
+      if (changes[name]) await draw(name);
+      else moveMarks(plot);
+    }
+    drawn();
   }
   await show(shown);
   new ResizeObserver(() => {
@@ -317,14 +376,24 @@ async function figures(page, shown) {
   };
 }
 
+// Move the marks of a figure's time step where they are drawn: plotly would draw all of the figure anew.
+function moveMarks(plot) {
+  (plot.layout.shapes ?? []).forEach(({ name, x0, xref }, index) => {
+    if (name !== "step") return;
+    const axis = plot._fullLayout[xref.replace("x", "xaxis")], x = axis._offset + axis.l2p(x0);
+    const line = plot.querySelector(`.shape-group path[data-index="${index}"]`);
+    line.setAttribute("d", line.getAttribute("d").replace(/([ML])[^,]+/g, `$1${x}`));
+  });
+}
+
 // Images that a setting answers otherwise; a click opens one in the explorer of single images.
-function gallery({ title, images, pixels }) {
-  const one = pixels.length / Math.max(1, images.length);
-  const cells = images.map(({ sample, text, true: label }, index) => {
+function gallery({ title, images }, pixels) {
+  const one = pixels.length / pixels.shape[0];
+  const cells = images.map(({ place, sample, text, true: label }) => {
     const open = () => document.dispatchEvent(new CustomEvent("annsnn-sample", { detail: sample }));
     const title = `image ${sample}, class ${label}: open it`;
     const node = make("button", { type: "button", className: "snn-thumb", title, onclick: open });
-    node.append(picture(pixels.subarray(index * one, (index + 1) * one), pixels.shape.slice(1)));
+    node.append(picture(pixels.subarray(place * one, (place + 1) * one), pixels.shape.slice(1)));
     node.append(make("span", { textContent: text }), make("span", { textContent: `true ${label}` }));
     return node;
   });

@@ -40,6 +40,9 @@ HERE = Path(__file__).parent
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>:root { color-scheme: light dark; background: Canvas; color: CanvasText; }</style>"""
 
+# Said of a slider of time steps: what it moves is in the answer, step by step, and nothing is asked.
+IN_PAGE = {"in_page": True}
+
 ASLEEP = "Without a kernel, time and neurons can still be moved; run the notebook's cells (make lab) for all else."
 
 

@@ -14,18 +14,19 @@ function liveliest({ network, run }, at) {
   return lively.indexOf(lively.reduce((a, b) => Math.max(a, b)));
 }
 
-// Net counts of a layer after a step, and the largest that any of its neurons has in the whole run.
+// Net counts of a layer after a step, and the least and largest that any of its neurons has in the whole run.
 function counts(run, at, steps, step) {
   const size = run.spikes[at].length / steps, sums = new Int16Array(size), all = new Int16Array(size);
-  let largest = 1;
+  let least = 0, largest = 1;
   for (let t = 0; t < steps; t++) {
     for (let neuron = 0; neuron < size; neuron++) {
       const sum = (all[neuron] += run.spikes[at][t * size + neuron]);
       if (sum > largest) largest = sum;
+      if (sum < least) least = sum;
       if (t < step) sums[neuron] = sum;
     }
   }
-  return { sums, largest };
+  return { sums, least, largest };
 }
 
 // The image, and a map of every layer: a click opens a neuron.
@@ -35,7 +36,16 @@ function mapsPart(view) {
   const kind = control({
     kind: "choice", label: "maps show", options: [["spikes at T", false], ["counts up to T", true]], value: counted,
     help: "Spikes of the step (+1 blue, −1 orange), or net counts so far: deeper blue is more",
-  }, value => { counted = value; draw(); });
+  }, value => { counted = value; opened(); draw(); });
+  const saves = [["GIF", ".gif"], ["page", ".html"]].map(([label, suffix]) =>
+    button(`Save as ${label}`, `Write all time steps of this image to a ${label} of its own`, async () => {
+      try {
+        const { path } = await view.ask({ ask: "answer", values: { save: suffix, sample: +view.item.key } });
+        readout.textContent = `Written: ${path}`;
+      } catch (error) {
+        readout.textContent = `⚠ ${error.message}`;
+      }
+    }));
   const hint = "Point at a map to read it, click to choose a neuron.";
   const readout = make("div", { className: "snn-readout", textContent: hint });
   const image = make("div", { className: "snn-image" }), patch = make("div", { className: "snn-marker" });
@@ -58,7 +68,9 @@ function mapsPart(view) {
       const count = counts(view.run, at, steps, view.step).sums[neuron], place = view.where(at, neuron);
       readout.textContent = `${view.title(at)}, ${place}: ${did} at step ${view.step}, count ${count}`;
     };
-    return { at, canvas, marker, caption, index, size, figure: make("figure", {}, caption, box) };
+    const colours = make("div");
+    const figure = make("figure", {}, caption, box, colours);
+    return { at, canvas, marker, caption, index, size, colours, figure };
   });
 
   function draw() {
@@ -67,7 +79,7 @@ function mapsPart(view) {
       if (counted) {
         const { sums, largest } = counts(view.run, at, steps, view.step);
         paint(canvas, index, neuron => amount(sums[neuron], largest));
-        text = `${told(sums.reduce((a, b) => a + b, 0))} in all, full blue is ${largest}`;
+        text = `${told(sums.reduce((a, b) => a + b, 0))} in all`;
       } else {
         const { plus, minus } = view.run.fired[at], start = (view.step - 1) * size;
         paint(canvas, index, neuron => signed(view.run.spikes[at][start + neuron], 1));
@@ -87,8 +99,19 @@ function mapsPart(view) {
   }
   const input = make("figure", {}, make("figcaption", { textContent: "image" }), image);
   const grid = make("div", { className: "snn-maps" }, input, ...maps.map(({ figure }) => figure));
-  const opened = () => image.replaceChildren(picture(view.item.pixels, shape), patch);
-  return { nodes: [kind.row, grid, readout], draw, opened };
+  let awake = false;
+  const enable = () => saves.forEach(save => { save.disabled = !awake || view.item?.label === null; });
+  // The colours stay those of the whole run while time moves.
+  function opened() {
+    image.replaceChildren(picture(view.item.pixels, shape), patch);
+    enable();
+    for (const { at, colours } of maps) {
+      const { least, largest } = counts(view.run, at, steps, 0);
+      colours.replaceChildren(counted ? scale(amount, least, largest) : scale(signed, -1, 1));
+    }
+  }
+  const top = make("div", { className: "snn-place" }, kind.row, ...saves);
+  return { nodes: [top, grid, readout], draw, opened, wake(on) { awake = on; enable(); } };
 }
 
 const LEGEND = [["●", "inherit", "membrane U"], ["━", GREEN, "θₙ₊₁: +1 from here"], ["╍", ORANGE, "θₙ: −1 below"],

@@ -54,7 +54,7 @@ async function sample(page, shown) {
   const runs = Object.fromEntries(Object.entries(shown.runs).map(([key, run]) => [key, summarize(network, run)]));
   // What the parts draw: an image and its run, a step, a neuron and its history.
   const first = Math.min(1, network.layers.length - 1);
-  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0 };
+  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0, ask: page.ask };
   view.title = at => `${at} · ${network.layers[at].name}`;
   view.place = (at, neuron) => {
     const [, height, width] = network.layers[at].shape, rest = neuron % (height * width);
@@ -87,9 +87,13 @@ async function sample(page, shown) {
   const note = make("span", { className: "snn-note", innerHTML: images.note });
   page.bar.append(make("div", { className: "snn-choose" }, ...row.nodes, own.opener), own.panel, time.row, note);
 
-  const parts = [mapsPart, neuronPart, whyPart, stepsPart, scoresPart, rasterPart].map(part => part(view));
-  const sections = parts.map(({ nodes }) => make("section", {}, ...nodes));
-  page.body.append(make("div", { className: "snn-panels" }, ...sections));
+  // Two columns where there is room, one below the other where there is not.
+  const columns = [[mapsPart, scoresPart], [neuronPart, whyPart, stepsPart, rasterPart]]
+    .map(column => column.map(part => part(view)));
+  const parts = columns.flat();
+  const panels = make("div", { className: "snn-panels" }, ...columns.map(column =>
+    make("div", { className: "snn-column" }, ...column.map(({ nodes }) => make("section", {}, ...nodes)))));
+  page.body.append(panels);
   function draw() {
     parts.forEach(part => part.draw());
     page.say(words(view));
@@ -115,7 +119,8 @@ async function sample(page, shown) {
   }
   // Other explorers open images here.
   document.addEventListener("annsnn-sample", ({ detail }) => {
-    if (!page.box.isConnected) return;
+    // Of another network that this box showed before.
+    if (!panels.isConnected) return;
     page.box.scrollIntoView({ block: "start" });
     open(row.items.find(item => item.key === String(detail)));
   });
@@ -123,13 +128,19 @@ async function sample(page, shown) {
   view.run = runs[shown.sample];
   view.neuron = liveliest(view, view.layer);
   await open(row.items[shown.sample]);
-  new ResizeObserver(draw).observe(page.body);
+  let width = panels.clientWidth;
+  new ResizeObserver(() => {
+    if (!panels.isConnected || panels.clientWidth === width) return;
+    width = panels.clientWidth;
+    draw();
+  }).observe(panels);
   // For the tests, which compare it with what Python says.
   page.box.explorer = { items: row.items, open, choose: view.choose, rows: () => view.rows, run: () => view.run };
   return {
     wake(on) {
       own.enable(on);
       row.wake(on);
+      parts.forEach(part => part.wake?.(on));
     },
   };
 }

@@ -43,6 +43,12 @@ def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int =
             break
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
+        if "save" in values:
+            # It is made of this explorer.
+            from .animation import animate, unused
+
+            path = unused(f"{net.name}-image-{values['sample']}", values["save"])
+            return {"path": str(animate(net, path, int(values["sample"]), time_steps).resolve())}
         if "sample" in values:
             return {"run": run_of(net, images[int(values["sample"])], time_steps)}
         given = np.frombuffer(base64.b64decode(values["pixels"]), np.uint8).reshape(values["shape"])

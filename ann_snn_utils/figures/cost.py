@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from .template import (
     blank,
     fill,
     layer_bars,
+    step_marks,
     time_axis,
-    upright,
 )
 
 
@@ -76,26 +77,26 @@ def cost_over_time(
     levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
     return fill(
         _blank_cost(len(sops)),
-        [*lines, *levels, *(upright(step, 0, top) for top in tops)],
-        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]]},
+        [*lines, *levels],
+        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]], "shapes": step_marks(step, 2)},
     )
 
 
+@lru_cache(16)
 def _blank_cost(time_steps: int) -> go.Figure:
-    figure = blank("Work per image so far, against the ANN's", columns=2, horizontal_spacing=0.16)
+    figure = blank("Work per image so far; dashed: the ANN's", columns=2, horizontal_spacing=0.18)
     for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
         hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image"
         add_line(figure, name, color, hover=hover, mode="lines+markers", row=1, col=1)
     hover = "energy up to step %{x}<br>%{y:.4g} nJ per image"
-    add_line(figure, "energy", PALETTE[2], hover=hover, mode="lines+markers", row=1, col=2)
-    for column, name in ((1, "ANN's multiply–accumulates, hidden layers"), (2, "int8 ANN's energy")):
-        color = PALETTE[1] if column == 1 else PALETTE[3]
-        add_line(figure, name, color, "dash", hover=name + ": %{y:,.4g}", row=1, col=column)
-    for column in (1, 2):
-        add_line(figure, "step", INK, "dot", 1, showlegend=False, row=1, col=column)
-    figure.update_xaxes(**time_axis(time_steps))
-    figure.update_yaxes(title_text="operations per image", col=1)
-    return figure.update_yaxes(title_text="energy per image (nJ)", col=2)
+    # What its axis or the title names is not in the legend, which leaves room where a page is narrow.
+    plain: dict[str, Any] = dict(showlegend=False, row=1)
+    add_line(figure, "energy", PALETTE[0], hover=hover, mode="lines+markers", col=2, **plain)
+    for column, name in enumerate(("ANN's multiply–accumulates, hidden layers", "int8 ANN's energy"), 1):
+        add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", col=column, **plain)
+    figure.update_yaxes(title_text="operations", col=1)
+    figure.update_yaxes(title_text="energy (nJ)", col=2)
+    return figure.update_xaxes(**time_axis(time_steps))
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def neuron_trace(
     return fill(_blank_neuron(steps), traces, axes)
 
 
+@lru_cache(16)
 def _blank_neuron(time_steps: int) -> go.Figure:
     panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
     figure = blank("The moving threshold", 2, height=480, **panels)

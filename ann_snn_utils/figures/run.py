@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +16,7 @@ from .template import (
     ERRORS,
     INK,
     PALETTE,
+    SETTINGS,
     VERMILION,
     add_bars,
     add_line,
@@ -23,8 +26,8 @@ from .template import (
     numbered,
     percent_range,
     share,
+    step_marks,
     time_axis,
-    upright,
 )
 
 
@@ -51,31 +54,35 @@ def accuracy_over_time(
     traces: list[dict] = [
         *(dict(x=np.arange(1, len(curve) + 1), y=curve) for curve in curves),
         dict(x=[0.5, longest + 0.5][: len(level)], y=level),
-        upright(step, low, high),
         *stacked,
     ]
     names = numbered(layer_names) or [f"layer {index}" for index in range(len(stacked))]
-    figure = _blank_accuracy(list(accuracy), names[: len(stacked)], longest, bool(level), title)
-    return fill(figure, traces, {"yaxis.range": [low, high]})
+    figure = _blank_accuracy(tuple(accuracy), tuple(names[: len(stacked)]), longest, bool(level), title)
+    marks = step_marks(step, 2 if stacked else 1)
+    return fill(figure, traces, {"yaxis.range": [low, high], "shapes": marks})
 
 
-def _blank_accuracy(curves: list[str], layers: list[str], time_steps: int, ann: bool, title: str) -> go.Figure:
-    figure = blank(title, columns=2 if layers else 1, horizontal_spacing=0.16)
+@lru_cache(16)
+def _blank_accuracy(
+    curves: tuple[str, ...], layers: tuple[str, ...], time_steps: int, ann: bool, title: str
+) -> go.Figure:
+    figure = blank(title, columns=2, horizontal_spacing=0.16) if layers else blank(title)
+    left: dict[str, Any] = dict(row=1, col=1) if layers else {}
+    right: dict[str, Any] = dict(row=1, col=2)
     for index, name in enumerate(curves):
-        color, dash = color_of(name, index), DASHES[index // len(PALETTE) % len(DASHES)]
+        color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
-        look = dict(mode="lines+markers", marker_size=4 + width, row=1, col=1)
+        look: dict[str, Any] = dict(mode="lines+markers", marker_size=4 + width) | left
         add_line(figure, name, color, dash, width, name + "<br>step %{x}<br>accuracy %{y:.2f} %", **look)
     hover = "quantized ANN<br>accuracy %{y:.2f} %"
-    add_line(figure, "quantized ANN", dash="dash", hover=hover, showlegend=ann, row=1, col=1)
-    add_line(figure, "step shown", dash="dot", width=1, showlegend=False, row=1, col=1)
-    figure.update_yaxes(title_text="accuracy", ticksuffix=" %", row=1, col=1)
+    add_line(figure, "quantized ANN", dash="dash", hover=hover, showlegend=ann, **left)
+    figure.update_yaxes(title_text="accuracy", ticksuffix=" %", **left)
     for index, name in enumerate(layers):
         color, hover = PALETTE[index % len(PALETTE)], "<br>after step %{x}<br>%{y:,} still to fire"
-        add_line(figure, name, color, width=1, hover=f"layer {name}{hover}", stackgroup="pending", row=1, col=2)
+        add_line(figure, name, color, width=1, hover=f"layer {name}{hover}", stackgroup="pending", **right)
     if layers:
-        figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", row=1, col=2)
+        figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", **right)
     return figure.update_xaxes(**time_axis(time_steps))
 
 
@@ -92,18 +99,19 @@ def spikes_over_time(record: Record) -> go.Figure:
         for sign, table in ((1, record.positive), (-1, record.negative))
         for index, name in enumerate(numbered(record.layer_names))
     ]
-    return fill(_blank_spikes(record), traces)
+    return fill(_blank_spikes(record.layer_names, record.time_steps), traces)
 
 
-def _blank_spikes(record: Record) -> go.Figure:
+@lru_cache(16)
+def _blank_spikes(layer_names: tuple[str, ...], time_steps: int) -> go.Figure:
     figure = blank("Spikes per image, layer and step")
     for opacity in (1, 0.6):
-        for index, name in enumerate(numbered(record.layer_names)):
+        for index, name in enumerate(numbered(layer_names)):
             marker = dict(color=PALETTE[index % len(PALETTE)], opacity=opacity)
             figure.add_bar(name=name, showlegend=opacity == 1, legendgroup=str(index), marker=marker)
     figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
-    figure.update_xaxes(**time_axis(record.time_steps))
+    figure.update_xaxes(**time_axis(time_steps))
     return figure.update_yaxes(title_text="spikes per image")
 
 
@@ -143,21 +151,18 @@ def confusion_matrix(
 
     truth, answers: class indices [N]. axes: what rows and columns are called.
     """
-    size = len(classes)
-    pairs = np.asarray(truth) * size + np.asarray(answers)
-    table = np.bincount(pairs, minlength=size * size).reshape(size, size)
-    wrong = table * (1 - np.eye(size, dtype=int))
-    figure = blank(f"{title}: {wrong.sum():,} of {table.sum():,} off the diagonal")
-    # What is right would leave no colour for what is not.
+    cells, title = confusion_cells(truth, answers, len(classes), title)
+    return fill(_blank_confusion(tuple(map(str, classes)), axes), [cells], {"title.text": title})
+
+
+@lru_cache(16)
+def _blank_confusion(classes: tuple[str, ...], axes: tuple[str, str]) -> go.Figure:
+    figure = blank("")
     figure.add_heatmap(
-        z=wrong,
-        customdata=table,
-        text=np.where(table > 0, table.astype(str), "") if size <= 20 else None,
         texttemplate="%{text}",
-        x=[str(name) for name in classes],
-        y=[str(name) for name in classes],
+        x=classes,
+        y=classes,
         zmin=0,
-        zmax=max(1, int(wrong.max())),
         colorscale=ERRORS,
         showscale=False,
         xgap=1,
@@ -166,6 +171,18 @@ def confusion_matrix(
     )
     figure.update_xaxes(title_text=axes[1], type="category", showgrid=False)
     return figure.update_yaxes(title_text=axes[0], type="category", autorange="reversed", showgrid=False)
+
+
+def confusion_cells(truth: ArrayLike, answers: ArrayLike, size: int, title: str) -> tuple[dict[str, Any], str]:
+    """What of `confusion_matrix` follows from answers among `size` classes: properties of its trace, its title."""
+    pairs = np.asarray(truth) * size + np.asarray(answers)
+    table = np.bincount(pairs, minlength=size * size).reshape(size, size)
+    # What is right would leave no colour for what is not.
+    wrong = table * (1 - np.eye(size, dtype=int))
+    cells = dict(z=wrong, customdata=table, zmax=max(1, int(wrong.max())))
+    if size <= 20:
+        cells["text"] = np.where(table > 0, table.astype(str), "")
+    return cells, f"{title}: {wrong.sum():,} of {table.sum():,} off the diagonal"
 
 
 def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> go.Figure:

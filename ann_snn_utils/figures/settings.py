@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import DASHES, FAINT, FORMS, INK, PALETTE, blank, in_lines, percent_axis, share
+from .template import DASHES, FAINT, FORMS, INK, PALETTE, SETTINGS, blank, in_lines, percent_axis, share
 
 COLOURED = 5
 
@@ -27,9 +27,6 @@ _TICKS = (
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 90),
     (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90),
 )
-
-# Without the colour of what is published.
-_SETTINGS = tuple(color for color in PALETTE if color not in (FORMS["published"], INK))
 
 _GREY = "rgba(128,128,128,0.45)"
 
@@ -98,7 +95,7 @@ def _add(
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
     chosen = [name for name in coloured if name in names] or list(names)
-    return dict(zip(chosen[:COLOURED], _SETTINGS, strict=False))
+    return dict(zip(chosen[:COLOURED], SETTINGS, strict=False))
 
 
 def _grey_first(names: Mapping[str, Any], colours: Mapping[str, str]) -> list[str]:
@@ -198,7 +195,7 @@ def setting_effects(
         for index, parameter in enumerate(parameters):
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
             own = [name for name in settings if varied[name] == parameter]
-            colour = _SETTINGS[index % len(_SETTINGS)]
+            colour = SETTINGS[index % len(SETTINGS)]
             panel: dict[str, Any] = dict(row=1, col=column, mode="markers")
             figure.add_scatter(
                 x=[_spread(row[step]) for row in rows],

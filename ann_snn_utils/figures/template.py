@@ -37,8 +37,11 @@ SPENT_ON = dict(
 # How spikes are marked: symbol and colour.
 SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
 
-# Nothing is drawn where nothing happens.
-ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "#f7c9a8"], [1.0, VERMILION]]
+# Settings, in the figures that set them side by side: without the colour of what is published.
+SETTINGS = tuple(color for color in PALETTE if color not in (FORMS["published"], INK))
+
+# Nothing is drawn where nothing happens; the page shows through the rest, so that its ink is read on both themes.
+ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "rgba(213,94,0,0.25)"], [1.0, "rgba(213,94,0,0.85)"]]
 
 # A picture and a way back from a zoom are what is left.
 _BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "sendcharttocloud"]
@@ -84,10 +87,11 @@ TEMPLATE = go.layout.Template(
 
 
 def fill(figure: go.Figure, traces: Iterable[Mapping], layout: Mapping[str, object] | None = None) -> go.Figure:
-    """Put data into a figure in place; returns it.
+    """A copy of a figure with data put into it: an empty one takes plotly longer to make than to copy.
 
     traces: for each trace what changes; layout: what changes of the layout; both by the paths of the properties.
     """
+    figure = go.Figure(figure)
     for trace, properties in zip(figure.data, traces, strict=True):
         for path, value in properties.items():
             trace[path] = value
@@ -113,10 +117,12 @@ def blank(
 
     Further arguments are those of plotly's `make_subplots`.
     """
+    look = dict(template=TEMPLATE, title_text=title, height=height)
+    if rows == columns == 1 and not arguments:
+        return go.Figure(layout=look)
     figure = make_subplots(rows, columns, subplot_titles=subtitles, **arguments)
     figure.update_annotations(font=dict(size=12))
-    figure.update_layout(template=TEMPLATE, title_text=title, height=height)
-    return figure
+    return figure.update_layout(look)
 
 
 def numbered(layer_names: Sequence[str]) -> list[str]:
@@ -198,9 +204,11 @@ def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], t
     )
 
 
-def upright(step: int | None, low: float, high: float) -> dict[str, list]:
-    """The data of a line that marks a time step; without one it is empty."""
-    return dict(x=[step, step], y=[low, high]) if step else dict(x=[], y=[])
+def step_marks(step: int | None, panels: int = 1) -> list[dict]:
+    """The shapes, named "step", that mark a time step in each panel of a row; none without a step."""
+    line = dict(type="line", name="step", x0=step, x1=step, y0=0, y1=1, line=dict(color=INK, width=1, dash="dot"))
+    axes = [str(panel) if panel > 1 else "" for panel in range(1, panels + 1)]
+    return [line | dict(xref=f"x{axis}", yref=f"y{axis} domain") for axis in axes if step]
 
 
 def time_axis(time_steps: int) -> dict:

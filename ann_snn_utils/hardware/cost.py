@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
+from ..measure.energy import ENERGY_45NM, EnergyConstants, energy_over_time, macs
 from ..measure.events import layer_events
 from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
@@ -149,7 +149,7 @@ def _total(layers: list[dict[str, Any]], read_out: dict[str, Any]) -> dict[str, 
 
 
 def _energy(snn: SNN, record: Record, constants: EnergyConstants) -> dict[str, Any]:
-    spent = [energy(record, snn, constants, t) for t in range(1, record.time_steps + 1)]
+    spent = energy_over_time(record, snn, constants)
     last = spent[-1]
     growing = (last.snn.total - last.snn.encoder) / record.time_steps
     against = {}

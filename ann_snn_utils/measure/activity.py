@@ -11,7 +11,7 @@ from torch import Tensor
 from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.network import SNN
-from .energy import energy, macs
+from .energy import energy_over_time, macs
 from .verdict import energy_by_model, runs_of
 
 
@@ -62,8 +62,8 @@ def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any
     Accuracies are fractions, `…_over_time` hold one value for each step, everything else is per sample.
     """
     samples, at = record.samples, correct_at(record, also)
-    spent = energy(record, snn)
-    steps = range(1, record.time_steps + 1)
+    energies = energy_over_time(record, snn)
+    spent = energies[-1]
     return {
         "samples": samples,
         "method": METHOD,
@@ -79,7 +79,7 @@ def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any
         "energy_by_model": energy_by_model(runs_of(record, snn)),
         "accuracy_over_time": accuracy(record).tolist(),
         "sops_over_time": (record.sop_num / samples).tolist(),
-        "energy_over_time": [energy(record, snn, time_steps=step).snn.total for step in steps],
+        "energy_over_time": [energy.snn.total for energy in energies],
     }
 
 

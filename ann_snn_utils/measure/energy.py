@@ -82,18 +82,23 @@ def energy(
     Dense network: its multiply-accumulates, in int8 or FP32. Not counted on either side: memory access,
     comparisons, batch norm. Raises ValueError for a record of another network or too short a run.
     """
+    return energy_over_time(record, snn, constants, time_steps)[-1]
+
+
+def energy_over_time(
+    record: Record, snn: SNN, constants: EnergyConstants = ENERGY_45NM, time_steps: int | None = None
+) -> list[Energy]:
+    """What `energy` says of the first step, the first two, and so on up to all (or `time_steps`) of them."""
     layers, how = layer_events(record, snn, time_steps, until_silence=False), Arithmetic(constants)
-    spent = [{part: float(cost.sum()) for part, cost in arithmetic_spiking(one, how).items()} for one in layers]
-    hidden = [cost for layer, cost in zip(layers, spent, strict=True) if layer.kind == HIDDEN]
-    spiking = Parts(
-        encoder=spent[0]["synapses"],
-        hidden=sum(cost["synapses"] for cost in hidden),
-        thresholds=sum(cost["thresholds"] for cost in spent),
-        classifier=spent[-1]["synapses"],
-    )
+    costs = [arithmetic_spiking(layer, how) for layer in layers]
     int8, fp32 = (_dense(layers, cost) for cost in (constants.int8_mac, constants.fp32_mac))
     adds = tuple(kind_of_add(layer) for layer in layers if layer.kind == HIDDEN)
-    return Energy(spiking, int8, fp32, adds)
+    return [Energy(_spent(costs, step), int8, fp32, adds) for step in range(1, len(layers[0].working) + 1)]
+
+
+def _spent(costs: Sequence[dict[str, np.ndarray]], steps: int) -> Parts:
+    encoder, *hidden, classifier = (float(cost["synapses"][:steps].sum()) for cost in costs)
+    return Parts(encoder, sum(hidden), sum(float(cost["thresholds"][:steps].sum()) for cost in costs), classifier)
 
 
 @dataclass(frozen=True)

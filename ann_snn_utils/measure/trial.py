@@ -15,7 +15,7 @@ from ..simulator.run import simulate
 from ..snn.network import SNN
 from ..snn.thresholds import scale_thresholds
 from .activity import accuracy
-from .energy import energy
+from .energy import energy_over_time
 
 # Samples between two reports of progress.
 CHUNK = 256
@@ -105,7 +105,7 @@ def run_trial(
         )
     report(1.0)
     record = merge(records, time_steps)
-    spent = [energy(record, scaled, time_steps=t) for t in range(1, time_steps + 1)]
+    spent = energy_over_time(record, scaled)
     return Trial(
         setting,
         record,

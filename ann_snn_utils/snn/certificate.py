@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,14 +105,13 @@ def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
 def _steps(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
     """The interval of D, int64 [O] each, from every pair of levels i < j."""
     channels, levels = least.shape
-    low = torch.zeros(channels, dtype=torch.int64)
-    high = torch.full((channels,), UNBOUNDED)
+    # NumPy divides integers by one and the same number many times as fast as torch does.
+    lower, upper = least.numpy(), greatest.numpy()
+    low, high = np.zeros(channels, np.int64), np.full(channels, UNBOUNDED)
     for gap in range(1, levels):
-        low_pair = least[:, gap:] - greatest[:, :-gap]
-        high_pair = greatest[:, gap:] - least[:, :-gap]
-        low = torch.maximum(low, (-(-low_pair).div(gap, rounding_mode="floor")).amax(1))
-        high = torch.minimum(high, high_pair.div(gap, rounding_mode="floor").amin(1))
-    return low, high
+        np.maximum(low, -((upper[:, :-gap] - lower[:, gap:]) // gap).min(1), out=low)
+        np.minimum(high, ((upper[:, gap:] - lower[:, :-gap]) // gap).min(1), out=high)
+    return torch.from_numpy(low), torch.from_numpy(high)
 
 
 def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
@@ -121,9 +121,14 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     """
     # What is compared, and any D times any level, must stay clear of the marks for "no bound".
     reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
+    waiting = torch.arange(len(layer.thresholds))
     for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
-        offset, step, found = line(*_bounds(layer, bits), layer.spec.lowest, 1 << bits)
-        if found.all():
+        least, greatest = _bounds(layer, bits)
+        # A form is one with more bits too, doubled: only channels that have none yet are tried again.
+        *_, found = line(least[waiting], greatest[waiting], layer.spec.lowest, 1 << bits)
+        waiting = waiting[~found]
+        if not len(waiting):
+            offset, step, _ = line(least, greatest, layer.spec.lowest, 1 << bits)
             return bits, offset, step
     raise ValueError(f"{layer.name}: no A + j·D with up to {MOST_BITS} fractional bits gives these thresholds")
 
