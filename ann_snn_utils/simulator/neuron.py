@@ -95,32 +95,40 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
     (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
     spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
     events = torch.zeros(steps, channels, positions, dtype=torch.int32)
-    positive = torch.zeros(steps, channels, dtype=torch.int64)
-    active = torch.zeros(channels, steps, samples, dtype=torch.bool)
+    positive = torch.zeros(steps, dtype=torch.int64)
+    active = torch.zeros(steps, samples, dtype=torch.bool)
     membranes = torch.zeros(spikes.shape, dtype=state.membrane.dtype) if traced else None
     membrane, count = state.membrane, state.count
     rising, falling, width = rule.rising.flatten(), rule.falling.flatten(), rule.rising.shape[1]
-    start, never = (torch.arange(channels) * width - rule.lowest)[:, None], torch.zeros((), dtype=torch.bool)
+    at = count + (torch.arange(channels) * width - rule.lowest)[:, None]
+    # Thresholds that stand above and below each neuron; only one that fires moves its own.
+    above, below = rising[at + 1], falling[at]
     for step in range(steps):
         receives = row[step] >= 0
         membrane[receives] += sums[row[step][receives]]
         if rule.climbing:
-            level = min(first_step + step, width - 1)
-            rise, fall = membrane >= rule.rising[:, level, None], never
-        else:
-            at = count + start
-            rise = membrane >= rising[at + 1]
-            fall = membrane < falling[at] if rule.negative_spikes else never
-        spike = rise.to(torch.int8) - (fall & ~rise).to(torch.int8)
-        count += spike
-        state.last[spike != 0] = first_step + step
-        spikes[step] = spike
-        events[step] = (spike != 0).sum(0)
-        positive[step] = (spike > 0).sum((0, 2))
-        active[:, step] = (spike != 0).any(2).T
+            above = rule.rising[:, min(first_step + step, width - 1), None]
+        rise = membrane >= above
+        spike = rise.to(torch.int8)
+        if rule.negative_spikes and not rule.climbing:
+            spike -= ((membrane < below) & ~rise).to(torch.int8)
         if membranes is not None:
             membranes[step] = membrane
-    return Firing(spikes, events, positive.sum(1), active.any(0), membranes)
+        where = spike.flatten().nonzero().flatten()
+        if not len(where):
+            continue
+        count += spike
+        fired = spike != 0
+        state.last.masked_fill_(fired, first_step + step)
+        spikes[step] = spike
+        events[step] = fired.sum(0)
+        positive[step] = rise.sum()
+        active[step] = fired.flatten(1).any(1)
+        if not rule.climbing:
+            moved = at.view(-1)[where] + spike.view(-1)[where]
+            at.view(-1)[where] = moved
+            above.view(-1)[where], below.view(-1)[where] = rising[moved + 1], falling[moved]
+    return Firing(spikes, events, positive, active, membranes)
 
 
 def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
