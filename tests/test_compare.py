@@ -126,6 +126,11 @@ def test_a_parameter_that_a_notebook_did_not_take_yet_had_its_default():
     assert set(compare(runs({}, dict(crop=24))).setting) == {"baseline", "24×24 crops"}
 
 
+def test_padding_that_is_left_empty_is_the_networks_own():
+    found = runs({"padding": ""}, {"padding": "valid", "seed": 1}, {"padding": "same"})
+    assert sorted(compare(found).setting) == ["baseline", "baseline", "padding same"]
+
+
 def test_epochs_are_those_that_were_made_whatever_was_asked_for():
     found = runs({"qann_epochs": 0}, {"qann_epochs": 1, "seed": 1}, {"qann_epochs": 0, "seed": 2})
     found["2"].manifest.stages["02_quantize"].metrics["history"] *= 3

@@ -85,6 +85,9 @@ def setting_of(result: RunResult) -> dict[str, Any]:
     first = {name: parameters.get(name, result.results.get(name)) for name in ("network", "k", "ternary")}
     first |= {"network": named, "epochs": epochs if any(stem in result.stages for stem in _TRAINING) else ""}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}
+    if "padding" in rest:
+        # Left empty, it is the named network's own.
+        rest["padding"] = rest["padding"] or NETWORKS.get(named, ("", "valid"))[1]
     return first | rest | {"dataset": dataset, "method": result.method, "images": result.images}
 
 
