@@ -92,12 +92,11 @@ def setting_of(result: RunResult) -> dict[str, Any]:
 
 
 def baseline_of(found: Mapping[str, RunResult]) -> dict[str, Any]:
-    """The setting that the others are named by: a bundled network's, else the one most like all others."""
-    bundled = {entry.get("run") for entry in list_pretrained().values()}
+    """The setting that the others are named by: the first bundled network's, else the one most like all others."""
     settings = {run: setting_of(result) for run, result in found.items()}
-    for run, setting in settings.items():
-        if run in bundled:
-            return setting
+    for entry in list_pretrained().values():
+        if entry.get("run") in settings:
+            return settings[entry["run"]]
     told = told_apart(list(settings.values()))
 
     def alike(one: Mapping[str, Any]) -> int:
