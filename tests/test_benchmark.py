@@ -276,7 +276,7 @@ def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("measure, count", [(True, 3), (False, 5)])
+@pytest.mark.parametrize("measure, count", [(True, 3), (False, 6)])
 def test_the_notebook_shows_the_kept_result_or_measures_one(tmp_path, measure, count):
     path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": measure, "repeats": 1})
     cells = nbformat.read(path, as_version=4).cells

@@ -13,12 +13,13 @@ import pytest
 from ann_snn_utils import _granted_cores
 
 COUNTS = """
-import json, torch, ann_snn_utils.simulator.events.loop as loop
+import json, torch
+from numba import get_num_threads
 from ann_snn_utils.batch.engine import CPU_COUNT
 from ann_snn_utils.data.folder import _THREADS
 from ann_snn_utils.threads import compiled_loops
 with compiled_loops():
-    print(json.dumps([torch.get_num_threads(), loop.get_num_threads(), _THREADS, CPU_COUNT]))
+    print(json.dumps([torch.get_num_threads(), get_num_threads(), _THREADS, CPU_COUNT]))
 """
 
 

@@ -41,8 +41,8 @@ stage = "04"
 # %
 read = require(folder, "qann.safetensors").read_text()
 save_json(folder / "results.json", {"run": run, "read": read, "accuracy": {"snn": {"silence": time_steps / 10}}})
-record_stage(folder, "04_spike_analysis", parameters={"time_steps": time_steps}, inputs=["qann.safetensors"],
-             artifacts=["results.json"], seconds=0.1)
+record_stage(folder, "04_spike_analysis", parameters={"time_steps": time_steps, "seed": seed},
+             inputs=["qann.safetensors"], artifacts=["results.json"], seconds=0.1)
 """
 
 
