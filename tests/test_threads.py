@@ -17,7 +17,7 @@ import json, torch
 from numba import get_num_threads
 from ann_snn_utils.batch.engine import CPU_COUNT
 from ann_snn_utils.data.folder import _THREADS
-from ann_snn_utils.threads import compiled_loops
+from ann_snn_utils.ann.fused import compiled_loops
 with compiled_loops():
     print(json.dumps([torch.get_num_threads(), get_num_threads(), _THREADS, CPU_COUNT]))
 """
