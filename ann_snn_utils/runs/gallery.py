@@ -18,7 +18,7 @@ from ..measure.equivalence import check_equivalence
 from ..snn.conversion import convert
 from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
-from .folder import QANN_FILE, SNN_FILE, latest_run, list_runs, require, run_folder, runs_root
+from .folder import QANN_FILE, SNN_FILE, check_run_name, latest_run, list_runs, require, run_folder, runs_root
 from .provenance import git_state, versions
 
 
@@ -86,14 +86,16 @@ def open_network(
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 
-def network_folder(name: str, create: bool = False) -> Path:
+def _is_path(name: str) -> bool:
+    return "/" in name or os.sep in name
+
+
+def network_folder(name: str) -> Path:
     """The folder of a run, or the one that a path names, such as ./mine, where it holds a pair of networks."""
-    if "/" not in name and os.sep not in name:
-        return run_folder(name, create)
+    if not _is_path(name):
+        return run_folder(name)
     folder = Path(name).expanduser()
-    if create:
-        folder.mkdir(parents=True, exist_ok=True)
-    elif not (folder / SNN_FILE).is_file():
+    if not (folder / SNN_FILE).is_file():
         raise FileNotFoundError(f"{folder} holds no {SNN_FILE}: save_network keeps a pair of networks in a folder")
     return folder
 
@@ -119,7 +121,7 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
             f"{name}: images of {dataset!r} are {test.in_shape} in {len(test.classes)} classes, those of the "
             f"network {ann.spec.in_shape} in {ann.spec.classes}; give its data set, with its size= or crop="
         )
-    folder = network_folder(name, create=True)
+    folder = Path(name).expanduser() if _is_path(name) else runs_root() / check_run_name(name)
     if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
     proof = check_equivalence(ann, snn, test.images)
@@ -128,6 +130,7 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     right = int((proof.predictions == test.labels).sum())
     made = {"source": source, "data": identity_of(training, test), "samples": len(test), "correct": right}
     made |= {"mismatches": 0, "neurons": sum(proof.neurons)}
+    folder.mkdir(parents=True, exist_ok=True)
     save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
     save_snn(snn, folder / SNN_FILE, **made)
     return folder
