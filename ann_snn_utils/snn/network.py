@@ -24,6 +24,10 @@ def worst_case(
     """
     ends = []
     for end in (largest, torch.zeros_like(largest) if least is None else least):
+        if not end.any():
+            # Of most layers the least count is 0, which needs no product of every weight.
+            ends.append(torch.zeros((), dtype=torch.float64).expand(weight.shape))
+            continue
         of_group = end.double().view(groups, 1, -1).expand(-1, len(weight) // groups, -1).flatten(0, 1)
         ends.append(weight.double() * of_group[:, :, None, None])
     if float(torch.maximum(*(end.abs() for end in ends)).sum((1, 2, 3)).max()) >= 2**53:
