@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from .template import (
     INK,
     PALETTE,
     SKY,
+    SPENT_ON,
     add_bars,
     add_line,
     bar_labels,
@@ -47,10 +49,12 @@ def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
     unit, factor = energy_unit(max(totals.values(), default=0.0))
     figure = blank("Energy per image, from operation counts", height=150 + 48 * len(energy))
     systems = list(energy)[::-1]
-    for index, name in enumerate(dict.fromkeys(name for parts in energy.values() for name in parts)):
+    names = list(dict.fromkeys(name for parts in energy.values() for name in parts))
+    own = SPENT_ON if set(names) <= SPENT_ON.keys() else dict(zip(names, cycle(PALETTE), strict=False))
+    for name in names:
         spent = [factor * float(energy[system].get(name, 0)) for system in systems]
         hover = f"%{{y}}<br>{name}: %{{x:.4g}} {unit}"
-        add_bars(figure, name, PALETTE[index % len(PALETTE)], hover, x=spent, y=systems, orientation="h")
+        add_bars(figure, name, own[name], hover, x=spent, y=systems, orientation="h")
     ends = [factor * totals[system] for system in systems]
     bar_labels(figure, ends, systems, [f" {end:.3g} {unit}" for end in ends])
     figure.update_layout(barmode="stack", legend_traceorder="normal")
