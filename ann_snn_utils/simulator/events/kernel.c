@@ -96,17 +96,6 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
     count(run, 0, steps, to, sent);
 }
 
-// An event that is nested comes in all steps of its block before the one that lists it too.
-static void count_nested(const Task *task, int64_t *totals) {
-    for (int64_t step = SMALLER(task->levels, task->steps) - 2; step >= 0; step--) {
-        int64_t *now = totals + step * task->depth * TOTALS, *later = now + task->depth * TOTALS;
-        if ((step + 1) % BLOCK == 0)
-            continue;
-        now[TOTALS + SYNAPSES] += later[TOTALS + SYNAPSES];
-        now[TOTALS + EFFECTIVE] += later[TOTALS + EFFECTIVE];
-    }
-}
-
 // ---- Neurons -------------------------------------------------------------------------------------------------------
 
 // Move each count of LANES neurons by one towards the number of thresholds that its membrane reaches: thresholds
@@ -228,16 +217,20 @@ static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes 
     count(run, index, run->steps, to, space->sent);
 }
 
-// What each step of the block adds to the class scores.
-static void read_out(const Run *run, const Spikes *from, int32_t *scores) {
+// The class scores after each step of the block. logits: of this image, those of a step `images · classes` apart.
+static void read_out(const Run *run, const Spikes *from, int32_t *scores, int64_t *logits) {
     const Task *task = run->task;
-    for (int64_t step = 0; step < run->steps; step++)
-        for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
-            Scores sums = {0};
+    for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
+        Scores sums = run->start ? *(Scores *)(scores + class) : (Scores){0};
+        for (int64_t step = 0; step < run->steps; step++) {
             for (int32_t event = 0; event < from->used[step]; event++)
                 sums += *(const Scores *)(task->class_weights + class + from->events[step][event]);
-            *(Scores *)(scores + (run->start + step) * task->class_pitch + class) = sums;
+            int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
+            for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
+                after[lane] = sums[lane];
         }
+        *(Scores *)(scores + class) = sums;
+    }
 }
 
 // ---- Images --------------------------------------------------------------------------------------------------------
@@ -255,6 +248,7 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     into->pending = take(&room, task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
+    into->scores = take(&room, task->class_pitch * sizeof(int32_t));
     into->sent = take(&room, sizeof(Sent));
     into->image = take(&room, task->image_room);
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
@@ -291,13 +285,14 @@ static int silent(const Run *run) {
 }
 
 // Run one image and return the step of its last spike. pending: neurons of each layer by the step of their last spike.
-static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32_t *scores) {
+static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64_t *logits) {
     const Task *task = run->task;
     Spikes *between = space->between;
+    int64_t entries = task->images * task->classes;
     if (task->steps > BLOCK)
         for (int64_t neuron = 0; neuron < task->neurons; neuron++)
             run->last[neuron] = 0;
-    for (run->start = 0; run->start < task->steps; run->start += BLOCK) {
+    for (run->start = 0; run->start < task->steps; run->start += run->steps) {
         run->steps = SMALLER(BLOCK, task->steps - run->start);
         empty(between);
         encode(run, image, between, space);
@@ -305,10 +300,14 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
             empty(between + index % 2);
             run_layer(run, index, between + (index + 1) % 2, between + index % 2, space);
         }
-        read_out(run, between + (task->depth + 1) % 2, scores);
+        read_out(run, between + (task->depth + 1) % 2, space->scores, logits);
         if (run->start + run->steps > task->levels && silent(run))
             break;
     }
+    // Scores stay as they are from silence on.
+    for (int64_t step = run->start + run->steps; step < task->steps; step++)
+        for (int64_t class = 0; class < task->classes; class++)
+            logits[step * entries + class] = logits[(step - 1) * entries + class];
     for (int64_t step = task->steps; step > 0; step--)
         for (int64_t layer = 0; layer < task->depth; layer++)
             if (run->pending[layer * (task->steps + 1) + step])
@@ -316,13 +315,14 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
     return 0;
 }
 
-// Run images [C, H, W] of index *next … number − 1, taken one by one, as other threads do that call this with the same
-// `next`. counts [N, neurons], scores [N, steps, class_pitch], last_steps [N]: of every image. totals [steps, depth,
-// TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its memory to work in.
-EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *images, const int64_t *samples,
-                     int64_t number, int64_t *next, char *counts, int64_t *last_steps, int64_t *totals,
-                     int64_t *pending, int32_t *scores, char *room) {
-    int64_t entries = task->depth * (task->steps + 1), class_scores = task->steps * task->class_pitch;
+// Run images [C, H, W] of index *next … end − 1, taken one by one, as other threads do that call this with the same
+// `next`. counts [images, neurons], settled_at [images], logits [steps, images, classes]: of every image, as in
+// `Record`. totals [steps, depth, TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its
+// memory to work in.
+EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *images, int64_t end, int64_t *next,
+                     char *counts, int64_t *settled_at, int64_t *totals, int64_t *pending, int64_t *logits,
+                     char *room) {
+    int64_t entries = task->depth * (task->steps + 1);
     int64_t pixels = layers->in_channels * layers->in_height * layers->in_width;
     Workspace space;
     divide(room, task, &space);
@@ -330,16 +330,16 @@ EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *image
                .membranes = space.membranes, .last = space.last};
     for (;;) {
         int64_t index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-        if (index >= number)
+        if (index >= end)
             break;
         for (int64_t entry = 0; entry < entries; entry++)
             run.pending[entry] = 0;
-        run.sample = samples[index];
+        run.sample = index;
         run.counts = counts + index * task->neurons * (task->wide_counts ? 2 : 1);
-        last_steps[index] = run_image(&run, images + index * pixels, &space, scores + index * class_scores);
+        int64_t last = run_image(&run, images + index * pixels, &space, logits + index * task->classes);
+        last = LARGER(last, task->levels);
+        settled_at[index] = last < task->steps ? last : 0;
         for (int64_t entry = 0; entry < entries; entry++)
             pending[entry] += run.pending[entry];
     }
-    if (!task->rate)
-        count_nested(task, totals);
 }

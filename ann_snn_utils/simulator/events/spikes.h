@@ -65,9 +65,9 @@ typedef struct {
     const int32_t *effective;                           // … here: for each channel, synapses other than 0
 } Layer;
 
-// What is asked of every image. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
+// What is asked of all images. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
 typedef struct {
-    int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts;
+    int64_t images, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts;
     int64_t event_room, place_room, row_room;           // the most spikes of a layer, places, and inputs of a neuron
     int64_t image_room, pitch_room;                     // pixels with a border, and the most channels
     double rate;
@@ -221,11 +221,12 @@ typedef struct {
 } Rows;
 
 // A thread's memory to work in. membranes, last: see `Run`. image: with its border. rows, sums, planes, differences: of
-// one place. between: spikes from one layer to the next, by turns.
+// one place. scores: of the classes, so far. between: spikes from one layer to the next, by turns.
 typedef struct {
     int64_t *pending;
     Number *membranes, *sums;
     int16_t *last;
+    int32_t *scores;
     uint8_t *image;
     Slice *planes, *differences;
     Sent *sent;
@@ -239,21 +240,24 @@ static void begin_place(Spikes *to, int64_t place, int64_t steps) {
         to->first[step][place] = to->used[step];
 }
 
-// Add what a layer sent in the block to the totals.
+// Add what a layer sent in the block to the totals. What is nested comes in all steps before the one that lists it too.
 static void count(const Run *run, int64_t index, int64_t steps, const Spikes *to, const Sent *sent) {
     const Layer *layer = run->layers + index;
-    for (int64_t step = 0; step < steps; step++) {
+    int64_t synapses = 0, effective = 0;
+    for (int64_t step = steps - 1; step >= 0; step--) {
         int64_t *totals = totals_of(run, index, step);
         totals[PLUS] += sent->rises[step];
         totals[MINUS] += sent->falls[step];
         // The read-out is no layer: what it takes is not counted.
         if (index + 1 == run->task->depth)
             continue;
-        for (int64_t place = 0; place < layer->places; place++) {
-            int64_t number = to->first[step][place + 1] - to->first[step][place];
-            totals[TOTALS + SYNAPSES] += number * layer->fan[place];
-        }
+        if (!to->nested)
+            synapses = effective = 0;
+        for (int64_t place = 0; place < layer->places; place++)
+            synapses += (to->first[step][place + 1] - to->first[step][place]) * (int64_t)layer->fan[place];
         for (int lane = 0; lane < CLASS_LANES; lane++)
-            totals[TOTALS + EFFECTIVE] += sent->effective[step][lane];
+            effective += sent->effective[step][lane];
+        totals[TOTALS + SYNAPSES] += synapses;
+        totals[TOTALS + EFFECTIVE] += effective;
     }
 }
