@@ -395,13 +395,6 @@ def test_the_star_marks_the_first_silent_step_not_the_last_spike():
     assert list(trace_named(figure, "sample silent").x) == [5] and list(trace_named(figure, "spike −1").x) == [4]
 
 
-def test_until_cuts_the_lines_and_keeps_the_axes():
-    whole, cut = neuron(), neuron(until=2)
-    assert list(trace_named(cut, "membrane U").y) == [1, 5] and not len(trace_named(cut, "spike −1").x)
-    assert len(trace_named(cut, "sample silent").x) == 0
-    assert cut.layout.yaxis.range == whole.layout.yaxis.range and cut.layout.xaxis.range == (0.5, 4.5)
-
-
 def test_the_encoders_threshold_climbs_by_itself_and_ends_with_its_table():
     figure = figures.neuron_trace([5, 5, 5], [1, 0, 0], [3, 6], encoder=True)
     assert list(trace_named(figure, "θ<sub>t</sub>: climbs").y) == [3, 3, 6, 6, None, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import cycle
 from typing import Any
 
@@ -19,7 +18,6 @@ from .template import (
     add_line,
     bar_labels,
     blank,
-    fill,
     layer_bars,
     step_marks,
     time_axis,
@@ -76,31 +74,29 @@ def cost_over_time(
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
     """
     x, nanojoules = np.arange(1, len(sops) + 1), np.asarray(energy) / 1000
-    ends, tops = [0.5, len(sops) + 0.5], (1.08 * max(macs, *sops), 1.08 * max(ann_energy / 1000, *nanojoules))
-    lines = [dict(x=x, y=np.asarray(values)) for values in (sops, effective_sops, nanojoules)]
-    levels = [dict(x=ends, y=[level] * 2) for level in (macs, ann_energy / 1000)]
-    return fill(
-        _blank_cost(len(sops)),
-        [*lines, *levels],
-        {"yaxis.range": [0, tops[0]], "yaxis2.range": [0, tops[1]], "shapes": step_marks(step, 2)},
-    )
-
-
-@lru_cache(16)
-def _blank_cost(time_steps: int) -> go.Figure:
     figure = blank("Work per image so far; dashed: the ANN's", columns=2, horizontal_spacing=0.18)
-    for name, color in (("synaptic operations", PALETTE[0]), ("… with a weight other than 0", SKY)):
-        hover = name + "<br>up to step %{x}<br>%{y:,.0f} per image"
-        add_line(figure, name, color, hover=hover, mode="lines+markers", row=1, col=1)
-    hover = "energy up to step %{x}<br>%{y:.4g} nJ per image"
+    for name, color, values in (
+        ("synaptic operations", PALETTE[0], sops),
+        ("… with a weight other than 0", SKY, effective_sops),
+    ):
+        points: dict[str, Any] = dict(x=x, y=np.asarray(values), mode="lines+markers", row=1, col=1)
+        add_line(figure, name, color, hover=name + "<br>up to step %{x}<br>%{y:,.0f} per image", **points)
     # What its axis or the title names is not in the legend, which leaves room where a page is narrow.
     plain: dict[str, Any] = dict(showlegend=False, row=1)
-    add_line(figure, "energy", PALETTE[0], hover=hover, mode="lines+markers", col=2, **plain)
-    for column, name in enumerate(("ANN's multiply–accumulates, hidden layers", "int8 ANN's energy"), 1):
-        add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", col=column, **plain)
-    figure.update_yaxes(title_text="operations", col=1)
-    figure.update_yaxes(title_text="energy (nJ)", col=2)
-    return figure.update_xaxes(**time_axis(time_steps))
+    hover = "energy up to step %{x}<br>%{y:.4g} nJ per image"
+    add_line(figure, "energy", PALETTE[0], hover=hover, x=x, y=nanojoules, mode="lines+markers", col=2, **plain)
+    for column, (title, name, level, spent) in enumerate(
+        (
+            ("operations", "ANN's multiply–accumulates, hidden layers", macs, sops),
+            ("energy (nJ)", "int8 ANN's energy", ann_energy / 1000, nanojoules),
+        ),
+        1,
+    ):
+        ends: dict[str, Any] = dict(x=[0.5, len(sops) + 0.5], y=[level] * 2, col=column)
+        add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", **ends, **plain)
+        figure.update_yaxes(title_text=title, range=[0, 1.08 * max(level, *spent)], col=column)
+    figure.update_layout(shapes=step_marks(step, 2))
+    return figure.update_xaxes(**time_axis(len(sops)))
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,8 @@ from .template import (
     add_line,
     blank,
     color_of,
-    fill,
     numbered,
-    percent_range,
+    percent_axis,
     share,
     step_marks,
     time_axis,
@@ -46,72 +44,52 @@ def accuracy_over_time(
     later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the
     axis starts at 0 and so stays where it is, whatever the curves.
     """
-    curves = [share(values) for values in accuracy.values()]
+    curves = {name: share(values) for name, values in accuracy.items()}
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
-    low, high = percent_range([value for curve in [*curves, level, [0.0] * from_zero] for value in curve])
-    longest = max(map(len, curves))
-    stacked = [] if pending is None else [dict(x=np.arange(1, len(pending) + 1), y=row) for row in pending.T]
-    traces: list[dict] = [
-        *(dict(x=np.arange(1, len(curve) + 1), y=curve) for curve in curves),
-        dict(x=[0.5, longest + 0.5][: len(level)], y=level),
-        *stacked,
-    ]
-    names = numbered(layer_names) or [f"layer {index}" for index in range(len(stacked))]
-    figure = _blank_accuracy(tuple(accuracy), tuple(names[: len(stacked)]), longest, bool(level), title)
-    marks = step_marks(step, 2 if stacked else 1)
-    return fill(figure, traces, {"yaxis.range": [low, high], "shapes": marks})
-
-
-@lru_cache(16)
-def _blank_accuracy(
-    curves: tuple[str, ...], layers: tuple[str, ...], time_steps: int, ann: bool, title: str
-) -> go.Figure:
-    figure = blank(title, columns=2, horizontal_spacing=0.16) if layers else blank(title)
-    left: dict[str, Any] = dict(row=1, col=1) if layers else {}
-    right: dict[str, Any] = dict(row=1, col=2)
-    for index, name in enumerate(curves):
+    longest = max(map(len, curves.values()))
+    panels = 1 if pending is None else 2
+    figure = blank(title, columns=2, horizontal_spacing=0.16) if panels > 1 else blank(title)
+    left: dict[str, Any] = dict(row=1, col=1) if panels > 1 else {}
+    for index, (name, curve) in enumerate(curves.items()):
         color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
-        look: dict[str, Any] = dict(mode="lines+markers", marker_size=4 + width) | left
-        add_line(figure, name, color, dash, width, name + "<br>step %{x}<br>accuracy %{y:.2f} %", **look)
-    hover = "quantized ANN<br>accuracy %{y:.2f} %"
-    add_line(figure, "quantized ANN", dash="dash", hover=hover, showlegend=ann, **left)
-    figure.update_yaxes(title_text="accuracy", ticksuffix=" %", **left)
-    for index, name in enumerate(layers):
-        color, hover = PALETTE[index % len(PALETTE)], "<br>after step %{x}<br>%{y:,} still to fire"
-        add_line(figure, name, color, width=1, hover=f"layer {name}{hover}", stackgroup="pending", **right)
-    if layers:
+        points: dict[str, Any] = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width) | left
+        hover = name + "<br>step %{x}<br>accuracy %{y:.2f} %"
+        add_line(figure, name, color, dash, width, hover, mode="lines+markers", **points)
+    if level:
+        hover = "quantized ANN<br>accuracy %{y:.2f} %"
+        add_line(figure, "quantized ANN", dash="dash", hover=hover, x=[0.5, longest + 0.5], y=level, **left)
+    shown = [value for curve in [*curves.values(), level, [0.0] * from_zero] for value in curve]
+    figure.update_yaxes(**percent_axis("accuracy", shown), **left)
+    if pending is not None:
+        right: dict[str, Any] = dict(row=1, col=2)
+        names = numbered(layer_names) or [f"layer {index}" for index in range(pending.shape[1])]
+        for index, (name, waiting) in enumerate(zip(names, pending.T, strict=True)):
+            look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending") | right
+            hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
+            add_line(figure, name, PALETTE[index % len(PALETTE)], width=1, hover=hover, **look)
         figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", **right)
-    return figure.update_xaxes(**time_axis(time_steps))
+    figure.update_layout(shapes=step_marks(step, panels))
+    return figure.update_xaxes(**time_axis(longest))
 
 
 def spikes_over_time(record: Record) -> go.Figure:
     """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
-    said = f"over {record.samples:,} images<br>%{{y:.2f}} per image<extra></extra>"
-    traces = [
-        dict(
-            x=np.arange(1, record.time_steps + 1),
-            y=sign * table[:, index] / record.samples,
-            customdata=table[:, index],
-            hovertemplate=f"layer {name}<br>step %{{x}}<br>%{{customdata:,}} spikes of {sign:+d} {said}",
-        )
-        for sign, table in ((1, record.positive), (-1, record.negative))
-        for index, name in enumerate(numbered(record.layer_names))
-    ]
-    return fill(_blank_spikes(record.layer_names, record.time_steps), traces)
-
-
-@lru_cache(16)
-def _blank_spikes(layer_names: tuple[str, ...], time_steps: int) -> go.Figure:
     figure = blank("Spikes per image, layer and step")
-    for opacity in (1, 0.6):
-        for index, name in enumerate(numbered(layer_names)):
-            marker = dict(color=PALETTE[index % len(PALETTE)], opacity=opacity)
-            figure.add_bar(name=name, showlegend=opacity == 1, legendgroup=str(index), marker=marker)
+    for sign, table, opacity in ((1, record.positive, 1), (-1, record.negative, 0.6)):
+        for index, name in enumerate(numbered(record.layer_names)):
+            hover = (
+                f"layer {name}<br>step %{{x}}<br>%{{customdata:,}} spikes of {sign:+d} over {record.samples:,} "
+                "images<br>%{y:.2f} per image"
+            )
+            counted = table[:, index]
+            bars: dict[str, Any] = dict(x=np.arange(1, record.time_steps + 1), y=sign * counted / record.samples)
+            look = dict(customdata=counted, legendgroup=str(index), showlegend=sign > 0, marker_opacity=opacity)
+            add_bars(figure, name, PALETTE[index % len(PALETTE)], hover, **bars, **look)
     figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
-    figure.update_xaxes(**time_axis(time_steps))
+    figure.update_xaxes(**time_axis(record.time_steps))
     return figure.update_yaxes(title_text="spikes per image")
 
 
@@ -152,16 +130,12 @@ def confusion_matrix(
     truth, answers: class indices [N]. axes: what rows and columns are called.
     """
     cells, title = confusion_cells(truth, answers, len(classes), title)
-    return fill(_blank_confusion(tuple(map(str, classes)), axes), [cells], {"title.text": title})
-
-
-@lru_cache(16)
-def _blank_confusion(classes: tuple[str, ...], axes: tuple[str, str]) -> go.Figure:
-    figure = blank("")
+    figure, names = blank(title), [*map(str, classes)]
     figure.add_heatmap(
+        **cells,
         texttemplate="%{text}",
-        x=classes,
-        y=classes,
+        x=names,
+        y=names,
         zmin=0,
         colorscale=ERRORS,
         showscale=False,

@@ -86,20 +86,6 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def fill(figure: go.Figure, traces: Iterable[Mapping], layout: Mapping[str, object] | None = None) -> go.Figure:
-    """A copy of a figure with data put into it: an empty one takes plotly longer to make than to copy.
-
-    traces: for each trace what changes; layout: what changes of the layout; both by the paths of the properties.
-    """
-    figure = go.Figure(figure)
-    for trace, properties in zip(figure.data, traces, strict=True):
-        for path, value in properties.items():
-            trace[path] = value
-    for path, value in (layout or {}).items():
-        figure.layout[path] = value
-    return figure
-
-
 def color_of(name: str, index: int, colors: Sequence[str] = PALETTE) -> str:
     """The colour of a series: a form of thresholds has its own, others take their turn."""
     return FORMS.get(name, colors[index % len(colors)])
@@ -136,12 +122,12 @@ def add_line(
     color: str = INK,
     dash: str = "solid",
     width: float = 2,
-    hover: str | None = "",
+    hover: str = "",
     **trace: Any,
 ) -> None:
     """Add a line to a figure.
 
-    hover: what is said of a point, nothing where empty; None where `fill` sets it. trace: further properties.
+    hover: what is said of a point, nothing where empty. trace: further properties.
     """
     look = dict(mode="lines", line=dict(color=color, dash=dash, width=width))
     figure.add_scatter(name=name, **look | _said(hover) | trace)
@@ -160,9 +146,9 @@ def add_bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: st
     figure.add_bar(name=name, marker=dict(color=color, line_width=0), **_said(hover) | trace)
 
 
-def _said(hover: str | None) -> dict[str, str]:
+def _said(hover: str) -> dict[str, str]:
     if not hover:
-        return {} if hover is None else dict(hoverinfo="skip")
+        return dict(hoverinfo="skip")
     return dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
 
 
