@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..files import atomic
+from .pictures import tiles
 from .template import FALL, INK, RISE, SKY
 
 _WIDTH, _HEIGHT, _TITLE, _MARGIN, _COLUMNS = 300, 236, 40, 12, 3
@@ -85,14 +86,9 @@ def _pixels(image: np.ndarray) -> Image.Image:
 
 def _maps(fired: np.ndarray) -> Image.Image:
     channels, height, width = fired.shape
-    gap = int(height * width > 1)
     columns = max(1, round((1.4 * channels * height / width) ** 0.5))
-    rows = -(-channels // columns)
-    cells = np.full((rows * columns, height + gap, width + gap), _GAP)
-    cells[:channels, :height, :width] = fired
-    sheet = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
     # −1 is the last colour.
-    return Image.fromarray(_COLORS[sheet.reshape(rows * (height + gap), -1)])
+    return Image.fromarray(_COLORS[tiles(fired, columns, _GAP)])
 
 
 def _bars(scores: np.ndarray, step: int, chosen: Sequence[int], classes: Sequence[str], color: str) -> Image.Image:

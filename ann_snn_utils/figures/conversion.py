@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import FAINT, FORMS, INK, add_line, add_points, blank, layer_bars, numbered
+from .template import FORMS, INK, add_line, add_points, blank, layer_bars
 
 
 def threshold_staircase(
@@ -109,21 +109,6 @@ def mismatch_bars(
     )
     figure.update_yaxes(ticksuffix=" %")
     return figure
-
-
-def mismatch_table(
-    mismatches: Mapping[str, Sequence[int]], layer_names: Sequence[str], neurons: Sequence[int]
-) -> go.Figure:
-    """The same numbers as a table: a row for each layer and the total, a column for each form."""
-    rows = [*numbered(layer_names), "total"]
-    columns = {"layer": rows}
-    for name, values in {"codes compared": neurons, **mismatches}.items():
-        columns[name] = [f"{value:,.0f}" for value in (*values, sum(map(int, values)))]
-    figure = blank("Code mismatches", height=110 + 28 * (len(rows) + 1), specs=[[{"type": "table"}]])
-    look = dict(font_color=INK, line_color=FAINT, fill_color="rgba(0,0,0,0)", height=28, align=["left", "right"])
-    head, cells = [f"<b>{name}</b>" for name in columns], list(columns.values())
-    figure.add_table(header=dict(values=head, **look), cells=dict(values=cells, **look))
-    return figure.update_layout(margin=dict(l=8, r=8, t=48, b=8))
 
 
 def bit_widths(

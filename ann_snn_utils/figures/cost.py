@@ -19,6 +19,7 @@ from .template import (
     bar_labels,
     blank,
     layer_bars,
+    numbered,
     step_marks,
     time_axis,
 )
@@ -58,6 +59,40 @@ def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
     return figure
+
+
+def energy_parts(
+    layer_names: Sequence[str],
+    spiking: Mapping[str, np.ndarray],
+    dense: Mapping[str, np.ndarray],
+    rival: str,
+    title: str,
+) -> go.Figure:
+    """Where energy goes: stacked components for each layer beside the rival's, and for each time step.
+
+    spiking: component → picojoules [L, T]. dense: component → picojoules [L], of the network named `rival`.
+    """
+    names, steps = numbered(layer_names), len(next(iter(spiking.values()))[0])
+    unit, factor = energy_unit(
+        max(float(sum(np.sum(cost) for cost in parts.values())) for parts in (spiking, dense))
+    )
+    panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
+    figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
+    for part in dict.fromkeys((*spiking, *dense)):
+        own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
+        look: dict[str, Any] = dict(legendgroup=part, offsetgroup="snn", row=1)
+        colour, hover = SPENT_ON.get(part, INK), f"{part}: %{{y:.4g}} {unit}"
+        add_bars(figure, part, colour, "SNN, layer %{x}<br>" + hover, x=names, y=factor * own.sum(1), col=1, **look)
+        look["showlegend"] = False
+        x = np.arange(1, steps + 1)
+        add_bars(figure, part, colour, "step %{x}<br>" + hover, x=x, y=factor * own.sum(0), col=2, **look)
+        if part in dense:
+            look["offsetgroup"], beside = "dense", dict(x=names, y=factor * np.asarray(dense[part]), opacity=0.55)
+            add_bars(figure, part, colour, f"{rival}, layer %{{x}}<br>" + hover, col=1, **beside, **look)
+    figure.update_layout(barmode="stack", bargroupgap=0.06)
+    figure.update_xaxes(title_text="layer", col=1)
+    figure.update_xaxes(**time_axis(steps), col=2)
+    return figure.update_yaxes(title_text=f"energy per image ({unit})", rangemode="tozero")
 
 
 def cost_over_time(

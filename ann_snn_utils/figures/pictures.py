@@ -41,12 +41,13 @@ def kernels(weight: ArrayLike, title: str = "Kernels", n: int = 40) -> go.Figure
     weight: [out, in, height, width]. Three input channels are taken for red, green and blue, grey for zero.
     """
     filters = np.asarray(weight, dtype=np.float64)[:n]
+    columns = round(filters.shape[1] ** 0.5)
     largest = abs(filters).max() or 1.0
     names = [str(index) for index in range(len(filters))]
     if filters.shape[1] == 3:
         colours = ((filters / largest + 1) * 127.5).round().astype(np.uint8)
         return _pictures(title, [_opaque(each) for each in colours], names)
-    return _pictures(title, [_signed(_tiles(each), largest) for each in filters], names)
+    return _pictures(title, [_signed(tiles(each, columns), largest) for each in filters], names)
 
 
 def class_pictures(images: ArrayLike, evidence: ArrayLike, classes: Sequence[str]) -> go.Figure:
@@ -74,12 +75,12 @@ def _signed(values: np.ndarray, largest: float) -> np.ndarray:
     return np.concatenate([_SIGNS[(values > 0).astype(int)], alpha], -1).astype(np.uint8)
 
 
-def _tiles(maps: np.ndarray) -> np.ndarray:
-    """Maps [I, H, W] side by side in one, with room between them where they are more than one pixel."""
+def tiles(maps: np.ndarray, columns: int, between: int = 0) -> np.ndarray:
+    """Maps [I, H, W] side by side in one, with room, which holds `between`, where they are more than one pixel."""
     count, height, width = maps.shape
-    gap, columns = int(count > 1 and height * width > 1), round(count**0.5) or 1
+    gap = int(count > 1 and height * width > 1)
     rows = -(-count // columns)
-    cells = np.zeros((rows * columns, height + gap, width + gap))
+    cells = np.full((rows * columns, height + gap, width + gap), between, dtype=maps.dtype)
     cells[:count, :height, :width] = maps
     sheet = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
     return sheet.reshape(rows * (height + gap), -1)[: rows * (height + gap) - gap, : columns * (width + gap) - gap]

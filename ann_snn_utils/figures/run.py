@@ -167,12 +167,40 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
     figure = blank("How many spikes a neuron is left with")
     for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
         values = np.asarray(count).ravel()
-        found = np.bincount(values - min(0, int(values.min())))
-        shares = 100 * found / len(values)
+        least = int(values.min())
+        found = np.bincount(values - least)
         there = np.flatnonzero(found)
-        x = there + min(0, int(values.min()))
         color, hover = PALETTE[index % len(PALETTE)], f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
-        add_line(figure, name, color, hover=hover, mode="lines+markers", x=x, y=shares[there])
+        add_line(
+            figure,
+            name,
+            color,
+            hover=hover,
+            mode="lines+markers",
+            x=there + least,
+            y=100 * found[there] / len(values),
+        )
     largest = max(int(np.asarray(count).max()) for count in counts)
     figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
     return figure.update_yaxes(title_text="share of neurons", type="log", ticksuffix=" %", dtick=1)
+
+
+def robustness(
+    rates: Sequence[float],
+    accuracy: Mapping[str, Sequence[float]],
+    disturbance: str = "noise ratio",
+    title: str | None = None,
+) -> go.Figure:
+    """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
+    figure = blank(title or f"Accuracy under {disturbance}")
+    everything = [share(values) for values in accuracy.values()]
+    for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
+        points: dict[str, Any] = dict(
+            x=[float(rate) for rate in rates], y=values, marker=dict(symbol=index, size=8)
+        )
+        hover = f"{name}<br>{disturbance} %{{x:g}}<br>accuracy %{{y:.2f}} %"
+        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+        add_line(figure, name, color, dash, hover=hover, mode="lines+markers", **points)
+    figure.update_xaxes(title_text=disturbance)
+    figure.update_yaxes(**percent_axis("accuracy", [v for row in everything for v in row]))
+    return figure

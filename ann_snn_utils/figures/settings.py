@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import DASHES, FAINT, FORMS, INK, PALETTE, SETTINGS, blank, in_lines, percent_axis, share
+from .template import FAINT, FORMS, INK, SETTINGS, blank, in_lines, log_ticks, share
 
 COLOURED = 5
 
@@ -160,10 +160,8 @@ def accuracy_vs_cost(
 
 
 def _ticks(costs: Sequence[float], scale: float) -> list[float]:
-    low, high = (math.log10(scale * bound) for bound in (min(costs, default=1.0) or 1.0, max(costs, default=1.0)))
-    steps = (1, 2, 5) if high - low > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    series = (round(m * 10.0**e, 9) for e in range(math.floor(low), math.ceil(high) + 1) for m in steps)
-    return [tick for tick in series if low - 0.3 <= math.log10(tick) <= high + 0.3]
+    low, high = scale * (min(costs, default=1.0) or 1.0), scale * max(costs, default=1.0)
+    return log_ticks(low / 2, 2 * high, (1, 2, 5) if math.log10(high / low) > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8))
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -265,27 +263,3 @@ def accuracy_axis(percent: Sequence[float], pixels: int = 220) -> dict[str, Any]
         tickvals=list(ticks),
         ticktext=[f"{'≥ ' if tick == _LEAST else ''}{100 - tick:g} %" for tick in ticks],
     )
-
-
-def robustness(
-    rates: Sequence[float],
-    accuracy: Mapping[str, Sequence[float]],
-    disturbance: str = "noise ratio",
-    title: str | None = None,
-) -> go.Figure:
-    """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
-    figure = blank(title or f"Accuracy under {disturbance}")
-    everything = [share(values) for values in accuracy.values()]
-    for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
-        figure.add_scatter(
-            x=[float(rate) for rate in rates],
-            y=values,
-            mode="lines+markers",
-            name=name,
-            line=dict(color=PALETTE[index % len(PALETTE)], dash=DASHES[index % len(DASHES)]),
-            marker=dict(symbol=index, size=8),
-            hovertemplate=f"{name}<br>{disturbance} %{{x:g}}<br>accuracy %{{y:.2f}} %<extra></extra>",
-        )
-    figure.update_xaxes(title_text=disturbance)
-    figure.update_yaxes(**percent_axis("accuracy", [v for row in everything for v in row]))
-    return figure

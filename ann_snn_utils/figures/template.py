@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -202,15 +203,21 @@ def time_axis(time_steps: int) -> dict:
     return dict(title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0)
 
 
-def percent_axis(title: str, values: Sequence[float] = ()) -> dict:
-    """A y axis in percent that has room for `values` (in percent)."""
-    return dict(title_text=title, ticksuffix=" %", range=percent_range(values))
-
-
-def percent_range(values: Sequence[float]) -> list[float]:
-    """A range up to 100 percent, from the ten below the smallest of `values`, or from 0."""
+def percent_axis(title: str, values: Sequence[float]) -> dict:
+    """A y axis in percent up to 100, from the ten below the smallest of `values` (in percent), or from 0."""
     floor = max(0.0, 10.0 * ((min(values) - 2) // 10)) if len(values) else 0.0
-    return [floor, 100 + (100 - floor) * 0.04]
+    return dict(title_text=title, ticksuffix=" %", range=[floor, 100 + (100 - floor) * 0.04])
+
+
+def log_ticks(low: float, high: float, steps: Sequence[float] = (1, 2, 5)) -> list[float]:
+    """The ticks of a logarithmic axis from `low` to `high`: `steps` of each power of ten.
+
+    >>> log_ticks(0.4, 3)
+    [0.5, 1.0, 2.0]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    series = (round(step * 10.0**power, 9) for power in powers for step in steps)
+    return [tick for tick in series if low <= tick <= high]
 
 
 def share(values: Iterable[float]) -> list[float]:

@@ -1,50 +1,16 @@
-"""Figures of the verdict on energy: where it goes, what decides, break-even, and accuracy per energy."""
+"""Figures of the verdict on energy: what decides, break-even, and accuracy per energy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from .cost import energy_unit
 from .settings import accuracy_axis, errors
-from .template import DASHES, INK, PALETTE, SPENT_ON, add_bars, add_line, add_points, blank, numbered, time_axis
-
-
-def energy_parts(
-    layer_names: Sequence[str],
-    spiking: Mapping[str, np.ndarray],
-    dense: Mapping[str, np.ndarray],
-    rival: str,
-    title: str,
-) -> go.Figure:
-    """Where energy goes: stacked components for each layer beside the rival's, and for each time step.
-
-    spiking: component → picojoules [L, T]. dense: component → picojoules [L], of the network named `rival`.
-    """
-    names, steps = numbered(layer_names), len(next(iter(spiking.values()))[0])
-    unit, factor = energy_unit(
-        max(float(sum(np.sum(cost) for cost in parts.values())) for parts in (spiking, dense))
-    )
-    panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
-    figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
-    for part in dict.fromkeys((*spiking, *dense)):
-        own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
-        look: dict[str, Any] = dict(legendgroup=part, offsetgroup="snn", row=1)
-        colour, hover = SPENT_ON.get(part, INK), f"{part}: %{{y:.4g}} {unit}"
-        add_bars(figure, part, colour, "SNN, layer %{x}<br>" + hover, x=names, y=factor * own.sum(1), col=1, **look)
-        look["showlegend"] = False
-        x = np.arange(1, steps + 1)
-        add_bars(figure, part, colour, "step %{x}<br>" + hover, x=x, y=factor * own.sum(0), col=2, **look)
-        if part in dense:
-            look["offsetgroup"], beside = "dense", dict(x=names, y=factor * np.asarray(dense[part]), opacity=0.55)
-            add_bars(figure, part, colour, f"{rival}, layer %{{x}}<br>" + hover, col=1, **beside, **look)
-    figure.update_layout(barmode="stack", bargroupgap=0.06)
-    figure.update_xaxes(title_text="layer", col=1)
-    figure.update_xaxes(**time_axis(steps), col=2)
-    return figure.update_yaxes(title_text=f"energy per image ({unit})", rangemode="tozero")
+from .template import DASHES, INK, PALETTE, add_line, add_points, blank, log_ticks
 
 
 def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: str) -> go.Figure:
@@ -96,19 +62,21 @@ def _common(rows: Sequence[Sequence[float]]) -> float:
 
 
 def _ratio_axis(values: Sequence[float], room: float = 0.04) -> dict[str, Any]:
-    low, high = np.log10(min([1.0, *values])), np.log10(max([1.0, *values]))
-    margin = float(room * (high - low) + 0.02)
-    ends = [float(low) - margin, float(high) + margin]
-    ticks = [m * 10.0**e for e in range(-5, 6) for m in (1, 2, 5) if ends[0] <= np.log10(m * 10.0**e) <= ends[1]]
-    return dict(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], range=ends)
+    low, high = min([1.0, *values]), max([1.0, *values])
+    margin = room * math.log10(high / low) + 0.02
+    low, high = low / 10**margin, high * 10**margin
+    return _log_axis(log_ticks(low, high)) | dict(range=[math.log10(low), math.log10(high)])
 
 
 def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks of a log axis that have room in a narrow panel; none of its own where no round number lies in range."""
-    low, high = min(values), max(values)
-    rounds = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    ticks = rounds if len(rounds) <= 4 else [tick for tick in rounds if f"{tick:e}".startswith("1.0")]
-    return dict(tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]) if ticks else dict(nticks=4)
+    """A log axis with ticks that have room in a narrow panel, or plotly's own where no round number is in range."""
+    ticks = log_ticks(min(values), max(values))
+    ticks = ticks if len(ticks) <= 4 else log_ticks(min(values), max(values), [1])
+    return _log_axis(ticks) if ticks else dict(type="log", nticks=4)
+
+
+def _log_axis(ticks: Sequence[float]) -> dict[str, Any]:
+    return dict(type="log", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
 
 
 def break_even_spikes(
@@ -163,22 +131,14 @@ def accuracy_per_energy(
             hover = f"{name}, T = %{{customdata[0]}}<br>%{{x:.4g}} µJ<br>%{{customdata[1]:.2f}} %"
             told = [[step, share] for step, share in enumerate(y, 1)]
             shown: dict[str, Any] = dict(x=x, y=errors(y), customdata=told, showlegend=column == 1)
-            add_line(
-                figure,
-                name,
-                colour,
-                DASHES[index % len(DASHES)],
-                hover=hover,
-                mode="lines+markers",
-                **shown,
-                **panel,
-            )
+            dash = DASHES[index % len(DASHES)]
+            add_line(figure, name, colour, dash, hover=hover, mode="lines+markers", **shown, **panel)
             spent, right = silence[model][name]
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{100 * right:.2f} %"
             star: dict[str, Any] = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
             add_points(figure, name, "star", 13, colour, said, rim=1, **star, **panel)
         costs = [cost * 1e-6 for points in networks.values() for cost, _ in points]
-        figure.update_xaxes(title_text="energy per image (µJ)", type="log", **_few_ticks(costs), col=column)
+        figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(costs), col=column)
     figure.update_yaxes(**accuracy_axis(shares))
     for column in range(2, columns + 1):
         figure.update_yaxes(title_text="", col=column)
