@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import plotly.graph_objects as go
-
 from ..figures import accuracy_over_time, bit_widths, mismatch_bars
 from ..measure.equivalence import FormComparison, adder_bits, compare_forms, requantize
 from ..runs.gallery import Network
-from .page import Explorer, Report, choice, drawn, remembered, slider
+from .page import Explorer, Report, choice, drawn, figure_explorer, remembered, slider
 
 CAPTION = (
     "The same weights, converted three ways. Exact integer thresholds and real ones settle on the quantized "
@@ -31,7 +29,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
 
     compared = remembered(compare)
 
-    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+    def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         found = compared(tuple(values[name] for name in ("k", "levels", "clip", "size")), report)
         names = found.layer_names
         figures = {
@@ -55,10 +53,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
         choice("clip", "clip", "Largest hidden activation; none as published", clips, spec.clip or 0),
         choice("size", "images", "Whose every code is compared", [(str(s), s) for s in sizes], size),
     ]
-    first = answer({control["name"]: control["value"] for control in controls})
-    figures = {name: go.Figure(figure) for name, figure in first["figures"].items()}
-    shown = {"view": "figures", "controls": controls, **first}
-    return Explorer("Conversion bench", CAPTION, shown, answer, figures)
+    return figure_explorer("Conversion bench", CAPTION, controls, answer)
 
 
 def _sentence(found: FormComparison) -> str:

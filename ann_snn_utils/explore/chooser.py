@@ -40,7 +40,7 @@ class Networks:
         names = network_names()
         names = names if self.current.name in names else [self.current.name, *names]
         explained = "A run of this study, or a network that comes with it"
-        control = choice("name", "network", explained, [(name, name) for name in names], self.current.name)
+        control = choice("name", "network", explained, names, self.current.name)
 
         def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
             self.choose(values["name"], report)

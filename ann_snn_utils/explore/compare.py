@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import plotly.graph_objects as go
-
 from ..ann.store import BUNDLED, list_pretrained
 from ..figures import accuracy_over_time, confusion_matrix
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network, network_names, open_network
 from .images import stand_ins
 from .lab import confused, differing, table
-from .page import IN_PAGE, Explorer, Report, choice, drawn, remembered, slider
+from .page import IN_PAGE, Explorer, Report, choice, drawn, figure_explorer, remembered, slider
 
 CAPTION = (
     "The open network, A, and another one, B, on the same images, those of A. Both must take "
@@ -40,7 +38,7 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
 
     trial = remembered(run)
 
-    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+    def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         step, name, title = values["step"], values["other"], "Answers at step {}"
         runs = {"A": trial(net.name, report), "B": trial(name, report)}
         ours, theirs = (run.record.predictions for run in runs.values())
@@ -73,13 +71,10 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
         other = next((n for n, s in specs.items() if [s["in_shape"], s["classes"]] == shape), net.name)
     names = list(dict.fromkeys([net.name, other, *network_names()]))
     controls = [
-        choice("other", "network B", "Beside the open network", [(name, name) for name in names], other),
+        choice("other", "network B", "Beside the open network", names, other),
         slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps) | IN_PAGE,
     ]
-    first = answer({"other": other, "step": time_steps})
-    figures = {name: go.Figure(figure) for name, figure in first["figures"].items()}
-    shown = {"view": "figures", "controls": controls, **first}
-    return Explorer("Two networks", CAPTION, shown, answer, figures)
+    return figure_explorer("Two networks", CAPTION, controls, answer)
 
 
 def _table(runs: Iterable[tuple[str, Trial]], step: int) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-import plotly.graph_objects as go
 
 from ..figures import energy_bars
 from ..measure.lemaire import ACCESS
 from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, runs_of
 from ..runs.gallery import Network
 from ..simulator.run import simulate
-from .page import Explorer, Report, choice, drawn, slider
+from .page import Explorer, Report, choice, drawn, figure_explorer, slider
 
 CAPTION = (
     "The same spikes under another model of energy, or with other constants. What is charged for memory, and "
@@ -29,7 +26,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     record = simulate(snn, samples.subset(range(min(size, len(samples)))))
     runs = runs_of(record, snn)
 
-    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+    def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         found = estimate(runs.of(values["run"]), _assumptions(values))
         systems = {"integer SNN": found.spiking} | {found.names[key]: parts for key, parts in found.dense.items()}
         # A model without a part has an empty bar: the figure's traces stay the same ones.
@@ -50,18 +47,12 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     zeros = "A ternary weight of zero is neither fetched nor added"
     controls = [
         choice("model", "model", "Who counts", [(TITLES[name], name) for name in own], "lemaire"),
-        choice("run", "run", until, [(run, run) for run in RUNS], "until silence"),
+        choice("run", "run", until, RUNS, "until silence"),
         dict(kind="check", name="skip_zero_weights", label="skip zeros", help=zeros, value=True),
         *(control | {"shown_by": ["model", "lemaire"]} for control in _lemaire()),
         *(control | {"shown_by": ["model", "yan"]} for control in _yan()),
     ]
-    shown = {
-        "view": "figures",
-        "controls": controls,
-        **answer({control["name"]: control["value"] for control in controls}),
-    }
-    figures = {name: go.Figure(figure) for name, figure in shown["figures"].items()}
-    return Explorer("Energy bench", CAPTION, shown, answer, figures)
+    return figure_explorer("Energy bench", CAPTION, controls, answer)
 
 
 def _assumptions(values: dict[str, Any]) -> Assumptions:
@@ -71,14 +62,10 @@ def _assumptions(values: dict[str, Any]) -> Assumptions:
     return replace(MODELS[name], skip_zero_weights=values["skip_zero_weights"], **chosen)
 
 
-def _plain(options: Sequence[str]) -> list[tuple[str, str]]:
-    return [(option, option) for option in options]
-
-
 def _lemaire() -> list[dict]:
-    membranes, reuse = _plain(["spike and step", "step", "spike"]), _plain(["none", "weights", "all"])
+    membranes, reuse = ("spike and step", "step", "spike"), ("none", "weights", "all")
     return [
-        choice("lemaire.access", "access", "What a memory access costs", _plain(list(ACCESS)), "by size"),
+        choice("lemaire.access", "access", "What a memory access costs", ACCESS, "by size"),
         slider("lemaire.scale", "× access", "A factor on it", 0.0, 4.0, 1.0, 0.05),
         choice("lemaire.membranes", "membranes", "When they are read and written", membranes, "spike and step"),
         choice("lemaire.reuse", "dense reuse", "What a dense layer fetches once", reuse, "none"),
@@ -92,5 +79,5 @@ def _yan() -> list[dict]:
         slider("yan.weight_bit", "pJ, weight bit", "To read it", 0.0, 1.0, 0.0378, 0.0001),
         slider("yan.state_bit", "pJ, state bit", "To read or write it", 0.0, 1.0, 0.0378, 0.0001),
         slider("yan.hops", "hops", "Of a value to each neuron", 0.0, 5.0, 1.0, 0.01),
-        choice("yan.membranes", "membranes", "When they are read and written", _plain(["step", "spike"]), "step"),
+        choice("yan.membranes", "membranes", "When they are read and written", ("step", "spike"), "step"),
     ]

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import torch
 
 from ..ann.reference import predict
@@ -17,7 +16,7 @@ from ..figures.run import confusion_cells
 from ..measure.energy import macs
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network
-from .page import IN_PAGE, Explorer, Report, choice, drawn, packed, remembered, slider
+from .page import IN_PAGE, Explorer, Report, choice, drawn, figure_explorer, packed, remembered, slider
 
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
@@ -56,10 +55,10 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
             seed=seed,
         )
 
-    def answer(values: dict[str, Any], report: Report = lambda done: None) -> dict[str, Any]:
+    def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         wanted, step = setting(values), values["step"]
         plain, found = trial(Setting(wanted.samples, seed=seed), report), trial(wanted, report)
-        pins = zip("AB", values["pinned"], strict=False)
+        pins = zip("AB", values.get("pinned", ()), strict=False)
         pinned = {f"pinned {sign}": trial(setting(old), report) for sign, old in pins}
         expected = ann_answers(wanted.samples)
         labels = samples.labels[: wanted.samples]
@@ -110,10 +109,7 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
             for i, layer in enumerate(snn.layers)
         ),
     ]
-    initial = {control["name"]: control["value"] for control in controls} | {"pinned": []}
-    shown = {"view": "figures", "controls": controls, "pins": True, **answer(initial)}
-    figures = {name: go.Figure(figure) for name, figure in shown["figures"].items()}
-    return Explorer("Accuracy lab", CAPTION, shown, answer, figures)
+    return figure_explorer("Accuracy lab", CAPTION, controls, answer, pins=True)
 
 
 def differing(net: Network, before: torch.Tensor, after: torch.Tensor, title: str) -> tuple[Any, list[Any]]:

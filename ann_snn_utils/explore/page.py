@@ -12,8 +12,8 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,21 @@ class Explorer:
     """One explorer: what it shows at first, and how it answers.
 
     shown: JSON values and `packed` arrays; "view" names how page.js shows them. answer: from the values of all
-    controls to what to show; raises ValueError for a setting that cannot be computed. figures: still pictures, for
-    where nobody can move anything; without them the page itself is shown. rebuild: makes it anew, when another
-    network was chosen; opened: is told of its line to the page.
+    controls to what to show; raises ValueError for a setting that cannot be computed. rebuild: makes it anew, when
+    another network was chosen; opened: is told of its line to the page.
     """
 
     title: str
     caption: str
     shown: dict[str, Any]
     answer: Callable[[dict[str, Any], Report], dict[str, Any]]
-    figures: dict[str, go.Figure] = field(default_factory=dict)
     rebuild: Callable[[], Explorer] | None = None
     opened: Callable[[Line], None] = lambda line: None
+
+    @property
+    def figures(self) -> dict[str, go.Figure]:
+        """What it shows at first as still pictures, for where nobody can move anything."""
+        return {name: go.Figure(figure) for name, figure in self.shown.get("figures", {}).items()}
 
     def about(self, name: str) -> dict[str, Any]:
         """What page.js makes the page from; name: of the line to the kernel."""
@@ -178,6 +181,18 @@ def drawn(figures: dict[str, go.Figure]) -> dict[str, Any]:
     return {name: json.loads(figure.update_layout(height=HEIGHT).to_json()) for name, figure in figures.items()}
 
 
+def figure_explorer(
+    title: str,
+    caption: str,
+    controls: Sequence[dict],
+    answer: Callable[[dict[str, Any], Report], dict],
+    **more: Any,
+) -> Explorer:
+    """The explorer of figures below controls, each of which begins with its value; more: of what it shows."""
+    first = answer({control["name"]: control["value"] for control in controls}, lambda done: None)
+    return Explorer(title, caption, {"view": "figures", "controls": controls, **more, **first}, answer)
+
+
 def remembered(compute: Callable[[Any, Report], Any], most: int = 8) -> Callable[[Any, Report], Any]:
     """The same function, which keeps its last `most` results; a report of progress is passed on."""
     found: dict[Any, Any] = {}
@@ -199,6 +214,7 @@ def slider(name: str, label: str, help: str, low: float, high: float, value: flo
     return dict(kind="range", name=name, label=label, help=help, **bounds)
 
 
-def choice(name: str, label: str, help: str, options: Sequence[tuple[str, Any]], value: Any) -> dict:
-    """A drop-down list; options are pairs of label and value."""
-    return dict(kind="choice", name=name, label=label, help=help, options=[list(o) for o in options], value=value)
+def choice(name: str, label: str, help: str, options: Iterable[tuple[str, Any] | str], value: Any) -> dict:
+    """A drop-down list; options are pairs of label and value, or values that are their own labels."""
+    pairs = [[one, one] if isinstance(one, str) else list(one) for one in options]
+    return dict(kind="choice", name=name, label=label, help=help, options=pairs, value=value)
