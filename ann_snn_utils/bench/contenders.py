@@ -207,27 +207,11 @@ def run_snntorch(net: nn.Sequential, images: Tensor, time_steps: int) -> Tensor:
 
 def onnx_model(ann: ANN) -> Any:
     """The network in full precision as an ONNX model: convolutions with bias, batch norms folded in, and ReLUs."""
-    from onnx import helper, numpy_helper
-
-    nodes, weights, value = [], [], "images"
-    for index, module in enumerate(folded(ann, lambda *_: nn.ReLU())):
-        parts, name = dict(module.named_parameters()), f"{type(module).__name__}{index}"
-        inputs = [value, *(f"{name}.{part}" for part in parts)]
-        weights += [numpy_helper.from_array(part.detach().numpy(), f"{name}.{key}") for key, part in parts.items()]
-        if isinstance(module, nn.Conv2d):
-            stride, padding = module.stride[0], module.padding[0]
-            nodes.append(helper.make_node("Conv", inputs, [name], strides=[stride] * 2, pads=[padding] * 4))
-        elif isinstance(module, nn.Linear):
-            nodes.append(helper.make_node("Gemm", inputs, [name], transB=1))
-        else:
-            nodes.append(helper.make_node({"ReLU": "Relu"}.get(type(module).__name__, "Flatten"), inputs, [name]))
-        value = name
-    first, last = (
-        [helper.make_tensor_value_info(name, 1, ["N", *shape])]
-        for name, shape in (("images", ann.spec.in_shape), (value, (ann.spec.classes,)))
-    )
-    graph = helper.make_graph(nodes, "network", first, last, weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    net, example = folded(ann, lambda *_: nn.ReLU()), torch.zeros(2, *ann.spec.in_shape)
+    batch: Any = ({0: torch.export.Dim("N")},)
+    program = torch.onnx.export(net, (example,), input_names=["images"], dynamic_shapes=batch, verbose=False)
+    assert program is not None
+    return program.model_proto
 
 
 def quantized_onnx(model: Any, batches: Iterable[np.ndarray]) -> Any:
@@ -273,35 +257,25 @@ def onnx_job(model: Any, images: np.ndarray) -> Job:
 
 
 def _onnx(int8: bool, work: Workload, _: int) -> Job:
-    model, images = onnx_model(work.ann), (work.images.float() / 255).numpy()
+    model, images = onnx_model(work.ann), work.pixels.numpy()
     if int8:
         # The images that are timed: as good a range as there is.
         model = quantized_onnx(model, np.array_split(images[:256], -(-min(len(images), 256) // 32)))
     return onnx_job(model, images)
 
 
-def _compiled(work: Workload, _: int) -> Job:
-    net = torch.compile(folded(work.ann, lambda *_: nn.ReLU()).to(memory_format=torch.channels_last))
-    batch = (work.images.float() / 255).contiguous(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def run() -> Tensor:
-        return net(batch).argmax(1)
-
-    return run
-
-
 def _ours(backend: str | None, work: Workload, time_steps: int | None) -> Job:
     return lambda: simulate(work.snn, work.images, time_steps, backend=backend).predictions[-1]
 
 
-def _ann(layout: torch.memory_format, work: Workload, _: int) -> Job:
-    ann = copy.deepcopy(work.ann).to(memory_format=layout)
-    batch = (work.images.float() / 255).contiguous(memory_format=layout)
+def _ann(layout: torch.memory_format, compiled: bool, work: Workload, _: int) -> Job:
+    net = folded(work.ann, lambda *_: nn.ReLU()) if compiled else copy.deepcopy(work.ann)
+    net, batch = net.to(memory_format=layout), work.pixels.contiguous(memory_format=layout)
+    forward = torch.compile(net) if compiled else net
 
     @torch.inference_mode()
     def run() -> Tensor:
-        return ann(batch).argmax(1)
+        return forward(batch).argmax(1)
 
     return run
 
@@ -312,12 +286,12 @@ def _numpy(work: Workload, time_steps: int) -> Job:
 
 
 def _spikingjelly(multi_step: bool, work: Workload, time_steps: int) -> Job:
-    net, images = spikingjelly(work.qann), work.images.float() / 255
+    net, images = spikingjelly(work.qann), work.pixels
     return lambda: run_spikingjelly(net, images, time_steps, multi_step).argmax(1)
 
 
 def _snntorch(work: Workload, time_steps: int) -> Job:
-    net, images = snntorch(work.qann), work.images.float() / 255
+    net, images = snntorch(work.qann), work.pixels
     return lambda: run_snntorch(net, images, time_steps).argmax(1)
 
 
@@ -341,9 +315,15 @@ CONTENDERS = {
     "events": Contender("this project, events", partial(_ours, "events")),
     "dense": Contender("this project, dense", partial(_ours, "dense")),
     "silence": Contender("this project, until silence", lambda work, _: _ours(None, work, None), timeless=True),
-    "ann-contiguous": Contender("float32 ANN, contiguous", partial(_ann, torch.contiguous_format), timeless=True),
-    "ann-channels-last": Contender("float32 ANN, channels last", partial(_ann, torch.channels_last), timeless=True),
-    "ann-compiled": Contender("float32 ANN, torch.compile", _compiled, timeless=True, command="g++"),
+    "ann-contiguous": Contender(
+        "float32 ANN, contiguous", partial(_ann, torch.contiguous_format, False), timeless=True
+    ),
+    "ann-channels-last": Contender(
+        "float32 ANN, channels last", partial(_ann, torch.channels_last, False), timeless=True
+    ),
+    "ann-compiled": Contender(
+        "float32 ANN, torch.compile", partial(_ann, torch.channels_last, True), timeless=True, command="g++"
+    ),
     "onnx-float32": Contender(
         "float32 ANN, ONNX Runtime", partial(_onnx, False), timeless=True, package="onnxruntime"
     ),

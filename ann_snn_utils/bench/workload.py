@@ -56,6 +56,11 @@ class Workload:
     images: Tensor
     origin: str
 
+    @property
+    def pixels(self) -> Tensor:
+        """The images as float32 in 0 … 1."""
+        return self.images.float() / 255
+
 
 def load_workload(name: str, samples: int) -> Workload:
     """The workload of that name with so many images; a set with fewer is repeated.
