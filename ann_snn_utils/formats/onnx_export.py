@@ -49,7 +49,8 @@ def write_onnx(
         raise ValueError(f"thresholds={snn.thresholds!r}: a file holds integers only; use convert(ann, 'exact')")
     batch = 1 if batch is None and dialect == "qonnx" else batch
     writer = _Writer(snn, dialect == "qonnx", "N" if batch is None else batch)
-    model = writer.model(codes)
+    # QONNX needs the shape of every value.
+    model = onnx.shape_inference.infer_shapes(writer.model(codes))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
     return Path(path)
@@ -62,7 +63,6 @@ class _Writer:
         self.snn, self.quantized, self.batch = snn, quantized, batch
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.values: list[Any] = []
         self.annotations: dict[str, str] = {}
 
     def model(self, codes: bool) -> Any:
@@ -93,7 +93,7 @@ class _Writer:
             [described["image"]],
             [described[name] for name in outputs],
             self.constants,
-            value_info=[*inner, *self.values],
+            value_info=inner,
         )
         for name, datatype in self.annotations.items() if self.quantized else ():
             entry = graph.quantization_annotation.add(tensor_name=name)
@@ -118,12 +118,6 @@ class _Writer:
             self.annotations[name] = datatype
         return name
 
-    def describe(self, name: str, shape: tuple[int, ...], datatype: str, kind: str = "FLOAT") -> None:
-        from onnx import TensorProto, helper
-
-        self.values.append(helper.make_tensor_value_info(name, getattr(TensorProto, kind), [self.batch, *shape]))
-        self.annotations[name] = datatype
-
     def maximum(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
         branch = layer.spec.branches[0]
         source = branch.sources[0]
@@ -147,7 +141,7 @@ class _Writer:
         membrane = parts[0]
         for number, part in enumerate(parts[1:], 1):
             membrane = self.node("Add", [membrane, part], f"membrane_{index}_{number}")
-            self.describe(membrane, layer.spec.out_shape, _integers(lowest, highest), "FLOAT" if exact else "INT64")
+            self.annotations[membrane] = _integers(lowest, highest)
         self.compare(layer, membrane, counts[index], index, exact)
 
     def sums(self, layer: SpikingLayer, number: int, counts: dict[int, str], name: str, exact: bool) -> str:
@@ -167,10 +161,9 @@ class _Writer:
         made = self.node("Conv", inputs, name, kernel_shape=spec.kernel, group=spec.groups, **geometry)
         unit = amplitude * gain.numpy()[:, None, None]
         plain = bool((unit == 1).all())
-        self.describe(made, spec.out_shape, _integers(int(low.min()), int(high.max())))
+        self.annotations[made] = _integers(int(low.min()), int(high.max()))
         if not exact:
             made = self.node("Cast", [made], f"{name}_whole", to=7)
-            self.describe(made, spec.out_shape, "INT64", "INT64")
         if not plain:
             factor = unit.astype(np.float32 if exact else np.int64)
             made = self.node(
@@ -179,8 +172,7 @@ class _Writer:
                 f"{name}_scaled",
             )
             ends = torch.stack([gain * low, gain * high])
-            datatype = _integers(int(ends.min()), int(ends.max()))
-            self.describe(made, spec.out_shape, datatype, "FLOAT" if exact else "INT64")
+            self.annotations[made] = _integers(int(ends.min()), int(ends.max()))
         return made
 
     def compare(self, layer: SpikingLayer, membrane: str, count: str, index: int, exact: bool) -> None:
@@ -222,7 +214,7 @@ class _Writer:
         if largest + abs(bias).max() >= EXACT:
             raise ValueError("the scores of the classes reach 2^24, where float32 is not exact: use fewer levels")
         flat = self.node("Flatten", [count], "flat")
-        self.describe(flat, (weight.shape[1],), self.annotations[count])
+        self.annotations[flat] = self.annotations[count]
         datatype = _integers(int(weight.min()), int(weight.max()))
         product = self.node(
             "MatMul",
@@ -230,7 +222,7 @@ class _Writer:
             "scores" if snn.bias is None else "products",
         )
         if snn.bias is not None:
-            self.describe(product, (len(weight),), "INT32")
+            self.annotations[product] = "INT32"
             self.node("Add", [product, self.constant("bias", bias, "INT32")], "scores")
         self.annotations["scores"] = "INT32"
 
