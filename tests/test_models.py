@@ -11,7 +11,7 @@ from networks import networks, random_ann, random_images
 from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
 from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
-from ann_snn_utils.ann.reference import codes, in_float64, reference_maps
+from ann_snn_utils.ann.reference import codes, in_float64, reference_counts
 from ann_snn_utils.ann.store import load_ann, save_ann
 from ann_snn_utils.files import load_tensors, save_tensors
 
@@ -176,6 +176,6 @@ def test_codes_by_sums_in_float32_are_those_of_the_network_in_float64(form):
     reference = in_float64(ann)
     x = reference.scaled(images)
     with torch.no_grad():
-        for layer, found in zip(reference.layers, reference_maps(reference, images), strict=True):
-            x = layer(x)
-            assert torch.equal(found, x)
+        for index, counts in enumerate(reference_counts(reference, images)):
+            x = reference.layers[index](x)
+            assert torch.equal(counts * ann.spec.step(index), x)

@@ -147,26 +147,21 @@ def _passes_on(layer: TracedLayer) -> bool:
 
 def _common(traced: Trace, steps: list[float]) -> list[float]:
     """The steps, made one where layers are read side by side, and handed on to what takes its source's."""
-    group = list(range(len(steps)))
-
-    def root(number: int) -> int:
-        while group[number] != number:
-            number = group[number]
-        return number
-
+    tied = []
     for number, layer in enumerate(traced.layers):
-        for term in layer.terms:
-            tied = [source for source in term.sources if source >= 0]
-            if len(layer.terms) > 1 and all(one.weight is None for one in layer.terms):
-                tied = [source for one in layer.terms for source in one.sources]
-            if layer.pool is not None or _passes_on(layer):
-                tied.append(number)
-            for one in tied[1:]:
-                group[root(one)] = root(tied[0])
-    largest = [0.0] * len(steps)
-    for number, step in enumerate(steps):
-        largest[root(number)] = max(largest[root(number)], step)
-    return [largest[root(number)] for number in range(len(steps))]
+        groups = [[source for source in term.sources if source >= 0] for term in layer.terms]
+        if len(layer.terms) > 1 and all(term.weight is None for term in layer.terms):
+            groups = [[source for group in groups for source in group]]
+        if layer.pool is not None or _passes_on(layer):
+            groups[0].append(number)
+        tied += [group for group in groups if group]
+    while True:
+        before = list(steps)
+        for group in tied:
+            largest = max(steps[number] for number in group)
+            steps = [largest if number in group else step for number, step in enumerate(steps)]
+        if steps == before:
+            return steps
 
 
 def _own_steps(traced: Trace) -> tuple[int, list[float]]:

@@ -27,13 +27,6 @@ def in_float64(ann: ANN) -> ANN:
 
 
 @torch.no_grad()
-def reference_maps(reference: ANN, images: Tensor) -> Iterator[Tensor]:
-    """Each layer's activations in turn, float64 [N, C, H, W]; reference: quantized, of `in_float64`."""
-    for index, counts in enumerate(reference_counts(reference, images)):
-        yield counts * reference.spec.step(index)
-
-
-@torch.no_grad()
 def reference_counts(reference: ANN, images: Tensor) -> Iterator[Tensor]:
     """Each layer's integer codes in turn, float64 [N, C, H, W]; reference: quantized, of `in_float64`."""
     graph, values = reference.spec.graph, {-1: reference.scaled(images)}

@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import FAINT, FORMS, INK, SETTINGS, blank, in_lines, log_ticks, share
+from .template import FAINT, FORMS, INK, SETTINGS, add_points, blank, in_lines, log_ticks, share
 
 COLOURED = 5
 
@@ -194,27 +194,20 @@ def setting_effects(
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
             own = [name for name in settings if varied[name] == parameter]
             colour = SETTINGS[index % len(SETTINGS)]
-            panel: dict[str, Any] = dict(row=1, col=column, mode="markers")
-            figure.add_scatter(
+            points: dict[str, Any] = dict(
                 x=[_spread(row[step]) for row in rows],
                 y=[names[row["setting"]] for row in rows],
-                name=parameter,
-                marker=dict(size=8, color=colour, opacity=0.7),
                 customdata=[[row.get("seed", ""), row[step]] for row in rows],
-                hovertemplate="%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points<extra></extra>",
-                **panel,
+                marker_opacity=0.7,
             )
+            hover = "%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points"
+            add_points(figure, parameter, "circle", 8, colour, hover, row=1, col=column, **points)
             runs = {name: [row[step] for row in rows if row["setting"] == name] for name in own}
             means = {name: mean(values) for name, values in runs.items() if values}
-            figure.add_scatter(
-                x=[_spread(value) for value in means.values()],
-                y=[names[name] for name in means],
-                name=f"mean of {parameter}",
-                marker=dict(symbol="line-ns-open", size=16, color=colour, line_width=2),
-                customdata=list(means.values()),
-                hovertemplate="%{y}<br>mean %{customdata:+.2f} points<extra></extra>",
-                **panel,
-            )
+            points = dict(x=[_spread(value) for value in means.values()], y=[names[name] for name in means])
+            points |= dict(customdata=list(means.values()), row=1, col=column)
+            hover = "%{y}<br>mean %{customdata:+.2f} points"
+            add_points(figure, f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
         ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
         figure.add_vline(x=0, line=dict(color=INK, width=1), row=1, col=column)
         words = [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]
