@@ -66,36 +66,29 @@ def ratios(values: Sequence[float], to: Sequence[float]) -> dict[str, float]:
     return spread([value / other for value, other in zip(values, to, strict=True)])
 
 
-_PRODUCT = 2048
-
-# Elements that stay in one core's cache, and so many that they come from memory.
-_CACHED, _STREAMED = 2**15, 2**26
+# Elements that stay in one core's cache.
+_CACHED = 2**15
 
 
 def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, float]]:
     """The spread of what the machine does at best in a second.
 
     int8_operations: of a large matrix product, a multiply–add counted as two. int8_additions: in the cache,
-    by one core, times the threads in use. memory_bytes: of additions in memory, two read and one written.
+    by one core, times the threads in use.
     """
-    smaller = 8 if quick else 1
-    side, cached, streamed = _PRODUCT // smaller, _CACHED, _STREAMED // smaller**2
+    side, times = (256, 32) if quick else (2048, 2048)
     a, b = (torch.randint(-2, 3, (side, side), dtype=torch.int8) for _ in range(2))
-    x, y = (np.ones(cached, dtype=np.int8) for _ in range(2))
-    p, q = (torch.ones(streamed, dtype=torch.int16) for _ in range(2))
-    times = streamed // cached
+    x, y = (np.ones(_CACHED, dtype=np.int8) for _ in range(2))
 
     def add() -> None:
         # One thread: an addition this small would wait for the threads longer than it takes.
         for _ in range(times):
             np.add(x, y, out=x)
 
-    jobs = {"product": lambda: torch._int_mm(a, b), "cached": add, "streamed": lambda: p.add_(q)}
-    seconds = interleaved(jobs, repeats)
+    seconds = interleaved({"product": lambda: torch._int_mm(a, b), "cached": add}, repeats)
     return {
         "int8_operations": spread([2 * side**3 / s for s in seconds["product"]]),
-        "int8_additions": spread([torch.get_num_threads() * times * cached / s for s in seconds["cached"]]),
-        "memory_bytes": spread([3 * 2 * streamed / s for s in seconds["streamed"]]),
+        "int8_additions": spread([torch.get_num_threads() * times * _CACHED / s for s in seconds["cached"]]),
     }
 
 
