@@ -207,14 +207,12 @@ class _Importer:
 
     def read_batchnormalization(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         weight, bias, mean, variance = (torch.tensor(self.constant(name)) for name in inputs[1:5])
-        norm = nn.BatchNorm2d(len(weight), eps=round(settings.get("epsilon", 1e-5), 12))
-        norm.load_state_dict(
-            {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}, strict=False
-        )
         source = self.value(inputs[0])
-        flat = nn.BatchNorm1d(len(weight), eps=norm.eps)
-        flat.load_state_dict(norm.state_dict())
-        return self.call(flat if self.is_flat(source) else norm, source)
+        kind = nn.BatchNorm1d if self.is_flat(source) else nn.BatchNorm2d
+        norm = kind(len(weight), eps=round(settings.get("epsilon", 1e-5), 12))
+        state = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
+        norm.load_state_dict(state, strict=False)
+        return self.call(norm, source)
 
     def is_flat(self, value: fx.Node) -> bool:
         """Whether a value has one number for each channel: it comes from a linear layer or was flattened."""

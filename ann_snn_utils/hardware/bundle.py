@@ -7,13 +7,11 @@ too, recompute the golden outputs from its files alone.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +128,7 @@ def write_bundle(
     circuit = hardware(snn)
     record = simulate(snn, dataset, time_steps)
     steps = record.time_steps
-    with _not_taken(out), atomic(out) as folder:
+    with atomic(out) as folder:
         folder.mkdir()
         files = _given(folder, snn, circuit, dataset) + _golden(folder, snn, circuit, dataset, steps)
         described = description(snn, circuit, dataset, steps)
@@ -151,16 +149,6 @@ def write_bundle(
         if out.is_dir():
             _set_aside(out)
     return out
-
-
-@contextlib.contextmanager
-def _not_taken(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        raise FileExistsError(f"{out} is not empty: another process has written it meanwhile") from None
 
 
 def check_target(out: Path, replace_old: bool = False) -> None:

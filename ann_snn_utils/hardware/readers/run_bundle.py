@@ -31,9 +31,9 @@ class Different(Exception):
     """A recomputed value is not the golden one, or leaves its stated width."""
 
 
-def integer(entry: object, name: str, low: int, high: int) -> int:
-    """The integer that a part of the manifest holds under a name."""
-    value = entry.get(name) if isinstance(entry, dict) else None
+def integer(entry: object, name: str, low: int, high: int, before: int | None = None) -> int:
+    """The integer that a part of the manifest holds under a name; before: what version 1, without it, meant."""
+    value = entry.get(name, before) if isinstance(entry, dict) else None
     if not isinstance(value, int) or not low <= value <= high:
         raise Unreadable(f"manifest.json: {name} is {str(value)[:40]!r}, not a whole number from {low} to {high}")
     return int(value)
@@ -92,15 +92,13 @@ def check_width(values: Iterable[int], bits: int, what: str) -> None:
 class Synapses:
     """A convolution from a layer, or from the images: geometry, weights and a factor for each channel."""
 
-    def __init__(self, folder: Path, entry: object, index: int, number: int, out: list[int], version: int) -> None:
+    def __init__(self, folder: Path, entry: object, index: int, number: int, out: list[int]) -> None:
         self.in_shape, self.kernel = sizes(entry, "in_shape", 3), sizes(entry, "kernel", 2)
         self.stride, self.padding = integer(entry, "stride", 1, 65536), integer(entry, "padding", 0, 65536)
-        self.source, self.dilation, self.groups, self.gain = index - 1, 1, 1, [1] * out[0]
-        bits, gain_bytes = integer(entry, "weight_bits", 2, 8), 0
-        if version > 1:
-            self.source = integer(entry, "source", -1, index - 1)
-            self.dilation, self.groups = integer(entry, "dilation", 1, 65536), integer(entry, "groups", 1, 65536)
-            gain_bytes = integer(entry, "gain_bytes", 0, 8)
+        self.source = integer(entry, "source", -1, index - 1, index - 1)
+        self.dilation, self.groups = (integer(entry, name, 1, 65536, 1) for name in ("dilation", "groups"))
+        bits, gain_bytes = integer(entry, "weight_bits", 2, 8), integer(entry, "gain_bytes", 0, 8, 0)
+        self.gain = [1] * out[0]
         if bits not in (2, 8) or (gain_bytes and gain_bytes not in CODES):
             raise Unreadable(f"manifest.json: layer {index} has a width that no file of a bundle has")
         if self.in_shape[0] % self.groups or out[0] % self.groups:
@@ -171,18 +169,15 @@ class Synapses:
 class Layer:
     """One layer: its synapses, or windows, and its thresholds."""
 
-    def __init__(self, folder: Path, entry: dict, index: int, version: int) -> None:
+    def __init__(self, folder: Path, entry: dict, index: int) -> None:
         self.index, self.out_shape = index, sizes(entry, "out_shape", 3)
-        self.maximum, self.lowest = 0, 0
-        others: object = []
-        if version > 1:
-            self.maximum = integer(entry, "maximum", 0, 1)
-            self.lowest, others = integer(entry, "lowest_count", -65536, 0), entry.get("more_synapses")
+        self.maximum, self.lowest = integer(entry, "maximum", 0, 1, 0), integer(entry, "lowest_count", -65536, 0, 0)
+        others = entry.get("more_synapses", [])
         if not isinstance(others, list):
             raise Unreadable(f"manifest.json: more_synapses of layer {index} is no list")
         entries = [entry, *others]
         self.synapses = [
-            Synapses(folder, one, index, -1 if self.maximum else number, self.out_shape, version)
+            Synapses(folder, one, index, -1 if self.maximum else number, self.out_shape)
             for number, one in enumerate(entries)
         ]
         if index == 0 and (self.maximum or self.lowest or others or self.synapses[0].source != -1):
@@ -236,11 +231,11 @@ def load(folder: Path) -> tuple[dict, list[Layer]]:
         raise Unreadable(f"manifest.json cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != "ann-snn-bundle":
         raise Unreadable("manifest.json is not that of a bundle")
-    version = integer(manifest, "version", 1, 2)
+    integer(manifest, "version", 1, 2)
     entries = manifest.get("layers")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise Unreadable("manifest.json: layers is no list of layers")
-    layers = [Layer(folder, entry, index, version) for index, entry in enumerate(entries)]
+    layers = [Layer(folder, entry, index) for index, entry in enumerate(entries)]
     for layer in layers[1:]:
         for one in layer.synapses:
             if layers[one.source].out_shape != one.in_shape:
