@@ -199,17 +199,13 @@ def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact:
 
 
 def _branch(term: Term, position: int, layer: TracedLayer) -> Branch:
-    if position and _is_identity(term):
-        return Branch(term.sources, average=term.average, identity=True)
-    rows, columns = _weight(term).shape[2:]
     # What only passes on has one weight for each channel.
     passes = term.weight is None and len(term.sources) == 1
+    if position and passes and bool((term.scale == 1).all()):
+        return Branch(term.sources, average=term.average, identity=True)
+    rows, columns = _weight(term).shape[2:]
     groups = layer.out_shape[0] if passes else term.groups
     return Branch(term.sources, (rows, columns), term.stride, term.padding, term.dilation, groups, term.average)
-
-
-def _is_identity(term: Term) -> bool:
-    return term.weight is None and len(term.sources) == 1 and bool((term.scale == 1).all())
 
 
 def _weight(term: Term) -> Tensor:

@@ -106,7 +106,8 @@ def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch
     """The branch with its kernel, and its groups where it is the identity, and the shape of what it gives."""
     numbers = (branch.stride, branch.dilation, branch.groups, branch.average, branch.padding + 1)
     if not branch.sources or min(numbers) < 1 or min(branch.kernel or (1,)) < 1:
-        raise ValueError(f"{_told(branch)}: give a source, and whole numbers of at least 1 (padding: 0)")
+        told = ", ".join(f"{name}={value!r:.40}" for name, value in vars(branch).items())
+        raise ValueError(f"{told}: give a source, and whole numbers of at least 1 (padding: 0)")
     if len({size[1:] for size in sizes}) > 1:
         raise ValueError(f"maps of shapes {', '.join(map(str, sizes))} cannot be concatenated")
     if (branch.groups > 1 or branch.identity) and len(sizes) > 1:
@@ -141,10 +142,6 @@ def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch
     if node.kind == "maximum" and 2 * branch.padding > min(branch.kernel):
         raise ValueError(f"padding={branch.padding} of a maximum: give at most half of its window")
     return branch, (outputs, map_size[0], map_size[1])
-
-
-def _told(branch: Branch) -> str:
-    return ", ".join(f"{name}={value!r:.40}" for name, value in vars(branch).items())
 
 
 def _check_size(layer: LayerSpec, before: Sequence[LayerSpec]) -> None:

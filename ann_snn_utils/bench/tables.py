@@ -37,7 +37,9 @@ _CHOSEN = {
 
 def tables(result: Result) -> list[str]:
     """The results as lines for a terminal: one table, then what belongs to no contender."""
-    rows = [_row(row) | {"same class": _share(row["same_class"])} for row in result["rows"]]
+    same = (row["same_class"] for row in result["rows"])
+    shares = ("–" if share is None else f"{100 * share:.1f} %" for share in same)
+    rows = [_row(row) | {"same class": share} for row, share in zip(result["rows"], shares, strict=True)]
     lines = aligned([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else []
     loads = f"n = {result['repeats']} rounds; load before {result['load_before']}, after {result['load_after']}"
     return [*lines, loads, *result["skipped"], *(fact.replace("**", "") for fact in _facts(result))]
@@ -76,7 +78,8 @@ def _chosen(
 
 
 def _how(result: Result, source: str) -> str:
-    machine, loads = result["machine"], (_load(result[f"load_{when}"]) for when in ("before", "after"))
+    machine, averages = result["machine"], (result[f"load_{when}"] for when in ("before", "after"))
+    loads = ("unknown" if average is None else f"{average[0]:.2f}" for average in averages)
     return (
         f"n = {result['repeats']} rounds in one process, contender after contender, each once to warm up and once "
         f"timed: medians, with quartiles in brackets. {machine['cores']} cores ({machine['processor']}: "
@@ -201,11 +204,3 @@ _STATEMENTS = {
 def _spread(values: Mapping[str, float], form: str) -> str:
     # A cell does not break within.
     return f"{values['median']:{form}}{SPACE}({values['low']:{form}}{_RANGE}{values['high']:{form}})"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _load(averages: list[float] | None) -> str:
-    return "unknown" if averages is None else f"{averages[0]:.2f}"

@@ -37,6 +37,8 @@ def spike_gif(
     - label: the true class, by which the answer is blue or red
     """
     layers, after = [np.asarray(fired) for fired in spikes], np.asarray(scores, dtype=np.float64)
+    pixels = np.asarray(image)
+    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     frames = []
     for step in range(len(after)):
         now = [fired[step] for fired in layers]
@@ -45,7 +47,7 @@ def spike_gif(
         total = sum(int(np.abs(fired).sum()) for fired in now)
         chosen = np.argsort(-after[-1], kind="stable")[:10]
         bars = _bars(after, step, sorted(chosen.tolist()), classes, RISE if right else FALL)
-        panels = [("image" if label is None else f"image: {classes[label]}", _pixels(np.asarray(image)))]
+        panels = [("image" if label is None else f"image: {classes[label]}", picture)]
         panels += [(f"scores: {classes[answer]}", bars)]
         panels += [
             (f"{index} · {name}: {(fired > 0).sum():,} of +1, {(fired < 0).sum():,} of -1", _maps(fired))
@@ -78,10 +80,6 @@ def _fitted(picture: Image.Image) -> Image.Image:
     scale = float(int(scale)) if scale >= 1 else scale
     size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
     return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
-
-
-def _pixels(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
 def _maps(fired: np.ndarray) -> Image.Image:

@@ -100,7 +100,7 @@ def mismatch_bars(
         "share of codes that differ",
         "%{customdata[0]:,} of %{customdata[1]:,} codes differ (%{y:.3g} %)<extra>{name}</extra>",
         customdata=list(pairs.values()),
-        text=[[_few(value) for value in row] for row in shares.values()],
+        text=[[f"{value:.2g} %" if value else "0" for value in row] for row in shares.values()],
         textposition="outside",
         textangle=0,
         textfont_size=11,
@@ -133,7 +133,3 @@ def bit_widths(
         if width <= widest:
             figure.add_hline(width, line=dict(color=INK, dash="dot", width=1), layer="below")
     return figure
-
-
-def _few(percent: float) -> str:
-    return "0" if percent == 0 else f"{percent:.2g} %"

@@ -32,7 +32,7 @@ def neuron_trace(
     steps = len(u)
     counts = fires.cumsum()
     # θ_j at place j; there is none for a count below 0, or beyond the last.
-    theta = [None, *map(_finite, thresholds), *[None] * steps]
+    theta = [None, *(float(j) if np.isfinite(j) else None for j in thresholds), *[None] * steps]
     before = np.arange(steps) if encoder else np.concatenate([[0], counts[:-1]])
     upper, lower = [theta[n + 1] for n in before], [None if encoder else theta[n] for n in before]
     low, high = _reach(u, [v for v in (*upper, *lower) if v is not None])
@@ -78,10 +78,6 @@ def neuron_trace(
     figure.update_yaxes(title_text="membrane U (weight units)", range=[low, high], row=1)
     ends = [min(0, int(counts.min(initial=0))) - 0.3, largest + 0.5]
     return figure.update_yaxes(title_text="count n", range=ends, dtick=max(1, -(-largest // 4)), row=2)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _twice(values: Sequence) -> list:
