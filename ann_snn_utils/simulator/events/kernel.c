@@ -21,6 +21,14 @@ static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) 
 #endif
 }
 
+// The same for LANES channels.
+static Halves add_pixels(Halves sums, const uint8_t *four, const int8_t *weights) {
+    uint32_t pixels = *(const Four *)four;
+    sums.halves[0] = add_products(sums.halves[0], pixels, weights);
+    sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+    return sums;
+}
+
 // Copy an image [C, H, W] into one with a border of zeros as wide as the padding, its rows `stride` bytes apart.
 static void pad(const Layer *layer, const uint8_t *restrict image, uint8_t *restrict padded, int64_t stride) {
     int64_t height = layer->in_height + 2 * layer->padding;
@@ -46,7 +54,7 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
     int64_t height = layer->in_height + 2 * layer->padding, stride = layer->in_width + 2 * layer->padding + 3;
     int32_t *end = fours;
-    empty_sent(sent, steps);
+    begin_layer(sent, layer, steps);
     to->nested = run->task->rate == 0;
     for (int64_t row = 0; row < layer->kernel_height; row++)
         for (int64_t input = 0; input < layer->in_channels; input++)
@@ -60,12 +68,16 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
         for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
             int64_t neuron = place * layer->pitch + channel;
             const int8_t *weights = layer->weights + 4 * channel;
-            Halves sums = {0};
-            for (const int32_t *four = fours; four < end; four++, weights += 4 * layer->pitch) {
-                uint32_t pixels = *(const Four *)(corner + *four);
-                sums.halves[0] = add_products(sums.halves[0], pixels, weights);
-                sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+            // By turns, as each sum waits for its last product.
+            Halves sums = {0}, others = {0};
+            const int32_t *four = fours;
+            for (; four + 1 < end; four += 2, weights += 8 * layer->pitch) {
+                sums = add_pixels(sums, corner + four[0], weights);
+                others = add_pixels(others, corner + four[1], weights + 4 * layer->pitch);
             }
+            if (four < end)
+                sums = add_pixels(sums, corner + four[0], weights);
+            sums.all += others.all;
             Numbers counts = run->start ? counts_at(run, neuron) : (Numbers){0};
             uint32_t fired[BLOCK + 1];
             for (int64_t step = 0; step < steps; step++) {
@@ -80,8 +92,10 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
             fired[steps] = 0;
             Sender from = sender(run, 0, place, x, channel, to, sent);
             for (int64_t step = 0; step < steps; step++) {
+                uint32_t listed = to->nested ? fired[step] & ~fired[step + 1] : fired[step];
                 sent->rises[step] += __builtin_popcount(fired[step]);
-                send(&from, step, to->nested ? fired[step] & ~fired[step + 1] : fired[step], 0);
+                if (listed)
+                    send(&from, step, listed, 0);
             }
         }
         if (++x == layer->width)
@@ -187,7 +201,7 @@ static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes 
     const Layer *layer = run->layers + index;
     Rows *rows = &space->rows;
     Number *sums = space->sums;
-    empty_sent(space->sent, run->steps);
+    begin_layer(space->sent, layer, run->steps);
     to->nested = 0;
     for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
         int64_t column = place % layer->event_width;

@@ -162,13 +162,18 @@ static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
 #endif
 }
 
-// Spikes of a layer at each step of the block, and the synapses other than 0 that they reach, by lanes.
+// What a layer sends in the block: its spikes at each step, and the synapses other than 0 that they reach, by lanes.
+// lanes: where the weights of LANES channels lie, from those of the first one on.
 typedef struct {
     _Alignas(64) Scores effective[BLOCK];
+    Ints lanes;
     int64_t rises[BLOCK], falls[BLOCK];
 } Sent;
 
-static void empty_sent(Sent *sent, int64_t steps) {
+static void begin_layer(Sent *sent, const Layer *layer, int64_t steps) {
+    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    sent->lanes = lanes * (int32_t)layer->event_row;
     for (int64_t step = 0; step < steps; step++) {
         sent->rises[step] = sent->falls[step] = 0;
         sent->effective[step] = (Scores){0};
@@ -180,19 +185,17 @@ typedef struct {
     const Run *run;
     Spikes *to;
     Sent *sent;
-    Halves effective, rises, falls;
+    const int32_t *effective;
     int64_t index, neuron;
+    int32_t first, flip;                                // the event of the first channel, and how far to that of −1
 } Sender;
 
 static Sender sender(const Run *run, int64_t index, int64_t place, int64_t column, int64_t channel, Spikes *to,
                      Sent *sent) {
     const Layer *layer = run->layers + index;
-    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    Ints rises = (lanes + (int32_t)(column * layer->channels + channel)) * (int32_t)layer->event_row;
-    Ints falls = rises + (int32_t)layer->event_flip;
-    return (Sender){run, to, sent, {*(const Ints *)(layer->effective + layer->kinds[place] + channel)}, {rises},
-                    {falls}, index, place * layer->channels + channel};
+    return (Sender){run, to, sent, layer->effective + layer->kinds[place] + channel, index,
+                    place * layer->channels + channel, (column * layer->channels + channel) * layer->event_row,
+                    layer->event_flip};
 }
 
 // Send what fires in one step.
@@ -204,12 +207,14 @@ static void send(const Sender *from, int64_t step, uint32_t rises, uint32_t fall
         rises = (rises & ~hit) | (falls & flipped);
         falls = (falls & ~hit) | (risen & flipped);
     }
-    list(from->to, step, rises, from->rises);
-    if (falls)
-        list(from->to, step, falls, from->falls);
+    Halves events = {from->sent->lanes + from->first}, reached = {*(const Ints *)from->effective};
+    list(from->to, step, rises, events);
+    if (falls) {
+        events.all += from->flip;
+        list(from->to, step, falls, events);
+    }
     Halves fired = {__builtin_convertvector(answers_of(rises | falls), Ints) * -1};
-    from->sent->effective[step] += from->effective.halves[0] & fired.halves[0];
-    from->sent->effective[step] += from->effective.halves[1] & fired.halves[1];
+    from->sent->effective[step] += (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
 }
 
 // Where the rows of weights lie that the spikes of each step add to a place: a list for each step, rounded up to whole
