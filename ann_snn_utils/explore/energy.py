@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..figures import energy_bars
+from ..figures.template import SPENT_ON
 from ..measure.lemaire import ACCESS
 from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, runs_of
 from ..runs.gallery import Network
@@ -17,7 +18,23 @@ CAPTION = (
     "whether a membrane is touched at every spike, decides more than additions against multiplications."
 )
 
-_PARTS = ("arithmetic", "weights", "membranes", "thresholds", "traffic", "addressing")
+# Field of a model → what it is called and says, and its range with a step, or what to choose from.
+_ASKED: dict[str, dict[str, tuple[str, str, tuple]]] = {
+    "lemaire": {
+        "access": ("access", "What a memory access costs", tuple(ACCESS)),
+        "scale": ("× access", "A factor on it", (0.0, 4.0, 0.05)),
+        "membranes": ("membranes", "When they are read and written", ("spike and step", "step", "spike")),
+        "reuse": ("dense reuse", "What a dense layer fetches once", ("none", "weights", "all")),
+    },
+    "yan": {
+        "sparse_bit": ("pJ, routed bit", "A bit of a spike, a hop", (0.0, 20.0, 0.05)),
+        "dense_bit": ("pJ, dense bit", "A bit of an activation, a hop", (0.0, 4.0, 0.01)),
+        "weight_bit": ("pJ, weight bit", "To read it", (0.0, 1.0, 0.0001)),
+        "state_bit": ("pJ, state bit", "To read or write it", (0.0, 1.0, 0.0001)),
+        "hops": ("hops", "Of a value to each neuron", (0.0, 5.0, 0.01)),
+        "membranes": ("membranes", "When they are read and written", ("step", "spike")),
+    },
+}
 
 
 def energy_bench(net: Network, size: int = 128) -> Explorer:
@@ -31,7 +48,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
         systems = {"integer SNN": found.spiking} | {found.names[key]: parts for key, parts in found.dense.items()}
         # A model without a part has an empty bar: the figure's traces stay the same ones.
         bars = {
-            name: {part: float(parts[part].sum()) if part in parts else 0.0 for part in _PARTS}
+            name: {part: float(parts[part].sum()) if part in parts else 0.0 for part in SPENT_ON}
             for name, parts in systems.items()
             if name != "FP32"
         }
@@ -42,15 +59,13 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
             "line": f"Energy of each dense network over the SNN's; above 1 the SNN saves: {' · '.join(told)}",
         }
 
-    own = ("lemaire", "yan")
     until = "Each image until its silence, or as long as the slowest"
     zeros = "A ternary weight of zero is neither fetched nor added"
     controls = [
-        choice("model", "model", "Who counts", [(TITLES[name], name) for name in own], "lemaire"),
+        choice("model", "model", "Who counts", [(TITLES[model], model) for model in _ASKED], "lemaire"),
         choice("run", "run", until, RUNS, "until silence"),
         dict(kind="check", name="skip_zero_weights", label="skip zeros", help=zeros, value=True),
-        *(control | {"shown_by": ["model", "lemaire"]} for control in _lemaire()),
-        *(control | {"shown_by": ["model", "yan"]} for control in _yan()),
+        *(_control(model, field) | {"shown_by": ["model", model]} for model in _ASKED for field in _ASKED[model]),
     ]
     return figure_explorer("Energy bench", CAPTION, controls, answer)
 
@@ -62,22 +77,10 @@ def _assumptions(values: dict[str, Any]) -> Assumptions:
     return replace(MODELS[name], skip_zero_weights=values["skip_zero_weights"], **chosen)
 
 
-def _lemaire() -> list[dict]:
-    membranes, reuse = ("spike and step", "step", "spike"), ("none", "weights", "all")
-    return [
-        choice("lemaire.access", "access", "What a memory access costs", ACCESS, "by size"),
-        slider("lemaire.scale", "× access", "A factor on it", 0.0, 4.0, 1.0, 0.05),
-        choice("lemaire.membranes", "membranes", "When they are read and written", membranes, "spike and step"),
-        choice("lemaire.reuse", "dense reuse", "What a dense layer fetches once", reuse, "none"),
-    ]
-
-
-def _yan() -> list[dict]:
-    return [
-        slider("yan.sparse_bit", "pJ, routed bit", "A bit of a spike, a hop", 0.0, 20.0, 3.0, 0.05),
-        slider("yan.dense_bit", "pJ, dense bit", "A bit of an activation, a hop", 0.0, 4.0, 0.25, 0.01),
-        slider("yan.weight_bit", "pJ, weight bit", "To read it", 0.0, 1.0, 0.0378, 0.0001),
-        slider("yan.state_bit", "pJ, state bit", "To read or write it", 0.0, 1.0, 0.0378, 0.0001),
-        slider("yan.hops", "hops", "Of a value to each neuron", 0.0, 5.0, 1.0, 0.01),
-        choice("yan.membranes", "membranes", "When they are read and written", ("step", "spike"), "step"),
-    ]
+def _control(model: str, field: str) -> dict[str, Any]:
+    """The control of an assumption, which begins with what the model's authors assume."""
+    (label, explained, among), own = _ASKED[model][field], getattr(MODELS[model], field)
+    if isinstance(own, str):
+        return choice(f"{model}.{field}", label, explained, among, own)
+    low, high, step = among
+    return slider(f"{model}.{field}", label, explained, low, high, own, step)
