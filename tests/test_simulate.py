@@ -222,7 +222,7 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
 
 
 @pytest.mark.parametrize(("limit", "value"), [("_COMPARED", 0), ("_COMPARED", 2), ("SLICED", 32)])
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, value, ann, time_steps, seed):
     needs_kernel()
@@ -300,7 +300,7 @@ def test_without_a_compiler_the_dense_backend_runs_and_the_compiled_one_says_wha
         choose_backend(snn, 8, name="events")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(networks(), st.integers(0, 1000))
 def test_at_silence_every_count_is_the_ann_code(ann, seed):
     images = random_images(seed, ann.spec.in_shape, samples=5)
