@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from ..files import ROOT
-from .folder import check_room, image_size, read_image_folder, unpack
+from .folder import check_room, image_size, read_image_folder, stamp, unpack
 from .published import read_cifar10, read_mnist
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
@@ -381,16 +381,12 @@ def _few(classes: Sequence[str]) -> str:
 
 
 def _stamps(name: str) -> str:
-    """Digest of what the file system says of the files of a data set; inode and change time tell a swap by mv."""
+    """Digest of the stamps of all files of a data set."""
     folders = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
     place = _data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
     files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
-    digest = hashlib.sha256()
-    for file in sorted(file for file in files if file.exists()):
-        status = file.stat()
-        known = (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        digest.update(repr(known).encode())
-    return digest.hexdigest()
+    stamps = [(file, stamp(file)) for file in sorted(files) if file.exists()]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
 
 
 def absolute_dataset(dataset: str) -> str:

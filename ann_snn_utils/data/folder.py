@@ -220,10 +220,17 @@ def _list_class(folder: Path, place: Path) -> list[Path]:
     return files
 
 
-def _digest(path: Path) -> str:
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file, as the file system says: size, times and inode.
+
+    The inode and its change time tell a swap of two files by mv, which leaves sizes and times as they were.
+    """
     status = path.stat()
-    # The inode and its change time tell a swap of two files by mv, which leaves sizes and times as they were.
-    return _known_digest(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _digest(path: Path) -> str:
+    return _known_digest(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=_MAX_FILES)
