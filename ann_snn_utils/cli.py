@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .checks import FAULTS
 from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
 
 _COUNT = click.IntRange(min=1)
@@ -195,7 +196,7 @@ def networks() -> None:
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
 @click.option("--samples", type=_COUNT, metavar="N", help="Images of the test set (default: all).")
 @click.option("--noise-ratio", type=float, default=0.0, metavar="R", help="Noise on the pixels.")
-@click.option("--fault", type=click.Choice(["delete", "flip"]), help="What happens to faulty spikes.")
+@click.option("--fault", type=click.Choice(FAULTS), help="What happens to faulty spikes.")
 @click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
 @_dataset

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..checks import check
 from ..files import ROOT
 from .folder import check_room, image_size, read_image_folder, stamp, unpack
 from .published import read_cifar10, read_mnist
@@ -174,8 +175,8 @@ def load_dataset(
     if split not in SPLITS:
         raise ValueError(f"split={split!r:.80}: choose 'train' or 'test'")
     for argument, value in (("limit", limit), ("held_out", held_out)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{argument}={value!r:.80}: give an int of at least 1, or None for all samples")
+        if value is not None:
+            check(argument, value)
     if held_out is not None:
         return _part(load_dataset(name, "train", root, size, crop=crop, fetch=fetch), split, held_out, limit)
     target, window = image_size(size), image_size(crop, "crop")
