@@ -391,8 +391,7 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
     names, parts = _listed(how["contenders"], CONTENDERS), _listed(how["parts"], PARTS)
-    settings = QUICK if how["quick"] else FULL
-    result = run_benchmark(settings, names, how["repeats"], parts, not how["no_memory"])
+    result = run_benchmark(QUICK if how["quick"] else FULL, names, how["repeats"], parts, not how["no_memory"])
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))
 
