@@ -21,6 +21,14 @@ static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) 
 #endif
 }
 
+// The same for LANES channels.
+static Halves add_pixels(Halves sums, const uint8_t *four, const int8_t *weights) {
+    uint32_t pixels = *(const Four *)four;
+    sums.halves[0] = add_products(sums.halves[0], pixels, weights);
+    sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+    return sums;
+}
+
 // Copy an image [C, H, W] into one with a border of zeros as wide as the padding, its rows `stride` bytes apart.
 static void pad(const Layer *layer, const uint8_t *restrict image, uint8_t *restrict padded, int64_t stride) {
     int64_t height = layer->in_height + 2 * layer->padding;
@@ -46,7 +54,7 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
     int64_t height = layer->in_height + 2 * layer->padding, stride = layer->in_width + 2 * layer->padding + 3;
     int32_t *end = fours;
-    empty_sent(sent, steps);
+    begin_layer(sent, layer, steps);
     to->nested = run->task->rate == 0;
     for (int64_t row = 0; row < layer->kernel_height; row++)
         for (int64_t input = 0; input < layer->in_channels; input++)
@@ -60,12 +68,16 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
         for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
             int64_t neuron = place * layer->pitch + channel;
             const int8_t *weights = layer->weights + 4 * channel;
-            Halves sums = {0};
-            for (const int32_t *four = fours; four < end; four++, weights += 4 * layer->pitch) {
-                uint32_t pixels = *(const Four *)(corner + *four);
-                sums.halves[0] = add_products(sums.halves[0], pixels, weights);
-                sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+            // By turns, as each sum waits for its last product.
+            Halves sums = {0}, others = {0};
+            const int32_t *four = fours;
+            for (; four + 1 < end; four += 2, weights += 8 * layer->pitch) {
+                sums = add_pixels(sums, corner + four[0], weights);
+                others = add_pixels(others, corner + four[1], weights + 4 * layer->pitch);
             }
+            if (four < end)
+                sums = add_pixels(sums, corner + four[0], weights);
+            sums.all += others.all;
             Numbers counts = run->start ? counts_at(run, neuron) : (Numbers){0};
             uint32_t fired[BLOCK + 1];
             for (int64_t step = 0; step < steps; step++) {
@@ -80,8 +92,10 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
             fired[steps] = 0;
             Sender from = sender(run, 0, place, x, channel, to, sent);
             for (int64_t step = 0; step < steps; step++) {
+                uint32_t listed = to->nested ? fired[step] & ~fired[step + 1] : fired[step];
                 sent->rises[step] += __builtin_popcount(fired[step]);
-                send(&from, step, to->nested ? fired[step] & ~fired[step + 1] : fired[step], 0);
+                if (listed)
+                    send(&from, step, listed, 0);
             }
         }
         if (++x == layer->width)
@@ -94,17 +108,6 @@ static void encode(const Run *run, const uint8_t *image, Spikes *to, const Works
         pending[step + 1] += sent->rises[step];
     }
     count(run, 0, steps, to, sent);
-}
-
-// An event that is nested comes in all steps of its block before the one that lists it too.
-static void count_nested(const Task *task, int64_t *totals) {
-    for (int64_t step = SMALLER(task->levels, task->steps) - 2; step >= 0; step--) {
-        int64_t *now = totals + step * task->depth * TOTALS, *later = now + task->depth * TOTALS;
-        if ((step + 1) % BLOCK == 0)
-            continue;
-        now[TOTALS + SYNAPSES] += later[TOTALS + SYNAPSES];
-        now[TOTALS + EFFECTIVE] += later[TOTALS + EFFECTIVE];
-    }
 }
 
 // ---- Neurons -------------------------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes 
     const Layer *layer = run->layers + index;
     Rows *rows = &space->rows;
     Number *sums = space->sums;
-    empty_sent(space->sent, run->steps);
+    begin_layer(space->sent, layer, run->steps);
     to->nested = 0;
     for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
         int64_t column = place % layer->event_width;
@@ -228,16 +231,20 @@ static void run_layer(const Run *run, int64_t index, const Spikes *from, Spikes 
     count(run, index, run->steps, to, space->sent);
 }
 
-// What each step of the block adds to the class scores.
-static void read_out(const Run *run, const Spikes *from, int32_t *scores) {
+// The class scores after each step of the block. logits: of this image, those of a step `images · classes` apart.
+static void read_out(const Run *run, const Spikes *from, int32_t *scores, int64_t *logits) {
     const Task *task = run->task;
-    for (int64_t step = 0; step < run->steps; step++)
-        for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
-            Scores sums = {0};
+    for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
+        Scores sums = run->start ? *(Scores *)(scores + class) : (Scores){0};
+        for (int64_t step = 0; step < run->steps; step++) {
             for (int32_t event = 0; event < from->used[step]; event++)
                 sums += *(const Scores *)(task->class_weights + class + from->events[step][event]);
-            *(Scores *)(scores + (run->start + step) * task->class_pitch + class) = sums;
+            int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
+            for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
+                after[lane] = sums[lane];
         }
+        *(Scores *)(scores + class) = sums;
+    }
 }
 
 // ---- Images --------------------------------------------------------------------------------------------------------
@@ -255,6 +262,7 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     into->pending = take(&room, task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
+    into->scores = take(&room, task->class_pitch * sizeof(int32_t));
     into->sent = take(&room, sizeof(Sent));
     into->image = take(&room, task->image_room);
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
@@ -291,13 +299,14 @@ static int silent(const Run *run) {
 }
 
 // Run one image and return the step of its last spike. pending: neurons of each layer by the step of their last spike.
-static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32_t *scores) {
+static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64_t *logits) {
     const Task *task = run->task;
     Spikes *between = space->between;
+    int64_t entries = task->images * task->classes;
     if (task->steps > BLOCK)
         for (int64_t neuron = 0; neuron < task->neurons; neuron++)
             run->last[neuron] = 0;
-    for (run->start = 0; run->start < task->steps; run->start += BLOCK) {
+    for (run->start = 0; run->start < task->steps; run->start += run->steps) {
         run->steps = SMALLER(BLOCK, task->steps - run->start);
         empty(between);
         encode(run, image, between, space);
@@ -305,10 +314,14 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
             empty(between + index % 2);
             run_layer(run, index, between + (index + 1) % 2, between + index % 2, space);
         }
-        read_out(run, between + (task->depth + 1) % 2, scores);
+        read_out(run, between + (task->depth + 1) % 2, space->scores, logits);
         if (run->start + run->steps > task->levels && silent(run))
             break;
     }
+    // Scores stay as they are from silence on.
+    for (int64_t step = run->start + run->steps; step < task->steps; step++)
+        for (int64_t class = 0; class < task->classes; class++)
+            logits[step * entries + class] = logits[(step - 1) * entries + class];
     for (int64_t step = task->steps; step > 0; step--)
         for (int64_t layer = 0; layer < task->depth; layer++)
             if (run->pending[layer * (task->steps + 1) + step])
@@ -316,13 +329,14 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
     return 0;
 }
 
-// Run images [C, H, W] of index *next … number − 1, taken one by one, as other threads do that call this with the same
-// `next`. counts [N, neurons], scores [N, steps, class_pitch], last_steps [N]: of every image. totals [steps, depth,
-// TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its memory to work in.
-EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *images, const int64_t *samples,
-                     int64_t number, int64_t *next, char *counts, int64_t *last_steps, int64_t *totals,
-                     int64_t *pending, int32_t *scores, char *room) {
-    int64_t entries = task->depth * (task->steps + 1), class_scores = task->steps * task->class_pitch;
+// Run images [C, H, W] of index *next … end − 1, taken one by one, as other threads do that call this with the same
+// `next`. counts [images, neurons], settled_at [images], logits [steps, images, classes]: of every image, as in
+// `Record`. totals [steps, depth, TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its
+// memory to work in.
+EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *images, int64_t end, int64_t *next,
+                     char *counts, int64_t *settled_at, int64_t *totals, int64_t *pending, int64_t *logits,
+                     char *room) {
+    int64_t entries = task->depth * (task->steps + 1);
     int64_t pixels = layers->in_channels * layers->in_height * layers->in_width;
     Workspace space;
     divide(room, task, &space);
@@ -330,16 +344,16 @@ EXPORT void simulate(const Layer *layers, const Task *task, const uint8_t *image
                .membranes = space.membranes, .last = space.last};
     for (;;) {
         int64_t index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-        if (index >= number)
+        if (index >= end)
             break;
         for (int64_t entry = 0; entry < entries; entry++)
             run.pending[entry] = 0;
-        run.sample = samples[index];
+        run.sample = index;
         run.counts = counts + index * task->neurons * (task->wide_counts ? 2 : 1);
-        last_steps[index] = run_image(&run, images + index * pixels, &space, scores + index * class_scores);
+        int64_t last = run_image(&run, images + index * pixels, &space, logits + index * task->classes);
+        last = LARGER(last, task->levels);
+        settled_at[index] = last < task->steps ? last : 0;
         for (int64_t entry = 0; entry < entries; entry++)
             pending[entry] += run.pending[entry];
     }
-    if (!task->rate)
-        count_nested(task, totals);
 }

@@ -29,12 +29,12 @@ _MADE: WeakKeyDictionary = WeakKeyDictionary()
 
 def _made_once(snn: SNN, key: tuple, make: Callable[[], Any]) -> Any:
     """What `make` makes of a network, made once for a key and as long as its tensors stay as they are."""
-    made = _MADE.setdefault(snn, {})
-    versions = [snn.classifier._version]
-    for layer in snn.layers:
-        versions.append(layer.weight._version)
-        versions.extend(table._version for table in layer.compared)
-    key = (*key, *versions)
+    made = _MADE.get(snn)
+    if made is None:
+        tensors = [snn.classifier, *(t for layer in snn.layers for t in (layer.weight, *layer.compared))]
+        made = _MADE[snn] = {"tensors": tensors}
+    # Each change of a tensor adds 1 to its version.
+    key = (*key, sum([tensor._version for tensor in made["tensors"]]))
     if key not in made:
         made[key] = make()
     return made[key]

@@ -65,9 +65,9 @@ typedef struct {
     const int32_t *effective;                           // … here: for each channel, synapses other than 0
 } Layer;
 
-// What is asked of every image. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
+// What is asked of all images. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
 typedef struct {
-    int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts;
+    int64_t images, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts;
     int64_t event_room, place_room, row_room;           // the most spikes of a layer, places, and inputs of a neuron
     int64_t image_room, pitch_room;                     // pixels with a border, and the most channels
     double rate;
@@ -162,13 +162,18 @@ static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
 #endif
 }
 
-// Spikes of a layer at each step of the block, and the synapses other than 0 that they reach, by lanes.
+// What a layer sends in the block: its spikes at each step, and the synapses other than 0 that they reach, by lanes.
+// lanes: where the weights of LANES channels lie, from those of the first one on.
 typedef struct {
     _Alignas(64) Scores effective[BLOCK];
+    Ints lanes;
     int64_t rises[BLOCK], falls[BLOCK];
 } Sent;
 
-static void empty_sent(Sent *sent, int64_t steps) {
+static void begin_layer(Sent *sent, const Layer *layer, int64_t steps) {
+    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    sent->lanes = lanes * (int32_t)layer->event_row;
     for (int64_t step = 0; step < steps; step++) {
         sent->rises[step] = sent->falls[step] = 0;
         sent->effective[step] = (Scores){0};
@@ -180,19 +185,17 @@ typedef struct {
     const Run *run;
     Spikes *to;
     Sent *sent;
-    Halves effective, rises, falls;
+    const int32_t *effective;
     int64_t index, neuron;
+    int32_t first, flip;                                // the event of the first channel, and how far to that of −1
 } Sender;
 
 static Sender sender(const Run *run, int64_t index, int64_t place, int64_t column, int64_t channel, Spikes *to,
                      Sent *sent) {
     const Layer *layer = run->layers + index;
-    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    Ints rises = (lanes + (int32_t)(column * layer->channels + channel)) * (int32_t)layer->event_row;
-    Ints falls = rises + (int32_t)layer->event_flip;
-    return (Sender){run, to, sent, {*(const Ints *)(layer->effective + layer->kinds[place] + channel)}, {rises},
-                    {falls}, index, place * layer->channels + channel};
+    return (Sender){run, to, sent, layer->effective + layer->kinds[place] + channel, index,
+                    place * layer->channels + channel, (column * layer->channels + channel) * layer->event_row,
+                    layer->event_flip};
 }
 
 // Send what fires in one step.
@@ -204,12 +207,14 @@ static void send(const Sender *from, int64_t step, uint32_t rises, uint32_t fall
         rises = (rises & ~hit) | (falls & flipped);
         falls = (falls & ~hit) | (risen & flipped);
     }
-    list(from->to, step, rises, from->rises);
-    if (falls)
-        list(from->to, step, falls, from->falls);
+    Halves events = {from->sent->lanes + from->first}, reached = {*(const Ints *)from->effective};
+    list(from->to, step, rises, events);
+    if (falls) {
+        events.all += from->flip;
+        list(from->to, step, falls, events);
+    }
     Halves fired = {__builtin_convertvector(answers_of(rises | falls), Ints) * -1};
-    from->sent->effective[step] += from->effective.halves[0] & fired.halves[0];
-    from->sent->effective[step] += from->effective.halves[1] & fired.halves[1];
+    from->sent->effective[step] += (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
 }
 
 // Where the rows of weights lie that the spikes of each step add to a place: a list for each step, rounded up to whole
@@ -221,11 +226,12 @@ typedef struct {
 } Rows;
 
 // A thread's memory to work in. membranes, last: see `Run`. image: with its border. rows, sums, planes, differences: of
-// one place. between: spikes from one layer to the next, by turns.
+// one place. scores: of the classes, so far. between: spikes from one layer to the next, by turns.
 typedef struct {
     int64_t *pending;
     Number *membranes, *sums;
     int16_t *last;
+    int32_t *scores;
     uint8_t *image;
     Slice *planes, *differences;
     Sent *sent;
@@ -239,21 +245,24 @@ static void begin_place(Spikes *to, int64_t place, int64_t steps) {
         to->first[step][place] = to->used[step];
 }
 
-// Add what a layer sent in the block to the totals.
+// Add what a layer sent in the block to the totals. What is nested comes in all steps before the one that lists it too.
 static void count(const Run *run, int64_t index, int64_t steps, const Spikes *to, const Sent *sent) {
     const Layer *layer = run->layers + index;
-    for (int64_t step = 0; step < steps; step++) {
+    int64_t synapses = 0, effective = 0;
+    for (int64_t step = steps - 1; step >= 0; step--) {
         int64_t *totals = totals_of(run, index, step);
         totals[PLUS] += sent->rises[step];
         totals[MINUS] += sent->falls[step];
         // The read-out is no layer: what it takes is not counted.
         if (index + 1 == run->task->depth)
             continue;
-        for (int64_t place = 0; place < layer->places; place++) {
-            int64_t number = to->first[step][place + 1] - to->first[step][place];
-            totals[TOTALS + SYNAPSES] += number * layer->fan[place];
-        }
+        if (!to->nested)
+            synapses = effective = 0;
+        for (int64_t place = 0; place < layer->places; place++)
+            synapses += (to->first[step][place + 1] - to->first[step][place]) * (int64_t)layer->fan[place];
         for (int lane = 0; lane < CLASS_LANES; lane++)
-            totals[TOTALS + EFFECTIVE] += sent->effective[step][lane];
+            effective += sent->effective[step][lane];
+        totals[TOTALS + SYNAPSES] += synapses;
+        totals[TOTALS + EFFECTIVE] += effective;
     }
 }
