@@ -166,9 +166,9 @@ def report(context: click.Context, named: Sequence[str], sweep: str | None) -> N
 
     Where no run is named, every run has one line, as in `ann-snn runs`.
     """
-    from .batch.sweep import sweep_report
     from .runs.folder import run_folder
     from .runs.report import run_card
+    from .runs.sweeps import sweep_report
 
     if sweep:
         print(sweep_report(sweep))
