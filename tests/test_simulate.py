@@ -58,7 +58,7 @@ def judged(network: str, padding: str):
     return ann, images, oracle.run(ann, images.numpy(), 9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
     assume(backend == "dense" or (ann.spec.graph.chain and len(ann.layers) > 1))
@@ -80,7 +80,7 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
             assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
