@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import io
 import os
 import shlex
 import sys
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         # A terminal or a file in an old encoding has no µ: a question mark is better than no results.
-        if isinstance(stream, io.TextIOWrapper):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         return _command_line(folder).main(arguments, "ann-snn", standalone_mode=False) or 0
