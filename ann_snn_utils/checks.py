@@ -116,8 +116,8 @@ RULES: Mapping[str, Rule] = {
     "robustness_samples": Rule(int, 1),
     # its images
     "limit": _IMAGES,
-    "size": Rule(int, 1, 2**13, left_out=(0,)),
-    "crop": Rule(int, 1, 2**13, left_out=(0,)),
+    "size": Rule(int, 1, 4096, left_out=(0,)),
+    "crop": Rule(int, 1, 4096, left_out=(0,)),
     "held_out": _IMAGES,
 }
 

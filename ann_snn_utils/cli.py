@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import datetime
 import functools
-import io
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
+from .checks import FAULTS
 from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
 
 _COUNT = click.IntRange(min=1)
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         # A terminal or a file in an old encoding has no µ: a question mark is better than no results.
-        if isinstance(stream, io.TextIOWrapper):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         return _command_line(folder).main(arguments, "ann-snn", standalone_mode=False) or 0
@@ -64,13 +64,10 @@ def _command_line(folder: Path) -> click.Group:
     options = [_option(name, takers) for name, takers in parameters.items() if name not in own]
     with_parameters = click.Command("study", None, study.callback, [*study.params, *options], study.help)
     others = (sweep, runs, report, networks, simulate, animate, evaluate, collect, table, energy, bundle, bench)
-    group = click.Group(
-        "ann-snn",
-        [with_parameters, *others],
-        help="All-integer spiking neural networks, studied in notebooks: run the study, print its results, and "
-        "take its networks elsewhere.\n\n`ann-snn COMMAND --help` says what a command takes.",
-        context_settings={"obj": folder, "max_content_width": 100},
-    )
+    about = "All-integer spiking neural networks, studied in notebooks: run the study, print its results, and "
+    about += "take its networks elsewhere.\n\n`ann-snn COMMAND --help` says what a command takes."
+    settings = {"obj": folder, "max_content_width": 100}
+    group = click.Group("ann-snn", [with_parameters, *others], help=about, context_settings=settings)
     return click.version_option(__version__, prog_name="ann-snn")(group)
 
 
@@ -168,9 +165,9 @@ def report(context: click.Context, named: Sequence[str], sweep: str | None) -> N
 
     Where no run is named, every run has one line, as in `ann-snn runs`.
     """
-    from .batch.sweep import sweep_report
     from .runs.folder import run_folder
     from .runs.report import run_card
+    from .runs.sweeps import sweep_report
 
     if sweep:
         print(sweep_report(sweep))
@@ -198,7 +195,7 @@ def networks() -> None:
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
 @click.option("--samples", type=_COUNT, metavar="N", help="Images of the test set (default: all).")
 @click.option("--noise-ratio", type=float, default=0.0, metavar="R", help="Noise on the pixels.")
-@click.option("--fault", type=click.Choice(["delete", "flip"]), help="What happens to faulty spikes.")
+@click.option("--fault", type=click.Choice(FAULTS), help="What happens to faulty spikes.")
 @click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
 @_dataset
@@ -239,21 +236,24 @@ def animate(network: str, sample: int, time_steps: int | None, out: Path | None,
     print(f"wrote {animate(opened, target, sample, time_steps)}: image {sample} of {opened.samples.name}")
 
 
-# Before there was one way to name a network, a bundled one was named by this option.
-_pretrained = click.option("--pretrained", metavar="NAME", hidden=True)
+def _one_network(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument `network` of a command; a bundled one was once named by --pretrained."""
 
+    @click.argument("network", required=False)
+    @click.option("--pretrained", metavar="NAME", hidden=True)
+    @functools.wraps(command)
+    def named(network: str | None, pretrained: str | None, **how: Any) -> Any:
+        if (network is None) == (pretrained is None):
+            raise click.UsageError("Name one network: a run, or bundled:NAME (`ann-snn networks` lists them).")
+        return command(network or f"bundled:{pretrained}", **how)
 
-def _one_network(network: str | None, pretrained: str | None) -> str:
-    if (network is None) == (pretrained is None):
-        raise click.UsageError("Name one network: a run, or bundled:NAME (`ann-snn networks` lists them).")
-    return network or f"bundled:{pretrained}"
+    return named
 
 
 @click.command()
-@click.argument("network", required=False)
-@_pretrained
+@_one_network
 @click.option("--samples", type=_COUNT, metavar="N", help="Test images (default: all, as recorded).")
-def evaluate(network: str | None, pretrained: str | None, samples: int | None) -> int:
+def evaluate(network: str, samples: int | None) -> int:
     """Measure a network beside its record.
 
     NETWORK is bundled:NAME, a run's name, or the path of a folder with a pair of networks. The whole test set takes
@@ -262,7 +262,7 @@ def evaluate(network: str | None, pretrained: str | None, samples: int | None) -
     """
     from .runs.evaluation import evaluate_network, evaluation_table
 
-    evaluation = evaluate_network(_one_network(network, pretrained), samples, progress=sys.stderr.isatty())
+    evaluation = evaluate_network(network, samples, progress=sys.stderr.isatty())
     print(evaluation_table(evaluation))
     return int(bool(evaluation.differences))
 
@@ -289,16 +289,16 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
     if pretrained and len(named) != 1:
         raise ValueError(f"--as {pretrained} names one network, and {len(named)} runs are given: give one")
-    refused = []
+    status = 0
     for run in dict.fromkeys(named):
         try:
             print(f"wrote {collect(run, force)}")
             if pretrained:
                 print(f"wrote {keep_network(run, bundled_name(pretrained) or pretrained, force=force)}")
         except (ValueError, OSError) as error:
-            refused.append(f"ann-snn: {error}")
-    print("\n".join(refused), end="\n" if refused else "", file=sys.stderr)
-    return 2 if refused else 0
+            print(f"ann-snn: {error}", file=sys.stderr)
+            status = 2
+    return status
 
 
 @click.command()
@@ -326,23 +326,18 @@ def energy(network: str | None, measure: bool, sentence: bool) -> None:
     from .runs.energy import energy_page, energy_sentence, kept_energy, measure_bundled, measure_energy
     from .runs.gallery import open_network
 
-    if network:
-        found = {network: measure_energy(open_network(network))}
-    else:
-        found = measure_bundled() if measure else kept_energy()
+    kept = {} if network else measure_bundled() if measure else kept_energy()
+    found = {network: measure_energy(open_network(network))} if network else kept
     print(energy_sentence(found) if sentence else energy_page(found))
 
 
 @click.command()
-@click.argument("network", required=False)
-@_pretrained
+@_one_network
 @click.option("--out", metavar="DIR", required=True, help="The folder to write; it must be new or empty.")
 @click.option("--samples", type=_COUNT, default=32, show_default=True, metavar="N", help="Test images.")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
 @_dataset
-def bundle(
-    network: str | None, pretrained: str | None, out: str, samples: int, time_steps: int | None, dataset: str | None
-) -> None:
+def bundle(network: str, out: str, samples: int, time_steps: int | None, dataset: str | None) -> None:
     """Write a network and its golden outputs for hardware.
 
     NETWORK is a run's name, or bundled:NAME. The folder holds weights, thresholds, input vectors and golden outputs
@@ -352,17 +347,15 @@ def bundle(
     from .hardware.bundle import check_target, write_bundle
     from .runs.gallery import spiking_network
 
-    name = _one_network(network, pretrained)
     check_target(Path(out))
-    snn, origin = spiking_network(name)
+    snn, origin = spiking_network(network)
     test = load_recorded(snn.metadata, dataset=dataset)
     chosen = test.subset(min(samples, len(test)))
     origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
     folder = write_bundle(snn, chosen, out, origin, time_steps)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"wrote {folder}: {len(chosen)} samples, {size / 2**20:.1f} MiB; README.md there is the format")
-    place, reader = shlex.quote(str(folder)), "cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle"
-    print(f"check it: cd {place} && {reader}")
+    print(f"check it: cd {shlex.quote(str(folder))} && cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle")
 
 
 @click.command()
@@ -397,8 +390,7 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
     names, parts = _listed(how["contenders"], CONTENDERS), _listed(how["parts"], PARTS)
-    settings = QUICK if how["quick"] else FULL
-    result = run_benchmark(settings, names, how["repeats"], parts, not how["no_memory"])
+    result = run_benchmark(QUICK if how["quick"] else FULL, names, how["repeats"], parts, not how["no_memory"])
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))
 

@@ -5,11 +5,16 @@ may die: a test that has a `visit` is then run again in a new one.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
-from toy_notebooks import run_here
-from toy_study import write_study
+
+# Every process that imports nbformat would compile 39 grammars of addresses, which nothing here is checked against.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+from toy_notebooks import run_here  # noqa: E402
+from toy_study import write_study  # noqa: E402
 
 # Several processes share the cores while tests run side by side: no thread waits for work by counting.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import chains, random_images
+from toy_notebooks import run_here
 
 from ann_snn_utils import codes, convert, figures, simulate
 from ann_snn_utils.batch.execute import execute
-from ann_snn_utils.bench import contenders, timing
+from ann_snn_utils.bench import benchmark, contenders, timing
 from ann_snn_utils.bench.benchmark import PARTS, QUICK, newest_file, run_benchmark
 from ann_snn_utils.bench.contenders import simulate_numpy
 from ann_snn_utils.bench.tables import short_table, speed_table, tables
@@ -276,9 +277,16 @@ def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("measure, count", [(True, 3), (False, 6)])
-def test_the_notebook_shows_the_kept_result_or_measures_one(tmp_path, measure, count):
-    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": measure, "repeats": 1})
+def test_the_notebook_shows_the_kept_result(tmp_path):
+    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {})
     cells = nbformat.read(path, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == count
+    assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == 6
+
+
+def test_the_notebook_measures_small_networks_where_it_is_asked_to(tmp_path, result, monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmark, "run_benchmark", lambda *given, **how: asked.append(given) or result)
+    run_here(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": True, "repeats": 2})
+    ((settings, contenders, repeats, parts),) = asked
+    assert (settings, repeats) == (QUICK, 2) and "events" in contenders and set(parts) < set(PARTS)

@@ -316,8 +316,14 @@ def test_a_notebook_that_is_opened_again_shows_its_explorers(page):
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     page.wait_for_function("() => document.querySelectorAll('.snn-explorer .snn-title').length === 6")
     assert page.locator("text=model not found").count() == 0
-    lab.press(page, IMAGE, "time step T", "End")
-    assert f"after step {STEPS}" in lab.explorer(page, IMAGE).locator(".snn-status").inner_text()
+    box = lab.explorer(page, IMAGE)
+
+    def moved() -> bool:
+        # JupyterLab takes the focus once more when it is ready.
+        box.get_by_label("time step T", exact=True).press("End")
+        return f"after step {STEPS}" in box.locator(".snn-status").inner_text()
+
+    lab.wait_until(page, moved, "the last step")
 
 
 def test_the_time_from_a_key_to_its_last_redraw_is_written_down(page):

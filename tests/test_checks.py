@@ -137,6 +137,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before_where_batch_norm_needs_i
             batch_sizes(flat, images, batch_size)
 
 
+@pytest.mark.slow
 def test_a_training_whose_last_batch_would_be_one_image_runs():
     ann = build_ann("2C3-4", stripes(17).in_shape, 2)
     assert len(train(ann, stripes(17), epochs=1, batch_size=16, progress=False)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -21,22 +22,23 @@ pytestmark = pytest.mark.slow
 
 SOURCE = {"name": "digits", "size": 8, "limit": 40}
 ANN = random_ann(1, classes=10, clip=2)
-SNN, TEST = convert(ANN), load_dataset(split="test", **SOURCE)
-RECORD = simulate(SNN, TEST)
 
 
+@functools.cache
 def true_numbers() -> dict:
+    snn, test = convert(ANN), load_dataset(split="test", **SOURCE)
+    record = simulate(snn, test)
     return {
         "source": SOURCE,
         "ann_correct": 39,
-        "correct": evaluate(ANN, TEST),
+        "correct": evaluate(ANN, test),
         "samples": 40,
         "mismatches": 0,
-        "neurons": 40 * sum(layer.neurons for layer in SNN.layers),
+        "neurons": 40 * sum(layer.neurons for layer in snn.layers),
         "seed": 0,
-        "snn_correct": {"1": int(correct(RECORD)[0]), "silence": int(correct(RECORD)[-1])},
-        "spikes_per_sample": float(RECORD.spike_num[-1]) / 40,
-        "sops_per_sample": float(RECORD.sop_num[-1]) / 40,
+        "snn_correct": {"1": int(correct(record)[0]), "silence": int(correct(record)[-1])},
+        "spikes_per_sample": float(record.spike_num[-1]) / 40,
+        "sops_per_sample": float(record.sop_num[-1]) / 40,
     }
 
 

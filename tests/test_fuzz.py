@@ -39,10 +39,10 @@ from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, save_ann, save_pretrained
 from ann_snn_utils.ann.tensorlayer import import_tensorlayer
 from ann_snn_utils.ann.train import set_seed
-from ann_snn_utils.batch.grid import Sweep, build_sweep, parse_settings
+from ann_snn_utils.batch.grid import build_sweep, parse_settings
 from ann_snn_utils.batch.plan import plan_sweep
 from ann_snn_utils.batch.rehearsal import rehearse
-from ann_snn_utils.batch.sweep import plan_text, sweep_report, write_results
+from ann_snn_utils.batch.sweep import plan_text
 from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.data.folder import unpack
@@ -55,7 +55,7 @@ from ann_snn_utils.runs.parameters import FOLDER
 from ann_snn_utils.runs.published import all_results, by_dataset, main_table
 from ann_snn_utils.runs.report import card_of, run_report, runs_table, settings_table
 from ann_snn_utils.runs.results import load_results
-from ann_snn_utils.runs.sweeps import chosen_runs
+from ann_snn_utils.runs.sweeps import chosen_runs, sweep_report, write_results
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
@@ -589,9 +589,8 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
         survives(lambda: chosen_runs("s"))
         survives(lambda: sweep_report("s"), path)
         survives(lambda: plan_text(plan_sweep(build_sweep({"set": {"seed": [3]}}, study))), path)
-        named = Sweep("s", (), ("seed",), {"one": {"seed": 3}})
         table = place / "swept" / "sweeps" / "s" / "results.csv"
-        assert bool(survives(lambda: write_results(named), path)) <= table.is_file()
+        assert bool(survives(lambda: write_results("s"), path)) <= table.is_file()
         assert {path.name for path in (place / "swept").iterdir()} <= {"one", "sweeps"}
 
 

@@ -188,6 +188,7 @@ def test_a_graph_runs_in_dense_tensors_and_says_why(caplog):
         choose_backend(snn, 8, name="events")
 
 
+@pytest.mark.slow
 def test_a_network_in_notation_learns_through_its_blocks():
     ann = build_ann("4C3-[4C3-4C3]-[6C3s2-6C3]-A", (1, 8, 8), 3, padding="same", clip=3).train()
     ann(torch.rand(4, 1, 8, 8)).sum().backward()

@@ -71,13 +71,15 @@ def test_a_kernel_that_does_not_compile_is_told_and_run_without(tmp_path, monkey
 @needs_a_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another processor")
 @pytest.mark.parametrize("processor", ["native", "x86_64"])
-@pytest.mark.parametrize("network", ["40C3-260C3-P2-520", "33C3-300C3-17C3-70"])
-def test_wide_layers_run_exactly_and_without_the_instructions_of_newer_processors(
-    processor, network, tmp_path, monkeypatch
-):
+def test_wide_layers_run_exactly_and_without_the_instructions_of_newer_processors(processor, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_PROCESSOR", processor)
     monkeypatch.setattr(build, "_folders", lambda: iter([tmp_path]))
     monkeypatch.setattr("ann_snn_utils.simulator.events.loop.kernel", lru_cache(build.kernel.__wrapped__))
+    for network in ("40C3-260C3-P2-520", "33C3-300C3-17C3-70"):
+        backends_agree_on(network)
+
+
+def backends_agree_on(network: str) -> None:
     snn = convert(random_ann(3, network=network, in_shape=(2, 8, 6), padding="same"))
     assert max(layer.weight.shape[0] for layer in snn.layers) >= SLICED
     images = random_images(3, (2, 8, 6), samples=3)

@@ -16,6 +16,7 @@ from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.ann.quantize import QuantReLU
 
 norm_act = pytest.importorskip("ann_snn_utils.ann.fused", exc_type=ImportError).norm_act
+pytestmark = pytest.mark.slow
 # None is a plain ReLU, else (k, clip).
 ACTIVATIONS = st.one_of(st.none(), st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(1, 4))))
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from bundles import check_in_python
 from outcomes import make_run
+from toy_notebooks import run_here
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
 from ann_snn_utils.batch.execute import NotebookFailed, execute
@@ -162,20 +163,19 @@ def test_a_second_study_keeps_what_is_there(run):
     before = {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANN_SNN_RUNS", str(run.parent))
-        assert study(TINY, run="tiny", notebooks="00-04", progress=False) == run
+        assert study(TINY, run="tiny", notebooks="01-04", progress=False) == run
     assert {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")} == before
 
 
-def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANN_SNN_RUNS", str(run.parent))
-        study({"samples": 3}, run="tiny", notebooks="08", progress=False)
+def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, without_kernels, monkeypatch):
+    monkeypatch.setenv("ANN_SNN_RUNS", str(run.parent))
+    study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
     stage = read_manifest(run).stages["08_hardware"]
     assert list(stage.artifacts) == ["bundle/manifest.json"] and stage.metrics["samples"] == 3
 
 
-def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, monkeypatch):
+def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, without_kernels, monkeypatch):
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
     small = TINY | {"network": "1C3", "ann_epochs": 8, "qann_epochs": 8}
     run = study(small, run="small", notebooks="01-04", progress=False)
@@ -187,25 +187,22 @@ def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monk
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotebookFailed, match="notebook 01_train_ann makes it"):
-        execute(FOLDER / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
+        run_here(FOLDER / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
 
 
-def test_a_sweep_reaches_what_the_study_reached_bit_for_bit_and_makes_its_own_page(run, tmp_path, monkeypatch):
-    # Same parameters, same seed, same machine, and the same number of threads.
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
+def test_a_sweep_shares_what_the_study_made_and_makes_its_own_page(run, monkeypatch, capsys):
+    monkeypatch.setenv("ANN_SNN_RUNS", str(run.parent))
     given = [f"{name}={value}" for name, value in TINY.items()]
     options = [option for setting in given for option in ("--set", setting)]
-    threads = str(torch.get_num_threads())
-    assert main(["sweep", *options, "--name", "tiny", "--jobs", "1", "--threads", threads]) == 0
-    with (tmp_path / "sweeps" / "tiny" / "results.csv").open(encoding="utf-8", newline="") as file:
+    assert main(["sweep", *options, "--name", "tiny", "--jobs", "1"]) == 0
+    assert "0 stages to make, 4 to share" in capsys.readouterr().out
+    swept = run.parent / "sweeps" / "tiny"
+    with (swept / "results.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
-    same, again = (read_manifest(folder).stages for folder in (run, tmp_path / row["run"]))
-    for stage in ("01_train_ann", "02_quantize", "03_convert"):
-        assert same[stage].artifacts == again[stage].artifacts, stage
-    first, second = (json.loads((path / "results.json").read_text()) for path in (run, tmp_path / row["run"]))
-    assert first | {"run": ""} == second | {"run": ""}
+    first, second = (json.loads((run.parent / name / "results.json").read_text()) for name in ("tiny", row["run"]))
+    assert row["run"] != "tiny" and first | {"run": ""} == second | {"run": ""}
     assert float(row["accuracy.qann"]) == first["accuracy"]["qann"] and row["mixed"] == ""
-    page = (tmp_path / "sweeps" / "tiny" / "html" / "06_compare_runs.html").read_text(encoding="utf-8")
+    page = (swept / "html" / "06_compare_runs.html").read_text(encoding="utf-8")
     assert row["run"] in page and "all made by one method, and tested on the same images" in page
 
 
@@ -238,13 +235,15 @@ def test_a_network_of_ones_own_is_quantized_proved_and_handed_on(tmp_path):
     assert sum("snn-explorer" in data.get("text/html", "") for data in outputs) == 1
 
 
-def test_plain_papermill_runs_a_notebook_from_any_directory(run, tmp_path):
-    # Without its results, which belong to other parameters and would be kept.
-    shutil.copytree(run, tmp_path / "runs" / "copy", ignore=shutil.ignore_patterns("results.json"))
+def test_plain_papermill_from_any_directory_makes_the_same_network_bit_for_bit(run, tmp_path):
+    # Same parameters, same seed, same machine, and the same number of threads.
+    shutil.copytree(run, tmp_path / "runs" / "copy")
+    made = tmp_path / "runs" / "copy" / "qann.safetensors"
+    made.unlink()
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "02_quantize.ipynb"), "out.ipynb"]
-    command += ["-k", "python3", "-p", "run", "copy", "-p", "k", "1", "-p", "qann_epochs", "2"]
+    command += ["-k", "python3", "-p", "run", "copy", "-p", "clip", "4", "-p", "qann_epochs", "4"]
     environment = os.environ | {"ANN_SNN_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert load_ann(tmp_path / "runs" / "copy" / "qann.safetensors").spec.k == 1
-    assert "k = 1" in (tmp_path / "out.ipynb").read_text()
+    assert made.read_bytes() == (run / "qann.safetensors").read_bytes()
+    assert "clip = 4" in (tmp_path / "out.ipynb").read_text()

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torchvision.transforms import Normalize
 
 from ann_snn_utils import (
     ANN,
@@ -151,6 +150,8 @@ def test_steps_are_chosen_by_values_from_all_over_the_map(monkeypatch):
 
 
 def test_what_prepares_images_goes_into_the_weights():
+    from torchvision.transforms import Normalize  # which takes a second to import
+
     torch.manual_seed(0)
     inner = trained(
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))

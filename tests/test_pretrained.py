@@ -27,7 +27,7 @@ from ann_snn_utils.runs.evaluation import evaluate_network
 from ann_snn_utils.snn.conversion import convert
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=50))
 def test_ternary_weights_take_two_bits_and_come_back(weights):
     weight = torch.tensor(weights, dtype=torch.float32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from PIL import Image
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.data.dataset import data_identity, source_of
-from ann_snn_utils.files import save_tensors
+from ann_snn_utils.files import ROOT, save_tensors
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import provenance
 from ann_snn_utils.runs.folder import images_of
@@ -274,56 +276,54 @@ def test_a_default_that_is_spelled_out_does_not_change_the_name(notebooks: list[
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     package = tmp_path / "pack"
-    package.mkdir()
-    for name, text in (
-        ("__init__", ""),
-        ("base", "x = 1"),
-        ("deep", "from .base import x"),
-        ("other", "y = 1"),
-        ("shared", "from .clash import z"),
-        ("clash", "z = 1"),
-        ("figures", "from .other import y"),
-    ):
-        (package / f"{name}.py").write_text(text)
+    for name in ("__init__", "files", "ann/train", "simulator/run", "simulator/events/loop", "figures/run"):
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1")
     return package
 
 
 def digest_of(tmp_path: Path, package: Path, code: str) -> str:
     notebook = write_notebook(tmp_path / "01_x.ipynb", 'run = ""', code)
-    return provenance.code_digest(notebook, package, {"thing": "deep", "clash": "shared"})
+    return provenance.code_digest(notebook, package, {"train": "ann.train", "show": "figures.run"})
 
 
 @pytest.mark.parametrize(
-    "code, module, changes",
+    "code, changed, changes",
     [
-        ("from pack.deep import x", "base", True),
-        ("from pack.deep import x", "other", False),
-        ("from pack import thing", "base", True),
-        ("from pack import thing", "other", False),
-        ("from pack import unknown", "other", True),
-        ("from pack import clash", "shared", True),
-        ("from pack import clash", "clash", True),
-        ("from pack.clash import z", "clash", True),
-        ("from pack.shared import z", "clash", True),
-        ("from pack.clash import z", "shared", False),
-        ("import pack", "other", True),
-        ("%time 1\nfrom pack.figures import f", "other", False),
-        ("import numpy", "base", False),
+        ("from pack.ann.train import x", "ann/train.py", True),
+        ("from pack.ann.train import x", "files.py", True),
+        ("from pack.ann.train import x", "simulator/run.py", False),
+        ("from pack import train", "ann/train.py", True),
+        ("from pack import train", "simulator/run.py", False),
+        ("from pack.simulator import run", "ann/train.py", True),
+        ("from pack.simulator import run", "simulator/events/loop.py", True),
+        ("from pack.simulator import run", "simulator/events/kernel.h", True),
+        ("import pack.ann.train as t", "simulator/run.py", False),
+        ("from pack import unknown", "simulator/run.py", True),
+        ("from pack import *", "simulator/run.py", True),
+        ("import pack", "simulator/run.py", True),
+        ("%time 1\nfrom pack.figures import run", "figures/run.py", False),
+        ("from pack import show, figures", "files.py", False),
+        ("import packed, numpy", "files.py", False),
     ],
 )
-def test_the_digest_of_a_notebook_follows_the_modules_it_computes_with(
-    tmp_path: Path, package: Path, code: str, module: str, changes: bool
+def test_the_digest_of_a_notebook_follows_the_rooms_it_computes_with(
+    tmp_path: Path, package: Path, code: str, changed: str, changes: bool
 ) -> None:
     before = digest_of(tmp_path, package, code)
     assert before == digest_of(tmp_path, package, code)
-    (package / f"{module}.py").write_text("changed = True")
+    (package / changed).write_text("changed = True")
     assert (digest_of(tmp_path, package, code) != before) == changes
 
 
-def test_the_digest_follows_the_c_that_a_module_compiles(tmp_path: Path, package: Path) -> None:
-    before = digest_of(tmp_path, package, "from pack.base import x")
-    (package / "kernel.h").write_text("int changed;")
-    assert digest_of(tmp_path, package, "from pack.base import x") != before
+def test_every_room_either_computes_or_shows_and_those_that_compute_stand_in_the_order_of_their_imports() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    layers = [re.split(r" [|:] ", layer) for layer in reversed(contract["layers"])]
+    rooms = [room for layer in layers for room in layer]
+    assert {*rooms} == {*provenance._COMPUTING, *provenance._SHOWING}
+    places = [next(n for n, layer in enumerate(layers) if room in layer) for room in provenance._COMPUTING]
+    assert places == sorted(places)
 
 
 def test_the_digest_changes_with_the_notebook_itself(tmp_path: Path, package: Path) -> None:

@@ -58,7 +58,7 @@ def judged(network: str, padding: str):
     return ann, images, oracle.run(ann, images.numpy(), 9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
     assume(backend == "dense" or (ann.spec.graph.chain and len(ann.layers) > 1))
@@ -80,7 +80,7 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
             assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
@@ -222,7 +222,7 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
 
 
 @pytest.mark.parametrize(("limit", "value"), [("_COMPARED", 0), ("_COMPARED", 2), ("SLICED", 32)])
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, value, ann, time_steps, seed):
     needs_kernel()
@@ -300,7 +300,7 @@ def test_without_a_compiler_the_dense_backend_runs_and_the_compiled_one_says_wha
         choose_backend(snn, 8, name="events")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(networks(), st.integers(0, 1000))
 def test_at_silence_every_count_is_the_ann_code(ann, seed):
     images = random_images(seed, ann.spec.in_shape, samples=5)

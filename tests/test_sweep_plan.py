@@ -87,13 +87,13 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(
         ("set: {k: [0}", "is not YAML"),
         ("set:\n  k: 0\n  k: 1", "'k' is given twice, again in line 3"),
         ("set: [k]", "set=.*give parameters"),
-        ("notebooks: 4\nset: {k: 0}", "notebooks=4.*put it in quotes"),
-        ("set: !!python/object/apply:os.getcwd []", "line 1 holds the tag .*python/object"),
-        ("set: {seed: [007, 010]}", "line 1 holds 007, for YAML a number in base 8 or 60"),
+        ("notebooks: [4]\nset: {k: 0}", "notebooks=.*give a selection such as"),
+        ("set: !!python/object/apply:os.getcwd []", r"set=\[\].*give parameters"),
+        ("set: {seed: 1:30}", "seed='1:30': 01_train_ann takes an integer"),
         ("set: {k: &a [0], seed: *a}", r"line 1 holds the alias \*a: write its values out"),
-        ("set: {1: 2}", "1 is no name of a parameter"),
+        ("set: {1: 2}", "no notebook takes a parameter '1'"),
         ("set: {k: []}", "k has no value"),
-        ("set: {k: [[0]]}", r"k=\[0\]: 02_quantize takes an integer"),
+        ("set: {k: [[0]]}", r"k=\['0'\]: 02_quantize takes an integer"),
     ],
 )
 def test_a_wrong_file_is_refused_and_says_where(folder: Path, tmp_path: Path, text: str, message: str) -> None:
@@ -101,6 +101,12 @@ def test_a_wrong_file_is_refused_and_says_where(folder: Path, tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         build_sweep(read_sweep(path), folder)
+
+
+def test_a_number_in_a_file_is_in_base_10(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("notebooks: 01\nset: {seed: [7, 010]}")
+    assert [cell["seed"] for cell in cells(read_sweep(path), folder)] == [7, 10]
 
 
 def test_a_file_and_options_are_one_sweep(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from toy_notebooks import write_notebook
 from ann_snn_utils.batch.execute import execute
 from ann_snn_utils.batch.study import study
 from ann_snn_utils.runs import folder as stages
+from ann_snn_utils.runs.folder import PLANNED
 from ann_snn_utils.runs.manifest import read_manifest
 
 TRAIN = """
@@ -91,8 +92,10 @@ def test_networks_that_results_tell_of_are_not_replaced_by_hand(notebooks, runs)
     assert (runs / "r/ann.safetensors").read_text() == "3"
 
 
-@pytest.mark.slow
-def test_a_study_replaces_results_of_other_parameters_only_where_it_is_forced(notebooks, runs):
+def test_a_study_replaces_results_of_other_parameters_only_where_it_is_forced(
+    notebooks, runs, without_kernels, monkeypatch
+):
+    monkeypatch.setenv(PLANNED, "1")
     folder = study({}, run="r", folder=notebooks, progress=False)
     for given in ({"noise_ratio": 1.0}, {"epochs": 5}):
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -112,8 +112,6 @@ def _chosen(selection: str, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def _values(name: str, given: Any, notebooks: Sequence[Path]) -> list[Any]:
-    if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no name of a parameter: write name: values")
     if name == "run":
         raise ValueError("run: each run of a sweep is named after its parameters; leave it out")
     values: list[Any] = []

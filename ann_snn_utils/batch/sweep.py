@@ -1,4 +1,4 @@
-"""A sweep from what is asked for to its table: the plan, the work, and the report of its runs."""
+"""A sweep from what is asked for to its table: the plan, and the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import FOLDER, defaults_of
-from ..runs.sweeps import SWEEP_FILE, grouped, read_sweep_file, run_row, with_differences, write_csv
+from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, Stopped, engine
 from .execute import NotebookFailed, execute
@@ -26,19 +26,7 @@ from .rehearsal import rehearse
 from .site import write_site
 from .sweep_file import read_sweep
 
-TABLE_FILE = "results.csv"
-
 _REPORT = "06_compare_runs"
-
-# The columns of the report that are shown where a run has them.
-_SHOWN = {
-    "ANN %": "accuracy.ann",
-    "QANN %": "accuracy.qann",
-    "SNN %": "accuracy.snn.silence",
-    "silent at": "silence_step",
-    "mismatches": "mismatches",
-    "spikes/image": "spikes_per_sample",
-}
 
 
 def make_sweep(
@@ -124,11 +112,11 @@ def run_sweep(
         for run in filter(Path.is_dir, [runs_root() / run for run in plan.steps] if pages else []):
             write_site(run, folder=folder)
     except KeyboardInterrupt as interrupt:
-        rows = write_results(sweep)
+        rows = write_results(sweep.name)
         done = sum(row["state"] == "done" for row in rows)
         interrupt.add_note(f"{done} of {len(rows)} runs are whole; the same command goes on")
         raise
-    rows = write_results(sweep)
+    rows = write_results(sweep.name)
     print("\n" + sweep_report(sweep.name))
     if outcomes:
         print(_spent(outcomes, seconds, running.jobs))
@@ -208,44 +196,3 @@ def _page(sweep: Sweep, folder: Path, running: Engine) -> Path | None:
     except (NotebookFailed, ValueError) as error:
         print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)
         return None
-
-
-def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """The parameters that vary in a sweep, and a row for each of its runs as they are now."""
-    asked = read_sweep_file(name)
-    rows = [parameters | run_row(run, asked.notebooks) for run, parameters in asked.runs.items()]
-    return asked.varied, with_differences(rows)
-
-
-def write_results(sweep: Sweep) -> list[dict[str, Any]]:
-    """Write the table of a sweep's runs, sweeps/<name>/results.csv, and return its rows."""
-    rows = _read_results(sweep.name)[1]
-    write_csv(rows, sweep_folder(sweep.name) / TABLE_FILE)
-    return rows
-
-
-def sweep_report(name: str) -> str:
-    """The results of a sweep as text: a line for each run, and what of it differs from the others."""
-    varied, rows = _read_results(name)
-    columns = {label: column for label, column in _SHOWN.items() if any(column in row for row in rows)}
-    lines = [("run", *varied, *columns, "state")]
-    for row in rows:
-        cells = (_cell(label, row.get(column)) for label, column in columns.items())
-        lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
-    mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
-    other = "other {} than most runs; do not mix their results"
-    notes = {other.format(what): runs for what, runs in mixed.items()} | around
-    said = (f"  {_some(runs)}: {note}" for note, runs in notes.items())
-    return "\n".join([f"sweep {name}", *aligned(lines), *said])
-
-
-def _some(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _cell(label: str, value: Any) -> str:
-    if not isinstance(value, int | float):
-        return "–"
-    if label.endswith("%"):
-        return f"{100 * value:.2f}"
-    return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"

@@ -26,6 +26,7 @@ from typing import IO, Self
 import numpy as np
 import torch
 
+from ..checks import RULES
 from ..files import ROOT, atomic, load_tensors, save_tensors, sha256
 from .image_file import has_16_bits, in_colour, read_pixels, text, upright_size
 
@@ -37,8 +38,6 @@ _MAX_BYTES = 4 << 30
 _MAX_FILES = 1_000_000
 
 _MAX_HEADER_BYTES = 1 << 20
-
-_MAX_SIDE = 4096
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -58,9 +57,8 @@ def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else size
-    valid = isinstance(sides, tuple | list) and len(sides) == 2
-    if not valid or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
-        raise ValueError(f"{name}={size!r:.80}: give one int or (height, width), each between 1 and {_MAX_SIDE}")
+    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(map(RULES[name].allows, sides)):
+        raise ValueError(f"{name}={size!r:.80}: {RULES[name].remedy}, or (height, width)")
     height, width = sides
     return height, width
 
@@ -220,10 +218,17 @@ def _list_class(folder: Path, place: Path) -> list[Path]:
     return files
 
 
-def _digest(path: Path) -> str:
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file, as the file system says: size, times and inode.
+
+    The inode and its change time tell a swap of two files by mv, which leaves sizes and times as they were.
+    """
     status = path.stat()
-    # The inode and its change time tell a swap of two files by mv, which leaves sizes and times as they were.
-    return _known_digest(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _digest(path: Path) -> str:
+    return _known_digest(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=_MAX_FILES)

@@ -20,6 +20,10 @@ _MAX_BYTES = 4 << 30
 
 _MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
+_CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+
+_MNIST_CLASSES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(_CLOTHES.split(", "))}
+
 _MNIST_PREFIX = {"train": "train", "test": "t10k"}
 
 # Of the published pixels and labels, the first half of their SHA-256.
@@ -43,18 +47,15 @@ def read_mnist(
     neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly
     labelled.
     """
-    import torchvision
-
-    source = getattr(torchvision.datasets, _MNIST_FOLDERS[name])
     raw = root / _MNIST_FOLDERS[name] / "raw"
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
     if not all(_as_found(raw / stem).is_file() for stem in needed):
-        _fetch(name, root, stems, raw, lambda folder: source(folder, download=True), fetch)
+        _fetch(name, root, stems, raw, lambda folder: _fetch_mnist(name, folder), fetch)
     paths = [_as_found(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
 
-    classes = tuple("0123456789") if name == "mnist" else tuple(source.classes)
+    classes = _MNIST_CLASSES[name]
     if len(images) != len(labels):
         raise ValueError(
             f"{paths[0]} holds {len(images)} images but {paths[1]} holds {len(labels)} labels: "
@@ -74,6 +75,12 @@ def read_mnist(
             stacklevel=3,
         )
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
+
+
+def _fetch_mnist(name: str, place: Path) -> None:
+    import torchvision  # which takes a second
+
+    getattr(torchvision.datasets, _MNIST_FOLDERS[name])(place, download=True)
 
 
 def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:

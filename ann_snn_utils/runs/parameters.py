@@ -25,7 +25,7 @@ FOLDER: Path = ROOT / "notebooks"
 
 _NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
 _PARSING = threading.Lock()
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _KINDS = {bool: "true or false", int: "an integer of at most 64 bits", float: "a number", str: "text"}
 
 

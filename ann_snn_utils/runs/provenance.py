@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ PACKAGE = ROOT / "ann_snn_utils"
 
 _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numba", "plotly", "papermill")
 
-# Rooms that show or record a result and cannot change it: editing them makes no finished stage outdated.
+# The rooms that compute, from the ground up: each imports only from those before it. The others show or record a
+# result and cannot change it: editing them makes no finished stage outdated.
+_COMPUTING = ("files", "checks", "data", "ann", "snn", "simulator", "measure", "hardware", "formats")
 _SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__main__")
 
 
@@ -94,61 +96,32 @@ def _processor() -> str:
 
 
 def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes: Mapping[str, str] = _HOME) -> str:
-    """16 hexadecimal digits that change with a notebook's code or the modules that it computes with.
+    """16 hexadecimal digits that change with a notebook's code or the rooms that it computes with.
 
-    Text cells, figures and the machinery of runs are left out; imports are followed through all other rooms.
-    homes: the module of each name that the package itself offers.
+    These are the rooms that it imports from, and all below them; text cells and the rooms that only show are left
+    out. homes: the module of each name that the package itself offers.
     """
     # Not the parameters, whose values are part of what is asked of a stage.
     code = code_cells(notebook, without="parameters")
-    files = _modules(package)
-    reached: set[str] = set()
-    pending = _imported(python(code), package.name, files, homes)
-    while pending:
-        module = pending.pop()
-        reached.add(module)
-        source = files[module].read_text(encoding="utf-8")
-        own = module.split(".") if files[module].name == "__init__.py" else module.split(".")[:-1]
-        pending |= _imported(source, package.name, files, homes, own) - reached
     digest = hashlib.sha256("\0".join(code).encode())
-    for module in sorted(reached):
-        digest.update(f"\0{module}\0".encode() + files[module].read_bytes())
-    # What a module compiles lies beside it.
-    for path in sorted({path for module in reached for path in files[module].parent.glob("*.[ch]")}):
-        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    for room in _COMPUTING[: _height(python(code), package.name, homes)]:
+        for path in sorted([*package.glob(f"{room}.py"), *package.glob(f"{room}/**/*.[pch]*")]):
+            if path.suffix in (".py", ".c", ".h"):
+                digest.update(f"\0{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _modules(package: Path) -> dict[str, Path]:
-    """The file of every module below the package that can change a result, by its dotted name."""
-    found = {}
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package).with_suffix("").parts
-        if parts[0] not in (*_SHOWING, "__init__"):
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def _imported(
-    source: str, package: str, files: Mapping[str, Path], homes: Mapping[str, str], own: Sequence[str] = ()
-) -> set[str]:
-    """The modules of `files` that a source imports; own: the room it lies in, for relative imports."""
-    found: set[str] = set()
+def _height(source: str, package: str, homes: Mapping[str, str]) -> int:
+    """How many of the computing rooms, from the ground up, a source stands on."""
+    height = 0
     for node in ast.walk(parsed(source)):
-        if isinstance(node, ast.Import):
-            dotted = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = [package, *own[: len(own) - node.level + 1]] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            dotted = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for first, *rest in (name.split(".") for name in dotted):
-            if first == package and (not rest or rest[0] not in _SHOWING):
-                # `from package import name`, and only that, goes through the package's table of names.
-                path = homes[rest[0]].split(".") if len(rest) == 1 and rest[0] in homes else rest
-                known = (".".join(path[:end]) for end in range(len(path), 0, -1))
-                module = next((name for name in known if name in files), None)
-                # The bare package, or a name whose module is unknown, may stand for any of them.
-                found |= set(files) if module is None else {module}
-    return found
+        dotted = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            dotted = [f"{node.module}.{name}" for name in dotted]
+        for name in (f"{name}." for name in dotted if f"{name}.".startswith(f"{package}.")):
+            own = name.split(".")[1]
+            room = homes.get(own, own).split(".")[0]
+            if room not in _SHOWING:
+                # The bare package, or a name that it does not list, may stand for any of its rooms.
+                height = max(height, 1 + _COMPUTING.index(room) if room in _COMPUTING else len(_COMPUTING))
+    return height

@@ -48,6 +48,7 @@ class _Accuracy(msgspec.Struct):
 
 class _Energy(msgspec.Struct):
     snn: _Amount
+    int8: _Amount | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Results(msgspec.Struct):

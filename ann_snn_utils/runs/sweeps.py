@@ -1,4 +1,4 @@
-"""The file that a sweep leaves, sweeps/<name>/sweep.json, and its table: one tidy row for each run.
+"""The file that a sweep leaves, sweeps/<name>/sweep.json, and its table, as a file and as text: a row for each run.
 
 A row holds a run's state, every parameter, every metric, and where all of it came from.
 """
@@ -17,10 +17,21 @@ import msgspec
 
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
+from ..tables import aligned
 from .folder import SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
-SWEEP_FILE = "sweep.json"
+SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
+
+# The columns of the report that are shown where a run has them.
+_SHOWN = {
+    "ANN %": "accuracy.ann",
+    "QANN %": "accuracy.qann",
+    "SNN %": "accuracy.snn.silence",
+    "silent at": "silence_step",
+    "mismatches": "mismatches",
+    "spikes/image": "spikes_per_sample",
+}
 
 T = TypeVar("T")
 
@@ -203,3 +214,44 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
     return Path(path)
+
+
+def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """The parameters that vary in a sweep, and a row for each of its runs as they are now."""
+    asked = read_sweep_file(name)
+    rows = [parameters | run_row(run, asked.notebooks) for run, parameters in asked.runs.items()]
+    return asked.varied, with_differences(rows)
+
+
+def write_results(name: str) -> list[dict[str, Any]]:
+    """Write the table of a sweep's runs, sweeps/<name>/results.csv, and return its rows."""
+    rows = _read_results(name)[1]
+    write_csv(rows, sweep_folder(name) / TABLE_FILE)
+    return rows
+
+
+def sweep_report(name: str) -> str:
+    """The results of a sweep as text: a line for each run, and what of it differs from the others."""
+    varied, rows = _read_results(name)
+    columns = {label: column for label, column in _SHOWN.items() if any(column in row for row in rows)}
+    lines = [("run", *varied, *columns, "state")]
+    for row in rows:
+        cells = (_cell(label, row.get(column)) for label, column in columns.items())
+        lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
+    mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
+    other = "other {} than most runs; do not mix their results"
+    notes = {other.format(what): runs for what, runs in mixed.items()} | around
+    said = (f"  {_some(runs)}: {note}" for note, runs in notes.items())
+    return "\n".join([f"sweep {name}", *aligned(lines), *said])
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _cell(label: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    if label.endswith("%"):
+        return f"{100 * value:.2f}"
+    return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
