@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 from ...checks import FAULTS
 from ...snn.network import SNN
 from ..record import Record
+from .arrays import class_pitch
 from .build import kernel
-from .layout import Layout, class_pitch, lay_out
+from .layout import Layout, lay_out
 
 # Columns of the totals of a layer at a step.
-PLUS, MINUS, SOPS, EFFECTIVE_SOPS = range(4)
+PLUS, MINUS, SOPS, ENCODER_SOPS, EFFECTIVE_SOPS, TOTALS = range(6)
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 12, 3
@@ -33,10 +34,8 @@ class Task(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "depth levels steps fault seed class_pitch neurons".split()],
-        *[
-            (name, ctypes.c_int64)
-            for name in "wide_counts event_room place_room row_room image_room pitch_room".split()
-        ],
+        *[(name, ctypes.c_int64) for name in "wide_counts ways slots event_room place_room row_room".split()],
+        *[(name, ctypes.c_int64) for name in "image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
         ("class_weights", ctypes.c_void_p),
     ]
@@ -94,6 +93,8 @@ def _record(
     last = np.maximum(last, snn.levels)
     fired_last = pending[:, 1:]
     scores = scores[..., : snn.spec.classes].cumsum(1, np.int64)
+    if snn.bias is not None:
+        scores += snn.bias.numpy()
     return Record(
         logits=torch.from_numpy(scores.swapaxes(0, 1).copy()),
         labels=None,
@@ -107,6 +108,7 @@ def _record(
         negative=totals[..., MINUS],
         sops=totals[..., SOPS],
         effective_sops=totals[..., EFFECTIVE_SOPS],
+        encoder_sops=totals[..., ENCODER_SOPS],
         pending=(fired_last.sum(1, keepdims=True) - fired_last.cumsum(1)).T,
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
@@ -153,6 +155,7 @@ def _run(
             own = np.empty(room, np.uint8)
         library.simulate(
             net.layers.ctypes.data,
+            net.synapses.ctypes.data,
             ctypes.addressof(task),
             images.data_ptr(),
             samples.data_ptr(),
@@ -178,7 +181,7 @@ def _run(
 
 
 def _no_totals(steps: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((steps, depth, 4), np.int64), np.zeros((depth, steps + 1), np.int64)
+    return np.zeros((steps, depth, TOTALS), np.int64), np.zeros((depth, steps + 1), np.int64)
 
 
 @lru_cache(maxsize=1)
