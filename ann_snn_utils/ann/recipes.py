@@ -48,22 +48,24 @@ class Recipe:
         return {name: value for name, value in kept if name in parameters and not name.endswith("_epochs")}
 
 
+_PHOTOGRAPHS = Recipe(
+    12,
+    16,
+    augmentation="reflect-flip",
+    optimizer="muon",
+    qann_learning_rate=1.2e-3,
+    schedule="linear",
+    momentum=0.6,
+    initialisation="whitened",
+    label_smoothing=0.2,
+)
+
 # Mirror images are safe for photographs only, so unknown image folders are shifted and no more.
 RECIPES = {
     "digits": Recipe(15, 25),
     "mnist": Recipe(6, 14),
-    "fashion_mnist": Recipe(8, 16),
-    "cifar10": Recipe(
-        12,
-        16,
-        augmentation="reflect-flip",
-        optimizer="muon",
-        qann_learning_rate=1.2e-3,
-        schedule="linear",
-        momentum=0.6,
-        initialisation="whitened",
-        label_smoothing=0.2,
-    ),
+    "fashion_mnist": replace(_PHOTOGRAPHS, ann_epochs=8, label_smoothing=0.1),
+    "cifar10": _PHOTOGRAPHS,
 }
 FOLDER = Recipe(30, 30)
 

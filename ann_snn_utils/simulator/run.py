@@ -96,18 +96,17 @@ def simulate(
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
     backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
-    everything = torch.arange(len(images))
     if backend == "events":
-        merged = run_events(snn, images, everything, time_steps, disturbance, batch_size, progress)
+        merged = run_events(snn, images, time_steps, disturbance, batch_size, progress)
     else:
-        parts = everything.split(batch_size or dense_batch(snn, time_steps))
+        parts = torch.arange(len(images)).split(batch_size or dense_batch(snn, time_steps))
         records = [
             run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
         merged = merge(records, time_steps or max(record.time_steps for record in records))
     if labels is not None:
-        merged = replace(merged, labels=labels) if labels is not None else merged
+        merged = replace(merged, labels=labels)
     _check_tables(snn, merged)
     if not chosen:
         return merged

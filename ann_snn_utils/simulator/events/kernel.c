@@ -21,6 +21,14 @@ static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) 
 #endif
 }
 
+// The same for LANES channels.
+static Halves add_pixels(Halves sums, const uint8_t *four, const int8_t *weights) {
+    uint32_t pixels = *(const Four *)four;
+    sums.halves[0] = add_products(sums.halves[0], pixels, weights);
+    sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+    return sums;
+}
+
 // Copy an image [C, H, W] into one with a border of zeros as wide as the padding, its rows `stride` bytes apart.
 static void pad(const Synapses *synapses, const uint8_t *restrict image, uint8_t *restrict padded, int64_t stride) {
     int64_t height = synapses->in_height + 2 * synapses->padding;
@@ -65,12 +73,16 @@ static void encode(const Run *run, const uint8_t *image, Workspace *space) {
         for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
             int64_t neuron = place * layer->pitch + channel;
             const int8_t *weights = synapses->weights + 4 * channel;
-            Halves sums = {0};
-            for (const int32_t *four = fours; four < end; four++, weights += size) {
-                uint32_t pixels = *(const Four *)(corner + *four);
-                sums.halves[0] = add_products(sums.halves[0], pixels, weights);
-                sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
+            // By turns, as each sum waits for its last product.
+            Halves sums = {0}, others = {0};
+            const int32_t *four = fours;
+            for (; four + 1 < end; four += 2, weights += 2 * size) {
+                sums = add_pixels(sums, corner + four[0], weights);
+                others = add_pixels(others, corner + four[1], weights + size);
             }
+            if (four < end)
+                sums = add_pixels(sums, corner + four[0], weights);
+            sums.all += others.all;
             Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
             uint32_t fired[BLOCK], none[BLOCK];
             for (int64_t step = 0; step < steps; step++) {
@@ -222,16 +234,21 @@ static void run_layer(const Run *run, int64_t index, Workspace *space) {
     }
 }
 
-// What each step of the block adds to the class scores.
-static void read_out(const Run *run, const Spikes *from, int32_t *scores) {
+// The class scores after each step of the block. logits: of this image, those of a step `images · classes` apart.
+static void read_out(const Run *run, const Spikes *from, int32_t *scores, int64_t *logits) {
     const Task *task = run->task;
-    for (int64_t step = 0; step < run->steps; step++)
-        for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
-            Scores sums = {0};
+    for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
+        const int32_t *weights = task->class_weights + class;
+        Scores sums = run->start ? *(Scores *)(scores + class) : (Scores){0};
+        for (int64_t step = 0; step < run->steps; step++) {
             for (int32_t event = 0; event < from->used[step]; event++)
-                sums += *(const Scores *)(task->class_weights + from->events[step][event] * task->class_pitch + class);
-            *(Scores *)(scores + (run->start + step) * task->class_pitch + class) = sums;
+                sums += *(const Scores *)(weights + from->events[step][event] * task->class_pitch);
+            int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
+            for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
+                after[lane] = sums[lane];
         }
+        *(Scores *)(scores + class) = sums;
+    }
 }
 
 // ---- Images --------------------------------------------------------------------------------------------------------
@@ -250,6 +267,7 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
+    into->scores = take(&room, task->class_pitch * sizeof(int32_t));
     into->arrived = take(&room, task->rate == 0 ? 0 : task->neurons * sizeof(int16_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(Scores));
     into->image = take(&room, task->image_room);
@@ -285,22 +303,27 @@ static int silent(const Run *run) {
 }
 
 // Run one image and return the step of its last spike. pending: neurons of each layer by the step of their last spike.
-static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32_t *scores) {
+static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64_t *logits) {
     const Task *task = run->task;
+    int64_t entries = task->images * task->classes;
     if (task->steps > BLOCK)
         for (int64_t neuron = 0; neuron < task->neurons; neuron++)
             run->last[neuron] = 0;
     for (int64_t neuron = 0; neuron < task->neurons && task->rate != 0; neuron++)
         ((int16_t *)space->arrived)[neuron] = 0;
-    for (run->start = 0; run->start < task->steps; run->start += BLOCK) {
+    for (run->start = 0; run->start < task->steps; run->start += run->steps) {
         run->steps = SMALLER(BLOCK, task->steps - run->start);
         encode(run, image, space);
         for (int64_t index = 1; index < task->depth; index++)
             run_layer(run, index, space);
-        read_out(run, space->between + run->layers[task->depth - 1].slot, scores);
+        read_out(run, space->between + run->layers[task->depth - 1].slot, space->scores, logits);
         if (run->start + run->steps > task->levels && silent(run))
             break;
     }
+    // Scores stay as they are from silence on.
+    for (int64_t step = run->start + run->steps; step < task->steps; step++)
+        for (int64_t class = 0; class < task->classes; class++)
+            logits[step * entries + class] = logits[(step - 1) * entries + class];
     for (int64_t step = task->steps; step > 0; step--)
         for (int64_t layer = 0; layer < task->depth; layer++)
             if (run->pending[layer * (task->steps + 1) + step])
@@ -308,13 +331,14 @@ static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int32
     return 0;
 }
 
-// Run images [C, H, W] of index *next … number − 1, taken one by one, as other threads do that call this with the same
-// `next`. counts [N, neurons], scores [N, steps, class_pitch], last_steps [N]: of every image. totals [steps, depth,
-// TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its memory to work in.
+// Run images [C, H, W] of index *next … end − 1, taken one by one, as other threads do that call this with the same
+// `next`. counts [images, neurons], settled_at [images], logits [steps, images, classes]: of every image, as in
+// `Record`. totals [steps, depth, TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its
+// memory to work in.
 EXPORT void simulate(const Layer *layers, const Synapses *synapses, const Task *task, const uint8_t *images,
-                     const int64_t *samples, int64_t number, int64_t *next, char *counts, int64_t *last_steps, int64_t *totals,
-                     int64_t *pending, int32_t *scores, char *room) {
-    int64_t entries = task->depth * (task->steps + 1), class_scores = task->steps * task->class_pitch;
+                     int64_t end, int64_t *next, char *counts, int64_t *settled_at, int64_t *totals, int64_t *pending,
+                     int64_t *logits, char *room) {
+    int64_t entries = task->depth * (task->steps + 1);
     int64_t pixels = synapses->in_channels * synapses->in_height * synapses->in_width;
     Spikes slots[task->slots];
     Workspace space = {.between = slots};
@@ -323,14 +347,16 @@ EXPORT void simulate(const Layer *layers, const Synapses *synapses, const Task *
                .membranes = space.membranes, .last = space.last};
     for (;;) {
         int64_t index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-        if (index >= number)
+        if (index >= end)
             break;
         for (int64_t entry = 0; entry < entries; entry++)
             run.pending[entry] = 0;
-        run.sample = samples[index];
+        run.sample = index;
         run.counts = counts + index * task->neurons * (task->wide_counts ? 2 : 1);
         run.arrived = task->rate == 0 ? run.counts : space.arrived;
-        last_steps[index] = run_image(&run, images + index * pixels, &space, scores + index * class_scores);
+        int64_t last = run_image(&run, images + index * pixels, &space, logits + index * task->classes);
+        last = LARGER(last, task->levels);
+        settled_at[index] = last < task->steps ? last : 0;
         for (int64_t entry = 0; entry < entries; entry++)
             pending[entry] += run.pending[entry];
     }

@@ -44,13 +44,14 @@ _MADE: WeakKeyDictionary = WeakKeyDictionary()
 
 def _made_once(snn: SNN, key: tuple, make: Callable[[], Any]) -> Any:
     """What `make` makes of a network, made once for a key and as long as its tensors stay as they are."""
-    made = _MADE.setdefault(snn, {})
-    tensors = [snn.classifier, snn.bias]
-    for layer in snn.layers:
-        tensors.extend(layer.compared)
-        for one in layer.synapses:
-            tensors.extend((one.weight, one.gain))
-    key = (*key, *(tensor._version for tensor in tensors if tensor is not None))
+    made = _MADE.get(snn)
+    if made is None:
+        tensors = [snn.classifier, *(table for layer in snn.layers for table in layer.compared)]
+        for layer in snn.layers:
+            tensors.extend(t for one in layer.synapses for t in (one.weight, one.gain) if t is not None)
+        made = _MADE[snn] = {"tensors": tensors}
+    # Each change of a tensor adds 1 to its version.
+    key = (*key, sum([tensor._version for tensor in made["tensors"]]))
     if key not in made:
         made[key] = make()
     return made[key]

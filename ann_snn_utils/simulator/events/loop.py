@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ from .build import kernel
 from .layout import Layout, lay_out
 
 # Columns of the totals of a layer at a step.
-PLUS, MINUS, SOPS, ENCODER_SOPS, EFFECTIVE_SOPS, TOTALS = range(6)
+PLUS, MINUS, SOPS, ENCODER_SOPS, EFFECTIVE_SOPS, _TOTALS = range(6)
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 12, 3
@@ -33,9 +34,9 @@ class Task(ctypes.Structure):
     """`Task` of spikes.h: what is asked of every image."""
 
     _fields_ = [
-        *[(name, ctypes.c_int64) for name in "depth levels steps fault seed class_pitch neurons".split()],
-        *[(name, ctypes.c_int64) for name in "wide_counts ways slots event_room place_room row_room".split()],
-        *[(name, ctypes.c_int64) for name in "image_room pitch_room window_room".split()],
+        *[(name, ctypes.c_int64) for name in "images depth levels steps fault seed classes".split()],
+        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots event_room".split()],
+        *[(name, ctypes.c_int64) for name in "place_room row_room image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
         ("class_weights", ctypes.c_void_p),
     ]
@@ -44,7 +45,6 @@ class Task(ctypes.Structure):
 def run_events(
     snn: SNN,
     images: Tensor,
-    samples: Tensor,
     time_steps: int | None,
     disturbance: tuple[str, float, int] | None,
     batch_size: int | None = None,
@@ -52,14 +52,13 @@ def run_events(
 ) -> Record:
     """The record of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
 
-    samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
-    disturbance: fault, rate and seed of `disturb.faulty`. batch_size: images between two looks at the
-    progress bar.
+    time_steps: None runs until silence. disturbance: fault, rate and seed of `disturb.faulty`. batch_size: images
+    between two looks at the progress bar.
     """
     limit = time_steps or snn.sufficient_steps + 1
     steps = time_steps or min(limit, _FIRST_STEPS)
     while True:
-        record = _record(snn, images, samples, steps, disturbance, batch_size or _BATCH, progress)
+        record = _record(snn, images, steps, disturbance, batch_size or _BATCH, progress)
         if time_steps:
             return record
         settled = bool((record.settled_at > 0).all())
@@ -71,44 +70,42 @@ def run_events(
 def _record(
     snn: SNN,
     images: Tensor,
-    samples: Tensor,
     steps: int,
     disturbance: tuple[str, float, int] | None,
     batch_size: int,
     progress: bool,
 ) -> Record:
+    number, depth = len(images), len(snn.layers)
     net = lay_out(snn, steps, disturbance is not None)
-    task, number, depth = _task(snn, net, steps, disturbance), len(images), len(snn.layers)
+    task = _task(snn, net, number, steps, disturbance)
     # A neuron sends at most one spike a step.
     counts = torch.empty(number, net.neurons, dtype=torch.int16 if task.wide_counts else torch.int8)
-    last = np.empty(number, np.int64)
-    scores = np.zeros((number, steps, task.class_pitch), np.int32)
-    totals, pending = _no_totals(steps, depth)
-    images, samples = images.contiguous(), samples.contiguous()
+    settled_at = torch.empty(number, dtype=torch.int64)
+    logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64)
+    threads = min(torch.get_num_threads(), number)
+    totals = np.zeros((threads, steps, depth, _TOTALS), np.int64)
+    pending = np.zeros((threads, depth, steps + 1), np.int64)
+    run_until = _runner(net, task, images.contiguous(), counts, settled_at, logits, totals, pending)
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
-        part = slice(start, min(number, start + batch_size))
-        of_part = _run(net, task, images[part], samples[part], counts[part], last[part], scores[part])
-        totals, pending = totals + of_part[0], pending + of_part[1]
-    last = np.maximum(last, snn.levels)
-    fired_last = pending[:, 1:]
-    scores = scores[..., : snn.spec.classes].cumsum(1, np.int64)
+        run_until(start, min(number, start + batch_size))
+    of_all, fired_last = totals.sum(0), pending[..., 1:].sum(0)
     if snn.bias is not None:
-        scores += snn.bias.numpy()
+        logits += snn.bias
     return Record(
-        logits=torch.from_numpy(scores.swapaxes(0, 1).copy()),
+        logits=logits,
         labels=None,
         # Where the kernel left them: channels last, padded to whole vectors.
         counts=[
             counts.as_strided((number, *shape), (net.neurons, *strides), first)
             for shape, strides, first in net.counts
         ],
-        settled_at=torch.from_numpy(last * (last < steps)),
-        positive=totals[..., PLUS],
-        negative=totals[..., MINUS],
-        sops=totals[..., SOPS],
-        effective_sops=totals[..., EFFECTIVE_SOPS],
-        encoder_sops=totals[..., ENCODER_SOPS],
+        settled_at=settled_at,
+        positive=of_all[..., PLUS],
+        negative=of_all[..., MINUS],
+        sops=of_all[..., SOPS],
+        effective_sops=of_all[..., EFFECTIVE_SOPS],
+        encoder_sops=of_all[..., ENCODER_SOPS],
         pending=(fired_last.sum(1, keepdims=True) - fired_last.cumsum(1)).T,
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
@@ -116,14 +113,16 @@ def _record(
     )
 
 
-def _task(snn: SNN, net: Layout, steps: int, disturbance: tuple[str, float, int] | None) -> Task:
+def _task(snn: SNN, net: Layout, images: int, steps: int, disturbance: tuple[str, float, int] | None) -> Task:
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     return Task(
+        images=images,
         depth=len(snn.layers),
         levels=snn.levels,
         steps=steps,
         fault=FAULTS.index(fault),
         seed=seed,
+        classes=snn.spec.classes,
         class_pitch=class_pitch(snn.spec.classes),
         neurons=net.neurons,
         wide_counts=steps > 127,
@@ -133,22 +132,22 @@ def _task(snn: SNN, net: Layout, steps: int, disturbance: tuple[str, float, int]
     )
 
 
-def _run(
+def _runner(
     net: Layout,
     task: Task,
     images: Tensor,
-    samples: Tensor,
     counts: Tensor,
-    last: np.ndarray,
-    scores: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run images, which threads take one by one, so that all end at about the same time; returns their totals and
-    neurons by the step of their last spike."""
+    settled_at: Tensor,
+    logits: Tensor,
+    totals: np.ndarray,
+    pending: np.ndarray,
+) -> Callable[[int, int], None]:
+    """What runs images from one index up to another. Threads take them one by one, so that all end at about the
+    same time; each has its own totals and neurons by the step of their last spike."""
     library = kernel(8 * np.dtype(net.membrane).itemsize)
-    room, following = library.room_of(ctypes.byref(task)), ctypes.c_int64(0)
+    room, following = library.room_of(ctypes.byref(task)), ctypes.c_int64()
 
-    def work() -> tuple[np.ndarray, np.ndarray]:
-        totals, pending = _no_totals(task.steps, task.depth)
+    def work(thread: int, end: int) -> None:
         try:
             own = net.idle.setdefault(room, []).pop()
         except IndexError:
@@ -158,30 +157,26 @@ def _run(
             net.synapses.ctypes.data,
             ctypes.addressof(task),
             images.data_ptr(),
-            samples.data_ptr(),
-            len(images),
+            end,
             ctypes.addressof(following),
             counts.data_ptr(),
-            last.ctypes.data,
-            totals.ctypes.data,
-            pending.ctypes.data,
-            scores.ctypes.data,
+            settled_at.data_ptr(),
+            totals[thread].ctypes.data,
+            pending[thread].ctypes.data,
+            logits.data_ptr(),
             own.ctypes.data,
         )
         net.idle[room].append(own)
-        return totals, pending
 
-    threads = min(torch.get_num_threads(), len(images))
-    running = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
-    totals, pending = work()
-    for one in running:
-        others = one.result()
-        totals, pending = totals + others[0], pending + others[1]
-    return totals, pending
+    def run_until(start: int, end: int) -> None:
+        following.value = start
+        others = range(1, len(totals))
+        running = [_pool(len(others)).submit(work, thread, end) for thread in others]
+        work(0, end)
+        for one in running:
+            one.result()
 
-
-def _no_totals(steps: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((steps, depth, TOTALS), np.int64), np.zeros((depth, steps + 1), np.int64)
+    return run_until
 
 
 @lru_cache(maxsize=1)

@@ -81,9 +81,9 @@ typedef struct {
     const void *rising, *falling;                       // θ_n in row n, [pitch]; there is one beyond both ends
 } Layer;
 
-// What is asked of every image. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
+// What is asked of all images. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
 typedef struct {
-    int64_t depth, levels, steps, fault, seed, class_pitch, neurons, wide_counts, ways, slots;
+    int64_t images, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts, ways, slots;
     int64_t event_room, place_room, row_room;           // the most spikes of a layer, places, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
     double rate;
@@ -260,11 +260,12 @@ typedef struct {
 
 // A thread's memory to work in. membranes, last, arrived: see `Run`. image: with its border. rows, sums, planes,
 // differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK].
-// between: spikes from one layer to others, in slots.
+// scores: of the classes, so far. between: spikes from one layer to others, in slots.
 typedef struct {
     int64_t *pending, *came;
     Number *membranes, *sums, *window, *values;
     int16_t *last;
+    int32_t *scores;
     void *arrived;
     uint8_t *image;
     Slice *planes, *differences;
