@@ -19,7 +19,7 @@ from ann_snn_utils.ann.notation import NETWORKS, graph_of, parse
 from ann_snn_utils.ann.placement import read_graph
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.measure.equivalence import check_equivalence
-from ann_snn_utils.simulator.run import choose_backend, simulate
+from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.addition import Decision, add_in_integers, most_of
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.store import load_snn, save_snn
@@ -177,15 +177,6 @@ def test_sums_of_three_worths_cannot_be_added():
     adds = Node("cat", (Branch((0, 1, 2), (1, 1)),), 2)
     with pytest.raises(ValueError, match=r"layer 3 \(cat\) adds up counts of 3 different steps"):
         convert(given_network(*layers, adds))
-
-
-def test_a_graph_runs_in_dense_tensors_and_says_why(caplog):
-    snn = convert(random_ann(2, network="2C3-[2C3-2C3]", padding="same"))
-    with caplog.at_level("INFO"):
-        assert choose_backend(snn, 8) == "dense"
-    assert "its layers form no chain of convolutions" in caplog.text
-    with pytest.raises(ValueError, match="cannot run this network: its layers form no chain"):
-        choose_backend(snn, 8, name="events")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 from networks import random_ann, random_images
 
 from ann_snn_utils.simulator.events import build
-from ann_snn_utils.simulator.events.layout import SLICED
+from ann_snn_utils.simulator.events.arrays import SLICED
 from ann_snn_utils.simulator.events.loop import Task
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written_to_is_passed_over(tmp_path, monkeypatch
     monkeypatch.setattr(build, "_folders", lambda: iter([tmp_path / "file", tmp_path]))
     library = build.kernel.__wrapped__(16)
     assert len(list(tmp_path.glob("kernel-*"))) == 1
-    task = Task(depth=2, steps=4, event_room=100, place_room=10, row_room=30)
+    task = Task(depth=2, steps=4, slots=2, event_room=100, place_room=10, row_room=30)
     assert library.room_of(ctypes.byref(task)) > 2 * 2 * 4 * 4 * 110
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import chains, networks, random_ann, random_images, with_weight
+from networks import networks, random_ann, random_images, with_weight
 
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
@@ -50,6 +50,14 @@ def agrees(record, expected) -> None:
     assert np.array_equal(record.settled_at.numpy(), expected.settled_at)
 
 
+def agree(one, other) -> None:
+    """Two backends left the same record."""
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
+    assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
+    for table in ("positive", "negative", "sops", "effective_sops", "encoder_sops", "pending"):
+        assert np.array_equal(getattr(one, table), getattr(other, table)), table
+
+
 @cache
 def judged(network: str, padding: str):
     """A network of this notation, some images, and what the oracle makes of them in 9 steps."""
@@ -61,7 +69,6 @@ def judged(network: str, padding: str):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
-    assume(backend == "dense" or (ann.spec.graph.chain and len(ann.layers) > 1))
     images = random_images(seed, ann.spec.in_shape)
     agrees(simulate(convert(ann), images, time_steps, backend=backend), oracle.run(ann, images.numpy(), time_steps))
 
@@ -164,17 +171,12 @@ def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backe
 
 
 @settings(max_examples=40, deadline=None)
-@given(chains(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
+@given(networks(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
 def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
     needs_kernel()
-    assume(len(ann.layers) > 1)
     snn, images = convert(ann), random_images(seed, ann.spec.in_shape, samples=4)
     disturbed = dict(time_steps=9, noise_ratio=0.5, fault=fault, fault_rate=rate, seed=seed)
-    one, other = (simulate(snn, images, backend=name, **disturbed) for name in BACKENDS)
-    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
-    assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
-    for table in ("positive", "negative", "sops", "effective_sops", "pending"):
-        assert np.array_equal(getattr(one, table), getattr(other, table)), table
+    agree(*(simulate(snn, images, backend=name, **disturbed) for name in BACKENDS))
 
 
 @pytest.mark.parametrize("width", [16, 32])
@@ -195,6 +197,24 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     assert int(one.traces.membranes[1].max()) == largest
     assert torch.equal(one.logits, other.logits) and np.array_equal(one.sops, other.sops)
     assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
+
+
+@pytest.mark.parametrize(
+    "network", ["40C3-[40C3-D3]-M3s1-33C3d2-A2-260C1-5", "3C3-[280C3-280C1]-[3C3s2-D3]-[3C3-3C1]-A"]
+)
+def test_wide_layers_of_a_graph_equal_dense_tensors_with_faults_and_without(network):
+    needs_kernel()
+    snn = convert(random_ann(7, network=network, in_shape=(2, 8, 8), padding="same", k=1, clip=2))
+    images = random_images(7, (2, 8, 8), samples=3)
+    for arguments in (dict(time_steps=9), dict(time_steps=35), dict(time_steps=20, fault="flip", fault_rate=0.2)):
+        agree(*(simulate(snn, images, backend=name, **arguments) for name in BACKENDS))
+
+
+def test_branches_whose_sum_needs_64_bits_equal_the_oracle(backend):
+    ann = random_ann(11, network="2C3-[D3-4C1]", in_shape=(1, 6, 6), padding="same", ternary=False, k=1)
+    assert lay_out(convert(ann), 9).membrane == np.int64
+    images = random_images(5, (1, 6, 6), samples=3)
+    agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
 
 
 def test_wide_membranes_in_an_odd_number_of_vectors_are_counted_each_to_their_own_layer(backend):
@@ -221,15 +241,15 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
     assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_COMPARED", 0), ("_COMPARED", 2), ("SLICED", 32)])
+@pytest.mark.parametrize("limit", ["layout._COMPARED=0", "layout._COMPARED=2", "arrays.SLICED=32"])
 @settings(max_examples=40, deadline=None)
-@given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
-def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, value, ann, time_steps, seed):
+@given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
+def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, ann, time_steps, seed):
     needs_kernel()
-    assume(len(ann.layers) > 1)
     images = random_images(seed, ann.spec.in_shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"ann_snn_utils.simulator.events.layout.{limit}", value)
+        name, value = limit.split("=")
+        patch.setattr(f"ann_snn_utils.simulator.events.{name}", int(value))
         record = simulate(convert(ann), images, time_steps, backend="events")
     agrees(record, oracle.run(ann, images.numpy(), time_steps))
 

@@ -13,7 +13,7 @@ import torch
 from ..files import ROOT, load_json
 from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
-from ..simulator.events.layout import weight_bytes
+from ..simulator.events.arrays import weight_bytes
 from ..simulator.run import simulate
 from .contenders import ANNS, CONTENDERS, available, exactness
 from .timing import hardware_limits, interleaved, peak_memory, ratios, spread, training_times, work_of

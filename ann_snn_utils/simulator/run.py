@@ -45,7 +45,6 @@ def choose_backend(
     if name == "dense":
         return name
     reason = None if negative_spikes else "compiled neurons always take spikes back"
-    reason = reason or (None if snn.chain else "its layers form no chain of convolutions")
     reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed) or hindrance()
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")

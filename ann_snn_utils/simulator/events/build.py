@@ -47,12 +47,12 @@ def hindrance() -> str | None:
     return None
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def kernel(membrane_bits: int) -> ctypes.CDLL:
-    """The functions of the kernel, for membranes of 16 or 32 bits. RuntimeError that shows why it cannot be had."""
+    """The kernel for membranes of 16, 32 or 64 bits. RuntimeError that shows why it cannot be had."""
     path = next(filter(None, (_compiled(folder, membrane_bits) for folder in _folders())))
     library = ctypes.CDLL(str(path))
-    library.simulate.argtypes = [_Pointer] * 3 + [_Integer] + [_Pointer] * 7
+    library.simulate.argtypes = [_Pointer] * 4 + [_Integer] + [_Pointer] * 7
     library.simulate.restype = None
     library.room_of.argtypes, library.room_of.restype = [_Pointer], _Integer
     return library

@@ -16,11 +16,12 @@ from tqdm.auto import tqdm
 from ...checks import FAULTS
 from ...snn.network import SNN
 from ..record import Record
+from .arrays import class_pitch
 from .build import kernel
-from .layout import Layout, class_pitch, lay_out
+from .layout import Layout, lay_out
 
 # Columns of the totals of a layer at a step.
-PLUS, MINUS, SOPS, EFFECTIVE_SOPS, _TOTALS = range(5)
+PLUS, MINUS, SOPS, ENCODER_SOPS, EFFECTIVE_SOPS, _TOTALS = range(6)
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 12, 3
@@ -33,14 +34,9 @@ class Task(ctypes.Structure):
     """`Task` of spikes.h: what is asked of every image."""
 
     _fields_ = [
-        *[
-            (name, ctypes.c_int64)
-            for name in "images depth levels steps fault seed classes class_pitch neurons".split()
-        ],
-        *[
-            (name, ctypes.c_int64)
-            for name in "wide_counts event_room place_room row_room image_room pitch_room".split()
-        ],
+        *[(name, ctypes.c_int64) for name in "images depth levels steps fault seed classes".split()],
+        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots event_room".split()],
+        *[(name, ctypes.c_int64) for name in "place_room row_room image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
         ("class_weights", ctypes.c_void_p),
     ]
@@ -94,6 +90,8 @@ def _record(
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
         run_until(start, min(number, start + batch_size))
     of_all, fired_last = totals.sum(0), pending[..., 1:].sum(0)
+    if snn.bias is not None:
+        logits += snn.bias
     return Record(
         logits=logits,
         labels=None,
@@ -107,6 +105,7 @@ def _record(
         negative=of_all[..., MINUS],
         sops=of_all[..., SOPS],
         effective_sops=of_all[..., EFFECTIVE_SOPS],
+        encoder_sops=of_all[..., ENCODER_SOPS],
         pending=(fired_last.sum(1, keepdims=True) - fired_last.cumsum(1)).T,
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
@@ -155,6 +154,7 @@ def _runner(
             own = np.empty(room, np.uint8)
         library.simulate(
             net.layers.ctypes.data,
+            net.synapses.ctypes.data,
             ctypes.addressof(task),
             images.data_ptr(),
             end,

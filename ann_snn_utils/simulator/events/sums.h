@@ -1,62 +1,94 @@
-// Sums of the rows of weights that events stand for.
+// What events add to membranes: sums of the rows of weights that they stand for, or what is seen through a window.
 
 #pragma once
 #include "spikes.h"
 
-// Collect what the place (y, x) receives. It sees, for each row of its kernel, some neighbouring places of one row of
-// the map before, whose events are neighbours too, and where their weights lie for this place differs by a constant.
-static void collect(const Layer *layer, const Spikes *from, int64_t steps, int64_t y, int64_t x, Rows *to) {
-    int64_t top = y * layer->stride - layer->padding, left = x * layer->stride - layer->padding;
-    int64_t first_row = LARGER(0, -top), end_row = SMALLER(layer->kernel_height, layer->in_height - top);
-    int64_t first = LARGER(0, left), end = SMALLER(layer->in_width, left + layer->kernel_width);
-    int32_t column = layer->in_channels * layer->row, row_size = layer->kernel_width * column;
+// Steps in which something came, for which the `listed` ones have events.
+static uint32_t steps_of(uint32_t listed, int nested) {
+    for (int shift = 1; shift < BLOCK && nested; shift *= 2)
+        listed |= listed >> shift;
+    return listed;
+}
+
+// Neighbouring places of a row of the map before, [first, end): their events are neighbours too, and where the weights
+// of these lie differs by a constant.
+typedef struct { int32_t first, end, base; } Stretch;
+
+// The stretches that the place (y, x) sees: for each row of its kernel one, or one for each place that a dilated kernel
+// sees. Returns where they end.
+static Stretch *stretches_of(const Synapses *synapses, int64_t y, int64_t x, Stretch *to) {
+    int64_t apart = synapses->dilation, across = apart == 1 ? synapses->kernel_width : 1;
+    int64_t top = y * synapses->stride - synapses->padding, left = x * synapses->stride - synapses->padding;
+    for (int64_t row = 0; row < synapses->kernel_height; row++)
+        for (int64_t column = 0; column < synapses->kernel_width; column += across) {
+            int64_t map_row = top + row * apart, corner = left + column * apart;
+            int64_t first = LARGER(0, corner), end = SMALLER(synapses->in_width, corner + across);
+            if (map_row < 0 || map_row >= synapses->in_height || first >= end)
+                continue;
+            int64_t event = (row * synapses->kernel_width + column - corner) * synapses->in_channels;
+            *to++ = (Stretch){map_row * synapses->in_width + first, map_row * synapses->in_width + end,
+                              event * synapses->row};
+        }
+    return to;
+}
+
+// Collect the rows that a place receives. Returns a bit for each step in which something came.
+static uint32_t collect(const Synapses *synapses, const Spikes *from, int64_t steps, int64_t y, int64_t x, Rows *to,
+                        int64_t *came) {
+    Stretch stretches[synapses->kernel_height * (synapses->dilation == 1 ? 1 : synapses->kernel_width)];
+    const Stretch *last = stretches_of(synapses, y, x, stretches);
+    int32_t size = synapses->row;
+    uint32_t listed = 0;
     to->nested = from->nested;
     for (int64_t step = 0; step < steps; step++) {
         int32_t *rows = to->rows[step];
-        for (int64_t row = first_row; row < end_row && from->used[step]; row++) {
-            const int32_t *place = from->first[step] + (top + row) * layer->in_width;
-            const int32_t *event = from->events[step] + place[first];
-            int32_t number = place[end] - place[first];
-            int32_t base = row * row_size - left * column, at = 0;
+        const int32_t *places = from->first[step], *events = from->events[step];
+        for (const Stretch *one = stretches; one < last && from->used[step]; one++) {
+            const int32_t *event = events + places[one->first];
+            int32_t number = places[one->end] - places[one->first], at = 0;
             do
-                *(Scores *)(rows + at) = *(const Scores *)(event + at) + base;
+                *(Scores *)(rows + at) = *(const Scores *)(event + at) * size + one->base;
             while ((at += CLASS_LANES) < number);
             rows += number;
         }
-        *(Scores *)rows = (Scores){0} + (int32_t)layer->nothing;
+        *(Scores *)rows = (Scores){0} + (int32_t)synapses->nothing;
         to->used[step] = rows - to->rows[step];
+        came[step] += to->used[step];
+        listed |= (uint32_t)(to->used[step] > 0) << step;
     }
+    return steps_of(listed, from->nested);
 }
 
-// What the rows of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step · pitch]. They are added
-// as bytes, in registers, as many as cannot leave them. Returns a bit for each step with rows.
+// What the rows of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step · pitch], set, or with
+// `more` added to. They are added as bytes, in registers, as many as cannot leave them.
 #define SUM(WIDTH)                                                                                                    \
-    static uint32_t sum_##WIDTH(const Layer *layer, const Rows *rows, int64_t steps, int64_t channel, Number *sums) { \
+    static void sum_##WIDTH(const Synapses *synapses, const Rows *rows, int64_t steps, int64_t pitch, int64_t channel, \
+                            int more, Number *sums) {                                                                 \
         typedef VECTOR(int8_t, WIDTH) Row;                                                                            \
         typedef VECTOR(Number, WIDTH) Total;                                                                          \
-        const int8_t *weights = layer->weights + channel;                                                             \
+        const int8_t *weights = synapses->weights + channel;                                                          \
+        const Total gain = *(const Total *)((const Number *)synapses->gain + channel);                                \
         Total total = {0};                                                                                            \
-        uint32_t received = 0;                                                                                        \
         for (int64_t step = steps - 1; step >= 0; step--) {                                                           \
             const int32_t *row = rows->rows[step], *end = row + ((rows->used[step] + TURN - 1) & -TURN);              \
-            received |= (uint32_t)(row < end) << step;                                                                \
-            for (; row < end && layer->crowd < TURN; row++)                                                           \
+            Total *sum = (Total *)(sums + step * pitch + channel);                                                    \
+            for (; row < end && synapses->crowd < TURN; row++)                                                        \
                 total += __builtin_convertvector(*(const Row *)(weights + *row), Total);                              \
             while (row < end) {                                                                                       \
-                const int32_t *until = row + SMALLER(layer->crowd & -TURN, end - row);                                \
+                const int32_t *until = row + SMALLER(synapses->crowd & -TURN, end - row);                             \
                 Row bytes = {0};                                                                                      \
                 for (; row < until; row += TURN)                                                                      \
                     bytes += (*(const Row *)(weights + row[0]) + *(const Row *)(weights + row[1]))                    \
                            + (*(const Row *)(weights + row[2]) + *(const Row *)(weights + row[3]));                   \
                 total += __builtin_convertvector(bytes, Total);                                                       \
             }                                                                                                         \
-            *(Total *)(sums + step * layer->pitch + channel) = total * (Number)layer->gain;                           \
-            if (rows->nested)                                                                                         \
-                received |= received >> 1;                                                                            \
+            if (more)                                                                                                 \
+                *sum += total * gain;                                                                                 \
             else                                                                                                      \
+                *sum = total * gain;                                                                                  \
+            if (!rows->nested)                                                                                        \
                 total = (Total){0};                                                                                   \
         }                                                                                                             \
-        return received;                                                                                              \
     }
 
 SUM(32)
@@ -117,45 +149,143 @@ static void count_bits(const int8_t *weights, const int32_t *row, const int32_t 
 }
 
 // From counts of +1 and, behind them, of −1 their differences: a bit more than they have, in two's complement.
-static void subtract(const Layer *layer, const Slice *planes, int levels, Slice *differences) {
-    for (int64_t byte = 0; byte < layer->pitch / 8; byte += sizeof(Slice)) {
+static void subtract(int64_t row, int64_t pitch, const Slice *planes, int levels, Slice *differences) {
+    for (int64_t byte = 0; byte < pitch / 8; byte += sizeof(Slice)) {
         Slice borrow = {0}, low;
         for (int level = 0; level < levels; level++) {
-            const char *plus = (const char *)planes + level * layer->row + byte;
-            add_three(&borrow, &low, ~*(const Slice *)plus, *(const Slice *)(plus + layer->pitch / 8), borrow);
-            *(Slice *)((char *)differences + level * layer->row + byte) = ~low;
+            const char *plus = (const char *)planes + level * row + byte;
+            add_three(&borrow, &low, ~*(const Slice *)plus, *(const Slice *)(plus + pitch / 8), borrow);
+            *(Slice *)((char *)differences + level * row + byte) = ~low;
         }
-        *(Slice *)((char *)differences + levels * layer->row + byte) = borrow;
+        *(Slice *)((char *)differences + levels * row + byte) = borrow;
     }
 }
 
 // What the rows of each step add to all membranes of a place, where weights are bits: see `SUM`.
-static uint32_t sum_slices(const Layer *layer, const Rows *rows, int64_t steps, const Workspace *space, Number *sums) {
-    int64_t slices = layer->row / sizeof(Slice), counted = 0;
-    uint32_t received = 0;
+static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps, int64_t pitch,
+                       const Workspace *space, int more, Number *sums) {
+    int64_t slices = synapses->row / sizeof(Slice), counted = 0;
     for (int64_t step = steps - 1; step >= 0; step--) {
         const int32_t *row = rows->rows[step], *end = row + ((rows->used[step] + SLICE_TURN - 1) & -SLICE_TURN);
-        received |= (uint32_t)(row < end) << step;
         int fresh = !counted || !rows->nested;
         counted = rows->used[step] + (fresh ? 0 : counted);
         int levels = LARGER(5, 32 - __builtin_clz((uint32_t)counted | 1));
         for (int64_t slice = 0; slice < (rows->nested ? PLANES : levels) * slices && fresh; slice++)
             space->planes[slice] = (Slice){0};
         for (int64_t slice = 0; slice < slices; slice++)
-            count_bits(layer->weights + slice * sizeof(Slice), row, end, space->planes + slice, slices, levels);
+            count_bits(synapses->weights + slice * sizeof(Slice), row, end, space->planes + slice, slices, levels);
         if (counted)
-            subtract(layer, space->planes, levels, space->differences);
-        for (int64_t channel = 0; channel < layer->pitch && counted; channel += LANES) {
+            subtract(synapses->row, pitch, space->planes, levels, space->differences);
+        for (int64_t channel = 0; channel < pitch; channel += LANES) {
             const char *bits = (const char *)space->differences + channel / 8;
-            Numbers negated = {0};
-            for (int level = levels; level >= 0; level--) {
-                Numbers bit = __builtin_convertvector(answers_of(*(const Four *)(bits + level * layer->row)), Numbers);
+            Numbers *sum = (Numbers *)(sums + step * pitch + channel), negated = {0};
+            for (int level = levels; level >= 0 && counted; level--) {
+                Numbers bit = __builtin_convertvector(answers_of(*(const Four *)(bits + level * synapses->row)), Numbers);
                 negated = level == levels ? bit : negated + negated - bit;
             }
-            *(Numbers *)(sums + step * layer->pitch + channel) = negated * (Number)-layer->gain;
+            negated *= *(const Numbers *)((const Number *)synapses->gain + channel);
+            *sum = more ? *sum - negated : -negated;
         }
-        if (rows->nested)
-            received |= received >> 1;
+    }
+}
+
+// The place of the map before at a place of the kernel that lies on (y, x), or −1 outside of the map.
+static int64_t seen(const Synapses *synapses, int64_t y, int64_t x, int64_t row, int64_t column) {
+    int64_t map_row = y * synapses->stride - synapses->padding + row * synapses->dilation;
+    int64_t map_column = x * synapses->stride - synapses->padding + column * synapses->dilation;
+    int inside = map_row >= 0 && map_row < synapses->in_height && map_column >= 0 && map_column < synapses->in_width;
+    return inside ? map_row * synapses->in_width + map_column : -1;
+}
+
+// The weighted sum of the counts in a window, or their maximum, of LANES channels.
+static Numbers value_of(const Synapses *synapses, const Number *window, int64_t pitch, int64_t channel) {
+    Numbers value = *(const Numbers *)(window + channel);
+    if (synapses->how == WINDOW)
+        value *= __builtin_convertvector(*(const Bytes *)(synapses->weights + channel), Numbers);
+    for (int64_t at = 1; at < synapses->kernel_height * synapses->kernel_width; at++) {
+        Numbers counts = *(const Numbers *)(window + at * pitch + channel);
+        if (synapses->how == WINDOW)
+            value += counts * __builtin_convertvector(*(const Bytes *)(synapses->weights + at * pitch + channel), Numbers);
+        else
+            value = __builtin_elementwise_max(value, counts);
+    }
+    return value;
+}
+
+// What a place adds to its sums that sees, in each channel, a window on neurons of the same channel alone. The counts in
+// it are known at the end of the block: from there on its spikes are taken back, step by step.
+static uint32_t sum_window(const Run *run, const Synapses *synapses, const Spikes *from, int64_t y, int64_t x,
+                           const Workspace *space, int more, int64_t *came) {
+    const Layer *source = run->layers + synapses->source;
+    int64_t pitch = source->pitch, size = synapses->kernel_height * synapses->kernel_width, columns = synapses->kernel_width;
+    const Number outside = synapses->how == MAXIMUM ? -((1LL << (MEMBRANE - 1)) - 1) : 0, *gain = synapses->gain;
+    uint32_t received = 0;
+    for (int64_t at = 0; at < size; at++) {
+        int64_t place = seen(synapses, y, x, at / columns, at % columns);
+        for (int64_t step = 0; step < run->steps && place >= 0; step++) {
+            int32_t number = from->first[step][place + 1] - from->first[step][place];
+            came[step] += number;
+            received |= (uint32_t)(number > 0) << step;
+        }
+    }
+    received = steps_of(received, from->nested);
+    if (!received)
+        return 0;
+    for (int64_t at = 0; at < size; at++) {
+        int64_t place = seen(synapses, y, x, at / columns, at % columns), neuron = source->first + place * pitch;
+        for (int64_t channel = 0; channel < pitch; channel += LANES)
+            *(Numbers *)(space->window + at * pitch + channel) =
+                place < 0 ? (Numbers){0} + outside : counts_at(run, run->arrived, neuron + channel);
+    }
+    for (int64_t channel = 0; channel < pitch; channel += LANES)
+        *(Numbers *)(space->values + channel) = value_of(synapses, space->window, pitch, channel);
+    for (int64_t step = run->steps - 1; step >= 0; step--) {
+        int64_t listed = from->nested ? run->steps : step + 1;
+        for (int64_t at = 0; at < size && received >> step & 1; at++) {
+            int64_t place = seen(synapses, y, x, at / columns, at % columns);
+            Number *counts = space->window + at * pitch - place % source->event_width * source->channels;
+            for (int64_t later = step; later < listed && place >= 0; later++) {
+                const int32_t *event = from->events[later] + from->first[later][place];
+                const int32_t *end = from->events[later] + from->first[later][place + 1];
+                for (; event < end; event++) {
+                    int64_t falls = *event >= source->flip;
+                    counts[*event - falls * source->flip] -= 1 - 2 * falls;
+                }
+            }
+        }
+        for (int64_t channel = 0; channel < pitch; channel += LANES) {
+            Numbers *value = (Numbers *)(space->values + channel), before = *value;
+            Numbers *sum = (Numbers *)(space->sums + step * pitch + channel);
+            if (received >> step & 1)
+                before = value_of(synapses, space->window, pitch, channel);
+            Numbers change = (*value - before) * *(const Numbers *)(gain + channel);
+            *sum = more ? *sum + change : change;
+            *value = before;
+        }
+    }
+    return received;
+}
+
+// What reaches a place by one way: sums[step · pitch] of it, set, or with `more` added to.
+static uint32_t receive(const Run *run, const Synapses *synapses, const Spikes *from, int64_t y, int64_t x,
+                        Workspace *space, int more, int64_t *came) {
+    int64_t pitch = run->layers[synapses->target].pitch;
+    Rows *rows = &space->rows;
+    Number *sums = space->sums;
+    if (synapses->how >= WINDOW)
+        return sum_window(run, synapses, from, y, x, space, more, came);
+    uint32_t received = collect(synapses, from, run->steps, y, x, rows, came);
+    if (received && synapses->how == SLICES)
+        sum_slices(synapses, rows, run->steps, pitch, space, more, sums);
+    for (int64_t channel = 0, width = WIDEST; channel < pitch && received && synapses->how == BYTES; channel += width) {
+        while (width > pitch - channel)
+            width /= 2;
+        switch (width) {
+        case 256: sum_256(synapses, rows, run->steps, pitch, channel, more, sums); break;
+        case 128: sum_128(synapses, rows, run->steps, pitch, channel, more, sums); break;
+        case 64: sum_64(synapses, rows, run->steps, pitch, channel, more, sums); break;
+        default: sum_32(synapses, rows, run->steps, pitch, channel, more, sums); break;
+        }
     }
     return received;
 }

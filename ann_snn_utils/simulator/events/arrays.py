@@ -1,0 +1,176 @@
+"""Weights, thresholds and fan-outs as arrays of the compiled simulator: channels last, padded to whole vectors.
+
+What spikes reach lies as rows, [kernel row, kernel column, input channel, output channel], so that a spike adds one
+unbroken row of weights: bytes, or, of ternary weights of many channels, bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...ann.graph import SynapseSpec
+from ...snn.network import SpikingLayer, Synapses, memoized
+
+# Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
+LANES, CLASS_LANES, PLANES = 32, 16, 16
+
+# How spikes come to membranes: by rows of bytes or bits, or by a window on neurons of the same channel.
+BYTES, SLICES, WINDOW, MAXIMUM = range(4)
+
+# Channels of a layer of ternary weights from which on these are bits: with fewer there are too few rows to pay for
+# turning sums of bits into numbers.
+SLICED = 256
+
+
+def pitch_of(layer: SpikingLayer) -> int:
+    """Number of channels, rounded up to whole vectors."""
+    return -(-layer.spec.out_shape[0] // LANES) * LANES
+
+
+def class_pitch(classes: int) -> int:
+    """Number of class scores, rounded up to whole vectors."""
+    return -(-classes // CLASS_LANES) * CLASS_LANES
+
+
+def largest_of(weight: torch.Tensor) -> int:
+    """The largest |w|."""
+    return memoized(weight, ("largest",), lambda: int(weight.long().abs().max()))
+
+
+def how_of(layer: SpikingLayer, one: Synapses) -> int:
+    """How spikes come to the membranes of a layer by these synapses."""
+    (inputs, _, _), outputs, groups = one.spec.in_shape, one.spec.out_shape[0], one.spec.groups
+    if layer.spec.kind == "maximum":
+        return MAXIMUM
+    if groups > 1 and inputs == groups == outputs:
+        return WINDOW
+    taps = inputs * one.weight[0, 0].numel()
+    return SLICES if pitch_of(layer) >= SLICED and largest_of(one.weight) == 1 and taps < 2**PLANES else BYTES
+
+
+def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, int, int]:
+    """Weights as rows, one for each neuron that sends spikes, those for −1 `flip` rows further, and one of 0.
+
+    Also how many bytes it is from a row to the next one, and from the first one to that of zeros.
+    """
+
+    def made() -> tuple[np.ndarray, int, int]:
+        ordered = _ungrouped(one).permute(2, 3, 1, 0).numpy()
+        plus = _padded(ordered, pitch)
+        both = [_bits(sign * plus) if how == SLICES else sign * plus for sign in (1, -1)]
+        row, size = both[0].shape[-1], both[0].size
+        nothing = flip * row + size
+        values = _aligned(nothing + row, np.int8)
+        for part, start in zip(both, (0, flip * row), strict=True):
+            values[start : start + size] = part.ravel()
+        return values, row, nothing
+
+    return memoized(one.weight, ("rows", one.spec.groups, pitch, how, flip), made)
+
+
+def weight_bytes(layer: SpikingLayer) -> int:
+    """Bytes of a hidden layer's weights for spikes of +1: padded, and in wide ternary layers two bits each."""
+    total, pitch = 0, pitch_of(layer)
+    for one in layer.synapses:
+        how, taps = how_of(layer, one), one.weight[0, 0].numel()
+        row = 64 * -(-pitch // 256) if how == SLICES else pitch
+        total += taps * row * (1 if how >= WINDOW else one.spec.in_shape[0])
+    return total
+
+
+def window(one: Synapses, pitch: int) -> np.ndarray:
+    """Weights of neurons that see their own channel only, as [kernel row, kernel column, pitch]."""
+    return memoized(
+        one.weight, ("window", pitch), lambda: _padded(one.weight[:, 0].permute(1, 2, 0).numpy(), pitch)
+    )
+
+
+def spread(spec: SynapseSpec) -> tuple[int, int]:
+    """Rows and columns that a kernel lies on, with the gaps of its dilation."""
+    rows, columns = ((size - 1) * spec.dilation + 1 for size in spec.kernel)
+    return rows, columns
+
+
+def fours(one: Synapses, pitch: int) -> np.ndarray:
+    """The encoder's weights as [kernel row, input channel, four columns, pitch, 4], with zeros in the gaps."""
+
+    def made() -> np.ndarray:
+        (height, width), (channels, inputs, *_), d = spread(one.spec), one.weight.shape, one.spec.dilation
+        weight = _ungrouped(one)
+        inputs = weight.shape[1]
+        padded = np.zeros((height, inputs, -(-width // 4) * 4, pitch), np.int8)
+        padded[::d, :, :width:d, :channels] = weight.permute(2, 1, 3, 0).numpy()
+        return _copied(padded.reshape(height, inputs, -1, 4, pitch).swapaxes(-1, -2))
+
+    return memoized(one.weight, ("fours", one.spec.groups, one.spec.dilation, pitch), made)
+
+
+def fans(one: Synapses, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+    """`kinds` and `effective` of synapses, for a source of this pitch: places alike share fan-outs."""
+
+    def made() -> tuple[np.ndarray, np.ndarray]:
+        reached = _padded(one.effective_fan_out.flatten(1).T.numpy(), pitch, np.int32)
+        alike, kinds = np.unique(reached, axis=0, return_inverse=True)
+        return kinds.ravel().astype(np.int64) * pitch, alike.ravel()
+
+    return memoized(one.weight, ("fans", one.spec, pitch), made)
+
+
+def class_rows(classifier: torch.Tensor) -> np.ndarray:
+    """Class weights [classes, C, H, W] as rows of classes, channels last, and once more negated."""
+    ordered = _padded(classifier.permute(2, 3, 1, 0).numpy(), class_pitch(len(classifier)), np.int32)
+    return np.stack([ordered, -ordered])
+
+
+def table(thresholds: torch.Tensor, lowest: int, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
+    """Thresholds [O, J], from level lowest + 1 on, as rows of channels, behind one that every membrane reaches.
+
+    After them comes one that none reaches, and more of these up to level `least`.
+    """
+    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉.
+    info, (channels, entries) = np.iinfo(dtype), thresholds.shape
+    made: np.ndarray = np.full((max(entries, least) + 2, pitch), info.max, dtype)
+    made[0] = info.min
+    clipped = np.clip(thresholds.numpy(), info.min, info.max)
+    made[1 : entries + 1, :channels] = np.ceil(clipped).T.astype(dtype)
+    # Channels that only fill the last vector stay at 0.
+    made[: 1 - lowest, channels:] = info.min
+    return _copied(made)
+
+
+def _ungrouped(one: Synapses) -> torch.Tensor:
+    """Weights [O, I, kh, kw], 0 between groups."""
+    weight, groups = one.weight, one.spec.groups
+    outputs, inputs, *kernel = weight.shape
+    apart = weight.new_zeros(groups, outputs // groups, groups, inputs, *kernel)
+    group = torch.arange(groups)
+    apart[group, :, group] = weight.unflatten(0, (groups, -1))
+    return apart.flatten(2, 3).flatten(0, 1)
+
+
+def _padded(values: np.ndarray, pitch: int, dtype: type = np.int8) -> np.ndarray:
+    """Values with zeros behind the last dimension, up to the pitch."""
+    padded = np.zeros((*values.shape[:-1], pitch), dtype)
+    padded[..., : values.shape[-1]] = values
+    return padded
+
+
+def _bits(rows: np.ndarray) -> np.ndarray:
+    """Rows of −1, 0 and 1 as a bit for each 1, then one for each −1, padded to whole vectors."""
+    bits = np.concatenate([np.packbits(rows == sign, axis=-1, bitorder="little") for sign in (1, -1)], axis=-1)
+    return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % 64)]).view(np.int8)
+
+
+def _aligned(size: int, dtype: type) -> np.ndarray:
+    """Zeros that begin where a cache line does, as vectors of weights then do."""
+    size *= np.dtype(dtype).itemsize
+    room = np.zeros(size + 64, np.uint8)
+    skipped = -room.ctypes.data % 64
+    return room[skipped : skipped + size].view(dtype)
+
+
+def _copied(values: np.ndarray) -> np.ndarray:
+    copy = _aligned(values.size, values.dtype.type).reshape(values.shape)
+    copy[...] = values
+    return copy
