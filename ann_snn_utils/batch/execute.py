@@ -173,19 +173,7 @@ def _run(
             raise KeyboardInterrupt
         try:
             # In a context of its own: there jupyter_core keeps its event loop, which two threads cannot share.
-            contextvars.Context().run(
-                _execute_and_close,
-                notebook,
-                work,
-                parameters,
-                engine_name="ann-snn",
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                autosave_cell_every=0,
-                owner=owner,
-                **options,
-            )
+            contextvars.Context().run(_execute_and_close, notebook, work, parameters, owner=owner, **options)
             return None
         except PapermillExecutionError as error:
             return error.ename, error.evalue
@@ -202,7 +190,9 @@ def _run(
 
 def _execute_and_close(*arguments: Any, **options: Any) -> None:
     try:
-        papermill.execute_notebook(*arguments, **options)
+        quiet: dict[str, Any] = {"progress_bar": False, "autosave_cell_every": 0}
+        kernel = {"engine_name": "ann-snn", "kernel_name": "python3", "language": "python"}
+        papermill.execute_notebook(*arguments, **kernel, **quiet, **options)
     finally:
         # The loop's files would stay open until garbage is collected, which hundreds of notebooks later is seldom.
         loop = ensure_event_loop()

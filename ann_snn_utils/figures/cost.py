@@ -77,7 +77,7 @@ def energy_parts(
         max(float(sum(np.sum(cost) for cost in parts.values())) for parts in (spiking, dense))
     )
     panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
-    figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=[0.66, 0.34])
+    figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=(0.66, 0.34))
     for part in dict.fromkeys((*spiking, *dense)):
         own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
         look: dict[str, Any] = dict(legendgroup=part, offsetgroup="snn", row=1)

@@ -42,7 +42,7 @@ def neuron_trace(
     edges = [edge for step in t.tolist() for edge in (step - 0.5, step + 0.5)]
     silent = [settled_at + 1] if settled_at and settled_at < steps else []
     largest = max(1, int(counts.max(initial=0)), int(ann_code or 0))
-    panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.07)
+    panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=(0.7, 0.3), vertical_spacing=0.07)
     figure = blank("The moving threshold", 2, height=480, **panels)
     above: dict[str, Any] = dict(row=1, col=1)
     below: dict[str, Any] = dict(row=2, col=1)

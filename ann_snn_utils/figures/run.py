@@ -87,10 +87,9 @@ def spikes_over_time(record: Record) -> go.Figure:
             bars: dict[str, Any] = dict(x=np.arange(1, record.time_steps + 1), y=sign * counted / record.samples)
             look = dict(customdata=counted, legendgroup=str(index), showlegend=sign > 0, marker_opacity=opacity)
             add_bars(figure, name, PALETTE[index % len(PALETTE)], hover, **bars, **look)
-    figure.add_hline(0, line=dict(color=INK, width=1))
     figure.update_layout(barmode="relative")
     figure.update_xaxes(**time_axis(record.time_steps))
-    return figure.update_yaxes(title_text="spikes per image")
+    return figure.update_yaxes(title_text="spikes per image", zerolinecolor=INK)
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:

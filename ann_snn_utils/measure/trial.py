@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,23 +87,13 @@ def run_trial(
     chosen = samples.subset(range(min(setting.samples, len(samples))))
     # Noise is drawn over all images, and faults by each sample's index: only the former can be run in parts.
     images = noisy(chosen.images, setting.noise_ratio, setting.seed)
-    faulty = bool(setting.fault and setting.fault_rate)
-    size = len(chosen) if faulty else CHUNK
+    size = len(chosen) if setting.fault and setting.fault_rate else CHUNK
+    how: dict[str, Any] = dict(seed=setting.seed, fault=setting.fault or None, fault_rate=setting.fault_rate)
     records = []
     for start in range(0, len(chosen), size):
         report(start / len(chosen))
         part = slice(start, start + size)
-        records.append(
-            simulate(
-                scaled,
-                images[part],
-                time_steps,
-                seed=setting.seed,
-                labels=chosen.labels[part],
-                fault=setting.fault or None,
-                fault_rate=setting.fault_rate,
-            )
-        )
+        records.append(simulate(scaled, images[part], time_steps, labels=chosen.labels[part], **how))
     report(1.0)
     record = merge(records, time_steps)
     spent = energy_over_time(record, scaled)

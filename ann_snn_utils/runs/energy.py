@@ -20,6 +20,8 @@ IMAGES = 1000
 # The network that the README's sentence is about.
 _NAMED = "mnist-lenet-k0"
 
+_STOPS = {"silence": "own silence", "slowest": "slowest image", "guaranteed": "guaranteed T"}
+
 FACTORS = (
     "Each factor is that network's energy over the SNN's, as the model's authors assume; in brackets the least and "
     "greatest over all combinations of assumptions, and the share of them in which the SNN needs less."
@@ -78,21 +80,13 @@ def verdict_table(summary: Mapping[str, Any]) -> str:
 def spikes_table(summary: Mapping[str, Any]) -> str:
     """Spikes that a synapse carries in an inference, and how many it may, by others and for this network."""
     carried = summary["spikes_per_synapse"]
-    rows = [
-        {
-            "spikes per synapse": "carried",
-            "value": f"{carried['all']:.3f}, at weights other than 0 {carried['nonzero']:.3f}",
-        }
-    ]
+    told = {"carried": f"{carried['all']:.3f}, at weights other than 0 {carried['nonzero']:.3f}"}
     for source, (least, most) in THRESHOLDS.items():
-        rows.append(
-            {"spikes per synapse": source, "value": f"{least:.3g}" if least == most else f"{least} … {most}"}
-        )
+        told[source] = f"{least:.3g}" if least == most else f"{least} … {most}"
     for model in MODELS:
-        even = summary["models"][model]["break_even"]
-        told = ", ".join(f"{summary['rivals'][rival]} {spikes:.2f}" for rival, spikes in even.items())
-        rows.append({"spikes per synapse": f"this network, {TITLES[model]}", "value": told})
-    return markdown_table(rows)
+        even = summary["models"][model]["break_even"].items()
+        told[f"this network, {TITLES[model]}"] = ", ".join(f"{summary['rivals'][r]} {n:.2f}" for r, n in even)
+    return markdown_table([{"spikes per synapse": source, "value": value} for source, value in told.items()])
 
 
 def silence_table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -102,11 +96,7 @@ def silence_table(found: Mapping[str, Mapping[str, Any]]) -> str:
         for model in MODELS:
             pays = summary["models"][model]["silence"]
             row = {"network": name, "model": TITLES[model]}
-            for when, label in (
-                ("silence", "own silence"),
-                ("slowest", "slowest image"),
-                ("guaranteed", "guaranteed T"),
-            ):
+            for when, label in _STOPS.items():
                 row[label] = f"{_short(pays[when]['pj'] / 1e6)} µJ, {_short(pays[when]['steps'])} steps"
             rows.append(row)
     return markdown_table(rows)

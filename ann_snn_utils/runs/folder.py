@@ -35,12 +35,8 @@ from .parameters import (
 )
 from .provenance import code_digest
 
-ANN_FILE, QANN_FILE, SNN_FILE, RESULTS_FILE = (
-    "ann.safetensors",
-    "qann.safetensors",
-    "snn.safetensors",
-    "results.json",
-)
+ANN_FILE, QANN_FILE, SNN_FILE = "ann.safetensors", "qann.safetensors", "snn.safetensors"
+RESULTS_FILE = "results.json"
 
 ARTIFACTS: dict[str, str] = {
     ANN_FILE: "01_train_ann",
