@@ -48,8 +48,8 @@ typedef union { Ints all; Scores halves[2]; } Halves;
 typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
 
-// All synapses from one layer, or the image, to another; `layout.py` fills them in, as it does layers. Sizes first, then
-// where the arrays lie.
+// A way: all synapses from a layer, or the image, to another. `layout.py` fills it in, as it does layers. Sizes first,
+// then where the arrays lie.
 typedef struct {
     int64_t source, target, next;                       // next: other synapses from that source, −1 for none
     int64_t in_channels, in_height, in_width;
@@ -60,9 +60,9 @@ typedef struct {
                                                         // zeros
     int64_t fan;                                        // neurons of a place that a spike reaches
     int64_t encoded;                                    // whether they bring spikes of the encoder, or maxima of these
-    // Of the image: [kernel row, input channel, four columns, pitch, 4]. Rows: [kernel row, kernel column, input channel,
-    // row], from `flip` rows on the same negated, and a row of zeros; in slices, a row is a bit for each +1, then for
-    // each −1. Windows: [kernel row, kernel column, pitch].
+    // Of the image: [kernel row, input channel, four columns, pitch, 4]. Rows: [kernel row, kernel column, input
+    // channel, row], from `flip` rows on the same negated, and a row of zeros; in slices, a row is a bit for each +1,
+    // then for each −1. Windows: [kernel row, kernel column, pitch].
     const int8_t *weights;
     const void *gain;                                   // by what sums are multiplied, [pitch]
     const int64_t *kinds;                               // where the effective fan-outs of each source place begin …
