@@ -238,14 +238,12 @@ static void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *r
         list(from->to, step, rises[step], plus);
         if (falls[step])
             list(from->to, step, falls[step], minus);
-    }
-    for (int64_t way = layer->outputs; way >= 0; way = run->synapses[way].next) {
-        const Synapses *synapses = run->synapses + way;
-        Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
-        Scores *effective = from->sent->effective + way * BLOCK;
-        for (int64_t step = 0; step < steps; step++) {
-            Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
-            effective[step] += (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
+        Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
+        for (int64_t way = layer->outputs; way >= 0; way = run->synapses[way].next) {
+            const Synapses *synapses = run->synapses + way;
+            Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
+            from->sent->effective[way * BLOCK + step] +=
+                (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
         }
     }
 }
