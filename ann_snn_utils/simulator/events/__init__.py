@@ -47,10 +47,10 @@ every step before. Its events are listed at the last step at which they come (`n
 step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they switch
 this off.
 
-*Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32 or 64
-(`layout.membrane_bound`), and the kernel is compiled for each. A network of wider or real weights is left to dense
-tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights
-of 0 and thresholds that no membrane reaches, so that no loop has a rest.
+*Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32 or
+64 (`layout.membrane_bound`), and the kernel is compiled for each. A network of wider or real weights is left to
+dense tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights of 0 and
+thresholds that no membrane reaches, so that no loop has a rest.
 
 *Threads* take one image after the other from a common counter, so they end together and one image starts none. Each
 has a workspace of its own, kept for the next run. Totals are sums of whole numbers, so results do not depend on the
