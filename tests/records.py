@@ -19,6 +19,7 @@ def hand_made(**changes) -> Record:
         negative=np.array([[0, 0, 0], [0, 1, 1], [0, 2, 0]]),
         sops=np.array([[0, 24, 6], [0, 6, 6], [0, 0, 6]]),
         effective_sops=np.array([[0, 16, 4], [0, 4, 2], [0, 0, 2]]),
+        encoder_sops=np.array([[0, 24, 0], [0, 6, 0], [0, 0, 0]]),
         pending=np.zeros((3, 3), dtype=np.int64),
         layer_names=("4", "3", "2"),
         neurons=(4, 3, 2),

@@ -235,7 +235,7 @@ def test_synapses_and_what_reaches_them_are_counted_at_the_border_too(ann, seed)
     for index, layer in enumerate(plain):
         assert layers[index].synapses == reached(layer, every)
         assert layers[index].macs == macs(ann.spec)[index]
-        assert not snn.chain or layers[index].synapses <= layers[index].macs
+        assert not ann.spec.graph.chain or layers[index].synapses <= layers[index].macs
         if index:
             assert layers[index].nonzero_macs == pytest.approx(reached(layer, live) / len(images))
     assert layers[-1].sops.sum() == pytest.approx(layers[-1].arriving.sum() * snn.spec.classes)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
+from ann_snn_utils.ann.euclid import most_of, nearest_whole
 from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import build_ann, raw_weight, set_affine
 from ann_snn_utils.ann.notation import NETWORKS, graph_of, parse
@@ -20,7 +21,7 @@ from ann_snn_utils.ann.placement import read_graph
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator.run import simulate
-from ann_snn_utils.snn.addition import Decision, add_in_integers, most_of
+from ann_snn_utils.snn.addition import Decision, add_in_integers
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.store import load_snn, save_snn
 
@@ -191,6 +192,14 @@ def test_a_network_in_notation_learns_through_its_blocks():
 @given(*(st.integers(1, 25) for _ in range(2)), *(st.integers(-30, 30) for _ in range(4)))
 def test_the_maximum_of_a_line_and_a_rounded_one_is_that_of_all_places(n, m, a, b, c, d):
     assert most_of(n, m, a, b, c, d) == max(a * x + b * ((c * x + d) // m) for x in range(n))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 25), *(st.fractions(-4, 4, max_denominator=12) for _ in range(2)))
+def test_how_near_a_line_comes_to_a_whole_number_is_that_of_all_places(n, slope, start):
+    assert nearest_whole(n, slope, start) == min(
+        abs(slope * x + start - round(slope * x + start)) for x in range(n)
+    )
 
 
 _FRACTIONS = st.fractions(Fraction(-3), Fraction(3), max_denominator=6)

@@ -10,6 +10,7 @@ import brevitas_like
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import random_images
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -408,3 +409,45 @@ def test_models_of_torchvision_are_converted_exactly(name):
     proof = check_equivalence(ann, snn, images[:2])
     assert proof.exact, proof.examples
     assert len(snn.layers) == {"vgg11": 14, "resnet18": 18, "mobilenet_v2": 52}[name]
+
+
+class AddedCounts(nn.Module):
+    """A residual block on counts of 0.5, whose convolutions' weights are multiples of `scales`."""
+
+    def __init__(self, *scales: float) -> None:
+        super().__init__()
+        self.stem, self.body, self.shortcut = (
+            brevitas_like.QuantConv2d(inputs, 2, size, weight_bit_width=4, padding=size // 2, bias=False)
+            for inputs, size in ((1, 3), (2, 3), (2, 1))
+        )
+        self.first, self.last = (brevitas_like.QuantReLU(2) for _ in range(2))
+        self.classifier = brevitas_like.QuantLinear(2 * 36, 3, weight_bit_width=4)
+        for layer, scale in zip((self.stem, self.body, self.shortcut), (0.3, *scales), strict=True):
+            whole = torch.randint(-7, 8, layer.weight.shape, generator=torch.Generator().manual_seed(1))
+            whole[:, 0, 0, 0] = 7
+            layer.weight.data.copy_(whole * scale)
+        for activation in (self.first, self.last):
+            activation.act_quant.step = 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.stem(x))
+        return self.classifier(self.last(self.body(x) + self.shortcut(x)).flatten(1))
+
+
+def test_branches_whose_sums_can_lie_half_way_between_counts_are_refused():
+    # Sums of 3/16 and of 1/16: levels begin at 4/16 = 3/16 + 1/16, where neither sum alone ever is.
+    images = random_images(0, (1, 6, 6), samples=8)
+    with pytest.raises(ValueError, match="half way between two counts.*HALF_UP"):
+        quantize(AddedCounts(3 / 8, 1 / 8), images)
+
+
+def test_branches_whose_sums_cannot_are_taken_to_the_last_code():
+    # Sums of 3/16 and of 6/16: no level begins at a multiple of 3/16.
+    images = random_images(0, (1, 6, 6), samples=8)
+    model = AddedCounts(3 / 8, 3 / 4).double()
+    ann, snn = convert_module(model, images)
+    first = model.first(model.stem(images.double() / 255))
+    last = model.last(model.body(first) + model.shortcut(first))
+    for count, value in zip(codes(ann, images)[0], (first, last), strict=True):
+        assert torch.equal(count.double(), value.detach() / 0.5) and len(count.unique()) > 2
+    assert check_equivalence(ann, snn, images).exact

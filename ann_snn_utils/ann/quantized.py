@@ -7,16 +7,25 @@ be installed. Plain modules take their place, which torch.fx can follow.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .network import ANN, Layer
-from .operations import Trace
+from .euclid import nearest_whole
+from .network import ANN, LARGEST_PIXEL, Layer
+from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, Counts
 
 _ELSEWHERE = "or export it (brevitas.export.export_qonnx) and take the file with import_qonnx"
+
+# What float64 may have rounded off a sum, of its size.
+_ROUNDING = Fraction(1, 10**12)
+
+# Counts that are looked at in a layer without a largest one.
+_OPEN = 255
 
 
 class Scaled(nn.Module):
@@ -129,25 +138,54 @@ def check_ties(ann: ANN, traced: Trace) -> None:
     """Raise ValueError where rounding half to even, as a model does, is not rounding half up, as thresholds do."""
     if not any(isinstance(module, Counts) and module.half_even for module in traced.model.modules()):
         return
-    for number, layer in enumerate(ann.layers):
-        if isinstance(layer, Layer) and (ties := _half_way(ann, number, layer)):
+    for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
+        if isinstance(layer, Layer) and (ties := _half_way(ann, number, source)):
             raise ValueError(
                 f"{ties} levels of {layer.spec.token} begin half way between two counts, which the model rounds to "
                 "the even one and a threshold upwards: quantize with rounding_mode HALF_UP, or another step"
             )
 
 
-def _half_way(ann: ANN, number: int, layer: Layer) -> int:
-    """How many odd levels of a layer begin at a whole sum, where rounding half to even stays below them."""
-    lowest, highest = ann.spec.counts(number)
-    branch, norm = layer.spec.branches[0], layer.norm
-    assert norm.running_mean is not None and norm.running_var is not None
-    mean, variance, weight, bias = (
-        values.detach().double() for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    unit = ann.spec.step(branch.sources[0]) / branch.average**2
-    level = torch.arange(lowest + 1, (highest or 255) + 1, dtype=torch.float64)
-    level = level[level % 2 == 1]
-    climb = ((variance + norm.eps).sqrt() / weight)[:, None]
-    start = (((level - 0.5) * ann.spec.step(number) - bias[:, None]) * climb + mean[:, None]) / unit
-    return int(((start - start.round()).abs() < 1e-9 * start.abs().clamp(min=1)).sum())
+def _half_way(ann: ANN, number: int, layer: TracedLayer) -> int:
+    """How many odd levels of a layer begin at sums that it can have: rounding half to even stays below them."""
+    (lowest, highest), step, ties = ann.spec.counts(number), Fraction(ann.spec.step(number)), 0
+    for channel, shift in enumerate(layer.shift.tolist()):
+        sums = [one for term in layer.terms for one in _sums(ann, term, channel)]
+        for level in range(lowest + 1, (highest or _OPEN) + 1):
+            begin = (level - Fraction(1, 2)) * step - Fraction(shift)
+            ties += level % 2 == 1 and _can_be(begin, sums)
+    return ties
+
+
+def _sums(ann: ANN, term: Term, channel: int) -> Iterator[tuple[Fraction, int, int]]:
+    """What a term adds up in a channel, one for each step of its sources: the worth of a sum of 1, and its ends."""
+    spec, weight = ann.spec, torch.ones(1) if term.weight is None else term.weight[channel]
+    up, down = (int(part.sum()) * term.average**2 for part in (weight.clamp(min=0), -weight.clamp(max=0)))
+    steps: dict[Fraction, list[int]] = {}
+    for source in term.sources:
+        # A pixel is worth the float32 next to 1/255, as models keep their scales.
+        worth = spec.step(source) if source >= 0 else float(torch.tensor(1 / LARGEST_PIXEL))
+        lowest, highest = spec.counts(source) if source >= 0 else (0, LARGEST_PIXEL)
+        steps.setdefault(Fraction(worth), []).extend((lowest, highest or _OPEN))
+    for unit, ends in steps.items():
+        least, most = min(ends), max(ends)
+        slope = Fraction(float(term.scale[channel])) * unit / term.average**2
+        yield slope, up * least - down * most, up * most - down * least
+
+
+def _can_be(value: Fraction, sums: Sequence[tuple[Fraction, int, int]]) -> bool:
+    """Whether whole sums of these worths, within their ends, add up to a value, but for the rounding of float64."""
+    # Of three worths no thresholds can be made.
+    matter = [one for one in sums if one[0]] + 2 * [(Fraction(0), 0, 0)]
+    (p, least, most), (r, low, high) = matter[:2]
+    if not p:
+        return value == 0
+    if r:
+        # The second sums for which the first one is within its ends.
+        ends = (value - p * least) / r, (value - p * most) / r
+        low, high = max(low, math.ceil(min(ends) - _ROUNDING)), min(high, math.floor(max(ends) + _ROUNDING))
+    start = (value - r * low) / p
+    if low > high or not (r or least - _ROUNDING <= start <= most + _ROUNDING):
+        return False
+    size = max(Fraction(1), abs(start), abs(value / p))
+    return nearest_whole(high - low + 1, -r / p, start) <= _ROUNDING * size

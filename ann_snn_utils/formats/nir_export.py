@@ -54,7 +54,7 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
 def _check(snn: SNN) -> None:
     if snn.thresholds != "exact" or not snn.integer:
         raise ValueError(f"thresholds={snn.thresholds!r}: convert the network with 'exact' ones")
-    if not snn.chain:
+    if not snn.spec.graph.chain:
         raise ValueError("its layers form no chain: NIR's neurons have one input; use write_onnx")
     if snn.k or snn.levels > 1:
         raise ValueError(

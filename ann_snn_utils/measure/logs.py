@@ -25,7 +25,6 @@ def published_sop_num(record: Record) -> np.ndarray:
     A spike of the encoder, on its way to the first hidden layer, counts with its amplitude 2^k;
     `Record.sop_num` counts it as the one event that it is.
     """
-    assert record.encoder_sops is not None
     sops = record.sops + (record.amplitude - 1) * record.encoder_sops
     return sops[:, 1:].sum(1).cumsum()
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from ..ann.notation import NETWORKS
 from ..ann.store import list_pretrained
-from ..data.dataset import NAMES
 from ..measure.activity import SILENCE
 from ..tables import markdown_table
 from .compare import baseline_of, by_setting, compare, describe, in_words, neuron_forms, setting_of
@@ -56,14 +55,18 @@ def on_test_set(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
 
 
 def by_dataset(found: Mapping[str, RunResult]) -> dict[str, dict[str, RunResult]]:
-    """Data set → its runs; data sets with published results first, then in the order of their names here."""
+    """Data set → its runs; data sets with published results first, then those with more test images."""
+    sets: dict[str, dict[str, RunResult]] = {}
+    for run, one in found.items():
+        sets.setdefault(one.results["dataset"], {})[run] = one
 
-    def place(dataset: str) -> tuple[bool, int, str]:
-        beside = any(entry["dataset"] == dataset for entry in PUBLISHED)
-        return not beside, NAMES.index(dataset) if dataset in NAMES else len(NAMES), dataset
+    first = [entry["dataset"] for entry in PUBLISHED]
 
-    names = sorted({one.results["dataset"] for one in found.values()}, key=place)
-    return {name: {r: one for r, one in found.items() if one.results["dataset"] == name} for name in names}
+    def place(dataset: str) -> tuple[int, int, str]:
+        images = max(one.results["samples"] for one in sets[dataset].values())
+        return first.index(dataset) if dataset in first else len(first), -images, dataset
+
+    return {dataset: sets[dataset] for dataset in sorted(sets, key=place)}
 
 
 def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,13 +112,18 @@ def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
 
     Of each data set and network: the settings of the bundled networks, or else the baseline, and the setting that
-    falls silent soonest. No row is chosen by its accuracy.
+    falls silent soonest. Networks of which none is bundled are left out where another one of the data set is. No
+    row is chosen by its accuracy.
     """
     tested = on_test_set(found)
     bundled = {entry.get("run") for entry in list_pretrained().values()}
     rows = []
     for dataset, members in by_dataset(tested).items():
-        for network in dict.fromkeys(one.results["network"] for one in members.values()):
+        networks = [
+            {one.results["network"]: None for run, one in members.items() if run in kept}
+            for kept in (bundled, members)
+        ]
+        for network in networks[0] or networks[1]:
             own = {run: one for run, one in members.items() if one.results["network"] == network}
             frame = compare(own)
             main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))

@@ -48,17 +48,12 @@ class Record:
     negative: np.ndarray
     sops: np.ndarray
     effective_sops: np.ndarray
+    encoder_sops: np.ndarray
     pending: np.ndarray
     layer_names: tuple[str, ...]
     neurons: tuple[int, ...]
     traces: Traces | None = None
     amplitude: int = 1
-    encoder_sops: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        if self.encoder_sops is None:
-            # In a chain of layers the second one reads the encoder.
-            object.__setattr__(self, "encoder_sops", self.sops * (np.arange(self.sops.shape[1]) == 1))
 
     @property
     def time_steps(self) -> int:

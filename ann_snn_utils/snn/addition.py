@@ -28,6 +28,7 @@ from math import ceil, lcm
 import torch
 from torch import Tensor
 
+from ..ann.euclid import most_of
 from .certificate import UNBOUNDED, line
 
 Range = tuple[int, int]
@@ -134,31 +135,3 @@ def _ends(theta: int, ratio: int, m: int, q: int, bits: int, us: Range, ss: Rang
         lower = max(lower, base + most_of(number, m, q, -one, ratio, at) - one + 1)
         upper = min(upper, base - most_of(number, m, -q, one, ratio, at))
     return lower, upper
-
-
-def most_of(n: int, m: int, a: int, b: int, c: int, d: int) -> int:
-    """The maximum of a·x + b·⌊(c·x + d) / m⌋ over x = 0 … n − 1, for n and m of at least 1.
-
-    As in Euclid's algorithm: whole multiples of m leave the fraction, then x and its floor change places.
-
-    >>> most_of(10, 7, 2, -3, 5, 1) == max(2 * x - 3 * ((5 * x + 1) // 7) for x in range(10))
-    True
-    """
-    best, base = None, 0
-    while True:
-        whole, c = divmod(c, m)
-        a += b * whole
-        whole, d = divmod(d, m)
-        base += b * whole
-        top = (c * (n - 1) + d) // m
-        found = max(base, base + a * (n - 1) + b * top)
-        best = found if best is None else max(best, found)
-        if top == 0 or (a >= 0 and b >= 0) or (a <= 0 and b <= 0):
-            return best
-        if a < 0:
-            # The first x at which the floor is y = 1 … top: ⌈(m·y − d) / c⌉, from y − 1 counted.
-            base += a + b
-            n, m, a, b, c, d = top, c, b, a, m, m - d - 1
-        else:
-            # The last x at which the floor is y = 0 … top − 1: ⌈(m·(y + 1) − d) / c⌉ − 1.
-            n, m, a, b, c, d = top, c, b, a, m, m - d - 1

@@ -165,16 +165,6 @@ class SpikingLayer:
         """The largest net spike count that any neuron of the layer can reach."""
         return int(self.reachable.max())
 
-    @property
-    def fan_out(self) -> Tensor:
-        """`Synapses.fan_out` of its first synapses."""
-        return self.synapses[0].fan_out
-
-    @property
-    def effective_fan_out(self) -> Tensor:
-        """`Synapses.effective_fan_out` of its first synapses."""
-        return self.synapses[0].effective_fan_out
-
 
 def membrane_range(
     synapses: Sequence[Synapses], before: Sequence[SpikingLayer], spec: NetworkSpec
@@ -240,11 +230,6 @@ class SNN:
     def integer(self) -> bool:
         """True where no tensor of the network is floating point."""
         return not self.classifier.is_floating_point() and all(layer.integer for layer in self.layers)
-
-    @property
-    def chain(self) -> bool:
-        """Whether every layer is one convolution over the whole of the layer before it."""
-        return self.spec.graph.chain
 
     @property
     def sufficient_steps(self) -> int:

@@ -2,9 +2,9 @@
 
 The plain way is `dense.py`: every layer a convolution at every step. Yet most neurons are silent at most steps,
 and a spike of ±1 needs no multiplication: it adds a row of weights to the membranes that it reaches. This room
-does only that. `kernel.c` runs images, by `spikes.h` and `sums.h`; `layout.py` lays the network out for it,
-`build.py` compiles it, and `loop.py` calls it and makes a record of what it leaves. One page of how things lie, and
-why:
+does only that. `kernel.c` runs images, by `spikes.h` and `sums.h`; `layout.py` lays the network out for it in the
+arrays of `arrays.py`, `build.py` compiles it, and `loop.py` calls it and makes a record of what it leaves. One page
+of how things lie, and why:
 
 *Order.* Layers only feed forward, so a layer may run all its steps before the next one begins: `BLOCK` steps of
 them, as memory for spikes grows with their number. Within a layer one place of the map is done after the other,
@@ -12,14 +12,21 @@ again for all steps of the block. So the weights of a layer are read while they 
 stays in a register from its first step to its last: it is written down only where a run has further blocks.
 
 *Spikes* leave a place as words of 32 channels, one bit each, and become *events*: for each step a list that grows
-place after place. An event is a number, where the weights of its channel lie: (column · channels + channel) · row
-behind those of the kernel row's first, and `flip` further for a spike of −1. `first[place]` is where the events of
-a place begin.
+place after place. An event is a number, column · channels + channel, and `flip` more for a spike of −1.
+`first[place]` is where the events of a place begin. Lists lie in slots, from which every layer behind reads them;
+a slot is free when the last one has.
+
+*Ways.* A layer has `Synapses` from one layer or several: two of a residual block, one for each part of a
+concatenation. Each adds to the layer's sums by itself, with a factor for each channel (`gain`).
 
 *Rows* (`collect`). A place sees, for each row of its kernel, some neighbouring places of one row of the map before:
 one stretch of the list. Weights lie as [kernel row, kernel column, input channel, output channel], and once more
-negated, so a stretch becomes addresses of rows of weights by adding one constant, 16 at a time; all that is left is
-to add up rows.
+negated, so a stretch becomes addresses of rows of weights by one factor and one constant, 16 at a time; all that is
+left is to add up rows. Pooling is a kernel of repeated weights, and between groups weights are 0.
+
+*Windows* (`sum_window`). Who reads its own channel only, by a depthwise convolution, a shortcut or a maximum, would
+add rows of zeros but for one. It has the counts in its window instead, from which events are taken back step by
+step: a weighted sum of them, or the largest, says how the membrane moves.
 
 *Sums.* Rows of bytes (`sum_32` … `sum_256`) are added in registers, for as many rows (`crowd`) as cannot leave a
 byte; then they are widened and the next bytes begin. Addition wraps around, so only final sums have to fit. Ternary
@@ -40,10 +47,10 @@ every step before. Its events are listed at the last step at which they come (`n
 step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they switch
 this off.
 
-*Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32
-(`layout.membrane_bound`), and the kernel is compiled for each. A network that fits neither, or has real weights, is
-left to dense tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights
-of 0 and thresholds that no membrane reaches, so that no loop has a rest.
+*Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32 or
+64 (`layout.membrane_bound`), and the kernel is compiled for each. A network of wider or real weights is left to
+dense tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights of 0 and
+thresholds that no membrane reaches, so that no loop has a rest.
 
 *Threads* take one image after the other from a common counter, so they end together and one image starts none. Each
 has a workspace of its own, kept for the next run. Totals are sums of whole numbers, so results do not depend on the

@@ -48,8 +48,8 @@ typedef union { Ints all; Scores halves[2]; } Halves;
 typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
 
-// All synapses from one layer, or the image, to another; `layout.py` fills them in, as it does layers. Sizes first, then
-// where the arrays lie.
+// A way: all synapses from a layer, or the image, to another. `layout.py` fills it in, as it does layers. Sizes first,
+// then where the arrays lie.
 typedef struct {
     int64_t source, target, next;                       // next: other synapses from that source, −1 for none
     int64_t in_channels, in_height, in_width;
@@ -60,9 +60,9 @@ typedef struct {
                                                         // zeros
     int64_t fan;                                        // neurons of a place that a spike reaches
     int64_t encoded;                                    // whether they bring spikes of the encoder, or maxima of these
-    // Of the image: [kernel row, input channel, four columns, pitch, 4]. Rows: [kernel row, kernel column, input channel,
-    // row], from `flip` rows on the same negated, and a row of zeros; in slices, a row is a bit for each +1, then for
-    // each −1. Windows: [kernel row, kernel column, pitch].
+    // Of the image: [kernel row, input channel, four columns, pitch, 4]. Rows: [kernel row, kernel column, input
+    // channel, row], from `flip` rows on the same negated, and a row of zeros; in slices, a row is a bit for each +1,
+    // then for each −1. Windows: [kernel row, kernel column, pitch].
     const int8_t *weights;
     const void *gain;                                   // by what sums are multiplied, [pitch]
     const int64_t *kinds;                               // where the effective fan-outs of each source place begin …
@@ -223,29 +223,33 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
 }
 
 // Send what LANES neurons of a place list in each step, from `channel` on.
-static void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *rises, uint32_t *falls) {
+static inline __attribute__((always_inline)) void send(const Sender *from, int64_t channel, int64_t steps,
+                                                       uint32_t *rises, uint32_t *falls) {
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
     const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                         16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
     Halves plus = {lanes + (int32_t)(from->column * layer->channels + channel)};
-    Halves minus = {plus.all + (int32_t)layer->flip};
+    const int32_t flip = layer->flip;
+    const Synapses *ways = run->synapses;
+    const int64_t outputs = layer->outputs;
+    Scores *effective = from->sent->effective;
     for (int64_t step = 0; step < steps; step++) {
         if (!(rises[step] | falls[step]))
             continue;
         if (run->task->rate)
             disturb(from, channel, step, rises + step, falls + step);
         list(from->to, step, rises[step], plus);
-        if (falls[step])
+        if (falls[step]) {
+            Halves minus = {plus.all + flip};
             list(from->to, step, falls[step], minus);
-    }
-    for (int64_t way = layer->outputs; way >= 0; way = run->synapses[way].next) {
-        const Synapses *synapses = run->synapses + way;
-        Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
-        Scores *effective = from->sent->effective + way * BLOCK;
-        for (int64_t step = 0; step < steps; step++) {
-            Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
-            effective[step] += (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
+        }
+        Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
+        for (int64_t way = outputs; way >= 0; way = ways[way].next) {
+            const Synapses *synapses = ways + way;
+            Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
+            effective[way * BLOCK + step] +=
+                (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
         }
     }
 }

@@ -180,7 +180,8 @@ static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps
             const char *bits = (const char *)space->differences + channel / 8;
             Numbers *sum = (Numbers *)(sums + step * pitch + channel), negated = {0};
             for (int level = levels; level >= 0 && counted; level--) {
-                Numbers bit = __builtin_convertvector(answers_of(*(const Four *)(bits + level * synapses->row)), Numbers);
+                uint32_t plane = *(const Four *)(bits + level * synapses->row);
+                Numbers bit = __builtin_convertvector(answers_of(plane), Numbers);
                 negated = level == levels ? bit : negated + negated - bit;
             }
             negated *= *(const Numbers *)((const Number *)synapses->gain + channel);
@@ -189,78 +190,80 @@ static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps
     }
 }
 
-// The place of the map before at a place of the kernel that lies on (y, x), or −1 outside of the map.
-static int64_t seen(const Synapses *synapses, int64_t y, int64_t x, int64_t row, int64_t column) {
-    int64_t map_row = y * synapses->stride - synapses->padding + row * synapses->dilation;
-    int64_t map_column = x * synapses->stride - synapses->padding + column * synapses->dilation;
-    int inside = map_row >= 0 && map_row < synapses->in_height && map_column >= 0 && map_column < synapses->in_width;
-    return inside ? map_row * synapses->in_width + map_column : -1;
+// The places of the map before that the place (y, x) sees, by those of the kernel; −1 outside of the map.
+static void see(const Synapses *synapses, int64_t y, int64_t x, int64_t *places) {
+    for (int64_t row = 0; row < synapses->kernel_height; row++)
+        for (int64_t column = 0; column < synapses->kernel_width; column++) {
+            int64_t map_row = y * synapses->stride - synapses->padding + row * synapses->dilation;
+            int64_t map_column = x * synapses->stride - synapses->padding + column * synapses->dilation;
+            int outside = map_row < 0 || map_row >= synapses->in_height || map_column < 0
+                       || map_column >= synapses->in_width;
+            *places++ = outside ? -1 : map_row * synapses->in_width + map_column;
+        }
 }
 
-// The weighted sum of the counts in a window, or their maximum, of LANES channels.
-static Numbers value_of(const Synapses *synapses, const Number *window, int64_t pitch, int64_t channel) {
-    Numbers value = *(const Numbers *)(window + channel);
-    if (synapses->how == WINDOW)
-        value *= __builtin_convertvector(*(const Bytes *)(synapses->weights + channel), Numbers);
-    for (int64_t at = 1; at < synapses->kernel_height * synapses->kernel_width; at++) {
-        Numbers counts = *(const Numbers *)(window + at * pitch + channel);
-        if (synapses->how == WINDOW)
-            value += counts * __builtin_convertvector(*(const Bytes *)(synapses->weights + at * pitch + channel), Numbers);
+// The weighted sum of the counts in a window, or the largest of them, for LANES channels.
+static Numbers value_of(const Synapses *synapses, const Number *window, int64_t size, int64_t pitch, int64_t channel) {
+    Numbers sum = {0}, largest = *(const Numbers *)(window + channel);
+    for (int64_t at = channel; at < size * pitch; at += pitch) {
+        Numbers counts = *(const Numbers *)(window + at);
+        if (synapses->how == MAXIMUM)
+            largest = __builtin_elementwise_max(largest, counts);
         else
-            value = __builtin_elementwise_max(value, counts);
+            sum += counts * __builtin_convertvector(*(const Bytes *)(synapses->weights + at), Numbers);
     }
-    return value;
+    return synapses->how == MAXIMUM ? largest : sum;
 }
 
-// What a place adds to its sums that sees, in each channel, a window on neurons of the same channel alone. The counts in
-// it are known at the end of the block: from there on its spikes are taken back, step by step.
+// Take the events of a place in one step back from its counts, [channels].
+static void take_back(const Layer *source, const Spikes *from, int64_t step, int64_t place, Number *counts) {
+    int64_t column = source->event_width == source->width ? place % source->width : place;
+    const int32_t *event = from->events[step] + from->first[step][place];
+    const int32_t *end = from->events[step] + from->first[step][place + 1];
+    for (counts -= column * source->channels; event < end; event++) {
+        int64_t falls = *event >= source->flip;
+        counts[*event - falls * source->flip] -= 1 - 2 * falls;
+    }
+}
+
+// What a place adds to its sums that sees, in each channel, a window on neurons of the same channel alone. The counts
+// in it are known at the end of the block: from there on its spikes are taken back, step by step. See `receive`.
 static uint32_t sum_window(const Run *run, const Synapses *synapses, const Spikes *from, int64_t y, int64_t x,
                            const Workspace *space, int more, int64_t *came) {
     const Layer *source = run->layers + synapses->source;
-    int64_t pitch = source->pitch, size = synapses->kernel_height * synapses->kernel_width, columns = synapses->kernel_width;
     const Number outside = synapses->how == MAXIMUM ? -((1LL << (MEMBRANE - 1)) - 1) : 0, *gain = synapses->gain;
-    uint32_t received = 0;
-    for (int64_t at = 0; at < size; at++) {
-        int64_t place = seen(synapses, y, x, at / columns, at % columns);
-        for (int64_t step = 0; step < run->steps && place >= 0; step++) {
-            int32_t number = from->first[step][place + 1] - from->first[step][place];
+    int64_t pitch = source->pitch, size = synapses->kernel_height * synapses->kernel_width, places[size];
+    uint32_t listed = 0;
+    see(synapses, y, x, places);
+    for (int64_t at = 0; at < size; at++)
+        for (int64_t step = 0; step < run->steps && places[at] >= 0; step++) {
+            int32_t number = from->first[step][places[at] + 1] - from->first[step][places[at]];
             came[step] += number;
-            received |= (uint32_t)(number > 0) << step;
+            listed |= (uint32_t)(number > 0) << step;
         }
-    }
-    received = steps_of(received, from->nested);
+    uint32_t received = steps_of(listed, from->nested);
     if (!received)
         return 0;
-    for (int64_t at = 0; at < size; at++) {
-        int64_t place = seen(synapses, y, x, at / columns, at % columns), neuron = source->first + place * pitch;
+    for (int64_t at = 0; at < size; at++)
         for (int64_t channel = 0; channel < pitch; channel += LANES)
             *(Numbers *)(space->window + at * pitch + channel) =
-                place < 0 ? (Numbers){0} + outside : counts_at(run, run->arrived, neuron + channel);
-    }
+                places[at] < 0 ? (Numbers){0} + outside
+                               : counts_at(run, run->arrived, source->first + places[at] * pitch + channel);
     for (int64_t channel = 0; channel < pitch; channel += LANES)
-        *(Numbers *)(space->values + channel) = value_of(synapses, space->window, pitch, channel);
+        *(Numbers *)(space->values + channel) = value_of(synapses, space->window, size, pitch, channel);
     for (int64_t step = run->steps - 1; step >= 0; step--) {
-        int64_t listed = from->nested ? run->steps : step + 1;
-        for (int64_t at = 0; at < size && received >> step & 1; at++) {
-            int64_t place = seen(synapses, y, x, at / columns, at % columns);
-            Number *counts = space->window + at * pitch - place % source->event_width * source->channels;
-            for (int64_t later = step; later < listed && place >= 0; later++) {
-                const int32_t *event = from->events[later] + from->first[later][place];
-                const int32_t *end = from->events[later] + from->first[later][place + 1];
-                for (; event < end; event++) {
-                    int64_t falls = *event >= source->flip;
-                    counts[*event - falls * source->flip] -= 1 - 2 * falls;
-                }
-            }
-        }
+        int changes = received >> step & 1;
+        for (int64_t at = 0; at < size && changes; at++)
+            for (int64_t one = step; one < (from->nested ? run->steps : step + 1) && places[at] >= 0; one++)
+                take_back(source, from, one, places[at], space->window + at * pitch);
         for (int64_t channel = 0; channel < pitch; channel += LANES) {
-            Numbers *value = (Numbers *)(space->values + channel), before = *value;
+            Numbers *after = (Numbers *)(space->values + channel), before = *after;
             Numbers *sum = (Numbers *)(space->sums + step * pitch + channel);
-            if (received >> step & 1)
-                before = value_of(synapses, space->window, pitch, channel);
-            Numbers change = (*value - before) * *(const Numbers *)(gain + channel);
+            if (changes)
+                before = value_of(synapses, space->window, size, pitch, channel);
+            Numbers change = (*after - before) * *(const Numbers *)(gain + channel);
             *sum = more ? *sum + change : change;
-            *value = before;
+            *after = before;
         }
     }
     return received;
