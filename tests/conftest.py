@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy is slow, which is no fault. What examples share, they leave as it was.
+settings.register_profile(
+    "study", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("study")
 
 # Every process that imports nbformat would compile 39 grammars of addresses, which nothing here is checked against.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]

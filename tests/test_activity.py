@@ -34,7 +34,7 @@ def test_cancelled_counts_the_spikes_that_took_one_back():
     assert cancelled(hand_made()).tolist() == [0, 3, 1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(networks(), st.integers(1, 9), st.integers(0, 1000))
 def test_the_measures_agree_with_each_other_on_any_run(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape, samples=3)

@@ -42,7 +42,7 @@ def feasible(row: list[int], lowest: int, highest: int, bits: int) -> bool:
     return False
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(networks())
 def test_the_adder_decides_as_the_table_for_every_channel_level_and_membrane(ann):
     snn = convert(ann)
@@ -56,7 +56,7 @@ def test_the_adder_decides_as_the_table_for_every_channel_level_and_membrane(ann
                 assert min(max(least, lowest), highest + 1) == min(max(theta, lowest), highest + 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-2, 4), min_size=1, max_size=3).map(sorted))
 def test_no_smaller_number_of_fractional_bits_would_do(row):
     layer = layer_of([row], -2, 3)

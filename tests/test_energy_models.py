@@ -215,7 +215,7 @@ RECORD = simulate(SNN, IMAGES)
 RUNS = runs_of(RECORD, SNN)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(networks(), st.integers(0, 50))
 def test_synapses_and_what_reaches_them_are_counted_at_the_border_too(ann, seed):
     snn = convert(ann, max_levels=512)

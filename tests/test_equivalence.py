@@ -27,7 +27,7 @@ def tampered(snn: SNN, layer: int, channel: int) -> SNN:
     return replace(snn, layers=tuple(layers))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(networks(), st.integers(0, 1000), st.integers(1, 5))
 def test_exact_networks_are_exact_in_any_batch_size(ann, seed, batch_size):
     images = random_images(seed, ann.spec.in_shape, samples=5)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -485,7 +485,7 @@ for _format in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
     SAMPLES[_format] = _buffer.getvalue()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(SAMPLES)), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
 def test_damaged_images_give_pixels_or_an_error_with_their_path(tmp_path, form, position, patch, cut):
     data = SAMPLES[form]
@@ -655,7 +655,7 @@ def test_a_zip_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tm
     assert os.listdir(cache) == [] and not (tmp_path / "escaped").exists()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(st.sampled_from(["w:", "w:gz", "w:xz", "zip"]), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
 def test_damaged_archives_are_unpacked_or_named_in_an_error(tmp_path, form, position, patch, cut):
     source, path = tmp_path / "source", tmp_path / "damaged"

@@ -43,7 +43,7 @@ def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
     return lines
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(chains(), st.integers(1, 7), st.integers(0, 1000))
 def test_every_line_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape, samples=4).split(2)

@@ -93,7 +93,7 @@ def test_activations_round_half_up_to_levels(k, clip, expected):
     assert x.grad.tolist() == [0, 1, 1, 0 if clip else 1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(networks())
 def test_a_quantized_network_computes_with_integer_weights_exactly(ann: ANN):
     for module in [*(part.conv for part in ann.double().parts), ann.classifier]:

@@ -12,7 +12,7 @@ from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.thresholds import scale_thresholds
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(networks(), st.floats(0.3, 3))
 def test_integer_thresholds_are_multiplied_and_rounded_up(ann, scale):
     snn = convert(ann)
