@@ -210,11 +210,15 @@ def test_wide_layers_of_a_graph_equal_dense_tensors_with_faults_and_without(netw
         agree(*(simulate(snn, images, backend=name, **arguments) for name in BACKENDS))
 
 
-def test_branches_whose_sum_needs_64_bits_equal_the_oracle(backend):
+@pytest.mark.parametrize("compared", [24, 0])
+def test_branches_whose_sum_needs_64_bits_equal_the_oracle(backend, compared, monkeypatch):
+    monkeypatch.setattr("ann_snn_utils.simulator.events.layout._COMPARED", compared)
     ann = random_ann(11, network="2C3-[D3-4C1]", in_shape=(1, 6, 6), padding="same", ternary=False, k=1)
     assert lay_out(convert(ann), 9).membrane == np.int64
     images = random_images(5, (1, 6, 6), samples=3)
-    agrees(simulate(convert(ann), images, 9, backend=backend), oracle.run(ann, images.numpy(), 9))
+    record = simulate(convert(ann), images, 9, backend=backend)
+    assert record.negative[:, 1:].any()
+    agrees(record, oracle.run(ann, images.numpy(), 9))
 
 
 def test_wide_membranes_in_an_odd_number_of_vectors_are_counted_each_to_their_own_layer(backend):

@@ -141,7 +141,7 @@ static void look_up(const Layer *layer, int64_t channel, Numbers membranes, Numb
     for (int lane = 0; lane < LANES; lane++) {
         int64_t at = (*counts)[lane] * layer->pitch + lane;
         uint32_t rise = membranes[lane] >= rising[at + layer->pitch], fall = !rise && membranes[lane] < falling[at];
-        (*counts)[lane] += rise - fall;
+        (*counts)[lane] += (Number)rise - (Number)fall;
         *rises |= rise << lane;
         *falls |= fall << lane;
     }
