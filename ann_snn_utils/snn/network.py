@@ -161,6 +161,13 @@ class SpikingLayer:
         return (self.spec.lowest + (self.thresholds <= self.lowest[:, None]).sum(1)).clamp(max=0)
 
     @property
+    def moves(self) -> int:
+        """The most steps that a neuron takes from its first spike to its last count, once its input stays."""
+        ends = (self.lowest, self.highest)
+        key = ("moves", self.spec.lowest, *ends, *(end._version for end in ends))
+        return memoized(self.thresholds, key, lambda: int((self.reachable - self.least_reachable).max()))
+
+    @property
     def largest_count(self) -> int:
         """The largest net spike count that any neuron of the layer can reach."""
         return int(self.reachable.max())
@@ -241,8 +248,7 @@ class SNN:
         settled: list[int] = []
         for layer in self.layers:
             before = max((settled[source] for source in layer.spec.sources if source >= 0), default=self.levels)
-            moves = int((layer.reachable - layer.least_reachable).max())
-            settled.append(before + (moves if settled and layer.spec.kind == "neurons" else 0))
+            settled.append(before + (layer.moves if settled and layer.spec.kind == "neurons" else 0))
         return max(settled)
 
 
