@@ -6,7 +6,6 @@ they are, files record their digests beside it, and `load_recorded` loads no oth
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import json
@@ -14,7 +13,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +35,7 @@ SPLITS = ("train", "test")
 # Fixed, so that split and subsets are the same whatever seed a user trains with.
 _SEED = 20240830
 
-# One bit for each of scikit-learn's digits, in base 85: those of the test set, 36 of each class but for rounding.
-_DIGITS_TEST = (
-    "preEUVaNaspa2CRk{AR43kU&dI6)Ao1qh-MA_N405R3qjK|llw2><~YFb;qfFd!feLI6Po5=;q#At(?L00bZ*1c(9<C?t}=0sw~r"
-    "5CJFvPyj|CD1bl$VgP}H0ReyjfglFOKoTSZ1ONe00EmMC0|NoD0sx_aKmkAq27q#mM5F+P1poj5frJ1EB!~b27z2=j03abEF%bw#"
-    "V1VL<kO%-MMx!91000001V8`)HV7fY2oOOM05B5-5)ue(L_}3dHUWSV05PEe6sjVEArt^$KoBqj00IC(00"
-)
+_DIGITS_TEST = 360
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,16 +249,20 @@ def _centre(images: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
 
 
 def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    # Read beside scikit-learn, whose import takes a second in every kernel.
-    scans = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
-    table = np.loadtxt(str(scans), np.int64, delimiter=",")
-    tested = np.unpackbits(np.frombuffer(base64.b85decode(_DIGITS_TEST), np.uint8), count=len(table)) == 1
-    chosen = table[tested if split == "test" else ~tested]
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    scans = load_digits()
+    parts = train_test_split(
+        np.arange(len(scans.target)), test_size=_DIGITS_TEST, random_state=_SEED, stratify=scans.target
+    )
+    chosen = np.sort(parts[SPLITS.index(split)])
     check_room(len(chosen), 1, size)
     # In parts, for the exact sums take eight times the memory of the images.
-    parts = np.array_split(chosen[:, :-1].reshape(-1, 8, 8), -(-len(chosen) // 64))
+    parts = np.array_split(scans.images[chosen].astype(np.int64), -(-len(chosen) // 64))
     images = np.concatenate([_resize_digits(part, size) for part in parts])
-    return torch.from_numpy(images[:, None]), torch.from_numpy(chosen[:, -1].copy()), tuple("0123456789")
+    labels = torch.from_numpy(scans.target[chosen].astype(np.int64))
+    return torch.from_numpy(images[:, None]), labels, tuple("0123456789")
 
 
 def _resize_digits(scans: np.ndarray, size: tuple[int, int]) -> np.ndarray:
