@@ -56,7 +56,7 @@ bench: $(STAMP) ## time the simulator against an ANN and, where installed, other
 test: $(STAMP) ## run the whole test suite
 	$(BIN)/python $(PYTEST) $(ARGS)
 
-check: $(STAMP) ## run the quick tests, about a minute on two cores
+check: $(STAMP) ## run the quick tests, 80 seconds on two cores
 	$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports

@@ -31,7 +31,7 @@ _BATCH = 1000
 
 
 class Task(ctypes.Structure):
-    """`Task` of spikes.h: what is asked of every image."""
+    """`Task` of spikes.h: what is asked of all images."""
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "images depth levels steps fault seed classes".split()],
