@@ -50,6 +50,7 @@ class Of(nn.Module):
         self.norm, self.norm8, self.flat = nn.BatchNorm2d(6), nn.BatchNorm2d(8), nn.BatchNorm1d(6)
         self.linear, self.grouped = nn.Linear(600, 6), nn.Conv2d(12, 6, 1, groups=3)
         self.classifier = nn.Linear(features, 5)
+        self.offset, self.row = nn.Parameter(torch.randn(6, 1, 1)), nn.Parameter(torch.randn(6))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(torch.flatten(self.function(self, F.relu(self.stem(x))), 1))
@@ -74,6 +75,10 @@ def proved(model: nn.Module, **settings) -> tuple[ANN, SNN]:
     proof = check_equivalence(ann, snn, PROVED)
     assert snn.integer and proof.exact, proof.examples
     return ann, snn
+
+
+def twice(x: Tensor) -> Tensor:
+    return F.relu(x) + x
 
 
 PATHS: dict[str, tuple[Callable, int]] = {
@@ -104,6 +109,14 @@ PATHS: dict[str, tuple[Callable, int]] = {
     "view": (lambda m, x: F.relu(m.linear(x.view(x.size(0), -1))), 6),
     "arguments by name": (lambda m, x: F.relu(input=torch.add(m.inner(input=x), other=x)), 600),
     "constants": (lambda m, x: F.relu(m.inner(2 * x) / 3 - 0.1), 600),
+    "a constant of each channel": (lambda m, x: F.relu(m.inner(x) + m.offset), 600),
+    "flattened maps side by side": (lambda m, x: torch.cat([x.flatten(1), m.inner(x).relu().flatten(1)], 1), 1200),
+    "a pooled sum and maps": (lambda m, x: F.relu(F.max_pool2d(m.inner(x), 2) + F.max_pool2d(x, 2)), 150),
+    "averages of a pooled sum over one axis": (
+        lambda m, x: F.adaptive_avg_pool2d(F.max_pool2d(m.inner(x), 2), (None, 5)),
+        150,
+    ),
+    "one sum in two activations": (lambda m, x: twice(m.inner(x)), 600),
 }
 
 
@@ -137,6 +150,20 @@ def test_a_layer_loses_less_with_more_counts():
     assert [(loss.lowest, loss.highest) for loss in few] == [(0, 3)] * 2
 
 
+def test_losses_of_layers_that_share_a_sum_are_each_layers_own():
+    torch.manual_seed(0)
+    model = trained(Of(*PATHS["one sum in two activations"]))
+    losses = layer_losses(model, quantize(model, IMAGES, levels=63), IMAGES)
+    assert [(loss.layer, loss.lowest) for loss in losses] == [("stem", 0), ("inner", -63), ("add", -63)]
+    assert all(loss.error < 0.05 for loss in losses), losses
+
+
+def test_losses_against_another_model_are_refused():
+    one, other = (trained(Of(*PATHS[name])) for name in ("depthwise", "stride"))
+    with pytest.raises(ValueError, match="the model has layers .*'strided'.*: give its own model"):
+        layer_losses(other, quantize(one, IMAGES), IMAGES)
+
+
 def test_steps_are_chosen_by_values_from_all_over_the_map(monkeypatch):
     torch.manual_seed(0)
     model = trained(Of(*PATHS["batch norm"]))
@@ -163,6 +190,17 @@ def test_what_prepares_images_goes_into_the_weights():
             (IMAGES / 255 - torch.tensor([0.4, 0.6])[:, None, None]) / torch.tensor([0.2, 0.3])[:, None, None]
         )
     assert float((ann(IMAGES) - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize(("mean", "padding", "warned"), [(0.5, 1, 1), (0.0, 1, 0), (0.5, 0, 0)])
+def test_padding_of_images_from_which_a_mean_was_subtracted_is_warned_of(mean, padding, warned, recwarn):
+    from torchvision.transforms import Normalize
+
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=padding), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    model(IMAGES / 255)
+    quantize(nn.Sequential(Normalize(mean, 0.2), model), IMAGES)
+    found = [str(one.message) for one in recwarn if "sums at the border differ" in str(one.message)]
+    assert len(found) == warned and all(one.startswith("1.0 of the model pads") for one in found)
 
 
 def integers(module: nn.Module, how: nn.Module) -> nn.Module:
@@ -196,6 +234,41 @@ def test_a_model_of_our_quantizers_is_taken_to_the_last_code(k):
     ]
     for count, value, step in zip(found, values, (1, 2.0**-k), strict=True):
         assert torch.equal(count * step, value) and value.max() > value.min()
+
+
+class SideBySide(nn.Module):
+    """A quantized network whose classifier, or a layer before it, reads two layers with steps of their own."""
+
+    def __init__(self, k: int, last: bool) -> None:
+        super().__init__()
+        self.last = last
+        self.stem, self.norm = integers(nn.Conv2d(2, 6, 3, bias=False), Int8()), nn.BatchNorm2d(6)
+        self.one, self.other = (integers(nn.Conv2d(6, 4, 1, bias=False), Ternary()) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
+        self.steps = nn.ModuleList(QuantReLU(*of) for of in ((0, 4), (0, 3), (k, 3), (0, 3)))
+        self.both = integers(nn.Conv2d(8, 4, 3, bias=False), Ternary())
+        self.classifier = integers(nn.Linear(512 if last else 144, 5, bias=False), Int8(per_channel=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.steps[0](self.norm(self.stem(x)))
+        one, other = self.steps[1](self.norms[0](self.one(x))), self.steps[2](self.norms[1](self.other(x)))
+        x = torch.cat([one, other], 1)
+        return self.classifier((x if self.last else self.steps[3](self.norms[2](self.both(x)))).flatten(1))
+
+
+@pytest.mark.parametrize(("k", "last"), [(0, True), (0, False), (1, False)])
+def test_layers_side_by_side_keep_the_steps_that_a_model_gives_them(k, last):
+    torch.manual_seed(0)
+    model = trained(SideBySide(k, last))
+    ann, _ = proved(model)
+    assert [ann.spec.step(index) for index in range(3)] == [1, 1, 2.0**-k] and ann.spec.levels == 4
+    with torch.no_grad():
+        assert torch.allclose(codes(ann, IMAGES)[1], model.double()(IMAGES.double() / 255))
+
+
+def test_counts_of_two_steps_are_not_classified_side_by_side():
+    with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are classified .* give them one step"):
+        quantize(SideBySide(1, last=True).eval(), IMAGES)
 
 
 def of_brevitas(modules: ModuleType) -> nn.Sequential:
@@ -342,6 +415,25 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "products of maps": (Of(lambda m, x: x * m.inner(x), 600), "mul cannot be converted; maps can be added"),
     "moved axes": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), Moved()), "permute .*reads whole maps"),
     "no model": ("resnet18", "model: str; give a torch.nn.Module"),
+    "hanging windows in one direction": (
+        nn.Sequential(nn.Conv2d(2, 4, (2, 3)), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
+        "ceil_mode=True .* hang over the border",
+    ),
+    "hanging dilated windows": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2, 2, dilation=2, ceil_mode=True)),
+        "ceil_mode=True .* hang over the border",
+    ),
+    "a scaled constant": (Of(lambda m, x: F.relu(torch.add(m.inner(x), 1.0, alpha=2)), 600), "alpha .* compute it"),
+    "a rounded quotient": (
+        Of(lambda m, x: torch.div(x, 0.3, rounding_mode="floor"), 600),
+        "rounding_mode .* compute it without",
+    ),
+    "a constant along the rows": (
+        Of(lambda m, x: F.relu(F.avg_pool2d(m.inner(x), 5, 1) + m.row), 216),
+        "a constant of shape \\(6,\\) beside a map: use \\(C, 1, 1\\)",
+    ),
+    "an empty range": (Of(lambda m, x: x.clamp(0, 0), 600), "clamp of the model: max_val"),
+    "no weights": (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential has no weights: give a trained network"),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
 
@@ -360,7 +452,7 @@ def test_what_cannot_be_exact_is_refused_with_its_place_and_the_remedy(name):
         (IMAGES[0], "uint8 \\[2, 10, 10\\]"),
         (IMAGES.permute(0, 2, 3, 1), "channels-last: pass images.permute"),
         (IMAGES[:, :, :2, :2], "the model does not take images of \\[2, 2, 2\\]"),
-        ("images", "example_images: str"),
+        ("images", "images: str"),
     ],
 )
 def test_images_of_another_kind_are_refused(images, message):

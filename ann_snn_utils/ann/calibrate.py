@@ -81,9 +81,17 @@ def quantize(
     traced = trace(model, images)
     statistics = _statistics(traced, images) if unquantized(traced) else None
     if statistics is None:
-        levels, steps = _own_steps(traced)
+        steps = [layer.step or 0.0 for layer in traced.layers]
+        levels = round(traced.layers[0].high / steps[0])
     else:
-        steps = _common(traced, [_step(layer, statistics, levels, percentile) for layer in traced.layers])
+        steps = _common(
+            traced,
+            [
+                # 0 takes the source's.
+                0.0 if _takes_step(layer) else _step(layer, statistics[number].values, levels, percentile)
+                for number, layer in enumerate(traced.layers)
+            ],
+        )
     hidden = [term.weight for layer in traced.layers[1:] for term in layer.terms]
     ternary = weights == "ternary" or all(is_whole(weight, 1) for weight in hidden)
     ann = _built(traced, steps, levels, ternary, exact=statistics is None)
@@ -103,31 +111,38 @@ class _Statistics:
     values: Tensor
 
 
-def _statistics(traced: Trace, images: Tensor) -> dict[str, _Statistics]:
-    """Statistics of the model's layers, by their names, over uint8 images."""
-    of_name = {layer.name: layer for layer in traced.layers if layer.pool is None}
-    found: dict[str, _Statistics] = {}
+def _watch_sums(traced: Trace, images: Tensor, seen: Callable[[int, Tensor], object]) -> None:
+    """Run the model on uint8 images and hand the number and the sums of each layer of neurons to `seen`."""
+
+    def made(name: str, value: Tensor) -> None:
+        # Two layers may clamp the value of one operation, each in its own way.
+        for number, layer in enumerate(traced.layers):
+            if layer.name == name and layer.pool is None:
+                seen(number, value)
+
+    watch(traced.model.float(), images, made)
+
+
+def _statistics(traced: Trace, images: Tensor) -> dict[int, _Statistics]:
+    """Statistics of the model's layers of neurons, by their numbers, over uint8 images."""
+    found: dict[int, _Statistics] = {}
     random = torch.Generator().manual_seed(0)
 
-    def seen(name: str, value: Tensor) -> None:
-        if name in of_name:
-            layer = of_name[name]
-            kept = value.clamp(layer.low, layer.high).flatten()
-            if len(kept) > _SAMPLE:
-                # Not every n-th value: they would all lie in one column of the maps.
-                kept = kept[torch.randint(len(kept), (_SAMPLE,), generator=random)]
-            kept = kept.double()
-            found[name] = _Statistics(value.view(len(value), layer.out_shape[0], -1).mean((0, 2)), kept[kept != 0])
+    def seen(number: int, value: Tensor) -> None:
+        layer = traced.layers[number]
+        kept = value.clamp(layer.low, layer.high).flatten()
+        if len(kept) > _SAMPLE:
+            # Not every n-th value: they would all lie in one column of the maps.
+            kept = kept[torch.randint(len(kept), (_SAMPLE,), generator=random)]
+        kept = kept.double()
+        found[number] = _Statistics(value.view(len(value), layer.out_shape[0], -1).mean((0, 2)), kept[kept != 0])
 
-    watch(traced.model.float(), images, seen)
+    _watch_sums(traced, images, seen)
     return found
 
 
-def _step(layer: TracedLayer, statistics: dict[str, _Statistics], levels: int, percentile: float | None) -> float:
-    """The step of a layer's activations; 0 where it takes that of its source."""
-    if layer.pool is not None or _passes_on(layer):
-        return 0.0
-    values = statistics[layer.name].values
+def _step(layer: TracedLayer, values: Tensor, levels: int, percentile: float | None) -> float:
+    """The step of a layer's activations, of values that it showed."""
     if not len(values):
         # Nothing ever came: any step is as good.
         return 1 / levels
@@ -136,6 +151,11 @@ def _step(layer: TracedLayer, statistics: dict[str, _Statistics], levels: int, p
     steps = torch.quantile(values.abs(), asked / 100) / levels
     rounded = [(values / step).round().clamp(lowest, levels) * step for step in steps]
     return float(steps[int(torch.stack([(r - values).square().mean() for r in rounded]).argmin())])
+
+
+def _takes_step(layer: TracedLayer) -> bool:
+    """Whether a layer's step is that of its sources."""
+    return layer.pool is not None or _passes_on(layer)
 
 
 def _passes_on(layer: TracedLayer) -> bool:
@@ -152,7 +172,7 @@ def _common(traced: Trace, steps: list[float]) -> list[float]:
         groups = [[source for source in term.sources if source >= 0] for term in layer.terms]
         if len(layer.terms) > 1 and all(term.weight is None for term in layer.terms):
             groups = [[source for group in groups for source in group]]
-        if layer.pool is not None or _passes_on(layer):
+        if _takes_step(layer):
             groups[0].append(number)
         tied += [group for group in groups if group]
     while True:
@@ -162,13 +182,6 @@ def _common(traced: Trace, steps: list[float]) -> list[float]:
             steps = [largest if number in group else step for number, step in enumerate(steps)]
         if steps == before:
             return steps
-
-
-def _own_steps(traced: Trace) -> tuple[int, list[float]]:
-    """The encoder's levels and all steps of a model that is quantized."""
-    first = traced.layers[0]
-    steps = [layer.step or 0.0 for layer in traced.layers]
-    return round(first.high / steps[0]), _common(traced, steps)
 
 
 def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact: bool) -> ANN:
@@ -293,21 +306,18 @@ def _scales(weight: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return torch.where(dead, 1.0, 2 * border.flatten()), torch.where(dead, 1.0, worth)
 
 
-def _correct(ann: ANN, traced: Trace, statistics: dict[str, _Statistics], images: Tensor) -> None:
+def _correct(ann: ANN, traced: Trace, statistics: dict[int, _Statistics], images: Tensor) -> None:
     """Let batch norms know their statistics, and take from each channel the mean error that rounding made.
 
     Both are done in one run, layer by layer, so that a layer sees what the ones before it have become.
     """
     handles = []
-    for layer, source in zip(ann.layers, traced.layers, strict=True):
-        if isinstance(layer, Layer):
-            for part in (layer, layer.shortcut):
-                if part is not None:
-                    handles.append(part.norm.register_forward_pre_hook(_measure))
-            if not _passes_on(source):
-                handles.append(
-                    layer.activation.register_forward_pre_hook(_centre(layer, statistics[source.name].mean))
-                )
+    for part in ann.parts:
+        handles.append(part.norm.register_forward_pre_hook(_measure))
+    for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
+        if isinstance(layer, Layer) and not _passes_on(source):
+            hook = _centre(layer, statistics[number].mean)
+            handles.append(layer.activation.register_forward_pre_hook(hook))
     ann.eval()(images)
     for handle in handles:
         handle.remove()
@@ -337,29 +347,29 @@ def _centre(layer: Layer, wanted: Tensor) -> Callable[[nn.Module, tuple[Tensor]]
 def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
     """What each layer of neurons of a quantized network lost against the model it was made of, on uint8 images.
 
-    images: some dozen; all layers' values are held at once.
+    images: some dozen; all layers' values are held at once. Raises ValueError for a network of another model.
     """
     images = checked_images(images)
     traced, real = trace(model, images), {}
-    of_name = {layer.name: layer for layer in traced.layers if layer.pool is None}
+    theirs, ours = [layer.name for layer in traced.layers], [layer.token for layer in ann.spec.layers]
+    if theirs != ours:
+        raise ValueError(f"the model has layers {theirs!s:.200}, and the network {ours!s:.200}: give its own model")
 
-    def seen(name: str, value: Tensor) -> None:
-        if name in of_name:
-            real[name] = value.clamp(of_name[name].low, of_name[name].high).flatten(1)
+    def seen(number: int, value: Tensor) -> None:
+        real[number] = value.clamp(traced.layers[number].low, traced.layers[number].high).flatten(1)
 
-    watch(traced.model.float(), images, seen)
+    _watch_sums(traced, images, seen)
     found: list[LayerLoss] = []
     quantized = copy.deepcopy(ann).cpu().float().eval()
     for number, layer in enumerate(quantized.layers):
         if isinstance(layer, Layer) and not _passes_on(traced.layers[number]):
-            layer.register_forward_hook(_compare(found, ann, number, real))
+            layer.register_forward_hook(_compare(found, ann, number, real[number]))
     quantized(images)
     return found
 
 
-def _compare(found: list[LayerLoss], ann: ANN, number: int, real: dict[str, Tensor]) -> Callable[..., None]:
+def _compare(found: list[LayerLoss], ann: ANN, number: int, wanted: Tensor) -> Callable[..., None]:
     def hook(layer: Layer, _: object, value: Tensor) -> None:
-        wanted = real[layer.spec.token]
         error = (value.flatten(1) - wanted).square().sum() / wanted.square().sum().clamp(min=1e-30)
         step, counts = ann.spec.step(number), ann.spec.counts(number)
         found.append(LayerLoss(layer.spec.token, step, *counts, float(error.sqrt())))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -117,6 +118,8 @@ class _Reader:
         if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
             return self.added(args[0], args[1], named.get("alpha", 1))
         if target in ARITHMETIC:
+            if named.get("alpha", 1) != 1 or named.get("rounding_mode") is not None:
+                self.refuse(f"alpha or rounding_mode in {node.format_node()}: compute it without")
             return self.arithmetic(args[0], args[1], ARITHMETIC[target])
         value = args[0] if args else None
         if not isinstance(value, Maps | Sum) or target in ("size", getattr):
@@ -126,7 +129,7 @@ class _Reader:
             self.refuse_kind()
         try:
             module = AS_MODULE[target](*args[1:], **named)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AssertionError) as error:
             self.refuse(f"{error!s:.200}")
         return self.module(value, module)
 
@@ -153,6 +156,13 @@ class _Reader:
             self.refuse("'same' padding of an even kernel is wider on one side: use an odd kernel")
         geometry = conv.stride, padding, conv.dilation
         stride, padding, dilation = map(self.one_number, ("stride", "padding", "dilation"), geometry)
+        if padding and maps.shift.any():
+            warnings.warn(
+                f"{self.node.target} of the model pads images from which a mean was subtracted: its padding is of "
+                "that mean there and black here, so that sums at the border differ. Normalise with a mean of 0 and "
+                "train on, or pad nothing",
+                stacklevel=2,
+            )
         return self.weighted(maps, conv.weight.detach(), conv.bias, stride, padding, dilation, conv.groups)
 
     def linear(self, value: Maps | Sum, linear: nn.Linear) -> Sum:
@@ -209,15 +219,20 @@ class _Reader:
             value, constant = constant, value
         if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
             self.refuse_kind()
-        factor, shift = parts(torch.as_tensor(constant).detach().double().flatten())
+        constant, sides = torch.as_tensor(constant).detach().double(), len(self.shapes[self.node.name]) - 1
+        # torch lines shapes up from the last axis: [C] beside a map is one number for each column.
+        of_channels = constant.ndim > sides and constant.shape[-1 - sides] == constant.numel()
+        if constant.numel() > 1 and not of_channels:
+            self.refuse(f"a constant of shape {tuple(constant.shape)} beside a map: use (C, 1, 1), one a channel")
+        factor, shift = parts(constant.flatten())
         return self.affine(value, factor.double(), shift.double())
 
     def added(self, first: Maps | Sum, second: Maps | Sum, factor: float) -> Sum:
         if factor != 1:
             self.refuse(f"a sum with alpha={factor}: multiply by it in the layer before")
-        if first.shape != second.shape:
-            self.refuse(f"maps of {first.shape} and {second.shape} are added: give them one shape")
         one, other = self.waiting(first), self.waiting(second)
+        if one.shape != other.shape:
+            self.refuse(f"maps of {one.shape} and {other.shape} are added: give them one shape")
         while len(one.terms) + len(other.terms) > 2:
             # A neuron has two synapses at most: the longer sum becomes a layer of its own.
             one, other = sorted((one, other), key=lambda total: len(total.terms))
@@ -235,7 +250,7 @@ class _Reader:
             self.refuse("the image itself is concatenated: let one convolution read it")
         scale, shift = torch.cat([part.scale for part in maps]), torch.cat([part.shift for part in maps])
         sources = tuple(source for part in maps for source in part.sources)
-        return replace(maps[0], sources=sources, shape=self.shape(len(scale)), scale=scale, shift=shift)
+        return replace(maps[0], sources=sources, shape=(len(scale), *maps[0].shape[1:]), scale=scale, shift=shift)
 
     # What closes a layer
 
@@ -310,7 +325,7 @@ class _Reader:
         return value
 
     def max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
-        pool = *self.window(module), self.one_number("dilation", module.dilation)
+        pool = self.window(module)
         if isinstance(value, Sum):
             # Rounding and clamping keep the order: the maximum may be taken behind them.
             return replace(value, pools=(*value.pools, pool))
@@ -334,19 +349,20 @@ class _Reader:
             made.append(len(self.layers) - 1)
         return replace(maps, sources=tuple(made), shape=(maps.shape[0], rows, columns))
 
-    def window(self, module: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int, int]:
-        """Size, stride and padding of a pooling."""
+    def window(self, module: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int, int, int]:
+        """Size, stride, padding and dilation of a pooling."""
         size = self.one_number("kernel_size", module.kernel_size)
         stride = self.one_number("stride", module.stride or module.kernel_size)
         padding = self.one_number("padding", module.padding)
-        shape = self.shapes[self.node.all_input_nodes[0].name]
-        last = (self.shapes[self.node.name][-1] - 1) * stride + size
-        if module.ceil_mode and last > shape[-1] + 2 * padding:
-            self.refuse("ceil_mode=True makes windows that hang over the border: pad, or leave it out")
-        return size, stride, padding
+        dilation = self.one_number("dilation", getattr(module, "dilation", 1))
+        sides, made = (self.shapes[node.name][1:] for node in (self.node.all_input_nodes[0], self.node))
+        for side, number in zip(sides, made, strict=True):
+            if (number - 1) * stride + dilation * (size - 1) + 1 > side + 2 * padding:
+                self.refuse("ceil_mode=True makes windows that hang over the border: pad, or leave it out")
+        return size, stride, padding, dilation
 
     def average_pool(self, value: Maps | Sum, module: nn.AvgPool2d) -> Maps:
-        size, stride, padding = self.window(module)
+        size, stride, padding, _ = self.window(module)
         if padding and not module.count_include_pad:
             self.refuse("an average that leaves out the padding differs at the border: count_include_pad=True")
         maps = self.closed(value, pooled=True)
@@ -366,12 +382,10 @@ class _Reader:
         return self.activation(total, *bounds(maps, self.layers))
 
     def adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
-        _, height, width = value.shape
-        wanted = module.output_size
+        maps, wanted = self.closed(value, pooled=True), module.output_size
+        _, height, width = maps.shape
         rows, columns = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
         rows, columns = rows or height, columns or width
-        maps = self.closed(value, pooled=True)
-        _, height, width = maps.shape
         if (rows, columns) == (height, width):
             return maps
         if height == rows * (height // rows) and width == columns * (height // rows) and maps.average == 1:
@@ -399,6 +413,12 @@ class _Reader:
             value = Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
         (classifier,) = value.terms
         if classifier.sources != (len(self.layers) - 1,):
+            read = [self.layers[source] for source in classifier.sources]
+            steps = {layer.step for layer in read}
+            if len(steps) > 1 and None not in steps:
+                self.refuse(f"counts in steps of {sorted(steps)} are classified side by side: give them one step")
             maps = plain_maps("read_out", classifier.sources, beside(classifier.sources, self.layers))
-            classifier = replace(classifier, sources=self.rounded(maps).sources)
+            ends = min(layer.low for layer in read), max(layer.high for layer in read)
+            step = steps.pop() if len(steps) == 1 else None
+            classifier = replace(classifier, sources=self.activation(passed(maps), *ends, step).sources)
         return Trace(in_shape, tuple(self.layers), classifier, value.shift, self.model)

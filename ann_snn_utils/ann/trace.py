@@ -20,8 +20,8 @@ from .quantize import Counts, QuantReLU
 from .quantized import check_quantized, without_brevitas
 
 
-def trace(model: nn.Module, example_images: Tensor) -> Trace:
-    """The layers of a model that classifies images of the shape of `example_images`, uint8 [N, C, H, W].
+def trace(model: nn.Module, images: Tensor) -> Trace:
+    """The layers of a model that classifies images of the shape of these, uint8 [N, C, H, W].
 
     The model sees pixels divided by 255, as a copy in float64 and evaluation mode. What prepares them further, such
     as `torchvision.transforms.Normalize`, belongs into the model, in front.
@@ -38,9 +38,11 @@ def trace(model: nn.Module, example_images: Tensor) -> Trace:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
-    images = checked_images(example_images)
+    images = checked_images(images)
     _check_channels(model, images)
     graph_module = _followed(model)
+    if next(graph_module.parameters(), None) is None:
+        raise ValueError(f"model: {type(model).__name__} has no weights: give a trained network")
     shapes: dict[str, tuple[int, ...]] = {}
     watch(graph_module, images[:1], lambda name, value: shapes.update({name: tuple(value.shape[1:])}))
     traced = read_layers(graph_module, (images.shape[1], images.shape[2], images.shape[3]), shapes)
@@ -75,7 +77,7 @@ def checked_images(images: object) -> Tensor:
     """Images uint8 [N, C, H, W] on the CPU; ValueError for anything else."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
         found = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"example_images: {found}; give pixels as the data holds them, uint8 [N, C, H, W]")
+        raise ValueError(f"images: {found}; give pixels as the data holds them, uint8 [N, C, H, W]")
     return images.cpu()
 
 
@@ -85,7 +87,7 @@ def _check_channels(model: nn.Module, images: Tensor) -> None:
         swapped = images.shape[3] == first.in_channels
         remedy = "they are channels-last: pass images.permute(0, 3, 1, 2)" if swapped else "give images that fit"
         raise ValueError(
-            f"example_images: {list(images.shape)}, and the model takes {first.in_channels} channels: {remedy}"
+            f"images: {list(images.shape)}, and the model takes {first.in_channels} channels: {remedy}"
         )
 
 
