@@ -97,7 +97,16 @@ def test_whitened_filters_come_in_opposite_pairs_and_their_answers_are_uncorrela
     assert torch.allclose(filters[:54].flatten(1).norm(dim=1), torch.ones(54).double(), atol=1e-6)
 
 
-@pytest.mark.parametrize("notation", ["6C5-P2-10", "10C3-4", "12"])
+def test_whitened_filters_of_a_group_are_the_axes_of_its_own_channels():
+    grouped = build_ann("9C3g3-8", (3, 12, 12), 3, padding="same", quantized=False)
+    initialise(grouped, "whitened", images())
+    for channel, filters in enumerate(raw_weight(grouped.layers[0].conv).chunk(3)):
+        alone = build_ann("3C3-8", (1, 12, 12), 3, padding="same", quantized=False)
+        initialise(alone, "whitened", images()[:, channel : channel + 1])
+        assert torch.equal(filters, raw_weight(alone.layers[0].conv))
+
+
+@pytest.mark.parametrize("notation", ["6C5-P2-10", "10C3-4", "12", "D3-10"])
 def test_every_network_can_start_from_each_kind_of_weights(notation):
     training = load_dataset("digits", "train", size=12, limit=50)
     for how in INITIALISATIONS:

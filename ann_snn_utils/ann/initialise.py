@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check
-from .network import ANN, Layer, raw_weight
+from .network import ANN, LARGEST_PIXEL, Layer, raw_weight
 
 _IMAGES = 5000
 
@@ -30,10 +30,13 @@ def initialise(ann: ANN, how: str, images: Tensor) -> None:
         if isinstance(layer, Layer):
             _pass_on(layer)
     if how == "whitened":
-        weight, first = raw_weight(ann.layers[0].conv), ann.layers[0].spec
-        axes = _patch_axes(images[:_IMAGES], first.kernel, first.stride)
-        filters = torch.stack([axes, -axes], 1).flatten(0, 1)[: len(weight)]
-        weight[: len(filters)] = filters.view(-1, *weight.shape[1:]).to(weight)
+        conv = ann.layers[0].conv
+        # The filters of a group see its channels only.
+        parts = images[:_IMAGES].chunk(conv.groups, 1)
+        for weight, seen in zip(raw_weight(conv).chunk(conv.groups), parts, strict=True):
+            axes = _patch_axes(seen, conv)
+            filters = torch.stack([axes, -axes], 1).flatten(0, 1)[: len(weight)]
+            weight[: len(filters)] = filters.view(-1, *weight.shape[1:]).to(weight)
 
 
 def _pass_on(layer: Layer) -> None:
@@ -45,11 +48,16 @@ def _pass_on(layer: Layer) -> None:
         nn.init.dirac_(weight[:inputs])
 
 
-def _patch_axes(images: Tensor, kernel: tuple[int, int], stride: int) -> Tensor:
-    """Main axes of the patches, the one of most variance first: float64 [C · kh · kw, C · kh · kw], unit rows."""
+def _patch_axes(images: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Principal axes of the patches that a convolution sees, the one of most variance first.
+
+    Returns float64 [C · kh · kw, C · kh · kw], rows of unit length.
+    """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in images.split(250):
-        patches = F.unfold(batch.double() / 255, kernel, stride=stride).transpose(1, 2).flatten(0, 1)
+        pixels = batch.double() / LARGEST_PIXEL
+        patches = F.unfold(pixels, conv.kernel_size, conv.dilation, stride=conv.stride)  # type: ignore[arg-type]
+        patches = patches.transpose(1, 2).flatten(0, 1)
         count, total = count + len(patches), total + patches.sum(0)
         products = products + patches.T @ patches
     mean = total / count
