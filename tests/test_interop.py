@@ -243,6 +243,25 @@ def test_int8_ends_are_not_rounded_twice():
     assert copy is not ann and torch.equal(copy(images), ann(images))
 
 
+@pytest.mark.parametrize("network", ["4C3-[6C3-6C3]-5", "4C3-M2-5"])
+def test_shortcuts_and_maxima_are_rounded_with_the_layers(network):
+    torch.manual_seed(12)
+    ann = build_ann(network, SHAPE, 3, k=4, ternary=False, int8_ends=False, padding="same")
+    images = random_images(12, SHAPE, samples=50)
+    with torch.no_grad():
+        for _ in range(30):
+            ann(images)
+        before, after = ann.eval()(images), quantize_ends(ann)(images)
+    assert float((before - after).abs().mean()) < 0.2 * float(before.std())
+
+
+@pytest.mark.parametrize("network", ["4C3-[6C3-6C3]-5", "4C3-M2-6C3-5", "4C3-6C3-6C3-A"])
+def test_what_no_published_checkpoint_holds_is_refused(tmp_path, network):
+    path = saved(tmp_path / "model.npz", float_ends_ann(13, network="4C3-6C3-6C3-5"))
+    with pytest.raises(ValueError, match="network='4C3-.*a published checkpoint holds a chain"):
+        import_tensorlayer(path, network, SHAPE, k=0, padding="same")
+
+
 def test_a_full_precision_network_has_no_ends_to_round():
     with pytest.raises(ValueError, match="full precision.*quantized=True"):
         quantize_ends(build_ann("3", SHAPE, 2, quantized=False))

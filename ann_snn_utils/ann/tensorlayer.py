@@ -211,6 +211,8 @@ def import_tensorlayer(
     number = 2 if classes is None else classes
     with torch.device("meta"):
         like = build_ann(network, in_shape, number, k, ternary, levels=levels, padding=padding, int8_ends=False)
+    if not like.spec.graph.chain or like.spec.graph.read_out.average > 1:
+        raise ValueError(f"network={network!r:.80}: a published checkpoint holds a chain, such as '32C5-P2-1000'")
     arrays = read_object_array(path)
     spec = _fitted(path, arrays, like, classes)
     ann = build_ann(**spec.to_dict())
@@ -280,13 +282,13 @@ def quantize_ends(ann: ANN) -> ANN:
     result.metadata = dict(ann.metadata)
     if ann.spec.int8_ends:
         return result
-    for index, layer in enumerate(result.layers):
-        if index == 0 or not ann.spec.ternary:
-            raw = raw_weight(layer.conv)
+    for part in result.parts:
+        if part is result.layers[0] or not ann.spec.ternary:
+            raw = raw_weight(part.conv)
             scale = int8_scale(raw.double())
             # Stored as integers their own scale is 1: no later rounding, in any precision, moves a weight.
             raw.copy_((raw.double() / scale).round())
-            scale, mean = scale.flatten(), cast(Tensor, layer.norm.running_mean)
-            layer.norm.weight.copy_(layer.norm.weight.double() * scale)
+            scale, mean = scale.flatten(), cast(Tensor, part.norm.running_mean)
+            part.norm.weight.copy_(part.norm.weight.double() * scale)
             mean.copy_(mean.double() / scale)
     return result
