@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
+from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
 from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
@@ -110,10 +111,22 @@ def test_a_network_comes_back_from_its_file_as_it_was(tmp_path):
 
 
 def test_a_file_without_a_network_is_named(tmp_path):
-    from ann_snn_utils.files import save_tensors
-
     save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(ValueError, match=r"x.safetensors holds no network"):
+        load_ann(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"source": {"limit": 3}}, "name no data set"),
+        ({"source": {"name": 3}}, "name no data set"),
+        ({"source": {"name": "digits"}, "data": {"test": ""}}, "hold no digests"),
+    ],
+)
+def test_a_file_that_does_not_say_which_images_it_stands_on_is_refused(tmp_path, metadata, message):
+    save_ann(random_ann(), tmp_path / "x.safetensors", **metadata)
+    with pytest.raises(ValueError, match=rf"x.safetensors: its metadata {message}"):
         load_ann(tmp_path / "x.safetensors")
 
 
@@ -124,6 +137,24 @@ def test_full_precision_weights_start_the_quantized_network():
     assert torch.equal(target.layers[1].conv.weight, ternary(source.layers[1].conv.weight))
     with pytest.raises(ValueError, match="shapes differ"):
         copy_weights(source, build_ann("4C3-5", (1, 6, 6), 3))
+
+
+GRAPH = graph_text([Node("a", (Branch((-1,), (3, 3)),), 2, step=0.5)])
+
+
+@pytest.mark.parametrize("real", ["quantized", "int8_ends"])
+def test_a_graph_of_whole_weights_has_no_real_ones(real):
+    assert build_ann(GRAPH, (1, 8, 8), 3).spec.given
+    with pytest.raises(ValueError, match=f"{real}=False.*holds whole weights: leave both True"):
+        build_ann(GRAPH, (1, 8, 8), 3, **{real: False})
+
+
+def test_weights_of_a_graph_are_not_copied_into_notation_of_the_same_shape():
+    like = graph_text([Node("3C3", (Branch((-1,), (3, 3)),), 3, eps=1e-5)])
+    ours, theirs = (build_ann(network, (1, 8, 8), 3) for network in ("3C3", like))
+    assert ours.spec.graph == theirs.spec.graph
+    with pytest.raises(ValueError, match="cannot copy weights of 3C3 into graph of 1 layer"):
+        copy_weights(ours, theirs)
 
 
 def test_codes_are_refused_for_a_full_precision_network():

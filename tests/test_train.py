@@ -170,6 +170,22 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, message):
         train(network(), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"validation": replace(stripes(), images=torch.zeros(96, 1, 9, 9, dtype=torch.uint8))}, "validation has"),
+        ({"teacher": build_ann("4", (3, 8, 8), 2), "distillation": 0.5}, "teacher is for .*3, 8, 8"),
+        ({"teacher": build_ann("4", (1, 8, 8), 3), "distillation": 0.5}, "teacher is for .*, 3\\), the network"),
+    ],
+)
+def test_what_is_for_other_images_is_refused_before_anything_runs(monkeypatch, arguments, message):
+    import sys
+
+    monkeypatch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", None)
+    with pytest.raises(ValueError, match=message):
+        train(network(), **arguments)
+
+
 def test_a_network_for_other_images_is_refused():
     with pytest.raises(ValueError, match=r"stripes has images \(1, 8, 8\)"):
         train(build_ann("4C3-6", (3, 8, 8), 2))

@@ -302,7 +302,8 @@ def copy_weights(source: ANN, target: ANN) -> ANN:
 
     Raises ValueError where the two networks differ in shape.
     """
-    if source.spec.graph != target.spec.graph or source.spec.classes != target.spec.classes:
+    ours, theirs = ((spec.graph, spec.classes, spec.given) for spec in (target.spec, source.spec))
+    if ours != theirs:
         raise ValueError(f"cannot copy weights of {source.spec.title} into {target.spec.title}: shapes differ")
     for old, new in zip(source.parts, target.parts, strict=True):
         raw_weight(new.conv).copy_(raw_weight(old.conv))

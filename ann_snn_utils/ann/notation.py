@@ -316,6 +316,11 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
         if name in RULES and not (name == "clip" and value is None):
             plain[name] = check(name, value)
     spec = replace(spec, **plain)
+    if spec.given and not (spec.quantized and spec.int8_ends):
+        raise ValueError(
+            f"quantized={spec.quantized}, int8_ends={spec.int8_ends}: a graph in JSON holds whole weights: leave "
+            "both True, or write the network in notation"
+        )
     weights = prod(spec.graph.inputs) * spec.classes
     if weights > MOST_WEIGHTS:
         raise ValueError(
@@ -339,9 +344,12 @@ def spec_of(path: object, metadata: Mapping[str, object]) -> NetworkSpec:
     found = metadata.get("spec")
     if not isinstance(found, dict) or set(found) != {field.name for field in fields(NetworkSpec)}:
         raise ValueError(f"{path} holds no network: its metadata have no whole 'spec'; make it again")
-    source = metadata.get("source", {"name": ""})
-    if not isinstance(source, dict) or not {"name"} <= set(source) <= {"name", *SOURCE_OPTIONS}:
+    source, data = metadata.get("source", {"name": ""}), metadata.get("data")
+    known = isinstance(source, dict) and set(source) <= {"name", *SOURCE_OPTIONS}
+    if not known or not isinstance(source.get("name"), str):
         raise ValueError(f"{path}: its metadata name no data set; make it again")
+    if data is not None and not (isinstance(data, dict) and {"training", "test", "classes"} <= set(data)):
+        raise ValueError(f"{path}: its metadata hold no digests of images in 'data'; make it again")
     try:
         return checked_spec(NetworkSpec(**found))
     except ValueError as error:

@@ -220,6 +220,13 @@ def train(
             f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
             f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
         )
+    if validation is not None and validation.in_shape != ann.spec.in_shape:
+        raise ValueError(
+            f"validation has images {validation.in_shape}, the network takes {ann.spec.in_shape}: crop or resize"
+        )
+    ours, theirs = ((one.spec.in_shape, one.spec.classes) for one in (ann, teacher or ann))
+    if ours != theirs:
+        raise ValueError(f"teacher is for images and classes {theirs}, the network for {ours}: give it its own")
     sizes = batch_sizes(ann.spec, len(dataset), batch_size)
     target = pick_device(device)
     ann.to(target).to(memory_format=torch.channels_last).train()
