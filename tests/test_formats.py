@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ann_snn_utils import build_ann, check_equivalence, codes, convert, convert_module, load_pretrained, simulate
 from ann_snn_utils.ann.quantize import Counts
-from ann_snn_utils.formats.neurobench_model import neurobench_model
+from ann_snn_utils.formats.neurobench_model import SpikingModule, neurobench_model
 from ann_snn_utils.formats.nir_export import write_nir
 from ann_snn_utils.formats.onnx_export import write_onnx
 from ann_snn_utils.formats.qonnx_import import import_qonnx
@@ -110,30 +110,37 @@ def quantized_file(path, step: float, rounding: str = "ROUND", bias: float = 0.0
 
     generator = np.random.default_rng(0)
     constants = {
-        "weight": generator.normal(0, 0.5, (3, 1, 3, 3)),
+        "weight": changed.get("weight", generator.normal(0, 0.5, (3, 1, 3, 3))),
+        "scale": np.array(changed.get("scale", 0.25)),
         "quarter": np.array(0.25),
         "zero": np.array(changed.get("zero", 0.0)),
         "bits": np.array(3.0),
         "bias": np.full(3, bias),
         "step": np.array(step),
         "two": np.array(2.0),
+        "shape": np.array(changed.get("shape", (1, 108))),
         "dense": generator.normal(0, 0.5, (4, 108)),
     }
+    pool = changed.get("pool", {})
     nodes = [
-        quant("w", ["weight", "quarter", "zero", "bits"], "whole", narrow=1),
+        quant("w", ["weight", "scale", "zero", "bits"], "whole", narrow=1, rounding_mode=rounding),
         helper.make_node("Conv", ["image", "whole", "bias"], ["sum"], "conv", kernel_shape=[3, 3]),
         helper.make_node(changed.get("activation", "Relu"), ["sum"], ["positive"], "relu"),
         quant("a", ["positive", "step", "zero", "two"], "code", signed=0, rounding_mode=rounding),
-        helper.make_node("Flatten", ["code"], ["flat"], "flatten"),
+        helper.make_node("MaxPool" if pool else "Identity", ["code"], ["pooled"], "pool", **pool),
+        helper.make_node("Reshape", ["pooled", "shape"], ["flat"], "flatten"),
         quant("d", ["dense", "quarter", "zero", "bits"], "linear", narrow=1),
         helper.make_node("Gemm", ["flat", "linear"], ["scores"], "gemm", transB=1),
     ]
     graph = helper.make_graph(
         nodes,
         "file",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, constants["weight"].shape[1], 8, 8])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 4])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+        [
+            numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name)
+            for name, value in constants.items()
+        ],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("qonnx.custom_op.general", 1)]
     save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
@@ -161,6 +168,26 @@ def test_a_qonnx_file_is_taken_exactly(tmp_path):
         np.testing.assert_allclose(values["scores"][0], logits[index].numpy(), rtol=1e-5, atol=1e-5)
     record = simulate(convert(ann), SMALL)
     assert all(torch.equal(count.long(), code) for count, code in zip(record.counts, [wanted], strict=True))
+
+
+def test_weights_half_way_between_two_numbers_are_rounded_as_their_file_says(tmp_path):
+    pytest.importorskip("onnx")
+    halves = np.array([0.125, 0.375, -0.125, -0.375, 0.625, 0, 0, 0, 0.1]).reshape(1, 1, 3, 3).repeat(3, 0)
+    for rounding, wanted in (("ROUND", [0, 2, 0, -2, 2, 0, 0, 0, 0]), ("HALF_UP", [1, 2, -1, -2, 3, 0, 0, 0, 0])):
+        path = quantized_file(tmp_path / "file.onnx", step=0.3, rounding=rounding, weight=halves)
+        assert import_qonnx(path, SMALL).layers[0].conv.weight[0].flatten().tolist() == wanted
+
+
+def test_a_scale_for_each_output_is_not_one_for_each_input(tmp_path):
+    pytest.importorskip("onnx")
+    weight, scale = np.random.default_rng(1).normal(0, 0.5, (3, 3, 3, 3)), np.array([0.25, 0.5, 0.125])
+    images = SMALL.expand(-1, 3, -1, -1)
+    made = dict(path=tmp_path / "file.onnx", step=0.37, weight=weight)
+    ann = import_qonnx(quantized_file(**made, scale=scale.reshape(3, 1, 1, 1)), images)
+    expected = np.clip(np.rint(weight / scale.reshape(3, 1, 1, 1)), -3, 3)
+    assert np.array_equal(ann.layers[0].conv.weight.detach().numpy(), expected)
+    with pytest.raises(ValueError, match="Conv conv: scales of shape .*one for each output"):
+        import_qonnx(quantized_file(**made, scale=scale.reshape(1, 3, 1, 1)), images)
 
 
 def test_a_network_that_brevitas_wrote_is_taken_exactly():
@@ -206,7 +233,13 @@ def test_levels_that_rounding_to_even_would_move_are_refused(tmp_path):
     [
         ({"activation": "Tanh"}, "Tanh relu: cannot be converted"),
         ({"zero": 1.0}, "Quant w: a zero point other than 0"),
-        ({"rounding": "CEIL"}, "Quant a: rounding_mode=CEIL"),
+        ({"rounding": "CEIL"}, "Quant w: rounding_mode=CEIL"),
+        ({"shape": (1, 3, 6, 6)}, "Reshape flatten: only whole maps can be flattened"),
+        ({"scale": np.full((1, 1, 3, 1), 0.25)}, "Conv conv: scales of shape \\(1, 1, 3, 1\\): give"),
+        (
+            {"pool": {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}},
+            "MaxPool pool: .*auto_pad: pad all sides alike",
+        ),
     ],
 )
 def test_what_a_qonnx_file_cannot_have_is_refused_with_its_node(tmp_path, changed, message):
@@ -291,6 +324,10 @@ def test_nir_says_what_it_cannot_hold(networks, tmp_path):
         write_nir(two, tmp_path / "no.nir")
     with pytest.raises(ValueError, match="no chain"):
         write_nir(networks["residual"][1], tmp_path / "no.nir")
+    wide = convert(build_ann("4", (3, 64, 64), 5, levels=1, clip=1).eval())
+    with pytest.raises(ValueError, match="layer 0 \\(4\\): membranes reach 2\\^23"):
+        write_nir(wide, tmp_path / "no.nir")
+    assert not list(tmp_path.iterdir())
     more = convert(build_ann("4C3-4C3", (1, 12, 12), 5, levels=1, clip=3).eval())
     with pytest.raises(ValueError, match="layer 1 \\(4C3\\) counts to 3"):
         write_nir(more, tmp_path / "no.nir")
@@ -316,6 +353,13 @@ def test_neurobench_counts_our_effective_operations():
     ours = (record.effective_sops.sum() + classifier) / len(IMAGES)
     assert found["SynapticOperations"]["Effective_ACs"] == pytest.approx(ours)
     assert found["ClassificationAccuracy"] == 1
+
+
+def test_neurobench_is_not_given_normalised_images(networks):
+    module = SpikingModule(networks["chain, k = 1"][1], 3)
+    assert torch.equal(module(IMAGES / 255), module(IMAGES))
+    with pytest.raises(ValueError, match="images hold values -128…"):
+        module(IMAGES / 255 - 0.5)
 
 
 @pytest.mark.slow

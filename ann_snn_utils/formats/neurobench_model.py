@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ann.network import LARGEST_PIXEL
+from ..data.dataset import as_images
 from ..simulator.run import simulate
 from ..snn.network import SNN, Synapses
 from .packages import needed
@@ -39,7 +40,8 @@ class SpikingModule(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class scores [N, classes] after the last step, of images uint8 [N, C, H, W] or floats in 0 … 1."""
         if images.dtype != torch.uint8:
-            images = (images * LARGEST_PIXEL).round().to(torch.uint8)
+            images = (images * LARGEST_PIXEL).round().long()
+        images = as_images(images, self.snn.spec.in_shape)
         record = simulate(self.snn, images, self.time_steps, trace=range(len(images)))
         assert record.traces is not None
         spikes = [one.float() for one in record.traces.spikes]

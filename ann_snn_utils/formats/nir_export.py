@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..files import atomic
 from ..snn.network import SNN
 from .packages import needed
+
+# Below it float32 holds a whole number and a half.
+EXACT = 2**23
 
 
 def write_nir(snn: SNN, path: str | Path) -> Path:
@@ -47,7 +51,8 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
     nodes["classifier"] = nir.Affine(weight=weight, bias=bias.astype(np.float32))
     nodes["output"] = nir.Output(output_type=np.array([len(weight)]))
     names = list(nodes)
-    nir.write(str(path), nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+    with atomic(path) as temporary:
+        nir.write(str(temporary), nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
     return Path(path)
 
 
@@ -62,6 +67,10 @@ def _check(snn: SNN) -> None:
             "never take one back; build the network with k=0, levels=1, clip=1, or use write_onnx"
         )
     for index, layer in enumerate(snn.layers):
+        if max(-int(layer.lowest.min()), int(layer.highest.max()) + 2) >= EXACT:
+            raise ValueError(
+                f"layer {index} ({layer.name}): membranes reach 2^23, where float32 is not exact: use fewer inputs"
+            )
         if layer.thresholds.shape[1] > 1 or layer.saturates:
             raise ValueError(
                 f"layer {index} ({layer.name}) counts to {layer.thresholds.shape[1]}, and NIR's threshold stays: "

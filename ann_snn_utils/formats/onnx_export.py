@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import atomic
 from ..snn.network import SNN, SpikingLayer, membrane_range
 from .packages import needed
 
@@ -52,7 +53,8 @@ def write_onnx(
     # QONNX needs the shape of every value.
     model = onnx.shape_inference.infer_shapes(writer.model(codes))
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    with atomic(path) as temporary:
+        onnx.save(model, str(temporary), format="protobuf")
     return Path(path)
 
 
@@ -134,25 +136,22 @@ class _Writer:
                 f"layer {index} ({layer.name}): membranes from {lowest} to {highest}, but QONNX is exact "
                 "below 2^24 only: use fewer levels, or dialect='onnx'"
             )
-        parts = [
-            self.sums(layer, number, counts, f"sum_{index}_{number}", exact)
-            for number in range(len(layer.synapses))
-        ]
+        parts = [self.sums(layer, number, counts, index, exact) for number in range(len(layer.synapses))]
         membrane = parts[0]
         for number, part in enumerate(parts[1:], 1):
             membrane = self.node("Add", [membrane, part], f"membrane_{index}_{number}")
             self.annotations[membrane] = _integers(lowest, highest)
         self.compare(layer, membrane, counts[index], index, exact)
 
-    def sums(self, layer: SpikingLayer, number: int, counts: dict[int, str], name: str, exact: bool) -> str:
+    def sums(self, layer: SpikingLayer, number: int, counts: dict[int, str], index: int, exact: bool) -> str:
         """What one layer sends to another: the convolution of its counts, times the gain."""
-        synapses = layer.synapses[number]
+        synapses, name = layer.synapses[number], f"sum_{index}_{number}"
         spec, gain = synapses.spec, layer.gains[number]
         amplitude = self.snn.spec.amplitude(spec.source)
         low, high = membrane_range([replace(synapses, gain=None)], self.snn.layers, self.snn.spec)
         if max(-int(low.min()), int(high.max())) >= EXACT:
             raise ValueError(
-                f"layer ({layer.name}): its sums reach 2^24, where float32 is not exact: use fewer levels"
+                f"layer {index} ({layer.name}): its sums reach 2^24, where float32 is not exact: use fewer levels"
             )
         weight = synapses.weight.numpy().astype(np.float32)
         datatype = "TERNARY" if abs(weight).max() <= 1 else "INT8"

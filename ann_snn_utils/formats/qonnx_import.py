@@ -79,9 +79,10 @@ class _Importer:
             raise ValueError(
                 f"{self.path} has inputs {', '.join(images)}: a network sees one image and gives one output"
             )
-        self.maps[images[0]] = self.made.placeholder("image")
+        self.image = self.made.placeholder("image")
         if self.white != 1:
-            self.maps[images[0]] = self.made.call_function(operator.mul, (self.maps[images[0]], self.white))
+            self.image = self.made.call_function(operator.mul, (self.image, self.white))
+        self.maps[images[0]] = self.image
         for node in self.graph.node:
             self.current = node
             (output,) = node.output[:1]
@@ -145,12 +146,14 @@ class _Importer:
         lowest = -(2 ** (bits - 1)) + narrow if signed else 0
         highest = 2 ** (bits - 1) - 1 if signed else 2**bits - 1 - narrow
         if source in self.constants:
-            whole = np.clip(np.rint(self.constants[source].astype(np.float64) / scale), lowest, highest)
-            return whole, np.asarray(scale, np.float64)
+            units = self.constants[source].astype(np.float64) / scale
+            # HALF_UP of QONNX is away from 0; the others round a half to the even number.
+            rounded = np.sign(units) * np.floor(np.abs(units) + 0.5) if mode == "HALF_UP" else np.rint(units)
+            return np.clip(rounded, lowest, highest), np.asarray(scale, np.float64)
         if scale.size != 1:
             self.refuse("steps of activations that differ between channels: use one for the layer")
         value = self.value(source)
-        if value.op == "placeholder" or value.target is operator.mul:
+        if value is self.image:
             if signed or bits != 8 or not np.isclose(scale.item() * 255, self.white, rtol=1e-5):
                 self.refuse("the image is rounded to something else than its 256 values: take the node out")
             return value
@@ -165,21 +168,24 @@ class _Importer:
     def weights(self, name: str) -> _Quantized:
         found = self.constant(name)
         if isinstance(found, tuple):
-            return found
+            weight, scale = found
+            # NumPy lines shapes up from the last axis.
+            return weight, scale.reshape((1,) * (weight.ndim - scale.ndim) + scale.shape)
         if not np.array_equal(found, np.rint(found)):
             self.refuse("weights that no Quant node rounds: quantize all layers")
-        return found.astype(np.float64), np.ones(())
+        return found.astype(np.float64), np.ones((1,) * found.ndim)
 
     def scaled(self, layer: nn.Conv2d | nn.Linear, inputs: list[str], scale: np.ndarray) -> fx.Node:
         """The layer of whole weights, times what 1 of them is worth, plus the bias, the third input."""
+        if scale.shape[0] != scale.size:
+            self.refuse(f"scales of shape {scale.shape}: give weights one scale, or one for each output")
         bias = self.real(inputs[2]) if len(inputs) > 2 else None
         return self.call(Scaled(layer, torch.from_numpy(scale.reshape(-1).copy()), bias), inputs[0])
 
     def real(self, name: str) -> Tensor:
-        """A constant as real numbers, flat."""
+        """A constant as real numbers."""
         found = self.constant(name)
-        value = found[0] * found[1] if isinstance(found, tuple) else found
-        return torch.from_numpy(np.asarray(value, np.float64)).flatten()
+        return torch.tensor(found[0] * found[1] if isinstance(found, tuple) else found, dtype=torch.float64)
 
     def read_conv(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         weight, scale = self.weights(inputs[1])
@@ -206,7 +212,7 @@ class _Importer:
     read_matmul = read_gemm
 
     def read_batchnormalization(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        weight, bias, mean, variance = (torch.tensor(self.constant(name)) for name in inputs[1:5])
+        weight, bias, mean, variance = (self.real(name) for name in inputs[1:5])
         source = self.value(inputs[0])
         kind = nn.BatchNorm1d if self.is_flat(source) else nn.BatchNorm2d
         norm = kind(len(weight), eps=round(settings.get("epsilon", 1e-5), 12))
@@ -237,9 +243,9 @@ class _Importer:
         return self.call(nn.AvgPool2d(*self.window(settings), count_include_pad=included), inputs[0])
 
     def window(self, settings: Mapping[str, Any]) -> tuple[Any, Any, int]:
-        pads = settings.get("pads", [0, 0, 0, 0])
-        if len(set(pads)) != 1 or settings.get("ceil_mode", 0):
-            self.refuse(f"pads={pads} or ceil_mode: pad all sides alike")
+        pads, automatic = settings.get("pads", [0, 0, 0, 0]), settings.get("auto_pad", b"NOTSET")
+        if len(set(pads)) != 1 or settings.get("ceil_mode", 0) or automatic not in (b"NOTSET", b"VALID"):
+            self.refuse(f"pads={pads}, ceil_mode or auto_pad: pad all sides alike, by numbers")
         return tuple(settings["kernel_shape"]), tuple(settings.get("strides", (1, 1))), pads[0]
 
     def plain(self, inputs: list[str], settings: Mapping[str, Any], make: Callable[[], nn.Module]) -> fx.Node:
@@ -247,7 +253,15 @@ class _Importer:
 
     read_relu = partialmethod(plain, make=nn.ReLU)
     read_globalaveragepool = partialmethod(plain, make=lambda: nn.AdaptiveAvgPool2d(1))
-    read_flatten = read_reshape = read_squeeze = partialmethod(plain, make=nn.Flatten)
+    read_squeeze = partialmethod(plain, make=nn.Flatten)
+
+    def read_flatten(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        # The second input of Reshape is the shape.
+        if settings.get("axis", 1) != 1 or any(self.constant(shape).size != 2 for shape in inputs[1:]):
+            self.refuse("only whole maps can be flattened, to [N, C · H · W]")
+        return self.call(nn.Flatten(), inputs[0])
+
+    read_reshape = read_flatten
 
     def read_identity(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         return self.value(inputs[0])
@@ -263,10 +277,8 @@ class _Importer:
             if name in self.maps:
                 parts.append(self.maps[name])
                 continue
-            other = next((self.maps[one] for one in inputs if one in self.maps), None)
-            around = (-1,) if other is not None and self.is_flat(other) else (-1, 1, 1)
             made = f"constant_{len(self.made.nodes)}"
-            self.module.register_buffer(made, self.real(name).view(around))
+            self.module.register_buffer(made, self.real(name))
             parts.append(self.made.get_attr(made))
         return self.made.call_function(function, tuple(parts))
 
