@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 ROOT: Path = Path(__file__).resolve().parent.parent
 
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REMEDIES = {
+    **dict.fromkeys(("EROFS", "EACCES", "EPERM"), "make its folder writable or choose another one"),
+    **dict.fromkeys(("ENOSPC", "EFBIG", "EDQUOT"), "free some space"),
+    **dict.fromkeys(("EISDIR", "ENOTDIR", "EEXIST", "ENOTEMPTY", "ENAMETOOLONG"), "choose another path"),
+}
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -30,8 +33,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The caller writes a file, or makes a folder, at the yielded path. Missing parent folders are made.
     After an error (an interrupt included) the temporary is removed and an older `path` is untouched.
-    Raises OSError naming `path` where the disk is full or the folder cannot be written, ValueError where
-    `path` is a device or a pipe, which a rename would destroy.
+    Raises OSError naming `path` where the disk is full, the folder cannot be written or the path cannot be taken;
+    ValueError where `path` is a device or a pipe, which a rename would destroy.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -44,8 +47,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
-        if error.errno in _READ_ONLY | _FULL:
-            remedy = "free some space" if error.errno in _FULL else "make its folder writable or choose another one"
+        if remedy := _REMEDIES.get(errno.errorcode.get(error.errno or 0, "")):
             raise OSError(error.errno, f"cannot write {path} ({error}): {remedy}") from error
         raise
     except BaseException:

@@ -90,7 +90,9 @@ def test_a_subset_by_indices_keeps_their_order(form):
     assert (part.name, part.split, part.classes) == ("small", "test", dataset.classes)
 
 
-@pytest.mark.parametrize("samples", [0, -1, 21, [], [20], [-1], [0.5], [True, False], [[1]], True])
+@pytest.mark.parametrize(
+    "samples", [0, -1, 21, [], [20], [-1], [0.5], [True, False], [[1]], True, "abc", None, np.zeros(0, int)]
+)
 def test_a_subset_that_does_not_exist_is_refused(samples):
     with pytest.raises(ValueError, match="choose|indices"):
         small().subset(samples)

@@ -52,6 +52,15 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert (path / "a").read_text() == "whole"
 
 
+def test_a_path_that_cannot_be_taken_is_named_in_the_error(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    for path in (tmp_path / "folder", tmp_path / "file" / "below", tmp_path / ("a" * 250)):
+        with pytest.raises(OSError, match=rf"cannot write {path} .*: choose another path"):
+            save_json(path, {})
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and (tmp_path / "file").read_text() == "old"
+
+
 def test_a_full_disk_is_named_in_the_error(tmp_path):
     with (
         pytest.raises(OSError, match=r"cannot write .*result\.txt.*free some space"),

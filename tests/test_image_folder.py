@@ -508,6 +508,13 @@ def make_archive(path: Path, folder: Path, top: str = "pets", extra: tuple = ())
     return path
 
 
+def test_the_cache_may_be_named_by_a_path_that_goes_up(folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("ANN_SNN_CACHE", "../cache")
+    assert len(load_dataset(make_archive(tmp_path / "mine.tar.xz", folder), "train")) == 3
+
+
 @pytest.mark.parametrize("top", ["pets", "."])
 def test_any_archive_of_an_image_folder_can_be_named(folder, tmp_path, top):
     assert len(load_dataset(make_archive(tmp_path / "mine.tar.xz", folder, top), "train")) == 3

@@ -98,12 +98,12 @@ class Dataset:
                 raise ValueError(f"{samples} samples of {self.name!r}: choose 1 to {len(self)}")
             indices = _balanced_order(self.labels)[: int(samples)]
         else:
-            indices = torch.as_tensor(samples)
-            if indices.dtype == torch.bool or indices.is_floating_point() or indices.dim() != 1:
-                raise ValueError(f"subset takes a count or a flat list of integer indices, not {samples!r}")
-            if len(indices) == 0 or indices.min() < 0 or indices.max() >= len(self):
-                raise ValueError(f"indices {samples!r} of {self.name!r}: choose from 0 to {len(self) - 1}")
-        indices = indices.to(torch.int64)
+            given = np.asarray(samples)
+            if given.dtype.kind not in "iu" or given.ndim != 1 or not len(given):
+                raise ValueError(f"subset takes a count or a flat list of integer indices, not {samples!r:.80}")
+            if given.min() < 0 or given.max() >= len(self):
+                raise ValueError(f"indices {samples!r:.80} of {self.name!r}: choose from 0 to {len(self) - 1}")
+            indices = torch.from_numpy(given.astype(np.int64))
         return Dataset(self.name, self.split, self.images[indices], self.labels[indices], self.classes)
 
 

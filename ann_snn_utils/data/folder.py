@@ -49,7 +49,7 @@ _CACHE_VERSION = 2
 
 def cache_folder() -> Path:
     """Where decoded and unpacked images lie: $ANN_SNN_CACHE, else data/raw/cache in the repository."""
-    return Path(os.path.expanduser(os.environ.get("ANN_SNN_CACHE") or ROOT / "data" / "raw" / "cache")).absolute()
+    return Path(os.path.abspath(os.path.expanduser(os.environ.get("ANN_SNN_CACHE") or ROOT / "data/raw/cache")))
 
 
 def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[int, int] | None:
