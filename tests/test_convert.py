@@ -147,6 +147,7 @@ def test_a_file_with_a_real_number_in_an_integer_network_is_refused(tmp_path):
     [
         ("layers.1.highest", lambda t: t - 1, "layers.1.highest is not the worst case of its weights"),
         ("layers.1.weight", lambda t: t * 2, "layers.1.weight holds 2, which is none of −1, 0, \\+1"),
+        ("layers.1.weight", lambda t: t.clone().fill_(-128), "layers.1.weight holds 128"),
         ("layers.1.thresholds", lambda t: t.flip(1), "layers.1.thresholds do not ascend"),
         ("layers.1.thresholds", lambda t: t[:1], "layers.1.thresholds have shape"),
         ("classifier", lambda t: t.double(), "classifier is torch.float64"),

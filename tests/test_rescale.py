@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,8 +30,9 @@ def test_integer_thresholds_are_multiplied_and_rounded_up(ann, scale):
 
 def test_a_factor_of_one_gives_the_same_network():
     snn = convert(random_ann(3))
-    for layer, scaled in zip(snn.layers, scale_thresholds(snn, 1).layers, strict=True):
-        assert torch.equal(layer.thresholds, scaled.thresholds)
+    for one in (1, np.float32(1), np.int64(1)):
+        for layer, scaled in zip(snn.layers, scale_thresholds(snn, one).layers, strict=True):
+            assert torch.equal(layer.thresholds, scaled.thresholds)
 
 
 def test_each_layer_can_have_its_own_factor():

@@ -49,8 +49,9 @@ def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: S
         raise ValueError(f"{where}.weight has shape {tuple(weight.shape)}, not {shape}")
     if weight.dtype != (torch.int8 if integer else torch.float64):
         raise ValueError(f"{where}.weight is {weight.dtype}, not {'an integer' if integer else 'float64'}")
-    if spec.ternary and index > 0 and int(weight.abs().max()) > 1:
-        raise ValueError(f"{where}.weight holds {int(weight.abs().max())}, which is none of −1, 0, +1")
+    # In 64 bits: of int8 −128 has no absolute value.
+    if spec.ternary and index > 0 and (largest := int(weight.long().abs().max())) > 1:
+        raise ValueError(f"{where}.weight holds {largest}, which is none of −1, 0, +1")
     if gain is not None and (gain.shape != (channels,) or gain.is_floating_point() != (form not in _INTEGER_FORMS)):
         raise ValueError(f"{where}.gain is {gain.dtype} {tuple(gain.shape)}, not one number for each channel")
 

@@ -19,6 +19,7 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
     Integer thresholds are rounded up, as ⌈θ⌉ is. Entries that every or no membrane in reach passes stay as
     they are. Raises ValueError for a factor that is not above 0, or not one for each layer.
     """
-    scales = [scale] * len(snn.layers) if isinstance(scale, int | float) else scale
+    scales = [scale] * len(snn.layers) if isinstance(scale, int | float | np.number) else scale
     if len(scales) != len(snn.layers):
         raise ValueError(f"threshold_scale: {len(scales)} factors for {len(snn.layers)} layers; give one for each")
     scales = [check("threshold_scale", one) for one in scales]
