@@ -350,13 +350,13 @@ def load_recorded(
         if recorded is None:
             warnings.warn(f"no digest is recorded: {dataset} is taken for {lay}", stacklevel=2)
     name = source["name"]
-    if name not in NAMES and recorded and not os.path.exists(_resolve(name)):
-        name = source["name"] = str(_data_folder(None) / Path(name).name)
     if name not in NAMES and not os.path.exists(_resolve(name)):
-        raise FileNotFoundError(
-            f"the images of this network lay in {lay}, which is not there: {remedy}, or put their folder into "
-            "$ANN_SNN_DATA"
-        )
+        name = source["name"] = str(_data_folder(None) / Path(name).name)
+        if not recorded or not os.path.exists(name):
+            raise FileNotFoundError(
+                f"the images of this network lay in {lay}, which is not there: {remedy}, or put their folder into "
+                "$ANN_SNN_DATA"
+            )
     if split == "train":
         source.pop("crop", None)
     found = load_dataset(split=split, fetch=fetch, **source)
@@ -365,17 +365,13 @@ def load_recorded(
     wanted = recorded["training" if split == "train" else "test"]
     if wanted != found.sha256:
         was, now = tuple(recorded["classes"]), found.classes
-        classes = "" if was == now else f"; its classes were {_few(was)} and are {_few(now)}"
+        told = f"; its classes were {', '.join(was):.80} and are {', '.join(now):.80}" if was != now else ""
         raise ValueError(
             f"the {split} images of {name} are not those that this network was made with: their digest is "
-            f"{found.sha256[:12]}, recorded is {wanted[:12]}{classes}. Put the recorded images back, {remedy}, or "
+            f"{found.sha256[:12]}, recorded is {wanted[:12]}{told}. Put the recorded images back, {remedy}, or "
             "train again"
         )
     return found
-
-
-def _few(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
 
 
 def _stamps(name: str) -> str:

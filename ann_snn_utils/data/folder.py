@@ -17,7 +17,7 @@ import stat
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -74,14 +74,15 @@ def check_room(number: int, channels: int, size: tuple[int, int]) -> None:
 
 
 def read_image_folder(
-    folder: str | os.PathLike[str], split: str, size: int | tuple[int, int] | None = None
+    folder: str | os.PathLike[str], split: str, target: tuple[int, int] | None
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Images uint8 [N,C,H,W], labels int64 [N] and class names of one split of an image folder.
 
     C is 3 if any image of either split is in colour, else 1. Every image is decoded as `read_pixels` says and
-    resized once (bilinear) to `size`, else to the size of the first training image. Classes are named as `text`
-    says and sorted by name, all-decimal names by value. Hidden files (the ._ files of a Mac among them), and files
-    beside the class folders, are ignored. The decoded images are kept in `cache_folder()`.
+    resized once (bilinear) to `target`, (height, width), or without one to the size of the first training image.
+    Classes are named as `text` says and sorted by name, all-decimal names by value. Hidden files (the ._ files of
+    a Mac among them), and files beside the class folders, are ignored. The decoded images are kept in
+    `cache_folder()`.
 
     Raises FileNotFoundError for a missing folder; ValueError, with the path, for classes that are missing,
     empty, fewer than two or differ between the splits, for a file that `read_pixels` refuses or that is empty, for
@@ -94,7 +95,6 @@ def read_image_folder(
     except UnicodeEncodeError:
         # Results and manifests, which are UTF-8, name the folder.
         raise ValueError(f"image folder {text(folder)}: its path is not UTF-8, rename it") from None
-    target = image_size(size)
     classes, files = _list_folder(folder)
     labels = torch.tensor([label for _, label in files[split]], dtype=torch.int64)
 
@@ -155,8 +155,6 @@ def _keep(cache: Path, images: torch.Tensor, source: str) -> None:
 
 def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
     """The class names, and for each split the files with their labels."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"image folder {folder} does not exist: check the path")
     places = {split: _class_folders(folder, split) for split in ("train", "test")}
     train, test = (set(part) for part in places.values())
     if not train | test:
@@ -171,7 +169,8 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Pa
             f"train/ and test/ of {folder} have different classes ({'; '.join(only)}): "
             "give both the same class folders"
         )
-    classes = tuple(sorted(train, key=lambda name: (int(name) if _decimal(name) else -1, name)))
+    decimal = {name for name in train if name.isascii() and name.isdecimal() and len(name) < 20}
+    classes = tuple(sorted(train, key=lambda name: (int(name) if name in decimal else -1, name)))
     if len(classes) < 2:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a study needs at least two")
     return classes, {
@@ -187,7 +186,7 @@ def _class_folders(folder: Path, split: str) -> dict[str, Path]:
         )
     _refuse_escape(folder / split, folder)
     places: dict[str, Path] = {}
-    for entry in sorted(_entries(folder / split, folder), key=lambda entry: entry.name):
+    for entry in _entries(folder / split, folder):
         if entry.is_dir():
             name = text(entry.name)
             if name in places:
@@ -200,13 +199,9 @@ def _class_folders(folder: Path, split: str) -> dict[str, Path]:
     return places
 
 
-def _decimal(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and len(name) < 20
-
-
 def _list_class(folder: Path, place: Path) -> list[Path]:
     files = []
-    for entry in sorted(_entries(place, folder), key=lambda entry: entry.name):
+    for entry in _entries(place, folder):
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{text(entry.path)} is not a file: put images directly into their class folder")
@@ -236,14 +231,14 @@ def _known_digest(path: Path, stamp: tuple[int, ...]) -> str:
     return sha256(path)
 
 
-def _entries(place: Path, folder: Path) -> Iterable[os.DirEntry[str]]:
+def _entries(place: Path, folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name, without hidden files; ValueError for a link out of the image folder."""
     with os.scandir(place) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
-                continue
-            if entry.is_symlink():
-                _refuse_escape(Path(entry.path), folder)
-            yield entry
+        seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _IGNORED]
+    for entry in seen:
+        if entry.is_symlink():
+            _refuse_escape(Path(entry.path), folder)
+    return sorted(seen, key=lambda entry: entry.name)
 
 
 def _refuse_escape(path: Path, folder: Path) -> None:
@@ -291,27 +286,26 @@ def _decode(
 def unpack(archive: str | os.PathLike[str]) -> Path:
     """Unpack a zip or tar archive (any compression) once into `cache_folder()`; return its folder of images.
 
-    Raises FileNotFoundError where it is missing, ValueError where it is damaged, encrypted, holds anything but
-    plain files and folders below its top, or would fill more than 4 GiB or a million files.
+    Raises ValueError where it is damaged, encrypted, holds anything but plain files and folders below its top, or
+    would fill more than 4 GiB or a million files.
     """
     archive = Path(archive).resolve()
-    if not archive.is_file():
-        raise FileNotFoundError(f"archive {archive} does not exist: check the path")
     target = cache_folder() / f"{archive.name.split('.')[0]}-{_digest(archive)[:16]}"
     if not target.is_dir():
         try:
             with atomic(target) as temporary:
                 temporary.mkdir()
                 _extract(archive, temporary)
-        except OSError as error:
+        except Exception as error:
             # Another process may have put the same folder there first, which serves as well.
             if not target.is_dir():
-                if error.errno not in _UNUSABLE_NAMES:
+                if isinstance(error, OSError) and error.errno not in _UNUSABLE_NAMES:
                     raise
-                raise _damaged(archive, error) from error
-        except Exception as error:
-            # As with images: damaged bytes make tarfile and zipfile fail in many ways.
-            raise _damaged(archive, error) from error
+                # As with images: damaged bytes make tarfile and zipfile fail in many ways.
+                said = " ".join(str(error).split())
+                raise ValueError(
+                    f"archive {archive} cannot be unpacked safely ({said:.300}): fetch it again"
+                ) from error
     inside = [path for path in target.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
 
@@ -376,8 +370,3 @@ def _zipped(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             if not name.endswith("/"):
                 with opened.open(member) as content:
                     yield name, member.file_size, content
-
-
-def _damaged(archive: Path, error: Exception) -> ValueError:
-    said = " ".join(str(error).split())
-    return ValueError(f"archive {archive} cannot be unpacked safely ({said:.300}): fetch it again")

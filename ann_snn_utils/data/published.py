@@ -10,7 +10,6 @@ import socket
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ import torch
 
 _MAX_BYTES = 4 << 30
 
-_MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+# What torchvision calls them; also the folders of the first two.
+_KINDS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 
 _CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 
@@ -47,11 +47,11 @@ def read_mnist(
     neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly
     labelled.
     """
-    raw = root / _MNIST_FOLDERS[name] / "raw"
+    raw = root / _KINDS[name] / "raw"
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
     if not all(_as_found(raw / stem).is_file() for stem in needed):
-        _fetch(name, root, stems, raw, lambda folder: _fetch_mnist(name, folder), fetch)
+        _fetch(name, root, stems, raw, fetch)
     paths = [_as_found(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
 
@@ -77,12 +77,6 @@ def read_mnist(
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)), classes
 
 
-def _fetch_mnist(name: str, place: Path) -> None:
-    import torchvision  # which takes a second
-
-    getattr(torchvision.datasets, _MNIST_FOLDERS[name])(place, download=True)
-
-
 def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Images uint8 [N,3,32,32], labels int64 [N], class names of CIFAR-10 below `root`.
 
@@ -100,7 +94,7 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
         archive = root / source.filename
         if archive.is_file() and not check_integrity(archive, source.tgz_md5):
             raise _different(archive)
-        _fetch("cifar10", root, list(published), folder, lambda place: _fetch_cifar10(archive, place), fetch)
+        _fetch("cifar10", root, list(published), folder, fetch, archive if archive.is_file() else None)
     for file, md5 in published.items():
         if not check_integrity(folder / file, md5):
             raise _different(folder / file)
@@ -109,34 +103,29 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
     return images, torch.tensor(dataset.targets, dtype=torch.int64), tuple(dataset.classes)
 
 
-def _fetch_cifar10(archive: Path, place: Path) -> None:
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    home = archive.parent if archive.is_file() else place
-    download_and_extract_archive(
-        CIFAR10.url, home, extract_root=place, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
-    )
-
-
 def _different(path: Path) -> ValueError:
     return ValueError(f"{path} is not the published file, its MD5 differs: delete it and run again")
 
 
 def _fetch(
-    name: str, root: Path, files: list[str], folder: Path, download: Callable[[Path], object], allowed: bool
+    name: str, root: Path, files: list[str], folder: Path, allowed: bool, archive: Path | None = None
 ) -> None:
-    # Into a folder of its own first: whatever goes wrong, no half-written file gets a real name.
+    """Bring the files of a data set into its folder below `root`, from its archive where that is there already."""
     command = f"python -c \"from ann_snn_utils import load_dataset; load_dataset('{name}', root='{root}')\""
     if not allowed:
         raise FileNotFoundError(f"{name} is not in {folder}: fetch it with {command}")
+    import torchvision  # which takes a second
+
     timeout = socket.getdefaulttimeout()
     temporary = None
+    # Into a folder of its own first: whatever goes wrong, no half-written file gets a real name.
     try:
         root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=root))
         socket.setdefaulttimeout(30)
-        download(temporary)
+        if archive is not None:
+            shutil.copy(archive, temporary)
+        getattr(torchvision.datasets, _KINDS[name])(temporary, download=True)
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             if not (folder / file).exists():
