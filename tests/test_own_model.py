@@ -267,7 +267,7 @@ def test_layers_side_by_side_keep_the_steps_that_a_model_gives_them(k, last):
 
 
 def test_counts_of_two_steps_are_not_classified_side_by_side():
-    with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are classified .* give them one step"):
+    with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are classified together: use one step"):
         quantize(SideBySide(1, last=True).eval(), IMAGES)
 
 
@@ -448,11 +448,11 @@ def test_what_cannot_be_exact_is_refused_with_its_place_and_the_remedy(name):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (IMAGES / 255, "float32 .* give pixels as the data holds them, uint8"),
-        (IMAGES[0], "uint8 \\[2, 10, 10\\]"),
+        (IMAGES / 255, "images are float32 .*: give a uint8 tensor"),
+        (IMAGES[0], "images have shape \\[2, 10, 10\\]: give a uint8 tensor"),
         (IMAGES.permute(0, 2, 3, 1), "channels-last: pass images.permute"),
         (IMAGES[:, :, :2, :2], "the model does not take images of \\[2, 2, 2\\]"),
-        ("images", "images: str"),
+        ("images", "images are .*: give a uint8 tensor"),
     ],
 )
 def test_images_of_another_kind_are_refused(images, message):

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check
+from ..data.dataset import as_images
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine
 from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
 from .quantized import check_ties, is_whole, unquantized
-from .trace import checked_images, trace, watch
+from .trace import trace, watch
 
 WEIGHTS = ("int8", "ternary")
 
@@ -34,9 +35,10 @@ _SAMPLE = 2**17
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """How far a layer's values are from the model's: the root of the error's energy by that of the values.
+    """How far the activations of a quantized layer are from the model's.
 
-    layer: the operation of the model. step: of its counts from `lowest` to `highest` (None: no end).
+    layer: the operation of the model. step: what a count is worth; counts go from `lowest` to `highest` (None: no
+    end). error: the norm of the difference, over all images and neurons, by the norm of the model's activations.
     """
 
     layer: str
@@ -77,7 +79,7 @@ def quantize(
         raise ValueError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")
     if percentile is not None and not 0 < percentile <= 100:
         raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
-    levels, images = check("levels", levels), checked_images(images)
+    levels, images = check("levels", levels), as_images(images).cpu()
     traced = trace(model, images)
     statistics = _statistics(traced, images) if unquantized(traced) else None
     if statistics is None:
@@ -154,15 +156,10 @@ def _step(layer: TracedLayer, values: Tensor, levels: int, percentile: float | N
 
 
 def _takes_step(layer: TracedLayer) -> bool:
-    """Whether a layer's step is that of its sources."""
-    return layer.pool is not None or _passes_on(layer)
-
-
-def _passes_on(layer: TracedLayer) -> bool:
-    """Whether a layer only puts others side by side."""
+    """Whether a layer takes maxima or puts others side by side, and its step is theirs."""
     (term, *others) = layer.terms
-    plain = not others and term.weight is None and term.average == 1
-    return plain and layer.step is None and bool((term.scale == 1).all()) and not layer.shift.any()
+    plain = not others and term.weight is None and term.average == 1 and layer.step is None
+    return layer.pool is not None or (plain and bool((term.scale == 1).all()) and not layer.shift.any())
 
 
 def _common(traced: Trace, steps: list[float]) -> list[float]:
@@ -315,7 +312,7 @@ def _correct(ann: ANN, traced: Trace, statistics: dict[int, _Statistics], images
     for part in ann.parts:
         handles.append(part.norm.register_forward_pre_hook(_measure))
     for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
-        if isinstance(layer, Layer) and not _passes_on(source):
+        if isinstance(layer, Layer) and not _takes_step(source):
             hook = _centre(layer, statistics[number].mean)
             handles.append(layer.activation.register_forward_pre_hook(hook))
     ann.eval()(images)
@@ -345,11 +342,11 @@ def _centre(layer: Layer, wanted: Tensor) -> Callable[[nn.Module, tuple[Tensor]]
 
 @torch.no_grad()
 def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
-    """What each layer of neurons of a quantized network lost against the model it was made of, on uint8 images.
+    """What each layer of neurons lost when `quantize` made the network `ann` of `model`, on uint8 images.
 
     images: some dozen; all layers' values are held at once. Raises ValueError for a network of another model.
     """
-    images = checked_images(images)
+    images = as_images(images).cpu()
     traced, real = trace(model, images), {}
     theirs, ours = [layer.name for layer in traced.layers], [layer.token for layer in ann.spec.layers]
     if theirs != ours:
@@ -359,19 +356,14 @@ def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
         real[number] = value.clamp(traced.layers[number].low, traced.layers[number].high).flatten(1)
 
     _watch_sums(traced, images, seen)
-    found: list[LayerLoss] = []
+    made: dict[int, Tensor] = {}
     quantized = copy.deepcopy(ann).cpu().float().eval()
     for number, layer in enumerate(quantized.layers):
-        if isinstance(layer, Layer) and not _passes_on(traced.layers[number]):
-            layer.register_forward_hook(_compare(found, ann, number, real[number]))
+        layer.register_forward_hook(lambda _, __, value, number=number: made.update({number: value.flatten(1)}))
     quantized(images)
-    return found
-
-
-def _compare(found: list[LayerLoss], ann: ANN, number: int, wanted: Tensor) -> Callable[..., None]:
-    def hook(layer: Layer, _: object, value: Tensor) -> None:
-        error = (value.flatten(1) - wanted).square().sum() / wanted.square().sum().clamp(min=1e-30)
-        step, counts = ann.spec.step(number), ann.spec.counts(number)
-        found.append(LayerLoss(layer.spec.token, step, *counts, float(error.sqrt())))
-
-    return hook
+    losses = []
+    for number, layer in enumerate(traced.layers):
+        if not _takes_step(layer):
+            error = (made[number] - real[number]).norm() / real[number].norm().clamp(min=1e-15)
+            losses.append(LayerLoss(layer.name, ann.spec.step(number), *ann.spec.counts(number), float(error)))
+    return losses

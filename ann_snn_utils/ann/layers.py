@@ -43,20 +43,15 @@ from .operations import (
 )
 from .quantize import Counts, QuantReLU
 
-# What inference has no use for.
+# Keyword arguments that change nothing in inference.
 _ASIDE = ("inplace", "training")
 
 
-def read_layers(model: fx.GraphModule, in_shape: Shape, shapes: dict[str, tuple[int, ...]]) -> Trace:
-    """The layers of a traced model for images of shape (C, H, W); shapes: of the value of each of its operations.
+class LayerReader:
+    """Turns the operations of a traced model into layers, in their order; shapes: of the value of each of them.
 
     Raises ValueError that names the operation and the remedy for what layers of whole numbers cannot be.
     """
-    return _Reader(model, shapes).read(in_shape)
-
-
-class _Reader:
-    """Turns the operations of a traced model into layers, in their order."""
 
     def __init__(self, model: fx.GraphModule, shapes: dict[str, tuple[int, ...]]) -> None:
         self.model, self.shapes = model, shapes
@@ -81,6 +76,7 @@ class _Reader:
         }
 
     def read(self, in_shape: Shape) -> Trace:
+        """The layers, for images of shape (C, H, W)."""
         for node in self.model.graph.nodes:
             self.node = node
             if node.op == "placeholder":
@@ -416,7 +412,9 @@ class _Reader:
             read = [self.layers[source] for source in classifier.sources]
             steps = {layer.step for layer in read}
             if len(steps) > 1 and None not in steps:
-                self.refuse(f"counts in steps of {sorted(steps)} are classified side by side: give them one step")
+                self.refuse(
+                    f"counts in steps of {sorted(filter(None, steps))} are classified together: use one step"
+                )
             maps = plain_maps("read_out", classifier.sources, beside(classifier.sources, self.layers))
             ends = min(layer.low for layer in read), max(layer.high for layer in read)
             step = steps.pop() if len(steps) == 1 else None

@@ -207,18 +207,14 @@ def _clamp(min: float | None = None, max: float | None = None) -> nn.Module:
     return nn.Hardtanh(-math.inf if min is None else min, math.inf if max is None else max)
 
 
-def _named(names: Sequence[Any], meaning: Any) -> dict[Any, Any]:
-    return dict.fromkeys(names, meaning)
-
-
 # Functions and methods, as the module that does the same.
 AS_MODULE: dict[Any, Callable[..., nn.Module]] = {
-    **_named((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda *_, **__: nn.ReLU()),
-    **_named((F.dropout, F.dropout2d, "contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
-    **_named((torch.flatten, torch.reshape, torch.squeeze), lambda *_, **__: nn.Flatten()),
-    **_named(("flatten", "view", "reshape", "squeeze"), lambda *_, **__: nn.Flatten()),
-    **_named((torch.clamp, "clamp", "clamp_"), _clamp),
-    **_named((torch.mean, "mean"), _mean),
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda *_, **__: nn.ReLU()),
+    **dict.fromkeys((F.dropout, F.dropout2d, "contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
+    **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), lambda *_, **__: nn.Flatten()),
+    **dict.fromkeys(("flatten", "view", "reshape", "squeeze"), lambda *_, **__: nn.Flatten()),
+    **dict.fromkeys((torch.clamp, "clamp", "clamp_"), _clamp),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
     F.relu6: lambda *_, **__: nn.ReLU6(),
     F.hardtanh: nn.Hardtanh,
     F.max_pool2d: _max_pool,
@@ -229,24 +225,26 @@ ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
 CONCATENATE = (torch.cat, torch.concat, torch.concatenate)
 # A map and a constant c: factor and shift.
 ARITHMETIC: dict[Any, Callable[[Tensor], tuple[Any, Any]]] = {
-    **_named(ADD, lambda c: (torch.ones(1), c)),
-    **_named((operator.sub, operator.isub, torch.sub, "sub", "sub_"), lambda c: (torch.ones(1), -c)),
-    **_named((operator.mul, operator.imul, torch.mul, "mul", "mul_"), lambda c: (c, torch.zeros(1))),
-    **_named((operator.truediv, torch.div, "div", "div_"), lambda c: (1 / c, torch.zeros(1))),
+    **dict.fromkeys(ADD, lambda c: (torch.ones(1), c)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), lambda c: (torch.ones(1), -c)),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), lambda c: (c, torch.zeros(1))),
+    **dict.fromkeys((operator.truediv, torch.div, "div", "div_"), lambda c: (1 / c, torch.zeros(1))),
 }
 
 _ROUNDS = "a count of spikes rises in whole steps from 0: train with ReLU or ReLU6"
 _OF_THE_IMAGE = "it depends on the image, and no fixed threshold replaces it: train with BatchNorm2d"
 INSTEAD = {
-    **_named(("softmax", "logsoftmax"), "leave it out: the largest score stays the largest"),
-    **_named(("sigmoid", "tanh", "gelu", "silu", "mish", "elu", "selu", "leakyrelu", "prelu"), _ROUNDS),
-    **_named(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
-    **_named(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
-    **_named(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
-    **_named(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
-    **_named(("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"),
-    **_named(
+    **dict.fromkeys(("softmax", "logsoftmax"), "leave it out: the largest score stays the largest"),
+    **dict.fromkeys(("sigmoid", "tanh", "gelu", "silu", "mish", "elu", "selu", "leakyrelu", "prelu"), _ROUNDS),
+    **dict.fromkeys(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
+    **dict.fromkeys(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
+    **dict.fromkeys(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
+    **dict.fromkeys(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
+    **dict.fromkeys(
+        ("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"
+    ),
+    **dict.fromkeys(
         ("permute", "transpose", "chunk", "split", "getitem"), "a layer reads whole maps: group its convolution"
     ),
-    **_named(("adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "use MaxPool2d"),
+    **dict.fromkeys(("adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "use MaxPool2d"),
 }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .layers import read_layers
+from .layers import LayerReader
 from .notation import LARGEST_PIXEL
 from .operations import Trace
 from .quantize import Counts, QuantReLU
@@ -21,7 +21,7 @@ from .quantized import check_quantized, without_brevitas
 
 
 def trace(model: nn.Module, images: Tensor) -> Trace:
-    """The layers of a model that classifies images of the shape of these, uint8 [N, C, H, W].
+    """The layers of a model that classifies images of the shape of these, uint8 [N, C, H, W] on the CPU.
 
     The model sees pixels divided by 255, as a copy in float64 and evaluation mode. What prepares them further, such
     as `torchvision.transforms.Normalize`, belongs into the model, in front.
@@ -38,14 +38,13 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
-    images = checked_images(images)
     _check_channels(model, images)
     graph_module = _followed(model)
     if next(graph_module.parameters(), None) is None:
         raise ValueError(f"model: {type(model).__name__} has no weights: give a trained network")
     shapes: dict[str, tuple[int, ...]] = {}
     watch(graph_module, images[:1], lambda name, value: shapes.update({name: tuple(value.shape[1:])}))
-    traced = read_layers(graph_module, (images.shape[1], images.shape[2], images.shape[3]), shapes)
+    traced = LayerReader(graph_module, shapes).read((images.shape[1], images.shape[2], images.shape[3]))
     check_quantized(model, traced)
     return traced
 
@@ -71,14 +70,6 @@ class _Watched(fx.Interpreter):
         if isinstance(value, Tensor):
             self.seen(n.name, value)
         return value
-
-
-def checked_images(images: object) -> Tensor:
-    """Images uint8 [N, C, H, W] on the CPU; ValueError for anything else."""
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
-        found = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"images: {found}; give pixels as the data holds them, uint8 [N, C, H, W]")
-    return images.cpu()
 
 
 def _check_channels(model: nn.Module, images: Tensor) -> None:
