@@ -92,7 +92,14 @@ def test_rounding_alone_never_needs_fewer_bits_than_the_certificate():
 
 
 def test_a_signed_width_is_the_smallest_that_holds_both_ends():
-    assert [signed_bits(*ends) for ends in ((0, 0), (-1, 0), (-128, 127), (-129, 0), (0, 128))] == [1, 1, 8, 9, 9]
+    assert [signed_bits(*ends) for ends in ((0, 0), (-1, 0), (-128, 127), (-129, 0), (0, 128), (-8, -8))] == [
+        1,
+        1,
+        8,
+        9,
+        9,
+        4,
+    ]
 
 
 def test_a_network_with_real_thresholds_is_refused():

@@ -15,9 +15,6 @@ from ..files import atomic
 from ..snn.network import SNN
 from .packages import needed
 
-# Below it float32 holds a whole number and a half.
-EXACT = 2**23
-
 
 def write_nir(snn: SNN, path: str | Path) -> Path:
     """Write a network whose counts are 0 and 1 as a .nir file; the path. One step with the pixels gives all.
@@ -67,7 +64,8 @@ def _check(snn: SNN) -> None:
             "never take one back; build the network with k=0, levels=1, clip=1, or use write_onnx"
         )
     for index, layer in enumerate(snn.layers):
-        if max(-int(layer.lowest.min()), int(layer.highest.max()) + 2) >= EXACT:
+        # Below 2^23 float32 holds a whole number and a half.
+        if max(-int(layer.lowest.min()), int(layer.highest.max()) + 2) >= 2**23:
             raise ValueError(
                 f"layer {index} ({layer.name}): membranes reach 2^23, where float32 is not exact: use fewer inputs"
             )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..files import atomic
+from ..snn.certificate import signed_bits
 from ..snn.network import SNN, SpikingLayer, membrane_range
 from .packages import needed
 
@@ -79,10 +80,8 @@ class _Writer:
             else:
                 self.neurons(layer, counts, index)
         self.read_out(counts[len(snn.layers) - 1])
-        shapes: dict[str, tuple[int, ...]] = {
-            f"count_{index}": layer.spec.out_shape for index, layer in enumerate(snn.layers)
-        }
-        shapes = shapes | {"image": snn.spec.in_shape, "scores": (len(snn.classifier),)}
+        shapes: dict[str, tuple[int, ...]] = {"image": snn.spec.in_shape, "scores": (len(snn.classifier),)}
+        shapes |= {f"count_{index}": layer.spec.out_shape for index, layer in enumerate(snn.layers)}
         described = {
             name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, *shape])
             for name, shape in shapes.items()
@@ -180,7 +179,7 @@ class _Writer:
         self.annotations[count] = _integers(lowest, lowest + table.shape[1])
         if self.quantized:
             name = self.constant(
-                f"thresholds_{index}", table.astype(np.float32), _integers(table.min(), table.max())
+                f"thresholds_{index}", table.astype(np.float32), _integers(int(table.min()), int(table.max()))
             )
             self.node(
                 "MultiThreshold",
@@ -226,9 +225,6 @@ class _Writer:
         self.annotations["scores"] = "INT32"
 
 
-def _integers(lowest: float, highest: float) -> str:
+def _integers(lowest: int, highest: int) -> str:
     """The name of the smallest type that holds lowest … highest."""
-    if lowest >= 0:
-        return f"UINT{max(1, int(highest).bit_length())}"
-    bits = max(int(-lowest - 1).bit_length(), int(max(highest, 0)).bit_length()) + 1
-    return f"INT{max(2, bits)}"
+    return f"UINT{max(1, highest.bit_length())}" if lowest >= 0 else f"INT{max(2, signed_bits(lowest, highest))}"

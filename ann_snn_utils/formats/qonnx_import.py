@@ -22,9 +22,6 @@ from ..ann.quantize import Counts
 from ..ann.quantized import Scaled
 from .packages import needed
 
-# Weights as a Quant node makes them: whole numbers, and what 1 of them is worth.
-_Quantized = tuple[np.ndarray, np.ndarray]
-
 _INSTEAD = {
     "MultiThreshold": "export the network before its activations become thresholds",
     "BipolarQuant": "train with unsigned activations and weights of at least 2 bits",
@@ -165,7 +162,8 @@ class _Importer:
 
     # Layers with weights
 
-    def weights(self, name: str) -> _Quantized:
+    def weights(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weights as a Quant node makes them: whole numbers, and what 1 of them is worth."""
         found = self.constant(name)
         if isinstance(found, tuple):
             weight, scale = found

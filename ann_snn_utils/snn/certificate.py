@@ -54,7 +54,7 @@ def signed_bits(lowest: int, highest: int) -> int:
     >>> signed_bits(-128, 127), signed_bits(0, 128)
     (8, 9)
     """
-    return max(int(highest).bit_length(), (-int(lowest) - 1).bit_length() if lowest < 0 else 0) + 1
+    return max(max(highest, 0).bit_length(), max(-lowest - 1, 0).bit_length()) + 1
 
 
 def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
