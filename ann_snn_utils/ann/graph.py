@@ -19,7 +19,7 @@ import msgspec
 
 Shape = tuple[int, int, int]
 
-# Of batch norms in a given graph: 1 − 2^-24, a float32, plus this is 1, so that scale and bias stand as they are.
+# The eps of a batch norm that only multiplies and adds: 1 − 2^-24 is a float32, and as variance it makes σ = 1.
 SMALLEST_EPS = 2.0**-24
 
 
@@ -132,7 +132,10 @@ class LayerSpec:
         if self.kind == "maximum":
             return 0
         pairs = zip(self.branches, self.sizes, strict=True)
-        return sum(prod(weight_shape(b, sizes, self.out_shape[0])) for b, sizes in pairs if not b.identity)
+        fan_in = (
+            input_shape(b, sizes)[0] // b.groups * prod(b.kernel or ()) for b, sizes in pairs if not b.identity
+        )
+        return self.out_shape[0] * sum(fan_in)
 
     @property
     def macs(self) -> int:
@@ -165,12 +168,6 @@ def input_shape(branch: Branch, sizes: Sequence[Shape]) -> Shape:
     """Shape of what a branch's convolution takes, of sources of these shapes."""
     _, height, width = sizes[0]
     return sum(size[0] for size in sizes), height // branch.average, width // branch.average
-
-
-def weight_shape(branch: Branch, sizes: Sequence[Shape], outputs: int) -> tuple[int, int, int, int]:
-    """Shape [O, I / groups, kh, kw] of a branch's weights."""
-    assert branch.kernel is not None
-    return outputs, input_shape(branch, sizes)[0] // branch.groups, *branch.kernel
 
 
 @dataclass(frozen=True)
@@ -231,15 +228,15 @@ def graph_text(nodes: Sequence[Node], average: int = 1, bias: bool = False) -> s
     >>> graph_text([Node("a", (Branch((-1,), (3, 3)),), channels=2)])
     '{"layers":[{"name":"a","branches":[{"sources":[-1],"kernel":[3,3]}],"channels":2}],"read_out":{}}'
     """
-    text = {"layers": [_told_apart(node) for node in nodes], "read_out": _told_apart(ReadOut(average, bias))}
+    text = {"layers": list(map(_without_defaults, nodes)), "read_out": _without_defaults(ReadOut(average, bias))}
     return msgspec.json.encode(text).decode()
 
 
-def _told_apart(value: Any) -> dict[str, Any]:
+def _without_defaults(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not at their default."""
     told = {}
     for one in fields(value):
         found = getattr(value, one.name)
         if found != one.default:
-            told[one.name] = [_told_apart(branch) for branch in found] if one.name == "branches" else found
+            told[one.name] = list(map(_without_defaults, found)) if one.name == "branches" else found
     return told

@@ -55,8 +55,7 @@ def _patch_axes(images: Tensor, conv: nn.Conv2d) -> Tensor:
     """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in images.split(250):
-        pixels = batch.double() / LARGEST_PIXEL
-        patches = F.unfold(pixels, conv.kernel_size, conv.dilation, stride=conv.stride)  # type: ignore[arg-type]
+        patches = F.unfold(batch.double() / LARGEST_PIXEL, conv.kernel_size, conv.dilation, stride=conv.stride)
         patches = patches.transpose(1, 2).flatten(0, 1)
         count, total = count + len(patches), total + patches.sum(0)
         products = products + patches.T @ patches

@@ -40,7 +40,7 @@ class Layer(nn.Module):
         super().__init__()
         self.spec = spec
         self.conv = _convolution(spec, 0, integers)
-        self.norm = _norm(spec)
+        self.norm = nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
         self.activation = activation
         self.shortcut: Shortcut | None = None
         if len(spec.branches) > 1 and not spec.branches[1].identity:
@@ -74,7 +74,7 @@ class Shortcut(nn.Module):
         super().__init__()
         self.branch = spec.branches[1]
         self.conv = _convolution(spec, 1, integers)
-        self.norm = _norm(spec)
+        self.norm = nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """What is added, [N, out_shape]."""
@@ -120,10 +120,6 @@ def _convolution(spec: LayerSpec, index: int, integers: Integers) -> nn.Conv2d:
     if integers is not None:
         parametrize.register_parametrization(conv, "weight", integers(outputs))
     return conv
-
-
-def _norm(spec: LayerSpec) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
 
 
 def convolve(x: Tensor, weight: Tensor, branch: Branch) -> Tensor:

@@ -304,6 +304,10 @@ class NetworkSpec:
             return layer.lowest, layer.highest
         return 0, self.clip * 2**self.k
 
+    def has_whole_weights(self, index: int) -> bool:
+        """Whether the weights of a layer are integers, so that its membranes are integers too."""
+        return self.int8_ends or (self.ternary and index > 0)
+
     def amplitude(self, index: int) -> int:
         """What a spike of a layer counts for the next ones: 2^k from the encoder and maxima of it, else 1."""
         return 1 if self.origin(index) else 2**self.k
@@ -345,8 +349,8 @@ def spec_of(path: object, metadata: Mapping[str, object]) -> NetworkSpec:
     if not isinstance(found, dict) or set(found) != {field.name for field in fields(NetworkSpec)}:
         raise ValueError(f"{path} holds no network: its metadata have no whole 'spec'; make it again")
     source, data = metadata.get("source", {"name": ""}), metadata.get("data")
-    known = isinstance(source, dict) and set(source) <= {"name", *SOURCE_OPTIONS}
-    if not known or not isinstance(source.get("name"), str):
+    known = {"name", *SOURCE_OPTIONS}
+    if not (isinstance(source, dict) and isinstance(source.get("name"), str) and set(source) <= known):
         raise ValueError(f"{path}: its metadata name no data set; make it again")
     if data is not None and not (isinstance(data, dict) and {"training", "test", "classes"} <= set(data)):
         raise ValueError(f"{path}: its metadata hold no digests of images in 'data'; make it again")

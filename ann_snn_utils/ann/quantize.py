@@ -79,9 +79,10 @@ class Int8(nn.Module):
 
 
 class Whole(nn.Module):
-    """Parametrization: the layer computes with round(w / unit), held within ±largest (or int8); `unit` stays.
+    """Parametrization: the layer computes with round(w / unit), clamped to −1 … 1 or, for int8, −128 … 127.
 
-    outputs: of the layer, where each has its own unit. 1 is the unit of weights that are given as whole numbers.
+    Unlike the scale of `Int8`, `unit` is a buffer that stays as it is while the weights are trained: one for each
+    of `outputs` channels, or one for all where that is None. It is 1 until `quantize` sets it.
     """
 
     def __init__(self, outputs: int | None = None, largest: int = INT8_LARGEST) -> None:

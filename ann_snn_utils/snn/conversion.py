@@ -8,14 +8,16 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..ann.calibrate import quantize
 from ..ann.graph import Branch, Shape, SynapseSpec
 from ..ann.network import ANN, Layer, MaxPool
 from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
 from ..ann.reference import in_float64, reference_counts
 from ..ann.train import batch_sizes
 from ..checks import check
+from ..data.dataset import as_images
 from .addition import Decision, add_in_integers
 from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, Synapses, layer_of_maxima, membrane_range
 from .thresholds import Normalization, exact_thresholds, normalization, published_thresholds, real_thresholds
@@ -70,7 +72,7 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     longer than that. batch_size: images at a time.
     """
     reference, largest = in_float64(ann), 0.0
-    for batch in images.cpu().split(batch_size):
+    for batch in as_images(images, ann.spec.in_shape).cpu().split(batch_size):
         _, *hidden = (float(counts.max()) for counts in reference_counts(reference, batch))
         largest = max(largest, *hidden, 0.0)
     return table_length(round(min(largest, LONGEST)))
@@ -119,6 +121,28 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
     )
 
 
+def convert_module(
+    model: nn.Module,
+    example_images: Tensor,
+    levels: int = 15,
+    weights: str = "int8",
+    percentile: float | None = None,
+) -> tuple[ANN, SNN]:
+    """The quantized network of a trained torch model, and the spiking network that settles on exactly its codes.
+
+    example_images: uint8 [N, C, H, W], some hundred of the training set. All arguments, and what is refused with
+    ValueError, are as of `ann.calibrate.quantize`. To train the quantized network on, call `quantize`, train, and
+    `convert`. `check_equivalence(ann, snn, images)` proves that both agree.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    >>> ann, snn = convert_module(model, torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    >>> snn.integer
+    True
+    """
+    ann = quantize(model, example_images, levels, weights, percentile)
+    return ann, convert(ann, max_levels=levels_for(ann, example_images))
+
+
 def _whole(values: Tensor, name: str) -> Tensor:
     """The values as int64; ValueError where they are not whole."""
     if not torch.equal(values, values.round()):
@@ -134,7 +158,7 @@ def _spiking_layer(
         return layer_of_maxima(layer.spec, before)
     index, geometry = len(before), layer.spec
     name, encoder = f"layer {index} ({geometry.token})", index == 0
-    integer = spec.int8_ends or (spec.ternary and not encoder)
+    integer = spec.has_whole_weights(index)
     if not integer and not encoder and form == "exact":
         raise ValueError(
             f"{name} has full-precision weights, and thresholds='exact' needs integer membranes: "
@@ -169,8 +193,9 @@ def _spiking_layer(
 class _Part:
     """Synapses of a branch that bring counts of one worth.
 
-    norm: the branch's batch norm, None for the identity. turned: its weights were negated where γ < 0. leads: what
-    the batch norm adds is added here. unit: what a sum of 1 is worth before the batch norm.
+    norm: the branch's batch norm, None for the identity. turned: its weights were negated where γ < 0. leads:
+    whether the constant that the batch norm adds counts here: the first part of a branch leads. unit: what a sum
+    of 1 is worth before the batch norm.
     """
 
     norm: Normalization | None

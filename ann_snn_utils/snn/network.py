@@ -75,7 +75,7 @@ class Synapses:
     @property
     def fan_out(self) -> Tensor:
         """Synapses that a spike of each input neuron reaches, int64 [I, H, W]: fewer at the map's border."""
-        return self._fan_out("all", lambda weight: torch.ones_like(weight))
+        return self._fan_out("all", torch.ones_like)
 
     @property
     def effective_fan_out(self) -> Tensor:
@@ -101,9 +101,9 @@ class SpikingLayer:
     synapses: what reaches its membranes; the membrane is the sum of all, or, in a layer of spec.kind "maximum", the
     largest count within a window. thresholds: [O, J], θ_j in column j − 1 − lowest count, int64, or float64 for
     real thresholds; a neuron counts from spec.lowest over J spikes at most. lowest, highest: worst-case membrane of
-    each channel, int64 [O]. saturates: a larger count could be asked for than the table has. rising, falling: of
-    the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n and takes it back where
-    U < falling_n; the design's neuron does both at thresholds_n.
+    each channel, int64 [O]. saturates: a membrane within them could ask for a larger count than the table holds.
+    rising, falling: of the published neuron only, like `thresholds`: it sends its n-th spike where U ≥ rising_n and
+    takes it back where U < falling_n; the design's neuron does both at thresholds_n.
     """
 
     spec: LayerSpec

@@ -24,9 +24,6 @@ from .network import (
     smallest_integer,
 )
 
-# Those whose membranes, and with them gains, are integers.
-_INTEGER_FORMS = ("exact", "published")
-
 # Of every layer, and of the published neuron's layers.
 _TENSORS, _COMPARED = ("thresholds", "lowest", "highest"), ("rising", "falling")
 
@@ -43,7 +40,7 @@ class _Description:
 
 def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: Synapses, channels: int) -> None:
     """Raise ValueError for weights or gains that conversion could not have made."""
-    integer, weight, gain, geometry = _has_integers(spec, index), one.weight, one.gain, one.spec
+    integer, weight, gain, geometry = spec.has_whole_weights(index), one.weight, one.gain, one.spec
     shape = (channels, geometry.in_shape[0] // geometry.groups, *geometry.kernel)
     if weight.shape != shape:
         raise ValueError(f"{where}.weight has shape {tuple(weight.shape)}, not {shape}")
@@ -52,12 +49,8 @@ def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: S
     # In 64 bits: of int8 −128 has no absolute value.
     if spec.ternary and index > 0 and (largest := int(weight.long().abs().max())) > 1:
         raise ValueError(f"{where}.weight holds {largest}, which is none of −1, 0, +1")
-    if gain is not None and (gain.shape != (channels,) or gain.is_floating_point() != (form not in _INTEGER_FORMS)):
+    if gain is not None and (gain.shape != (channels,) or gain.is_floating_point() != (form in REAL_FORMS)):
         raise ValueError(f"{where}.gain is {gain.dtype} {tuple(gain.shape)}, not one number for each channel")
-
-
-def _has_integers(spec: NetworkSpec, index: int) -> bool:
-    return spec.int8_ends or (index > 0 and spec.ternary)
 
 
 def _check_layer(
@@ -67,7 +60,7 @@ def _check_layer(
 
     reach: the worst case of the layer's membrane.
     """
-    integer, table, channels = _has_integers(spec, index), part["thresholds"], spec.layers[index].out_shape[0]
+    integer, table, channels = spec.has_whole_weights(index), part["thresholds"], spec.layers[index].out_shape[0]
     if integer and form not in REAL_FORMS and table.is_floating_point():
         raise ValueError(f"{where}.thresholds are {table.dtype}, not integers")
     most = spec.levels if index == 0 else MOST_COUNTS - spec.counts(index)[0]

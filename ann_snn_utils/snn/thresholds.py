@@ -45,29 +45,24 @@ def _scaled(layer: SpikingLayer, scale: float) -> SpikingLayer:
     if scale == 1 or layer.spec.kind == "maximum":
         return layer
 
-    def scaled(table: Tensor) -> Tensor:
-        if table.is_floating_point():
-            return _where_reached(table, table * scale)
-        return _where_reached(table, (table.double() * scale).ceil().long())
-
-    def _where_reached(table: Tensor, other: Tensor) -> Tensor:
+    def where_reached(table: Tensor, other: Tensor) -> Tensor:
         reached = (table > layer.lowest[:, None]) & (table <= layer.highest[:, None])
         return torch.where(reached, other, table).cummax(1).values
 
+    def scaled(table: Tensor) -> Tensor:
+        other = table * scale if table.is_floating_point() else (table.double() * scale).ceil().long()
+        return where_reached(table, other)
+
+    layer = replace(layer, thresholds=scaled(layer.thresholds))
     if layer.rising is None or layer.falling is None:
-        return replace(layer, thresholds=scaled(layer.thresholds))
+        return layer
     # `rising` is the least U above a threshold: what is scaled lies just below.
     if layer.rising.is_floating_point():
         inf = layer.rising.new_tensor(torch.inf)
         rising = torch.nextafter(torch.nextafter(layer.rising, -inf) * scale, inf)
     else:
         rising = ((layer.rising - 1).double() * scale).floor().long() + 1
-    return replace(
-        layer,
-        thresholds=scaled(layer.thresholds),
-        rising=_where_reached(layer.rising, rising),
-        falling=scaled(layer.falling),
-    )
+    return replace(layer, rising=where_reached(layer.rising, rising), falling=scaled(layer.falling))
 
 
 Rational = int | Fraction
