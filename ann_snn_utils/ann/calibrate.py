@@ -163,7 +163,7 @@ def _takes_step(layer: TracedLayer) -> bool:
 
 
 def _common(traced: Trace, steps: list[float]) -> list[float]:
-    """The steps, made one where layers are read side by side, and handed on to what takes its source's."""
+    """The steps, where layers read side by side share the largest of theirs, and maxima have their source's."""
     tied = []
     for number, layer in enumerate(traced.layers):
         groups = [[source for source in term.sources if source >= 0] for term in layer.terms]
@@ -362,8 +362,8 @@ def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
         layer.register_forward_hook(lambda _, __, value, number=number: made.update({number: value.flatten(1)}))
     quantized(images)
     losses = []
-    for number, layer in enumerate(traced.layers):
-        if not _takes_step(layer):
+    for number, source in enumerate(traced.layers):
+        if not _takes_step(source):
             error = (made[number] - real[number]).norm() / real[number].norm().clamp(min=1e-15)
-            losses.append(LayerLoss(layer.name, ann.spec.step(number), *ann.spec.counts(number), float(error)))
+            losses.append(LayerLoss(source.name, ann.spec.step(number), *ann.spec.counts(number), float(error)))
     return losses

@@ -191,7 +191,7 @@ class Graph:
         return {i: tuple(source for source, reader in last.items() if reader == i) for i in range(len(self.layers))}
 
     def read_last_by(self, index: int) -> tuple[int, ...]:
-        """The layers that no layer behind this one reads: what is known of them can be forgotten."""
+        """The layers that this one is the last to read: behind it their maps can be freed."""
         return self._last_read[index]
 
     @cached_property

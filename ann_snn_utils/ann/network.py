@@ -105,7 +105,7 @@ def averaged(x: Tensor, size: int) -> Tensor:
 
 
 def taken(branch: Branch, values: Mapping[int, Tensor]) -> Tensor:
-    """What a branch takes of the values of its sources: side by side, averaged."""
+    """The input of a branch: the maps of its sources, concatenated channel after channel, then averaged."""
     sources = [values[source] for source in branch.sources]
     return averaged(sources[0] if len(sources) == 1 else torch.cat(sources, 1), branch.average)
 

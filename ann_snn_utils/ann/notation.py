@@ -108,7 +108,7 @@ def _graph_of(network: str, in_shape: Shape, padding: str) -> Graph:
                 node = replace(node, eps=BATCH_NORM_EPS)
                 layer = placed(node, layers, in_shape)
                 if token.ends:
-                    node = replace(node, branches=(*node.branches, _shortcut(entry, layer, layers, in_shape)))
+                    node = replace(node, branches=(*node.branches, _shortcut(entry, layer, layers)))
                     layer = placed(node, layers, in_shape)
                 layers.append(layer)
                 average, shape = 1, layer.out_shape
@@ -220,7 +220,7 @@ def _check_divides(token: str, shape: Shape, step: int) -> None:
         raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
 
 
-def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec], in_shape: Shape) -> Branch:
+def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec]) -> Branch:
     """The way around a residual block: the identity, or a 1×1 convolution with the stride that its shape needs."""
     if entry.sources == (-1,):
         raise ValueError("a residual block cannot come first: let a convolution encode the image")

@@ -58,15 +58,10 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
         raise ValueError("its first branch is the identity: put the convolution first, or a depthwise one of ones")
     if node.kind == "maximum" and (len(branches) > 1 or len(branches[0].sources) > 1 or branches[0].average > 1):
         raise ValueError("a maximum is taken over windows of one layer: concatenate, add or average behind it")
-    step, lowest, highest = node.step, node.lowest, node.highest
-    if node.kind == "maximum":
-        source = before[branches[0].sources[0]] if branches[0].sources[0] >= 0 else None
-        if source is None:
-            raise ValueError("the image goes into a convolution first, which encodes it")
-        step, lowest, highest = source.step, source.lowest, source.highest
-    layer = LayerSpec(
-        node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, step, lowest, highest, node.eps
-    )
+    # A maximum of counts is one of them.
+    of: Node | LayerSpec = before[branches[0].sources[0]] if node.kind == "maximum" else node
+    counts = of.step, of.lowest, of.highest
+    layer = LayerSpec(node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, *counts, node.eps)
     _check_size(layer, before)
     return layer
 
@@ -119,27 +114,24 @@ def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch
     if sizes[0][1] % p or sizes[0][2] % p:
         raise ValueError(f"the {sizes[0][1]}×{sizes[0][2]} map before it does not divide by {p}")
     channels, height, width = input_shape(branch, sizes)
-    if branch.identity or node.kind == "maximum":
-        branch = replace(branch, groups=channels)
-    if branch.identity:
-        branch = replace(branch, kernel=(1, 1))
-    branch = replace(branch, kernel=branch.kernel or (height, width))
-    outputs = channels if branch.identity or node.kind == "maximum" else node.channels
+    apart = branch.identity or node.kind == "maximum"
+    kernels = (1, 1) if branch.identity else branch.kernel or (height, width)
+    branch = replace(branch, kernel=kernels, groups=channels if apart else branch.groups)
+    outputs = channels if apart else node.channels
     if outputs is None or outputs < 1:
         raise ValueError(f"channels={node.channels}: give at least 1")
     if channels % branch.groups or outputs % branch.groups:
         raise ValueError(
             f"{channels} input and {outputs} output channels do not divide into {branch.groups} groups"
         )
-    assert branch.kernel is not None
     map_size = []
-    for size, kernel in zip((height, width), branch.kernel, strict=True):
+    for size, kernel in zip((height, width), kernels, strict=True):
         reach = (kernel - 1) * branch.dilation + 1
         if size + 2 * branch.padding < reach:
-            rows, columns = branch.kernel
-            raise ValueError(f"kernel {rows}×{columns} is larger than the {height}×{width} map before it")
+            told = "×".join(map(str, kernels))
+            raise ValueError(f"kernel {told} is larger than the {height}×{width} map before it")
         map_size.append((size + 2 * branch.padding - reach) // branch.stride + 1)
-    if node.kind == "maximum" and 2 * branch.padding > min(branch.kernel):
+    if node.kind == "maximum" and 2 * branch.padding > min(kernels):
         raise ValueError(f"padding={branch.padding} of a maximum: give at most half of its window")
     return branch, (outputs, map_size[0], map_size[1])
 

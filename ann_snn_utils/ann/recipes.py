@@ -71,7 +71,7 @@ FOLDER = Recipe(30, 30)
 
 
 def before(dataset: str) -> dict[str, Any]:
-    """What runs were trained with that record nothing of it, as these were no parameters yet."""
+    """The recipe of runs that record none, as they were made before its fields were parameters."""
     flip = dataset not in ("digits", "mnist", "fashion_mnist")
     old = replace(FOLDER, augmentation="shift-flip" if flip else "shift")
     return {name: value for name, value in asdict(old).items() if not name.endswith("_epochs")}

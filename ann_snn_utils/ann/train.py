@@ -61,7 +61,7 @@ def resume(
     saved = metadata.get("settings")
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
-    # Checkpoints of before there were these settings tell nothing of them.
+    # What checkpoints were trained with that were written before these were settings.
     before = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False, "data": settings.get("data")}
     saved = before | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
