@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .graph import Branch, LayerSpec, Shape, input_shape
-from .notation import LARGEST_PIXEL as LARGEST_PIXEL
-from .notation import NETWORKS, NetworkSpec, check_counts, checked_spec
+from .notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
 from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole, int8_scale, straight_through
 
 # How the weights of so many outputs become integers; None leaves them as they are.
