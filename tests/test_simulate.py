@@ -442,6 +442,8 @@ def test_a_table_that_is_too_short_is_reported_with_the_remedy():
         ({"images": torch.zeros(1, 1, 8, 8)}, "float32"),
         ({"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}, "N ≥ 1"),
         ({"trace": [7]}, r"trace=\(7,\)"),
+        ({"labels": torch.zeros(2, 1), "time_steps": 1}, r"labels \[2, 1\] for 2 images"),
+        ({"labels": [0, 1, 2]}, r"labels \[3\] for 2 images"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
