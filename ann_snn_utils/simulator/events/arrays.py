@@ -128,12 +128,13 @@ def table(thresholds: torch.Tensor, lowest: int, pitch: int, dtype: type, least:
 
     After them comes one that none reaches, and more of these up to level `least`.
     """
-    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉.
     info, (channels, entries) = np.iinfo(dtype), thresholds.shape
     made: np.ndarray = np.full((max(entries, least) + 2, pitch), info.max, dtype)
     made[0] = info.min
-    clipped = np.clip(thresholds.numpy(), info.min, info.max)
-    made[1 : entries + 1, :channels] = np.ceil(clipped).T.astype(dtype)
+    rows = thresholds.numpy().T
+    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉. What exceeds the type stays at its end: as a float, that is beyond it.
+    inside = np.maximum(np.ceil(rows[rows < info.max]), info.min)
+    made[1 : entries + 1, :channels][rows < info.max] = inside
     # Channels that only fill the last vector stay at 0.
     made[: 1 - lowest, channels:] = info.min
     return _copied(made)
