@@ -209,6 +209,15 @@ def check_record(record: Record, snn: SNN, time_steps: int | None) -> int:
     return steps
 
 
+def check_silent(record: Record) -> None:
+    """Raise ValueError for a record that ended before every image was silent."""
+    if waiting := int((record.settled_at == 0).sum()):
+        raise ValueError(
+            f"{waiting} of {record.samples} images are not silent after {record.time_steps} steps, so what they end "
+            "on is not known: simulate with time_steps=None, or for longer where faults keep them from silence"
+        )
+
+
 def macs(spec: NetworkSpec) -> list[int]:
     """Multiply-accumulates of each layer for one image, encoder first and the classifier last.
 
