@@ -12,18 +12,21 @@ from ..snn.network import SpikingLayer
 from .template import FORMS, INK, add_line, add_points, blank, layer_bars
 
 
+# Jumps of a staircase that decide how much of the membrane's range is shown.
+_STEPS = 6
+
+
 def threshold_staircase(
     layer: SpikingLayer,
     channels: Sequence[int] = (0, 1, 2),
     real: SpikingLayer | None = None,
     published: SpikingLayer | None = None,
-    levels: int = 6,
 ) -> go.Figure:
-    """The count as a function of the membrane U for some channels, over their first `levels` steps.
+    """The count as a function of the membrane U for some channels, over their first six steps.
 
     layer: exact integer thresholds, drawn as the staircase. real, published: the same layer converted with
-    float and with published thresholds; the real θ_j appear as diamonds, the published ones as a second
-    staircase, filled red where its count differs.
+    float and with published thresholds; the real θ_j appear as diamonds, halfway up the step that they cause, the
+    published ones as a second, dashed staircase.
     """
     figure = blank(
         f"{layer.name}: spike count over the membrane",
@@ -34,23 +37,22 @@ def threshold_staircase(
         horizontal_spacing=0.05,
     )
     for column, channel in enumerate(channels, 1):
-        table = _reachable(layer, channel)[:levels]
-        # A channel that always fires, or never, has no jump inside its reach.
-        low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
+        table, first = _reachable(layer, channel), layer.spec.lowest
+        low, high = _window(table[:_STEPS], int(layer.lowest[channel]), int(layer.highest[channel]))
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
         hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
-        stairs = _stairs(table, low, high) | dict(legendgroup="exact") | place
+        stairs = _stairs(table, low, high, first) | dict(legendgroup="exact") | place
         add_line(figure, "exact: integer ⌈θ⌉", FORMS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs)
         if published is not None:
-            rounded = _reachable(published, channel)[:levels]
-            stairs = _stairs(rounded, low, high) | dict(legendgroup="published") | place
+            rounded = _stairs(_reachable(published, channel), low, high, first)
+            stairs = rounded | dict(legendgroup="published") | place
             add_line(
                 figure, "published rounding", FORMS["published"], "dash", 1.5, f"{hover}published</extra>", **stairs
             )
         if real is not None:
-            theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
-            inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
-            middles = dict(x=theta[inside], y=np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
+            theta = np.asarray(real.thresholds[channel], dtype=np.float64)
+            inside = (theta >= low) & (theta <= high)
+            middles = dict(x=theta[inside], y=first + np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
             add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
@@ -68,17 +70,18 @@ def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
 
 def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
     jumps = table[table > lowest]
+    # A channel that always fires, or never, has no jump inside its reach.
     if not len(jumps):
         return max(lowest, -5), min(highest, 5)
     margin = max(2, round((jumps[-1] - jumps[0]) / max(1, len(jumps))))
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _stairs(table: np.ndarray, low: float, high: float) -> dict[str, Any]:
-    """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
+def _stairs(table: np.ndarray, low: float, high: float, first: int) -> dict[str, Any]:
+    """The corners of n(U) = first + #{j: U ≥ θ_j} from `low` to `high`."""
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
-    counts = np.arange(start, start + len(jumps) + 1)
+    counts = first + np.arange(start, start + len(jumps) + 1)
     return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
 
 

@@ -93,12 +93,12 @@ def spikes_over_time(record: Record) -> go.Figure:
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
-    """The number of samples whose last spike came at each step, and of those not silent by `time_steps`.
+    """The number of samples whose last spike came at each step, and of those that still fire after `time_steps`.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """
     settled = np.asarray(settled_at)
-    counts = np.bincount(settled, minlength=time_steps + 1)[: time_steps + 1]
+    counts = np.bincount(np.where(settled > time_steps, 0, settled), minlength=time_steps + 1)
     steps, later = list(range(1, time_steps + 1)), time_steps + 1
     figure = blank("When samples settle")
     hover = "step %{x}<br>%{y:,} samples settle<br>%{customdata:.1f} % so far"
@@ -165,7 +165,7 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
     """
     figure = blank("How many spikes a neuron is left with")
     for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
-        values = np.asarray(count).ravel()
+        values = np.asarray(count, dtype=np.int64).ravel()
         least = int(values.min())
         found = np.bincount(values - least)
         there = np.flatnonzero(found)
@@ -188,10 +188,9 @@ def robustness(
     rates: Sequence[float],
     accuracy: Mapping[str, Sequence[float]],
     disturbance: str = "noise ratio",
-    title: str | None = None,
 ) -> go.Figure:
     """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
-    figure = blank(title or f"Accuracy under {disturbance}")
+    figure = blank(f"Accuracy under {disturbance}")
     everything = [share(values) for values in accuracy.values()]
     for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
         points: dict[str, Any] = dict(
