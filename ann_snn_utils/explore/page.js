@@ -150,7 +150,7 @@ export function player(steps, step, changed) {
 
 // ---- the page ----
 
-// Draw an explorer into its box. about: what `Explorer.about` says.
+// Draw an explorer into its box. about: what `Explorer.html` tells of it.
 export async function mount(box, about) {
   if (!box || box.dataset.mounted) return;
   box.dataset.mounted = "yes";
