@@ -216,7 +216,6 @@ class TestAccuracyLab:
         shown.answer(values(shown, scale=0.7), told.append)
         assert told[0] == 0 and told[-1] == 1
 
-
     def test_a_setting_is_told_by_what_differs_from_the_network_as_it_was_converted(self):
         told = {
             "5 images": Setting(5, threshold_scale=(1.0, 1.0), fault="flip"),
@@ -282,7 +281,6 @@ class TestConversionBench:
         assert parts[-1]["figures"].keys() == {"mismatches", "accuracy"}
         assert found.accuracy["exact"][-1] == pytest.approx(found.ann_accuracy)
 
-
     def test_a_graph_whose_counts_are_given_has_no_k_and_clip_to_change(self):
         nodes = [Node("a", (Branch((-1,), (3, 3)),), 2, step=0.5), Node("b", (Branch((0,), (2, 2)),), 3, step=0.3)]
         net = network(network=graph_text(nodes), ternary=False)
@@ -290,7 +288,10 @@ class TestConversionBench:
         assert list(values(shown)) == ["levels", "size", "pinned"]
         found = compare_forms(requantize(net.ann, 0, 4, 2), net.samples.subset(range(8)), None)
         assert shown.shown["figures"]["mismatches"]["data"][1]["y"] == pytest.approx(
-            [100 * wrong / all_of for wrong, all_of in zip(found.mismatches["published"], found.compared, strict=True)]
+            [
+                100 * wrong / all_of
+                for wrong, all_of in zip(found.mismatches["published"], found.compared, strict=True)
+            ]
         )
 
 

@@ -17,8 +17,7 @@ from networks import networks, random_ann, random_images, with_weight
 
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
-from ann_snn_utils.simulator.events import build
-from ann_snn_utils.simulator.events.arrays import table
+from ann_snn_utils.simulator.events import arrays, build
 from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.events.layout import lay_out
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
@@ -263,7 +262,7 @@ def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, an
 def test_a_threshold_that_no_membrane_reaches_lies_beyond_every_membrane_of_any_type(kind):
     thresholds = torch.tensor([[-torch.inf, -2.5, 2.5, torch.inf]], dtype=torch.float64)
     least, greatest = np.iinfo(kind).min, np.iinfo(kind).max
-    assert table(thresholds, 0, 32, kind)[:, 0].tolist() == [least, least, -2, 3, greatest, greatest]
+    assert arrays.table(thresholds, 0, 32, kind)[:, 0].tolist() == [least, least, -2, 3, greatest, greatest]
 
 
 def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):

@@ -18,8 +18,8 @@ CAPTION = (
 def conversion_bench(net: Network, size: int = 32) -> Explorer:
     """The explorer of threshold forms for a quantized network, on the first `size` samples, until all are silent.
 
-    k, levels and clip are changed without training again, so the ANN's own accuracy changes with them. A network
-    that is given as a graph says of each hidden layer what a count is worth and where it ends: it has no k and clip.
+    k, levels and clip are changed without training again, so the ANN's own accuracy changes with them. A graph has
+    no k and clip: it says of each of its layers what a count is worth and where counts end.
     """
     ann, samples = net.ann, net.samples
     spec, size = ann.spec, min(size, len(net.samples))

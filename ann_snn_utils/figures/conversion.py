@@ -9,8 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import FORMS, INK, add_line, add_points, blank, layer_bars
-
+from .template import FORM_COLORS, INK, add_line, add_points, blank, layer_bars
 
 # Jumps of a staircase that decide how much of the membrane's range is shown.
 _STEPS = 6
@@ -42,19 +41,27 @@ def threshold_staircase(
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
         hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
         stairs = _stairs(table, low, high, first) | dict(legendgroup="exact") | place
-        add_line(figure, "exact: integer ⌈θ⌉", FORMS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs)
+        add_line(
+            figure, "exact: integer ⌈θ⌉", FORM_COLORS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs
+        )
         if published is not None:
             rounded = _stairs(_reachable(published, channel), low, high, first)
             stairs = rounded | dict(legendgroup="published") | place
             add_line(
-                figure, "published rounding", FORMS["published"], "dash", 1.5, f"{hover}published</extra>", **stairs
+                figure,
+                "published rounding",
+                FORM_COLORS["published"],
+                "dash",
+                1.5,
+                f"{hover}published</extra>",
+                **stairs,
             )
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)
             inside = (theta >= low) & (theta <= high)
             middles = dict(x=theta[inside], y=first + np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
-            add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
+            add_points(figure, "real θ", "diamond-open", 9, FORM_COLORS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)

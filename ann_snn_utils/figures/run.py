@@ -147,7 +147,7 @@ def confusion_matrix(
 
 
 def confusion_cells(truth: ArrayLike, answers: ArrayLike, size: int, title: str) -> tuple[dict[str, Any], str]:
-    """What of `confusion_matrix` follows from answers among `size` classes: properties of its trace, its title."""
+    """What a `confusion_matrix` of `size` classes takes from answers: properties of its trace, and its title."""
     pairs = np.asarray(truth) * size + np.asarray(answers)
     table = np.bincount(pairs, minlength=size * size).reshape(size, size)
     # What is right would leave no colour for what is not.

@@ -38,7 +38,8 @@ def choose_backend(
 ) -> str:
     """The backend called `name`, or, with None, the fastest one that is exact for this run.
 
-    Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
+    time_steps: None for a run until silence. disturbed: whether faults strike. Raises ValueError for an unknown
+    name, and for a backend that cannot run this here; where None falls back to dense tensors, the log says why.
     """
     if name not in (None, *BACKENDS):
         raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
@@ -71,10 +72,10 @@ def simulate(
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
-    see `disturb.noisy`. labels: classes of the images, [N]. trace: indices of samples whose spikes and membranes are
-    recorded. fault: "delete" or "flip" each spike, with probability fault_rate, on its way to the next layer. seed:
-    of noise and faults; those of a sample do not depend on the batch it is in. batch_size: samples at a time, as
-    many as memory takes well where None. backend: "events" or "dense", where None the fastest that is exact: see
+    see `disturb.noisy`. labels: classes of the images, [N]. trace: indices of samples whose spikes and membranes
+    are recorded. fault: "delete" or "flip" each spike, with probability fault_rate, on its way to the next layer.
+    seed: of noise and faults; those of a sample do not depend on the batch it is in. batch_size: samples at a time,
+    None for as many as memory takes well. backend: "events" or "dense", None for the fastest that is exact: see
     `choose_backend`. negative_spikes: False never takes a spike back, as the integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
