@@ -91,7 +91,6 @@ const CONTROLS = {
   range({ low, high, step, value, digits = 0 }, changed) {
     const slide = make("input", { type: "range", min: low, max: high, step, value });
     const typed = make("input", { type: "number", min: low, max: high, step, value: value.toFixed(digits) });
-    typed.setAttribute("aria-label", "type a value");
     const set = number => { slide.value = number; typed.value = (+slide.value).toFixed(digits); };
     slide.oninput = () => { set(+slide.value); changed(+slide.value); };
     typed.onchange = () => { set(+typed.value || low); changed(+slide.value); };
