@@ -210,7 +210,6 @@ export async function mount(box, about) {
   }
   function heard(state) {
     const awake = state === "open" || state === "stale";
-    box.classList.toggle("snn-asleep", !awake);
     view?.wake?.(awake);
     if (awake) hint.remove();
     else if (about.hint) body.append(hint);

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import FORM_COLORS, INK, add_line, add_points, blank, layer_bars
+from .template import FORMS, INK, add_line, add_points, blank, layer_bars
 
 # Jumps of a staircase that decide how much of the membrane's range is shown.
 _STEPS = 6
@@ -35,33 +35,23 @@ def threshold_staircase(
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
+    stairs = (("exact", "exact: integer ⌈θ⌉", layer, "solid", 2.5),)
+    if published is not None:
+        stairs += (("published", "published rounding", published, "dash", 1.5),)
     for column, channel in enumerate(channels, 1):
-        table, first = _reachable(layer, channel), layer.spec.lowest
-        low, high = _window(table[:_STEPS], int(layer.lowest[channel]), int(layer.highest[channel]))
+        low, high = _window(layer, channel)
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
-        hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
-        stairs = _stairs(table, low, high, first) | dict(legendgroup="exact") | place
-        add_line(
-            figure, "exact: integer ⌈θ⌉", FORM_COLORS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs
-        )
-        if published is not None:
-            rounded = _stairs(_reachable(published, channel), low, high, first)
-            stairs = rounded | dict(legendgroup="published") | place
-            add_line(
-                figure,
-                "published rounding",
-                FORM_COLORS["published"],
-                "dash",
-                1.5,
-                f"{hover}published</extra>",
-                **stairs,
-            )
+        for form, name, one, dash, width in stairs:
+            hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>{form}</extra>"
+            corners = _corners(one, channel, low, high) | dict(legendgroup=form) | place
+            add_line(figure, name, FORMS[form], dash, width, hover, **corners)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)
             inside = (theta >= low) & (theta <= high)
-            middles = dict(x=theta[inside], y=first + np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
+            counts = layer.spec.lowest + np.flatnonzero(inside)
+            middles = dict(x=theta[inside], y=counts + 0.5, legendgroup="real", **place)
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
-            add_points(figure, "real θ", "diamond-open", 9, FORM_COLORS["float"], hover, 2, **middles)
+            add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)
@@ -75,20 +65,24 @@ def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
     return table[table <= int(layer.highest[channel])]
 
 
-def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
+def _window(layer: SpikingLayer, channel: int) -> tuple[int, int]:
+    """The membranes to show: around the channel's first jumps within its reach."""
+    lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
+    table = _reachable(layer, channel)[:_STEPS]
     jumps = table[table > lowest]
     # A channel that always fires, or never, has no jump inside its reach.
     if not len(jumps):
         return max(lowest, -5), min(highest, 5)
-    margin = max(2, round((jumps[-1] - jumps[0]) / max(1, len(jumps))))
+    margin = max(2, round((jumps[-1] - jumps[0]) / len(jumps)))
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _stairs(table: np.ndarray, low: float, high: float, first: int) -> dict[str, Any]:
-    """The corners of n(U) = first + #{j: U ≥ θ_j} from `low` to `high`."""
+def _corners(layer: SpikingLayer, channel: int, low: int, high: int) -> dict[str, Any]:
+    """The corners of the staircase n(U) = lowest count + #{j: U ≥ θ_j} from `low` to `high`."""
+    table = _reachable(layer, channel)
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
-    counts = first + np.arange(start, start + len(jumps) + 1)
+    counts = layer.spec.lowest + np.arange(start, start + len(jumps) + 1)
     return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
 
 

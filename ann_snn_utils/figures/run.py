@@ -41,8 +41,8 @@ def accuracy_over_time(
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the
-    axis starts at 0 and so stays where it is, whatever the curves.
+    later, [T, L] (Record.pending), stacked in a second panel under `layer_names`. step: is marked by an upright
+    line. from_zero: the axis starts at 0 and so stays where it is, whatever the curves.
     """
     curves = {name: share(values) for name, values in accuracy.items()}
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
@@ -64,8 +64,7 @@ def accuracy_over_time(
     figure.update_yaxes(**percent_axis("accuracy", shown), **left)
     if pending is not None:
         right: dict[str, Any] = dict(row=1, col=2)
-        names = numbered(layer_names) or [f"layer {index}" for index in range(pending.shape[1])]
-        for index, (name, waiting) in enumerate(zip(names, pending.T, strict=True)):
+        for index, (name, waiting) in enumerate(zip(numbered(layer_names), pending.T, strict=True)):
             look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending") | right
             hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
             add_line(figure, name, PALETTE[index % len(PALETTE)], width=1, hover=hover, **look)

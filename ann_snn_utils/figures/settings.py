@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import FAINT, FORM_COLORS, INK, SETTINGS, add_points, blank, in_lines, log_ticks, share
+from .template import FAINT, FORMS, INK, SETTINGS, add_points, blank, in_lines, log_ticks, share
 
 COLOURED = 5
 
@@ -71,9 +71,7 @@ def accuracy_of_settings(
     if published is not None:
         values.append(100 * published[1])
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
-        named |= dict(
-            textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORM_COLORS["published"])
-        )
+        named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
         _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
     axis = accuracy_axis(values, height - _TOP - _BOTTOM)
     figure.update_yaxes(**axis, side="right")

@@ -28,8 +28,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 RISE, FALL = BLUE, VERMILION
 
-# The forms of thresholds, in every figure; what is published elsewhere too.
-FORM_COLORS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
+# The colour of each form of thresholds, in every figure; of what is published elsewhere too.
+FORMS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
 
 # What energy is spent on, in every figure, by whatever model.
 SPENT_ON = dict(
@@ -40,7 +40,7 @@ SPENT_ON = dict(
 SPIKES = {"+1": ("triangle-up", RISE), "−1": ("triangle-down", FALL)}
 
 # Settings, in the figures that set them side by side: without the colour of what is published.
-SETTINGS = tuple(color for color in PALETTE if color not in (FORM_COLORS["published"], INK))
+SETTINGS = tuple(color for color in PALETTE if color not in (FORMS["published"], INK))
 
 # Nothing is drawn where nothing happens; the page shows through the rest, so that its ink is read on both themes.
 ERRORS = [[0.0, "rgba(128,128,128,0.12)"], [0.001, "rgba(213,94,0,0.25)"], [1.0, "rgba(213,94,0,0.85)"]]
@@ -90,7 +90,7 @@ TEMPLATE = go.layout.Template(
 
 def color_of(name: str, index: int, colors: Sequence[str] = PALETTE) -> str:
     """The colour of a series: a form of thresholds has its own, others take their turn."""
-    return FORM_COLORS.get(name, colors[index % len(colors)])
+    return FORMS.get(name, colors[index % len(colors)])
 
 
 def blank(

@@ -193,8 +193,8 @@ def cost_table(report: Mapping[str, Any]) -> str:
     """The report of `cost_report` as Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
-        name, bits = f"{index}{SPACE}{layer['name']}", layer["memory_bits"]
-        memory.append({"layer": name, **bits, "sum": sum(bits.values()), **_dense(layer)})
+        name = f"{index}{SPACE}{layer['name']}"
+        memory.append(_memory_row(name, layer))
         work.append(
             {
                 "layer": name,
@@ -207,9 +207,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
                 "dense cycles": layer["dense"]["cycles"],
             }
         )
-    read_out = report["classifier"]
-    bits = read_out["memory_bits"]
-    memory.append({"layer": "classifier", **bits, "sum": sum(bits.values()), **_dense(read_out)})
+    memory.append(_memory_row("classifier", report["classifier"]))
     total = report["total"]["memory_bits"]
     sums = {"sum": total["snn"], "int8 ANN": total["ann_int8"], "FP32 ANN": total["ann_fp32"]}
     memory.append({"layer": "all", **sums})
@@ -231,9 +229,9 @@ def _of_worst(cost: Mapping[str, float]) -> str:
     return f"{cost['measured']:,.0f}{SPACE}of{SPACE}{cost['worst_case']:,.0f}"
 
 
-def _dense(layer: Mapping[str, Any]) -> dict[str, int]:
-    bits = layer["dense"]["memory_bits"]
-    return {"int8 ANN": bits["int8"], "FP32 ANN": bits["fp32"]}
+def _memory_row(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    bits, dense = part["memory_bits"], part["dense"]["memory_bits"]
+    return {"layer": name, **bits, "sum": sum(bits.values()), "int8 ANN": dense["int8"], "FP32 ANN": dense["fp32"]}
 
 
 def _energy_row(one: Mapping[str, Any]) -> dict[str, Any]:

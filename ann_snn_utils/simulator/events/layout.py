@@ -36,7 +36,7 @@ from .arrays import (
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
 
-# Counts, and the steps of last spikes, have 16 bits.
+# The steps of last spikes have 16 bits, and so have counts, which move by one a step.
 _MOST_STEPS = 2**15 - 2
 
 _MADE: WeakKeyDictionary = WeakKeyDictionary()
@@ -77,8 +77,6 @@ def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     for index, layer in enumerate(hidden, 1):
         if membrane_bound(snn, index, time_steps, disturbed) >= 2**62:
             return f"membranes of layer {index} ({layer.name}) may need more than 64 bits"
-        if layer.thresholds.shape[1] > _MOST_STEPS:
-            return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
         for one in layer.synapses:
             if largest_of(one.weight) >= 2**7:
                 return f"weights of layer {index} ({layer.name}) need more than 8 bits"
