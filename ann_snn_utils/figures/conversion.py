@@ -35,9 +35,9 @@ def threshold_staircase(
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
-    stairs = (("exact", "exact: integer ⌈θ⌉", layer, "solid", 2.5),)
+    stairs = [("exact", "exact: integer ⌈θ⌉", layer, "solid", 2.5)]
     if published is not None:
-        stairs += (("published", "published rounding", published, "dash", 1.5),)
+        stairs.append(("published", "published rounding", published, "dash", 1.5))
     for column, channel in enumerate(channels, 1):
         low, high = _window(layer, channel)
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)

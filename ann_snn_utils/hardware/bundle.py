@@ -260,32 +260,34 @@ def _for_test_bench(circuit: Hardware, index: int) -> bool:
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
     """The numbers of one layer as Verilog's local parameters, named as in layout.txt."""
-    lines = [line.split() for line in layout_text(described).splitlines()]
-    starts = [number for number, (name, _) in enumerate(lines) if name == "layer"] + [len(lines)]
-    shared = [line for line in lines[: starts[0]] if line[0] in ("samples", "steps", "levels", "amplitude_shift")]
-    own = lines[starts[index] : starts[index + 1]]
-    return "".join(f"localparam {name} = {value};\n" for name, value in shared + own)
+    rows = _run_rows(described) + _layer_rows(index, described["layers"][index])
+    return "".join(f"localparam {name} = {value};\n" for name, value in rows)
 
 
 def layout_text(described: Mapping[str, Any]) -> str:
     """The manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
     classifier = described["classifier"]
-    rows = [("bundle_version", described["version"])]
-    rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+    rows = [("bundle_version", described["version"]), *_run_rows(described)]
     rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
-    rows.append(("bias", int(classifier["bias"])))
-    rows.append(("layers", len(described["layers"])))
+    rows += [("bias", int(classifier["bias"])), ("layers", len(described["layers"]))]
     for index, layer in enumerate(described["layers"]):
-        rows.append(("layer", index))
-        rows += _shape_rows("in", layer) + _shape_rows("out", layer) + _kernel_rows(layer)
-        rows += [(name, int(layer[name])) for name in LAYOUT]
-        # What version 1 did not know.
-        rows += [(name, int(layer[name])) for name in (*ALSO, *OF_SYNAPSES)]
-        rows.append(("more_synapses", len(layer["more_synapses"])))
-        for one in layer["more_synapses"]:
-            rows += _shape_rows("in", one) + _kernel_rows(one)
-            rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
+        rows += _layer_rows(index, layer)
     return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _run_rows(described: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+
+
+def _layer_rows(index: int, layer: Mapping[str, Any]) -> list[tuple[str, int]]:
+    rows = [("layer", index), *_shape_rows("in", layer), *_shape_rows("out", layer), *_kernel_rows(layer)]
+    # ALSO and what follows version 1 did not know.
+    rows += [(name, int(layer[name])) for name in (*LAYOUT, *ALSO, *OF_SYNAPSES)]
+    rows.append(("more_synapses", len(layer["more_synapses"])))
+    for one in layer["more_synapses"]:
+        rows += _shape_rows("in", one) + _kernel_rows(one)
+        rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
+    return rows
 
 
 def _shape_rows(side: str, entry: Mapping[str, Any]) -> list[tuple[str, int]]:
