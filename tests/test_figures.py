@@ -68,7 +68,7 @@ def everything() -> dict[str, go.Figure]:
         "limit_bars": figures.limit_bars(speed["distance"], speed["limits"]),
         "training_curves": figures.training_curves(HISTORY),
         "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
-        "activation_staircase": figures.activation_staircase([0, 2], clip=1),
+        "activation_staircase": figures.activation_staircase(2, clip=1),
         "sample_images": figures.sample_images(random_images(0, (3, 8, 8), 12), torch.zeros(12), ["x"], 11),
         "kernels": figures.kernels(torch.linspace(-1, 1, 90).reshape(5, 2, 3, 3)),
         "class_pictures": figures.class_pictures(random_images(0, (3, 8, 8), 2), torch.randn(2, 3, 8, 8), "ab"),
