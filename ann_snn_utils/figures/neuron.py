@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def neuron_trace(
     steps = len(u)
     counts = fires.cumsum()
     # θ_j at place j; there is none for a count below 0, or beyond the last.
-    theta = [None, *(float(j) if np.isfinite(j) else None for j in thresholds), *[None] * steps]
+    known = np.asarray(thresholds, dtype=np.float64).tolist()
+    theta = [None, *(j if isfinite(j) else None for j in known), *[None] * steps]
     before = np.arange(steps) if encoder else np.concatenate([[0], counts[:-1]])
     upper, lower = [theta[n + 1] for n in before], [None if encoder else theta[n] for n in before]
     low, high = _reach(u, [v for v in (*upper, *lower) if v is not None])
