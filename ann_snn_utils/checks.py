@@ -161,6 +161,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(
             "ternary=False with int8_ends=False: real weights have no integer thresholds: set one to true"
         )
+    if settings.get("fault_rate") and not settings.get("fault"):
+        raise ValueError(
+            f"fault_rate={settings['fault_rate']!r} without a fault: {RULES['fault'].remedy} for fault"
+        )
 
 
 def generator(seed: int) -> torch.Generator:

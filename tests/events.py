@@ -16,7 +16,6 @@ def layer_of(arriving: float, sops: float, spikes: float, steps: int, **changes:
     fields: dict[str, Any] = dict(name="layer", kind=HIDDEN, nonzero_macs=None, weight_bits=8, membrane_bits=8)
     fields |= dict(count_bits=0, threshold_bits=8, working=np.ones(steps), taps=1)
     sizes = fields | events | changes
-    sizes.setdefault("effective_synapses", sizes["synapses"])
     sizes.setdefault("macs", sizes["synapses"])
     return LayerEvents(**sizes)
 

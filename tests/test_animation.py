@@ -24,7 +24,7 @@ def test_each_step_is_a_frame_with_its_spikes_in_the_colour_of_their_sign(tmp_pa
     spikes[0, 1, 2, 2], spikes[1, 3, 0, 4] = 1, -1
     scores = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     image = np.zeros((1, 5, 5), dtype=np.uint8)
-    gif = Image.open(spike_gif(tmp_path / "a.gif", image, [spikes], scores, ["4C1"], "xy"))
+    gif = Image.open(spike_gif(tmp_path / "a.gif", image, [spikes], scores, ["4C1"], "xy", 1))
     assert gif.n_frames == STEPS
     found = []
     for step in range(STEPS):

@@ -179,6 +179,12 @@ def test_the_image_that_fits_a_filter_reaches_the_encoders_bound_exactly(ann, da
         assert int(membrane[0, 0, channel, at[0], at[1]]) == int(bound[channel])
 
 
+def test_no_number_of_samples_is_taken_for_a_check_of_none_of_them(whole, capsys):
+    assert reader["main"]([str(whole), "1"]) == 0
+    for number in ("0", "-1"):
+        assert reader["main"]([str(whole), number]) == 2 and f"{number} samples: name" in capsys.readouterr().err
+
+
 def test_the_manifest_and_the_layout_say_the_same(whole):
     manifest = json.loads((whole / "manifest.json").read_text())
     assert layout_text(manifest) == (whole / "layout.txt").read_text()

@@ -107,6 +107,16 @@ def test_full_precision_weights_are_refused_before_they_are_trained():
     check_settings({"ternary": True, "int8_ends": False})
 
 
+def test_a_rate_of_faults_that_are_none_is_refused_and_not_run_as_undisturbed():
+    for refused in (check_settings, lambda settings: run(**settings)):
+        with pytest.raises(
+            ValueError, match="fault_rate=0.5 without a fault: choose one of delete, flip for fault"
+        ):
+            refused({"fault_rate": 0.5})
+    check_settings({"fault_rate": 0.0, "fault": ""})
+    run(fault="flip", fault_rate=0.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -328,6 +328,15 @@ def test_at_the_break_even_both_cost_the_same():
         assert found.total == pytest.approx(found.totals["int8"])
 
 
+def test_a_network_that_never_fires_has_no_break_even_and_a_verdict_all_the_same():
+    layers = [replace(layer, thresholds=layer.highest[:, None] + 1) for layer in SNN.layers]
+    mute = replace(SNN, layers=tuple(layers))
+    found = energy_summary(simulate(mute, IMAGES), mute)
+    assert found["spikes_per_synapse"] == {"all": 0, "nonzero": 0}
+    for entry in found["models"].values():
+        assert all(map(np.isnan, entry["break_even"].values())) and entry["saves"]["int8"] > 1
+
+
 def test_a_summary_holds_every_model_and_rival_and_its_spread():
     found = energy_summary(RECORD, SNN)
     assert found["spikes_per_synapse"]["nonzero"] < found["spikes_per_synapse"]["all"]

@@ -19,10 +19,13 @@ from PIL import Image
 from toy_notebooks import write_notebook
 
 from ann_snn_utils import explore, figures
+from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.reference import codes, predict
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.explore import chooser
+from ann_snn_utils.explore.animation import unused
 from ann_snn_utils.explore.images import own_image
+from ann_snn_utils.explore.lab import described
 from ann_snn_utils.explore.page import Explorer, Line, packed, remembered
 from ann_snn_utils.measure.equivalence import adder_bits, compare_forms, requantize
 from ann_snn_utils.measure.trial import Setting, run_trial
@@ -38,8 +41,8 @@ def reader(monkeypatch):
     monkeypatch.delenv("PLOTLY_RENDERER", raising=False)
 
 
-def network(seed: int = 3) -> Network:
-    ann = random_ann(seed, clip=2)
+def network(seed: int = 3, **arguments) -> Network:
+    ann = random_ann(seed, clip=2, **arguments)
     samples = Dataset("random", "test", random_images(3, (1, 8, 8), 12), torch.arange(12) % 3, ("a", "b", "c"))
     return Network(f"net{seed}", ann, convert(ann), samples)
 
@@ -106,6 +109,7 @@ class TestOneImage:
         monkeypatch.chdir(tmp_path)
         shown = explore.one_image(network(), STEPS)
         paths = [shown.answer({"save": suffix, "sample": 5}, print)["path"] for suffix in (".gif", ".gif", ".html")]
+        assert unused("./mine-image-5", ".gif").name == "mine-image-5.gif"
         names = ["net3-image-5.gif", "net3-image-5-2.gif", "net3-image-5.html"]
         assert paths == [str(tmp_path / name) for name in names]
         with Image.open(paths[1]) as gif:
@@ -212,6 +216,22 @@ class TestAccuracyLab:
         shown.answer(values(shown, scale=0.7), told.append)
         assert told[0] == 0 and told[-1] == 1
 
+    def test_a_setting_is_told_by_what_differs_from_the_network_as_it_was_converted(self):
+        told = {
+            "5 images": Setting(5, threshold_scale=(1.0, 1.0), fault="flip"),
+            "θ × 1, 1.1, 5 images": Setting(5, threshold_scale=(1.0, 1.1)),
+            "noise 0.1, flip 0.5, 5 images": Setting(5, noise_ratio=0.1, fault="flip", fault_rate=0.5),
+        }
+        assert [described(setting) for setting in told.values()] == list(told)
+
+    def test_layers_of_maxima_have_no_thresholds_to_scale(self):
+        net = network(network="2C3-M2-4", in_shape=(1, 8, 8))
+        shown = self.lab(net)
+        assert [c["name"] for c in shown.shown["controls"] if "shown_by" in c] == ["layer 0", "layer 2"]
+        found = shown.answer(values(shown, per_layer=True, **{"layer 2": 0.7}), print)
+        wanted = run_trial(net.snn, net.samples, Setting(8, (1.0, 1.0, 0.7), seed=3), STEPS)
+        assert found["figures"]["accuracy"]["data"][1]["y"] == [100 * share for share in wanted.accuracy]
+
 
 class TestTwoNetworks:
     def test_answers_of_both_are_counted_on_the_same_images(self, monkeypatch):
@@ -260,6 +280,19 @@ class TestConversionBench:
         # The comparison does not wait for the proof of the bits.
         assert parts[-1]["figures"].keys() == {"mismatches", "accuracy"}
         assert found.accuracy["exact"][-1] == pytest.approx(found.ann_accuracy)
+
+    def test_a_graph_whose_counts_are_given_has_no_k_and_clip_to_change(self):
+        nodes = [Node("a", (Branch((-1,), (3, 3)),), 2, step=0.5), Node("b", (Branch((0,), (2, 2)),), 3, step=0.3)]
+        net = network(network=graph_text(nodes), ternary=False)
+        shown = explore.conversion_bench(net, size=8)
+        assert list(values(shown)) == ["levels", "size", "pinned"]
+        found = compare_forms(requantize(net.ann, 0, 4, 2), net.samples.subset(range(8)), None)
+        assert shown.shown["figures"]["mismatches"]["data"][1]["y"] == pytest.approx(
+            [
+                100 * wrong / all_of
+                for wrong, all_of in zip(found.mismatches["published"], found.compared, strict=True)
+            ]
+        )
 
 
 EXPLORERS = {

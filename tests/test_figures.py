@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -67,7 +68,7 @@ def everything() -> dict[str, go.Figure]:
         "limit_bars": figures.limit_bars(speed["distance"], speed["limits"]),
         "training_curves": figures.training_curves(HISTORY),
         "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
-        "activation_staircase": figures.activation_staircase([0, 2], clip=1),
+        "activation_staircase": figures.activation_staircase(2, clip=1),
         "sample_images": figures.sample_images(random_images(0, (3, 8, 8), 12), torch.zeros(12), ["x"], 11),
         "kernels": figures.kernels(torch.linspace(-1, 1, 90).reshape(5, 2, 3, 3)),
         "class_pictures": figures.class_pictures(random_images(0, (3, 8, 8), 2), torch.randn(2, 3, 8, 8), "ab"),
@@ -198,6 +199,18 @@ def test_threshold_staircase_counts_the_thresholds_that_the_membrane_has_reached
         assert y[x <= u][-1] == (table <= u).sum()
 
 
+def test_threshold_staircase_begins_with_the_least_count_and_jumps_up_to_its_right_end():
+    layer = snn().layers[2]
+    # Without a ReLU, thresholds are those of the counts from −1 on; the seventh lies within the window of six.
+    table = torch.arange(-3, 6).expand(len(layer.thresholds), -1)
+    reach = dict(lowest=torch.full_like(layer.lowest, -9), highest=torch.full_like(layer.highest, 9))
+    layer = replace(layer, spec=replace(layer.spec, lowest=-2), thresholds=table, **reach)
+    stairs, diamonds = figures.threshold_staircase(layer, [0], replace(layer, thresholds=table + 0.5)).data
+    x, y = np.asarray(stairs.x), np.asarray(stairs.y)
+    assert [y[x <= u][-1] for u in (-5, -3, 0, 3, 4)] == [-2, -1, 2, 5, 6]
+    assert dict(zip(diamonds.x, diamonds.y, strict=True))[-2.5] == -1.5
+
+
 def test_mismatch_bars_are_percent_of_the_codes():
     bars = figures.mismatch_bars({"published": [0, 5]}, ["3C3", "3C3"], [10, 40]).data[0]
     assert list(bars.x) == ["0 · 3C3", "1 · 3C3"] and list(bars.y) == [0.0, 12.5]
@@ -237,6 +250,11 @@ def test_settling_histogram_counts_samples_and_those_not_yet_silent():
     figure = figures.settling_histogram([2, 2, 0, 4], 4)
     assert list(figure.data[0].y) == [0, 2, 0, 1] and list(figure.data[1].y) == [1]
     assert list(figure.data[0].customdata) == [0, 50, 50, 75]
+
+
+def test_settling_histogram_of_the_first_steps_counts_those_that_settle_later_as_active():
+    figure = figures.settling_histogram([2, 9, 0, 4], 4)
+    assert list(figure.data[0].y) == [0, 1, 0, 1] and list(figure.data[1].y) == [2]
 
 
 def test_operations_and_energy_bars_hold_the_numbers_in_a_readable_unit():
@@ -290,6 +308,11 @@ def test_the_front_leaves_out_points_that_another_beats_in_both():
     assert list(energy.x) == [2, 4] and list(energy.y) == pytest.approx([10, 5])
     assert list(sops.x) == [0.002, 0.004] and energy.showlegend and not sops.showlegend
     assert [list(trace.x) for trace in figure.data if trace.name == "k = 1"] == [[3, 4], [0.003, 0.004]]
+
+
+def test_a_network_that_never_fires_has_its_place_beside_no_operations():
+    figure = figures.accuracy_vs_cost({"mute": [(5.0, 0.1), (6.0, 0.1)]}, {"mute": [(0.0, 0.1), (0.0, 0.1)]})
+    assert [list(trace.x) for trace in figure.data if trace.name == "mute"] == [[5, 6], [0, 0]]
 
 
 def test_five_settings_are_in_colour_and_the_others_grey():

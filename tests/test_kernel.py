@@ -6,10 +6,9 @@ import ctypes
 import platform
 from functools import lru_cache
 
-import numpy as np
 import pytest
-import torch
 from networks import random_ann, random_images
+from test_simulate import agree
 
 from ann_snn_utils.simulator.events import build
 from ann_snn_utils.simulator.events.arrays import SLICED
@@ -84,8 +83,4 @@ def backends_agree_on(network: str) -> None:
     assert max(layer.weight.shape[0] for layer in snn.layers) >= SLICED
     images = random_images(3, (2, 8, 6), samples=3)
     for arguments in (dict(time_steps=9), dict(time_steps=35, fault="flip", fault_rate=0.2)):
-        one, other = (simulate(snn, images, backend=name, **arguments) for name in BACKENDS)
-        assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
-        assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
-        for name in ("positive", "negative", "sops", "effective_sops", "pending"):
-            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+        agree(*(simulate(snn, images, backend=name, **arguments) for name in BACKENDS))

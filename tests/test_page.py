@@ -145,6 +145,19 @@ def test_a_click_on_a_map_opens_the_neuron_and_says_why_its_membrane_is_what_it_
     assert [int(cell.replace(",", "")) for cell in cells] == membranes.tolist()
 
 
+def test_a_neuron_that_takes_maxima_says_so_and_not_that_it_adds_what_arrived(show):
+    net = network(dict(network="3C3-M2-4", clip=3), "exact")
+    page = show(net)
+    membranes = simulate(net.snn, net.samples.images[0][None], STEPS, trace=[0]).traces.membranes[1][:, 0]
+    channel, row, column = (int(place) for place in (membranes[1] == membranes[1].max()).nonzero()[0])
+    page.evaluate(
+        "at => document.querySelector('.snn-explorer').explorer.choose(1, at)", 9 * channel + 3 * row + column
+    )
+    now = int(membranes[1, channel, row, column])
+    assert page.locator(".snn-sum").inner_text().startswith(f"U = the largest count in the window = {now} ")
+    assert page.locator(".snn-sheets figcaption").all_inner_texts() == ["spikes of 0 · 3C3"]
+
+
 def test_a_click_on_a_spike_of_the_raster_goes_to_its_neuron_and_step(show):
     net = network(*NETWORKS["valid"])
     page = show(net)

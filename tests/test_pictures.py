@@ -55,3 +55,5 @@ def test_counts_are_shares_of_the_neurons_of_a_layer():
     drawn = figures.count_histogram([torch.tensor([0, 0, 0, 2]).reshape(1, 1, 2, 2)], ["P2"])
     (line,) = drawn.data
     assert (list(line.x), list(line.y), line.name) == ([0, 2], [75.0, 25.0], "0 · P2")
+    far_apart = figures.count_histogram([torch.tensor([-100, 100], dtype=torch.int8)], ["P2"])
+    assert list(far_apart.data[0].x) == [-100, 100]

@@ -17,7 +17,7 @@ from networks import networks, random_ann, random_images, with_weight
 
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
-from ann_snn_utils.simulator.events import build
+from ann_snn_utils.simulator.events import arrays, build
 from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.events.layout import lay_out
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
@@ -195,8 +195,7 @@ def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     assert lay_out(snn, steps).membrane == (np.int32 if width == 32 else np.int16)
     one, other = (simulate(snn, images, steps, backend=name, trace=[0]) for name in BACKENDS)
     assert int(one.traces.membranes[1].max()) == largest
-    assert torch.equal(one.logits, other.logits) and np.array_equal(one.sops, other.sops)
-    assert all(torch.equal(a, b) for a, b in zip(one.counts, other.counts, strict=True))
+    agree(one, other)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +240,7 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
     snn = replace(snn, classifier=snn.classifier.int() * 1000)
     one, other = (simulate(snn, images, 400, backend=name) for name in BACKENDS)
     assert max(int(count.max()) for count in one.counts) > 127 and int(one.logits.abs().max()) > 2**15
-    assert torch.equal(one.logits, other.logits) and np.array_equal(one.pending, other.pending)
-    assert all(torch.equal(a.int(), b.int()) for a, b in zip(one.counts, other.counts, strict=True))
+    agree(one, other)
 
 
 @pytest.mark.parametrize("limit", ["layout._COMPARED=0", "layout._COMPARED=2", "arrays.SLICED=32"])
@@ -256,6 +254,13 @@ def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, an
         patch.setattr(f"ann_snn_utils.simulator.events.{name}", int(value))
         record = simulate(convert(ann), images, time_steps, backend="events")
     agrees(record, oracle.run(ann, images.numpy(), time_steps))
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.int64])
+def test_a_threshold_that_no_membrane_reaches_lies_beyond_every_membrane_of_any_type(kind):
+    thresholds = torch.tensor([[-torch.inf, -2.5, 2.5, torch.inf]], dtype=torch.float64)
+    least, greatest = np.iinfo(kind).min, np.iinfo(kind).max
+    assert arrays.table(thresholds, 0, 32, kind)[:, 0].tolist() == [least, least, -2, 3, greatest, greatest]
 
 
 def test_thresholds_that_do_not_ascend_are_left_to_dense_tensors(caplog):
@@ -290,7 +295,7 @@ def test_an_encoder_with_fewer_thresholds_than_levels_is_silent_beyond_them():
     snn = replace(snn, layers=(short, *snn.layers[1:]))
     one, other = (simulate(snn, random_images(4, (1, 8, 8)), 9, backend=name) for name in BACKENDS)
     assert int(one.counts[0].max()) == 2
-    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
+    agree(one, other)
 
 
 def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
@@ -298,8 +303,7 @@ def test_a_long_run_until_silence_goes_on_beyond_its_first_attempt():
     snn, images = convert(random_ann(1, k=3), max_levels=512), random_images(1, (1, 8, 8), samples=6)
     one, other = (simulate(snn, images, backend=name) for name in BACKENDS)
     assert one.time_steps == other.time_steps > 32
-    assert torch.equal(one.logits, other.logits) and torch.equal(one.settled_at, other.settled_at)
-    assert np.array_equal(one.pending, other.pending)
+    agree(one, other)
 
 
 def test_a_network_changed_in_place_runs_as_it_now_is():
@@ -311,7 +315,7 @@ def test_a_network_changed_in_place_runs_as_it_now_is():
     snn.layers[2].thresholds.add_(1)
     one, other = (simulate(snn, images, 8, backend=name) for name in BACKENDS)
     assert not torch.equal(one.logits, before.logits)
-    assert torch.equal(one.logits, other.logits) and np.array_equal(one.effective_sops, other.effective_sops)
+    agree(one, other)
     assert one.effective_sops[0, 1] < before.effective_sops[0, 1]
 
 
@@ -379,9 +383,7 @@ def test_a_run_until_silence_in_which_faults_prevent_it_stays_as_long_as_it_was(
     needs_kernel()
     snn, images = convert(random_ann(6, clip=2)), random_images(6, (1, 8, 8), samples=6)
     faults = dict(fault="flip", fault_rate=0.5, seed=1)
-    one, other = (simulate(snn, images, backend=name, **faults) for name in BACKENDS)
-    assert one.time_steps == other.time_steps and torch.equal(one.settled_at, other.settled_at)
-    assert torch.equal(one.logits, other.logits) and np.array_equal(one.pending, other.pending)
+    agree(*(simulate(snn, images, backend=name, **faults) for name in BACKENDS))
 
 
 def test_a_run_does_not_depend_on_the_number_of_threads():
@@ -391,18 +393,13 @@ def test_a_run_does_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
         records.append(simulate(snn, images, 10, fault="flip", fault_rate=0.1))
     torch.set_num_threads(before)
-    one, other = records
-    assert torch.equal(one.logits, other.logits) and np.array_equal(one.effective_sops, other.effective_sops)
-    assert np.array_equal(one.sops, other.sops) and np.array_equal(one.pending, other.pending)
+    agree(*records)
 
 
 def test_a_run_does_not_depend_on_the_batch_size():
     snn, images = convert(random_ann(5)), random_images(5, (1, 8, 8), samples=9)
     for disturbed in ({}, dict(noise_ratio=0.5, fault="flip", fault_rate=0.1, seed=4)):
-        whole, parts = (simulate(snn, images, 10, batch_size=size, **disturbed) for size in (9, 2))
-        assert torch.equal(whole.logits, parts.logits)
-        assert np.array_equal(whole.sops, parts.sops) and np.array_equal(whole.pending, parts.pending)
-        assert torch.equal(whole.settled_at, parts.settled_at)
+        agree(*(simulate(snn, images, 10, batch_size=size, **disturbed) for size in (9, 2)))
 
 
 def test_pending_counts_the_neurons_that_will_still_fire():
@@ -442,6 +439,8 @@ def test_a_table_that_is_too_short_is_reported_with_the_remedy():
         ({"images": torch.zeros(1, 1, 8, 8)}, "float32"),
         ({"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}, "N ≥ 1"),
         ({"trace": [7]}, r"trace=\(7,\)"),
+        ({"labels": torch.zeros(2, 1), "time_steps": 1}, r"labels \[2, 1\] for 2 images"),
+        ({"labels": [0, 1, 2]}, r"labels \[3\] for 2 images"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

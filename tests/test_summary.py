@@ -10,6 +10,7 @@ from networks import random_ann, random_images
 
 from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at, reached
 from ann_snn_utils.measure.energy import energy, macs
+from ann_snn_utils.measure.verdict import energy_summary
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -22,6 +23,13 @@ def test_after_silence_nothing_changes():
     assert list(at) == ["1", "2", "3", "4", "5", "6", "8", "99", "silence"]
     assert at["1"] == right[0] and at["99"] == at["silence"] == right[-1]
     assert [at[str(step)] for step in STEPS] == [right[min(step, len(right)) - 1] for step in STEPS]
+
+
+def test_what_is_reached_at_silence_is_not_said_of_a_run_that_ended_before():
+    short = simulate(SNN, random_images(3, (1, 8, 8), samples=9), 2, labels=torch.arange(9) % 3)
+    for told in (correct_at, lambda record: reached(record, SNN), lambda record: energy_summary(record, SNN)):
+        with pytest.raises(ValueError, match="9 of 9 images are not silent after 2 steps.*time_steps=None"):
+            told(short)
 
 
 def test_costs_are_those_of_one_sample_up_to_each_step():

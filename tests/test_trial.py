@@ -72,22 +72,6 @@ def test_a_report_that_raises_stops_the_trial(samples):
         run_trial(convert(random_ann(3)), samples, Setting(10), 3, stop)
 
 
-@pytest.mark.parametrize(
-    ("setting", "disturbed"),
-    [
-        (Setting(5), False),
-        (Setting(5, threshold_scale=(1.0, 1.0)), False),
-        (Setting(5, fault="flip"), False),
-        (Setting(5, fault_rate=0.5), False),
-        (Setting(5, fault="flip", fault_rate=0.5), True),
-        (Setting(5, noise_ratio=0.1), True),
-        (Setting(5, threshold_scale=(1.0, 1.1)), True),
-    ],
-)
-def test_only_settings_that_change_something_are_disturbed(setting, disturbed):
-    assert setting.disturbed == disturbed
-
-
 def options(line: str) -> dict[str, str]:
     words = shlex.split(line)
     return {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word in ("-p", "-r")}

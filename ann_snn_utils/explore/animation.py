@@ -37,6 +37,7 @@ def animate(network: Network, path: str | os.PathLike[str], sample: int = 0, tim
 
 def unused(name: str, suffix: str) -> Path:
     """A file of the working directory that is not there yet, called `name` or `name`-2, -3, …"""
-    stem = re.sub(r"[^\w.-]+", "-", name)
+    # Of a network named by its folder, ./mine, no hidden file is made.
+    stem = re.sub(r"[^\w.-]+", "-", name).lstrip(".-")
     names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
     return next(path for path in map(Path, names) if not path.exists())

@@ -18,10 +18,12 @@ CAPTION = (
 def conversion_bench(net: Network, size: int = 32) -> Explorer:
     """The explorer of threshold forms for a quantized network, on the first `size` samples, until all are silent.
 
-    k, levels and clip are changed without training again, so the ANN's own accuracy changes with them.
+    k, levels and clip are changed without training again, so the ANN's own accuracy changes with them. A graph has
+    no k and clip: it says of each of its layers what a count is worth and where counts end.
     """
     ann, samples = net.ann, net.samples
     spec, size = ann.spec, min(size, len(net.samples))
+    own = {"k": spec.k, "clip": spec.clip or 0}
 
     def compare(wanted: tuple[int, int, int, int], report: Report) -> FormComparison:
         k, levels, clip, size = wanted
@@ -30,7 +32,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
     compared = remembered(compare)
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
-        found = compared(tuple(values[name] for name in ("k", "levels", "clip", "size")), report)
+        found = compared(tuple((own | values)[name] for name in ("k", "levels", "clip", "size")), report)
         names = found.layer_names
         figures = {
             "mismatches": mismatch_bars(found.mismatches, names, found.compared),
@@ -53,6 +55,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
         choice("clip", "clip", "Largest hidden activation; none as published", clips, spec.clip or 0),
         choice("size", "images", "Whose every code is compared", [(str(s), s) for s in sizes], size),
     ]
+    controls = [one for one in controls if not (spec.given and one["name"] in own)]
     return figure_explorer("Conversion bench", CAPTION, controls, answer)
 
 

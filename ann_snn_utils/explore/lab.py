@@ -45,7 +45,8 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
     trial = remembered(lambda setting, report: run_trial(snn, samples, setting, time_steps, report))
 
     def setting(values: dict[str, Any]) -> Setting:
-        scales = tuple(values[f"layer {index}"] for index in range(len(snn.layers)))
+        # What takes maxima has no thresholds of its own.
+        scales = tuple(values.get(f"layer {index}", 1.0) for index in range(len(snn.layers)))
         return Setting(
             samples=values["size"],
             threshold_scale=scales if values["per_layer"] else values["scale"],
@@ -107,6 +108,7 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         *(
             slider(f"layer {i}", f"{i} · {layer.name}", scale, 0.5, 1.5, 1.0, 0.05) | {"shown_by": "per_layer"}
             for i, layer in enumerate(snn.layers)
+            if layer.spec.kind == "neurons"
         ),
     ]
     return figure_explorer("Accuracy lab", CAPTION, controls, answer, pins=True)
@@ -118,10 +120,8 @@ def differing(net: Network, before: torch.Tensor, after: torch.Tensor, title: st
     Pixels of all of them, and for each step a title and each image's place among the pixels, number, class and two
     answers, or None where there are none.
     """
-    names, changed = (
-        net.samples.classes,
-        [(a != b).nonzero().flatten().tolist() for a, b in zip(before, after, strict=True)],
-    )
+    names = net.samples.classes
+    changed = [(a != b).nonzero().flatten().tolist() for a, b in zip(before, after, strict=True)]
     shown = sorted({sample for step in changed for sample in step[:SHOWN]})
     steps: list[dict[str, Any] | None] = []
     for one, other, samples in zip(before, after, changed, strict=True):
@@ -164,9 +164,8 @@ def _table(trials: dict[str, Trial], step: int) -> str:
 
 def described(setting: Setting) -> str:
     """A setting in words."""
-    scales = setting.threshold_scale
-    factor = ", ".join(f"{scale:g}" for scale in scales) if isinstance(scales, tuple) else f"{scales:g}"
-    parts = [f"θ × {factor}"] if setting.disturbed and factor.strip("1, ") else []
+    scales = setting.threshold_scale if isinstance(setting.threshold_scale, tuple) else (setting.threshold_scale,)
+    parts = [f"θ × {', '.join(f'{scale:g}' for scale in scales)}"] if set(scales) != {1} else []
     parts += [f"noise {setting.noise_ratio:g}"] if setting.noise_ratio else []
     parts += [f"{setting.fault} {setting.fault_rate:g}"] if setting.fault and setting.fault_rate else []
     return ", ".join([*parts, f"{setting.samples:,} images"])

@@ -91,7 +91,6 @@ const CONTROLS = {
   range({ low, high, step, value, digits = 0 }, changed) {
     const slide = make("input", { type: "range", min: low, max: high, step, value });
     const typed = make("input", { type: "number", min: low, max: high, step, value: value.toFixed(digits) });
-    typed.setAttribute("aria-label", "type a value");
     const set = number => { slide.value = number; typed.value = (+slide.value).toFixed(digits); };
     slide.oninput = () => { set(+slide.value); changed(+slide.value); };
     typed.onchange = () => { set(+typed.value || low); changed(+slide.value); };
@@ -150,7 +149,7 @@ export function player(steps, step, changed) {
 
 // ---- the page ----
 
-// Draw an explorer into its box. about: what `Explorer.about` says.
+// Draw an explorer into its box. about: what `Explorer.html` tells of it.
 export async function mount(box, about) {
   if (!box || box.dataset.mounted) return;
   box.dataset.mounted = "yes";
@@ -211,7 +210,6 @@ export async function mount(box, about) {
   }
   function heard(state) {
     const awake = state === "open" || state === "stale";
-    box.classList.toggle("snn-asleep", !awake);
     view?.wake?.(awake);
     if (awake) hint.remove();
     else if (about.hint) body.append(hint);

@@ -67,15 +67,12 @@ class Explorer:
         """What it shows at first as still pictures, for where nobody can move anything."""
         return {name: go.Figure(figure) for name, figure in self.shown.get("figures", {}).items()}
 
-    def about(self, name: str) -> dict[str, Any]:
-        """What page.js makes the page from; name: of the line to the kernel."""
-        return dict(id=name, title=self.title, caption=self.caption, shown=self.shown, hint=ASLEEP)
-
     def html(self, name: str = "") -> str:
-        """The explorer as a piece of HTML that needs nothing else."""
+        """The explorer as a piece of HTML that needs nothing else; name: that of its line to a kernel."""
         name = name or f"snn-{uuid.uuid4().hex[:12]}"
-        # Nothing in JSON ends a script.
-        about = json.dumps(self.about(name)).replace("<", "\\u003c")
+        told = dict(id=name, title=self.title, caption=self.caption, shown=self.shown, hint=ASLEEP)
+        # No "<", so that nothing in it ends the script.
+        about = json.dumps(told).replace("<", "\\u003c")
         return (
             f'<style>{source("style.css")}</style><div class="snn-explorer jp-mod-explorer" id="{name}">'
             f"<b>{html.escape(self.title)}.</b> Trust this notebook, or run its cells, to bring it to life.</div>"

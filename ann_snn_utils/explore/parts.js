@@ -167,7 +167,7 @@ function whyPart(view) {
     }
     if (spike > 0) return `≥ θ<sub>${n + 1}</sub> = ${told(high)}: <b>+1</b>, count ${n} → ${n + 1}`;
     if (spike < 0) return `&lt; θ<sub>${n}</sub> = ${told(low)}: <b>−1</b>, count ${n} → ${n - 1}`;
-    const above = n ? `≥ θ<sub>${n}</sub> = ${told(low)} and ` : "";
+    const above = low === null ? "" : `≥ θ<sub>${n}</sub> = ${told(low)} and `;
     return `${above}&lt; θ<sub>${n + 1}</sub> = ${told(high)}: silent, count ${n}`;
   }
   function sheet(title, index, values, colour) {
@@ -179,22 +179,25 @@ function whyPart(view) {
   function draw() {
     const { layer: at, neuron, step, rows, run, item } = view, row = rows[step - 1];
     const { sum, parts } = arrivals(network, run, item.pixels, at, neuron, step - 1);
+    const { maximum } = network.layers[at];
     let up = 0;
     sheets.replaceChildren(...parts.flatMap(({ from, shape, inputs, weights, factor }) => {
       const index = mosaic(shape), products = inputs.map((value, cell) => factor * value * weights[cell]);
       up += products.reduce((total, value) => total + Math.max(0, value), 0);
       const pixels = step > 1 ? "nothing: the image came once" : "pixels";
       const arrived = from === null ? pixels : `spikes of ${view.title(from)}`;
-      return [
-        sheet(arrived, index, inputs, from === null ? grey : signed),
+      const seen = sheet(arrived, index, inputs, from === null ? grey : signed);
+      return maximum ? [seen] : [
+        seen,
         sheet(`kernel of channel ${view.place(at, neuron)[0]}`, index, weights, signed),
         sheet("their product", index, products, signed),
       ];
     }));
     heading.textContent = `Why is U what it is? What arrived at step ${step}`;
     const before = step > 1 ? rows[step - 2].u : 0;
-    const added = `${told(before)} + (${told(up)} − ${told(up - sum)})`;
-    text.innerHTML = `U = ${added} = <b>${told(row.u)}</b> ${decision(row)}`;
+    // Spikes in a window change the largest count in it, which is not their sum.
+    const made = maximum ? "the largest count in the window" : `${told(before)} + (${told(up)} − ${told(up - sum)})`;
+    text.innerHTML = `U = ${made} = <b>${told(row.u)}</b> ${decision(row)}`;
   }
   return { nodes: [heading, text, sheets], draw };
 }

@@ -19,7 +19,6 @@ from .run import (
 )
 from .settings import accuracy_of_settings, accuracy_vs_cost, setting_effects
 from .speed import cost_curves, limit_bars, speed_bars
-from .template import PALETTE, TEMPLATE
 from .training import activation_staircase, training_curves, weight_histogram
 from .verdict import accuracy_per_energy, break_even_spikes, verdict_bars
 

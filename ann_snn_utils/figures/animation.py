@@ -27,7 +27,7 @@ def spike_gif(
     scores: ArrayLike,
     layer_names: Sequence[str],
     classes: Sequence[str],
-    label: int | None = None,
+    label: int,
 ) -> Path:
     """Write an animation with a frame for each time step, and return its path.
 
@@ -43,12 +43,10 @@ def spike_gif(
     for step in range(len(after)):
         now = [fired[step] for fired in layers]
         answer = int(after[step].argmax())
-        right = label is None or answer == label
         total = sum(int(np.abs(fired).sum()) for fired in now)
         chosen = np.argsort(-after[-1], kind="stable")[:10]
-        bars = _bars(after, step, sorted(chosen.tolist()), classes, RISE if right else FALL)
-        panels = [("image" if label is None else f"image: {classes[label]}", picture)]
-        panels += [(f"scores: {classes[answer]}", bars)]
+        bars = _bars(after, step, sorted(chosen.tolist()), classes, RISE if answer == label else FALL)
+        panels = [(f"image: {classes[label]}", picture), (f"scores: {classes[answer]}", bars)]
         panels += [
             (f"{index} · {name}: {(fired > 0).sum():,} of +1, {(fired < 0).sum():,} of -1", _maps(fired))
             for index, (name, fired) in enumerate(zip(layer_names, now, strict=True))

@@ -11,19 +11,21 @@ import plotly.graph_objects as go
 from ..snn.network import SpikingLayer
 from .template import FORMS, INK, add_line, add_points, blank, layer_bars
 
+# Jumps of a staircase that decide how much of the membrane's range is shown.
+_STEPS = 6
+
 
 def threshold_staircase(
     layer: SpikingLayer,
     channels: Sequence[int] = (0, 1, 2),
     real: SpikingLayer | None = None,
     published: SpikingLayer | None = None,
-    levels: int = 6,
 ) -> go.Figure:
-    """The count as a function of the membrane U for some channels, over their first `levels` steps.
+    """The count as a function of the membrane U for some channels, over their first six steps.
 
     layer: exact integer thresholds, drawn as the staircase. real, published: the same layer converted with
-    float and with published thresholds; the real θ_j appear as diamonds, the published ones as a second
-    staircase, filled red where its count differs.
+    float and with published thresholds; the real θ_j appear as diamonds, halfway up the step that they cause, the
+    published ones as a second, dashed staircase.
     """
     figure = blank(
         f"{layer.name}: spike count over the membrane",
@@ -33,24 +35,21 @@ def threshold_staircase(
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
+    stairs = [("exact", "exact: integer ⌈θ⌉", layer, "solid", 2.5)]
+    if published is not None:
+        stairs.append(("published", "published rounding", published, "dash", 1.5))
     for column, channel in enumerate(channels, 1):
-        table = _reachable(layer, channel)[:levels]
-        # A channel that always fires, or never, has no jump inside its reach.
-        low, high = _window(table, int(layer.lowest[channel]), int(layer.highest[channel]))
+        low, high = _window(layer, channel)
         place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
-        hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>"
-        stairs = _stairs(table, low, high) | dict(legendgroup="exact") | place
-        add_line(figure, "exact: integer ⌈θ⌉", FORMS["exact"], width=2.5, hover=f"{hover}exact</extra>", **stairs)
-        if published is not None:
-            rounded = _reachable(published, channel)[:levels]
-            stairs = _stairs(rounded, low, high) | dict(legendgroup="published") | place
-            add_line(
-                figure, "published rounding", FORMS["published"], "dash", 1.5, f"{hover}published</extra>", **stairs
-            )
+        for form, name, one, dash, width in stairs:
+            hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>{form}</extra>"
+            corners = _corners(one, channel, low, high) | dict(legendgroup=form) | place
+            add_line(figure, name, FORMS[form], dash, width, hover, **corners)
         if real is not None:
-            theta = np.asarray(real.thresholds[channel], dtype=np.float64)[: len(table)]
-            inside = np.isfinite(theta) & (theta >= low) & (theta <= high)
-            middles = dict(x=theta[inside], y=np.flatnonzero(inside) + 0.5, legendgroup="real", **place)
+            theta = np.asarray(real.thresholds[channel], dtype=np.float64)
+            inside = (theta >= low) & (theta <= high)
+            counts = layer.spec.lowest + np.flatnonzero(inside)
+            middles = dict(x=theta[inside], y=counts + 0.5, legendgroup="real", **place)
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
             add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
@@ -66,19 +65,24 @@ def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
     return table[table <= int(layer.highest[channel])]
 
 
-def _window(table: np.ndarray, lowest: int, highest: int) -> tuple[int, int]:
+def _window(layer: SpikingLayer, channel: int) -> tuple[int, int]:
+    """The membranes to show: around the channel's first jumps within its reach."""
+    lowest, highest = int(layer.lowest[channel]), int(layer.highest[channel])
+    table = _reachable(layer, channel)[:_STEPS]
     jumps = table[table > lowest]
+    # A channel that always fires, or never, has no jump inside its reach.
     if not len(jumps):
         return max(lowest, -5), min(highest, 5)
-    margin = max(2, round((jumps[-1] - jumps[0]) / max(1, len(jumps))))
+    margin = max(2, round((jumps[-1] - jumps[0]) / len(jumps)))
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _stairs(table: np.ndarray, low: float, high: float) -> dict[str, Any]:
-    """The corners of n(U) = #{j: U ≥ θ_j} from `low` to `high`."""
+def _corners(layer: SpikingLayer, channel: int, low: int, high: int) -> dict[str, Any]:
+    """The corners of the staircase n(U) = lowest count + #{j: U ≥ θ_j} from `low` to `high`."""
+    table = _reachable(layer, channel)
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
-    counts = np.arange(start, start + len(jumps) + 1)
+    counts = layer.spec.lowest + np.arange(start, start + len(jumps) + 1)
     return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
 
 

@@ -135,7 +135,7 @@ def cost_over_time(
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:
-    """The unit in which so much energy is read best, and the factor from picojoules to it."""
+    """The largest unit of which an energy is one or more, and the factor from picojoules to it."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return unit, 1 / size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ def neuron_trace(
     ann_code: int | None = None,
     settled_at: int | None = None,
     encoder: bool = False,
-    name: str = "neuron",
 ) -> go.Figure:
     """One neuron over time: U between its thresholds θ_n and θ_{n+1}, its spikes, and its count below.
 
@@ -32,7 +32,8 @@ def neuron_trace(
     steps = len(u)
     counts = fires.cumsum()
     # θ_j at place j; there is none for a count below 0, or beyond the last.
-    theta = [None, *(float(j) if np.isfinite(j) else None for j in thresholds), *[None] * steps]
+    known = np.asarray(thresholds, dtype=np.float64).tolist()
+    theta = [None, *(j if isfinite(j) else None for j in known), *[None] * steps]
     before = np.arange(steps) if encoder else np.concatenate([[0], counts[:-1]])
     upper, lower = [theta[n + 1] for n in before], [None if encoder else theta[n] for n in before]
     low, high = _reach(u, [v for v in (*upper, *lower) if v is not None])
@@ -48,7 +49,7 @@ def neuron_trace(
     below: dict[str, Any] = dict(row=2, col=1)
     band: dict[str, Any] = dict(x=edges + edges[::-1], y=_twice(ceilings) + _twice(floors)[::-1])
     add_line(figure, "silent inside", width=0, fill="toself", fillcolor=BAND, **band, **above)
-    hover = f"{name}<br>step %{{customdata}}<br>threshold %{{y:.6g}}"
+    hover = "step %{customdata}<br>threshold %{y:.6g}"
     climbing = "θ<sub>t</sub>: climbs" if encoder else "θ<sub>n+1</sub>: +1 from here"
     for title, color, dash, values in (
         (climbing, GREEN, "solid", upper),
@@ -57,19 +58,19 @@ def neuron_trace(
         compared: dict[str, Any] = dict(x=edges, y=_twice(values), customdata=_twice(t.tolist()))
         shown = not encoder or values is upper
         add_line(figure, title, color, dash, hover=hover, showlegend=shown, **compared, **above)
-    hover = f"{name}<br>step %{{x}}<br>U = %{{y:.6g}}"
+    hover = "step %{x}<br>U = %{y:.6g}"
     add_line(figure, "membrane U", hover=hover, x=t, y=u, mode="lines+markers", marker_size=6, **above)
     for sign, (said, (symbol, color)) in zip((1, -1), SPIKES.items(), strict=True):
         where = np.flatnonzero(fires == sign)
-        hover = f"{name}<br>step %{{x}}: spike {sign:+d}<br>count is now %{{customdata}}"
+        hover = f"step %{{x}}: spike {sign:+d}<br>count is now %{{customdata}}"
         fired: dict[str, Any] = dict(x=where + 1, y=u[where], customdata=counts[where], marker_line_color="white")
         add_points(figure, f"spike {said}", symbol, 14, color, hover, 1, **fired, **above)
-    hover = f"{name}<br>after step %{{x}}<br>count %{{y}}"
+    hover = "after step %{x}<br>count %{y}"
     counted: dict[str, Any] = dict(x=t, y=counts, mode="lines+markers", line_shape="hvh")
     add_line(figure, "count n", BLUE, hover=hover, **counted, **below)
     if ann_code is not None:
         code: dict[str, Any] = dict(x=[0.5, steps + 0.5], y=[int(ann_code)] * 2)
-        add_line(figure, "ANN's code", PURPLE, "dot", 3, f"{name}<br>ANN code %{{y}}", **code, **below)
+        add_line(figure, "ANN's code", PURPLE, "dot", 3, "ANN code %{y}", **code, **below)
     hover = "the whole sample is silent<br>from step %{x} on"
     star: dict[str, Any] = dict(x=silent, y=[int(counts[step - 1]) for step in silent])
     add_points(figure, "sample silent", "star", 14, ORANGE, hover, 1, **star, **below)

@@ -76,7 +76,7 @@ def _signed(values: np.ndarray, largest: float) -> np.ndarray:
 
 
 def tiles(maps: np.ndarray, columns: int, between: int = 0) -> np.ndarray:
-    """Maps [I, H, W] side by side in one, with room, which holds `between`, where they are more than one pixel."""
+    """Maps [I, H, W] in rows of `columns` on one sheet; a line of `between` parts those of more than one pixel."""
     count, height, width = maps.shape
     gap = int(count > 1 and height * width > 1)
     rows = -(-count // columns)

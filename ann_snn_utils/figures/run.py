@@ -41,8 +41,8 @@ def accuracy_over_time(
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
     accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel. step: is marked by an upright line. from_zero: the
-    axis starts at 0 and so stays where it is, whatever the curves.
+    later, [T, L] (Record.pending), stacked in a second panel under `layer_names`. step: is marked by an upright
+    line. from_zero: the axis starts at 0 and so stays where it is, whatever the curves.
     """
     curves = {name: share(values) for name, values in accuracy.items()}
     level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
@@ -64,8 +64,7 @@ def accuracy_over_time(
     figure.update_yaxes(**percent_axis("accuracy", shown), **left)
     if pending is not None:
         right: dict[str, Any] = dict(row=1, col=2)
-        names = numbered(layer_names) or [f"layer {index}" for index in range(pending.shape[1])]
-        for index, (name, waiting) in enumerate(zip(names, pending.T, strict=True)):
+        for index, (name, waiting) in enumerate(zip(numbered(layer_names), pending.T, strict=True)):
             look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending") | right
             hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
             add_line(figure, name, PALETTE[index % len(PALETTE)], width=1, hover=hover, **look)
@@ -93,12 +92,12 @@ def spikes_over_time(record: Record) -> go.Figure:
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
-    """The number of samples whose last spike came at each step, and of those not silent by `time_steps`.
+    """The number of samples whose last spike came at each step, and of those that still fire after `time_steps`.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """
     settled = np.asarray(settled_at)
-    counts = np.bincount(settled, minlength=time_steps + 1)[: time_steps + 1]
+    counts = np.bincount(np.where(settled > time_steps, 0, settled), minlength=time_steps + 1)
     steps, later = list(range(1, time_steps + 1)), time_steps + 1
     figure = blank("When samples settle")
     hover = "step %{x}<br>%{y:,} samples settle<br>%{customdata:.1f} % so far"
@@ -147,7 +146,7 @@ def confusion_matrix(
 
 
 def confusion_cells(truth: ArrayLike, answers: ArrayLike, size: int, title: str) -> tuple[dict[str, Any], str]:
-    """What of `confusion_matrix` follows from answers among `size` classes: properties of its trace, its title."""
+    """What a `confusion_matrix` of `size` classes takes from answers: properties of its trace, and its title."""
     pairs = np.asarray(truth) * size + np.asarray(answers)
     table = np.bincount(pairs, minlength=size * size).reshape(size, size)
     # What is right would leave no colour for what is not.
@@ -165,7 +164,7 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
     """
     figure = blank("How many spikes a neuron is left with")
     for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
-        values = np.asarray(count).ravel()
+        values = np.asarray(count, dtype=np.int64).ravel()
         least = int(values.min())
         found = np.bincount(values - least)
         there = np.flatnonzero(found)
@@ -188,10 +187,9 @@ def robustness(
     rates: Sequence[float],
     accuracy: Mapping[str, Sequence[float]],
     disturbance: str = "noise ratio",
-    title: str | None = None,
 ) -> go.Figure:
     """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
-    figure = blank(title or f"Accuracy under {disturbance}")
+    figure = blank(f"Accuracy under {disturbance}")
     everything = [share(values) for values in accuracy.values()]
     for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
         points: dict[str, Any] = dict(

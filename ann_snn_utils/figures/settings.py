@@ -160,7 +160,9 @@ def accuracy_vs_cost(
 
 
 def _ticks(costs: Sequence[float], scale: float) -> list[float]:
-    low, high = scale * (min(costs, default=1.0) or 1.0), scale * max(costs, default=1.0)
+    # A log axis has no place for 0, the operations of a network that never fires.
+    above = [scale * cost for cost in costs if cost > 0] or [scale]
+    low, high = min(above), max(above)
     return log_ticks(low / 2, 2 * high, (1, 2, 5) if math.log10(high / low) > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8))
 
 

@@ -28,7 +28,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 RISE, FALL = BLUE, VERMILION
 
-# The forms of thresholds, in every figure; what is published elsewhere too.
+# The colour of each form of thresholds, in every figure; of what is published elsewhere too.
 FORMS = {"exact": BLUE, "published": VERMILION, "float": PURPLE}
 
 # What energy is spent on, in every figure, by whatever model.

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, DASHES, FALL, GREEN, INK, PALETTE, RISE, add_bars, add_line, blank, percent_axis, share
+from .template import BLUE, FALL, GREEN, INK, RISE, add_bars, add_line, blank, percent_axis, share
 
 
 def training_curves(history: Sequence[Mapping]) -> go.Figure:
@@ -79,22 +79,17 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
     return figure
 
 
-def activation_staircase(k: int | Sequence[int] = 0, clip: int | None = None) -> go.Figure:
-    """A = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU, for each k."""
-    ks = [k] if isinstance(k, int) else list(k)
-    top = float(clip if clip is not None else 4)
+def activation_staircase(k: int = 0, clip: int | None = None) -> go.Figure:
+    """A = floor(2^k · relu(x) + 1/2) / 2^k as a staircase over x beside the plain ReLU."""
+    n, top = 2**k, 4 if clip is None else clip
+    largest = n * (top + 1 if clip is None else top)
     figure = blank("Quantized activation")
-    relu: dict[str, Any] = dict(x=[-1.0, 0.0, top + 1], y=[0.0, 0.0, top + 1])
+    relu: dict[str, Any] = dict(x=[-1, 0, top + 1], y=[0, 0, top + 1])
     add_line(figure, "ReLU", dash="dot", hover="x = %{x:.2f}<br>relu = %{y:.2f}", **relu)
-    for index, level in enumerate(ks):
-        n = 2**level
-        largest = round(top * n) if clip is not None else round((top + 1) * n)
-        jumps = (np.arange(1, largest + 1) - 0.5) / n
-        x = np.concatenate([[-1.0], np.repeat(jumps, 2), [top + 1]])
-        y = np.repeat(np.arange(largest + 1), 2) / n
-        name = f"k = {level}: steps of 1/{n}" if level else "k = 0: steps of 1"
-        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
-        add_line(figure, name, color, dash, hover=f"k = {level}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
+    jumps = (np.arange(1, largest + 1) - 0.5) / n
+    x, y = np.concatenate([[-1], np.repeat(jumps, 2), [top + 1]]), np.repeat(np.arange(largest + 1), 2) / n
+    name = f"k = {k}: steps of {f'1/{n}' if k else 1}"
+    add_line(figure, name, BLUE, hover=f"k = {k}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
     figure.update_yaxes(title_text="activation a")
     return figure

@@ -215,7 +215,7 @@ def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> di
 
 def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
     spec, (lowest, highest) = circuit.layer.spec, circuit.membrane
-    first, *others = (_synapses_entry(one, bits) for one, bits in _kept_synapses(circuit))
+    first, *others = map(_synapses_entry, circuit.layer.synapses, circuit.weights)
     return {
         "name": spec.token,
         "role": "hidden" if index else "encoder",
@@ -229,11 +229,6 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
     }
 
 
-def _kept_synapses(circuit: LayerHardware) -> list[tuple[Synapses, int]]:
-    """The synapses of a layer, and the bits of their weights."""
-    return list(zip(circuit.layer.synapses, circuit.weights, strict=True))
-
-
 def _synapses_entry(one: Synapses, bits: int) -> dict[str, Any]:
     spec = one.spec
     return {
@@ -242,8 +237,12 @@ def _synapses_entry(one: Synapses, bits: int) -> dict[str, Any]:
         "kernel": list(spec.kernel),
         **{name: getattr(spec, name) for name in ("stride", "padding", "dilation", "groups")},
         "weight_bits": bits,
-        "gain_bytes": 0 if one.gain is None else bytes_for(int(one.gain.min()), int(one.gain.max())),
+        "gain_bytes": _gain_bytes(one),
     }
+
+
+def _gain_bytes(one: Synapses) -> int:
+    return 0 if one.gain is None else bytes_for(int(one.gain.min()), int(one.gain.max()))
 
 
 def _for_test_bench(circuit: Hardware, index: int) -> bool:
@@ -261,32 +260,34 @@ def _for_test_bench(circuit: Hardware, index: int) -> bool:
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
     """The numbers of one layer as Verilog's local parameters, named as in layout.txt."""
-    lines = [line.split() for line in layout_text(described).splitlines()]
-    starts = [number for number, (name, _) in enumerate(lines) if name == "layer"] + [len(lines)]
-    shared = [line for line in lines[: starts[0]] if line[0] in ("samples", "steps", "levels", "amplitude_shift")]
-    own = lines[starts[index] : starts[index + 1]]
-    return "".join(f"localparam {name} = {value};\n" for name, value in shared + own)
+    rows = _run_rows(described) + _layer_rows(index, described["layers"][index])
+    return "".join(f"localparam {name} = {value};\n" for name, value in rows)
 
 
 def layout_text(described: Mapping[str, Any]) -> str:
     """The manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
     classifier = described["classifier"]
-    rows = [("bundle_version", described["version"])]
-    rows += [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+    rows = [("bundle_version", described["version"]), *_run_rows(described)]
     rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
-    rows.append(("bias", int(classifier["bias"])))
-    rows.append(("layers", len(described["layers"])))
+    rows += [("bias", int(classifier["bias"])), ("layers", len(described["layers"]))]
     for index, layer in enumerate(described["layers"]):
-        rows.append(("layer", index))
-        rows += _shape_rows("in", layer) + _shape_rows("out", layer) + _kernel_rows(layer)
-        rows += [(name, int(layer[name])) for name in LAYOUT]
-        # What version 1 did not know.
-        rows += [(name, int(layer[name])) for name in (*ALSO, *OF_SYNAPSES)]
-        rows.append(("more_synapses", len(layer["more_synapses"])))
-        for one in layer["more_synapses"]:
-            rows += _shape_rows("in", one) + _kernel_rows(one)
-            rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
+        rows += _layer_rows(index, layer)
     return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _run_rows(described: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
+
+
+def _layer_rows(index: int, layer: Mapping[str, Any]) -> list[tuple[str, int]]:
+    rows = [("layer", index), *_shape_rows("in", layer), *_shape_rows("out", layer), *_kernel_rows(layer)]
+    # ALSO and what follows version 1 did not know.
+    rows += [(name, int(layer[name])) for name in (*LAYOUT, *ALSO, *OF_SYNAPSES)]
+    rows.append(("more_synapses", len(layer["more_synapses"])))
+    for one in layer["more_synapses"]:
+        rows += _shape_rows("in", one) + _kernel_rows(one)
+        rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
+    return rows
 
 
 def _shape_rows(side: str, entry: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -299,35 +300,27 @@ def _kernel_rows(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[MemoryFile]:
     """Write the network and the inputs."""
-    files: list[tuple[MemoryFile, Tensor]] = []
+    files: list[MemoryFile] = []
+
+    def write(name: str, dtype: str, axes: tuple[str, ...], values: Tensor, bits: int | None = None) -> None:
+        files.append(MemoryFile(name, dtype, bits or np.iinfo(dtype).bits, tuple(values.shape), axes))
+        write_memory(folder, files[-1], values.numpy())
+
     for index, layer in enumerate(circuit.layers):
-        constants = f"int{8 * layer.constant_bytes}"
-        axes = ("out_channel", "in_channel", "kernel_row", "kernel_column")
-        for number, (one, bits) in enumerate(_kept_synapses(layer) if not layer.maximum else ()):
-            also, weight = number or "", one.weight
-            name = f"network/layer{index}_weight{also}"
-            files.append((MemoryFile(name, "int8", bits, tuple(weight.shape), axes), weight))
+        start, kept = f"network/layer{index}", zip(layer.layer.synapses, layer.weights, strict=True)
+        for number, (one, bits) in enumerate(kept if not layer.maximum else ()):
+            also, axes = number or "", ("out_channel", "in_channel", "kernel_row", "kernel_column")
+            write(f"{start}_weight{also}", "int8", axes, one.weight, bits)
             if one.gain is not None:
-                size = 8 * bytes_for(int(one.gain.min()), int(one.gain.max()))
-                name = f"network/layer{index}_gain{also}"
-                files.append(
-                    (MemoryFile(name, f"int{size}", size, tuple(one.gain.shape), ("out_channel",)), one.gain)
-                )
+                write(f"{start}_gain{also}", f"int{8 * _gain_bytes(one)}", ("out_channel",), one.gain)
         for part, values in (("offset", layer.offset), ("step", layer.step)):
-            name, bits = f"network/layer{index}_{part}", 8 * layer.constant_bytes
-            files.append((MemoryFile(name, constants, bits, tuple(values.shape), ("out_channel",)), values))
-    weight = snn.classifier
-    files.append((MemoryFile("network/classifier", "int8", 8, tuple(weight.shape), ("class", *MAP)), weight))
+            write(f"{start}_{part}", f"int{8 * layer.constant_bytes}", ("out_channel",), values)
+    write("network/classifier", "int8", ("class", *MAP), snn.classifier)
     if snn.bias is not None:
-        bits = 8 * circuit.score_bytes
-        bias = MemoryFile("network/bias", f"int{bits}", bits, (len(snn.bias),), ("class",))
-        files.append((bias, snn.bias))
-    images = MemoryFile("vectors/images", "uint8", 8, tuple(dataset.images.shape), ("sample", *MAP))
-    labels = MemoryFile("vectors/labels", "int32", 32, (len(dataset),), ("sample",))
-    files += [(images, dataset.images), (labels, dataset.labels)]
-    for file, values in files:
-        write_memory(folder, file, values.numpy())
-    return [file for file, _ in files]
+        write("network/bias", f"int{8 * circuit.score_bytes}", ("class",), snn.bias)
+    write("vectors/images", "uint8", ("sample", *MAP), dataset.images)
+    write("vectors/labels", "int32", ("sample",), dataset.labels)
+    return files
 
 
 def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:

@@ -83,7 +83,7 @@ class LayerHardware:
 
 @dataclass(frozen=True, eq=False)
 class Hardware:
-    """A network as a circuit: its layers, encoder first, and the width of a class score, in bits."""
+    """A network as a circuit: its layers, encoder first; the least and greatest class score, and a score's bits."""
 
     layers: tuple[LayerHardware, ...]
     score: tuple[int, int]

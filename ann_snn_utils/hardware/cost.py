@@ -36,10 +36,10 @@ def cost_report(
     one cycle for each arriving spike with a weight other than zero and one to compare, layer after layer;
     a layer waits for its busiest neuron. `dense`: one multiplier-accumulator for each neuron.
     `break_even_steps`: steps, of this run's mean energy each, that cost as much as the dense network;
-    `exceeded_at`: the step of this run after which the spiking network has cost more, None where it falls
-    silent first. `energy` is of arithmetic only. `energy_by_model` has memory too, in picojoules: for each model
-    component → [layer][step] of the spiking network, each image until its own silence, and for each dense network
-    component → [layer].
+    `exceeded_at`: the step of this run after which the spiking network has cost more, None where there is none.
+    `energy` is of arithmetic only. `energy_by_model` has memory too, in picojoules: for each model component →
+    [layer][step] of the spiking network, each image until its own silence, and for each dense network component →
+    [layer].
     """
     steps, work = record.time_steps, macs(snn.spec)
     measured = _cycles(snn, images, steps)
@@ -193,25 +193,21 @@ def cost_table(report: Mapping[str, Any]) -> str:
     """The report of `cost_report` as Markdown tables, for a README or a notebook: memory, work, energy."""
     memory, work = [], []
     for index, layer in enumerate(report["layers"]):
-        name, bits = f"{index}{SPACE}{layer['name']}", layer["memory_bits"]
-        memory.append({"layer": name, **bits, "sum": sum(bits.values()), **_dense(layer)})
+        name = f"{index}{SPACE}{layer['name']}"
+        memory.append(_memory_row(name, layer))
         work.append(
             {
                 "layer": name,
                 "neurons = adders": layer["adders"],
                 "adder bits": layer["adder_bits"],
-                **{
-                    what: f"{{measured:,.0f}}{SPACE}of{SPACE}{{worst_case:,.0f}}".format(
-                        **layer[what.replace(" ", "_")]
-                    )
-                    for what in ("events", "additions", "threshold updates", "cycles")
-                },
+                "events": _of_worst(layer["events"]),
+                "additions": _of_worst(layer["additions"]),
+                "threshold updates": _of_worst(layer["threshold_updates"]),
+                "cycles": _of_worst(layer["cycles"]),
                 "dense cycles": layer["dense"]["cycles"],
             }
         )
-    read_out = report["classifier"]
-    bits = read_out["memory_bits"]
-    memory.append({"layer": "classifier", **bits, "sum": sum(bits.values()), **_dense(read_out)})
+    memory.append(_memory_row("classifier", report["classifier"]))
     total = report["total"]["memory_bits"]
     sums = {"sum": total["snn"], "int8 ANN": total["ann_int8"], "FP32 ANN": total["ann_fp32"]}
     memory.append({"layer": "all", **sums})
@@ -229,9 +225,13 @@ def cost_table(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _dense(layer: Mapping[str, Any]) -> dict[str, int]:
-    bits = layer["dense"]["memory_bits"]
-    return {"int8 ANN": bits["int8"], "FP32 ANN": bits["fp32"]}
+def _of_worst(cost: Mapping[str, float]) -> str:
+    return f"{cost['measured']:,.0f}{SPACE}of{SPACE}{cost['worst_case']:,.0f}"
+
+
+def _memory_row(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    bits, dense = part["memory_bits"], part["dense"]["memory_bits"]
+    return {"layer": name, **bits, "sum": sum(bits.values()), "int8 ANN": dense["int8"], "FP32 ANN": dense["fp32"]}
 
 
 def _energy_row(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +240,9 @@ def _energy_row(one: Mapping[str, Any]) -> dict[str, Any]:
         against = one[kind]
         row[name] = against["picojoules"] / 1000
         row[f"{name}: break-even steps"] = against["break_even_steps"]
-        row[f"{name}: exceeded"] = f"at step {against['exceeded_at']}" if against["exceeded_at"] else "never"
+        row[f"{name}: exceeded"] = (
+            f"at step {against['exceeded_at']}" if against["exceeded_at"] else "not in this run"
+        )
     return row
 
 

@@ -12,6 +12,7 @@ from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.network import SNN
 from .energy import energy_over_time, macs
+from .events import check_silent
 from .verdict import energy_by_model, runs_of
 
 
@@ -49,8 +50,10 @@ METHOD = 1
 def correct_at(record: Record, also: Iterable[int] = ()) -> dict[str, int]:
     """How many samples are right after each of STEPS, after the steps in `also`, and at silence.
 
-    The record must have run until silence: later steps change nothing. Raises ValueError without labels.
+    After silence nothing changes, so steps may lie beyond the record. Raises ValueError without labels, and for a
+    record that ended before silence.
     """
+    check_silent(record)
     right, done = correct(record), record.time_steps
     found = {str(step): int(right[min(step, done) - 1]) for step in sorted({*STEPS, *also})}
     return found | {SILENCE: int(right[-1])}
@@ -59,7 +62,8 @@ def correct_at(record: Record, also: Iterable[int] = ()) -> dict[str, int]:
 def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any]:
     """The part of results.json that a run until silence tells, as JSON values.
 
-    Accuracies are fractions, `…_over_time` hold one value for each step, everything else is per sample.
+    Accuracies are fractions, `…_over_time` hold one value for each step, everything else is per sample. Raises
+    ValueError as `correct_at` does.
     """
     samples, at = record.samples, correct_at(record, also)
     energies = energy_over_time(record, snn)

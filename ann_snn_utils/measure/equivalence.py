@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
+from tqdm.auto import tqdm
 
 from ..ann.network import ANN, build_ann, copy_weights
 from ..ann.reference import codes
+from ..checks import check
 from ..data.dataset import Dataset, as_images
 from ..simulator.run import simulate
 from ..snn.certificate import certify
 from ..snn.conversion import convert, table_length
 from ..snn.network import SNN
 from .activity import accuracy
-
-# Forms of thresholds that are set side by side.
-FORMS = ("exact", "published", "float")
 
 # Neurons · images compared at once: some hundred MiB of 64-bit codes and counts.
 WORKING_SET = 2**23
@@ -89,19 +88,12 @@ def check_equivalence(
     images = as_images(images, snn.spec.in_shape)
     if batch_size is None:
         batch_size = min(500, max(1, WORKING_SET // sum(layer.neurons for layer in snn.layers)))
-    elif batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: give at least 1")
-    starts = range(0, len(images), batch_size)
-    if progress:
-        from tqdm.auto import tqdm
-
-        starts = tqdm(starts, desc="equivalence", unit="batch")
-
+    starts = range(0, len(images), check("batch_size", batch_size))
     names = tuple(layer.name for layer in snn.layers)
     mismatches, predictions, settled = [0] * len(names), [], []
     wrong = 0
     examples: list[list[Mismatch]] = [[] for _ in names]
-    for start in starts:
+    for start in tqdm(starts, "equivalence", unit="batch", disable=not progress):
         batch = images[start : start + batch_size]
         record = simulate(snn, batch)
         expected, logits = codes(ann, batch, batch_size)
@@ -131,8 +123,8 @@ def check_equivalence(
 class FormComparison:
     """What each form ("exact", "published", "float") makes of one quantized network.
 
-    mismatches: form → codes that differ at silence, for each layer; compared: codes compared for each layer.
-    accuracy: form → fractions [T]; ann_accuracy: the quantized network's. networks: form → as converted.
+    mismatches: form → codes that differ at silence, for each layer; compared: how many were, for each layer.
+    accuracy: form → fractions [T]; ann_accuracy: the quantized network's. networks: form → the converted network.
     """
 
     layer_names: tuple[str, ...]
@@ -154,18 +146,17 @@ def compare_forms(
 ) -> FormComparison:
     """The comparison of the three forms over all `samples`; report is told the share done, and may raise.
 
-    time_steps: of the accuracies; None goes on until every image is silent in every form.
-
-    Raises ValueError for a network that is not quantized or has no exact form.
+    time_steps: of the accuracies; None goes on until every image is silent in every form. Raises ValueError for a
+    network that is not quantized or has no exact form.
     """
     report(0.0)
     expected, logits = codes(ann, samples.images)
     longest = table_length(max((int(code.max()) for code in expected[1:]), default=0))
-    nets, mismatches, accuracies = {}, {}, {}
+    nets, mismatches, accuracies, forms = {}, {}, {}, ("exact", "published", "float")
     # Weights become whole numbers once, and not at every look.
     with parametrize.cached():
-        for number, form in enumerate(FORMS):
-            report((number + 0.5) / len(FORMS))
+        for number, form in enumerate(forms):
+            report((number + 0.5) / len(forms))
             nets[form] = convert(ann, form, longest)
             record = simulate(nets[form], samples)
             pairs = zip(record.counts, expected, strict=True)

@@ -29,14 +29,15 @@ class LayerEvents:
     """The size of a layer, and its events at each step of a run, as means over the images.
 
     kind: ENCODER, HIDDEN or CLASSIFIER. inputs, neurons, channels: numbers of them; taps: places of the kernel.
-    weights: stored ones. synapses, effective_synapses: pairs of an input and a neuron with a weight, and those
-    whose weight is not zero; macs: multiply-accumulates of a dense implementation, which also multiplies the
-    padding. nonzero_macs: synapses whose input, the quantized network's activation, is not zero; None where the
-    record does not tell. weight_bits, membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its
-    worst case and every threshold, which lies at most one above it. arriving: spikes that reach the layer. sops,
-    effective_sops: synapses, and those with a weight other than zero, that they reach. spikes: those of its own,
-    and a hidden layer's thresholds move with each. working: the share of images for which the layer still has to
-    run. All float64 [T]. For k = 0, effective_sops are what NeuroBench calls effective ACs.
+    weights: stored ones. synapses: pairs of an input and a neuron with a weight between them. macs: multiply-
+    accumulates of a dense implementation, which also multiplies the padding. nonzero_macs: synapses whose input,
+    the quantized network's activation, is not zero; None where the record does not tell. weight_bits,
+    membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its worst case and every threshold,
+    which lies at most one above it.
+    At each step, float64 [T]: arriving: spikes that reach the layer. sops, effective_sops: synapses, and those with
+    a weight other than zero, that these reach. spikes: its own; a hidden layer's thresholds move with each.
+    working: the share of images for which the layer still has to run. For k = 0, effective_sops are what NeuroBench
+    calls effective ACs.
     """
 
     name: str
@@ -47,7 +48,6 @@ class LayerEvents:
     taps: int
     weights: int
     synapses: int
-    effective_synapses: int
     macs: int
     nonzero_macs: float | None
     weight_bits: int
@@ -126,7 +126,6 @@ def layer_events(
                 # Maxima have nothing to store: a comparison takes the place of a weight.
                 weights=0 if maxima else sum(one.weight.numel() for one in synapses),
                 synapses=sum(int(one.fan_out.sum()) for one in synapses),
-                effective_synapses=sum(int(one.effective_fan_out.sum()) for one in synapses),
                 macs=work[index],
                 nonzero_macs=nonzero,
                 weight_bits=0 if maxima else max(_weight_bits(one.weight) for one in synapses),
@@ -148,9 +147,8 @@ def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> Layer
     classes, inputs = weight.shape
     counted = max(snn.layers[-1].largest_count, -int(snn.layers[-1].least_reachable.min()))
     reach = weight.double().abs().sum(1).max() * counted
-    used = (weight != 0).sum(0)
     # Which inputs fired is not in the totals: the share of weights other than zero stands for all of them.
-    share = int(used.sum()) / weight.numel()
+    share = int((weight != 0).sum()) / weight.numel()
     counts = record.counts[-1].flatten(1) if record.counts else None
     sops = last.spikes * classes
     bits = FLOAT_BITS if weight.is_floating_point() else signed_bits(-int(reach), int(reach))
@@ -164,7 +162,6 @@ def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> Layer
         # Where it reads averages, the weights of a window are one.
         weights=macs,
         synapses=weight.numel(),
-        effective_synapses=int(used.sum()),
         macs=macs,
         nonzero_macs=None if counts is None else float((counts != 0).sum()) * classes / len(counts),
         weight_bits=_weight_bits(weight),
@@ -207,6 +204,15 @@ def check_record(record: Record, snn: SNN, time_steps: int | None) -> int:
     if not 1 <= steps <= record.time_steps:
         raise ValueError(f"time_steps={time_steps!r}: the record holds steps 1 to {record.time_steps}")
     return steps
+
+
+def check_silent(record: Record) -> None:
+    """Raise ValueError for a record that ended before every image was silent."""
+    if waiting := int((record.settled_at == 0).sum()):
+        raise ValueError(
+            f"{waiting} of {record.samples} images are not silent after {record.time_steps} steps, so what they "
+            "end on is not known: simulate with time_steps=None, or for longer where faults keep them from silence"
+        )
 
 
 def macs(spec: NetworkSpec) -> list[int]:

@@ -20,12 +20,12 @@ from .rivals import Rival
 # what int8 does, those in between what int32 does.
 ADD, MULTIPLY = {"int8": 0.03, "int32": 0.1, "fp32": 0.9}, {"int8": 0.2, "int32": 3.1, "fp32": 3.7}
 
-# His memories: kilobytes, and picojoules to read a word of 64 bits.
+# The paper's memories: kilobytes, and picojoules to read a word of 64 bits.
 _KILOBYTES, _PICOJOULES = (0.0, 8.0, 32.0, 1024.0), (0.0, 10.0, 20.0, 100.0)
 
 
 def by_size(memory_bits: float, value_bits: float, word_bits: int = 64) -> float:
-    """Picojoules of an access, on the line between his memories of 8 kB, 32 kB and 1 MB, or beyond on the last.
+    """Picojoules of an access, on the line between memories of 8 kB, 32 kB and 1 MB, which goes on beyond the last.
 
     >>> by_size(8 * 8192, 8), by_size(20 * 8192, 64), by_size(2016 * 8192, 2)
     (10.0, 15.0, 180.0)

@@ -24,10 +24,10 @@ class Rival:
 
     def widths(self, layer: LayerEvents) -> tuple[int, int]:
         """Bits of an activation that enters the layer, and of a weight."""
-        narrow = self.weight_bits is None or self.weight_bits < 8
-        own = narrow and (self.weight_bits is None or layer.kind != HIDDEN)
         activation = max(8, self.activation_bits) if layer.kind == ENCODER else self.activation_bits
-        return activation, layer.weight_bits if own else self.weight_bits or layer.weight_bits
+        if self.weight_bits is None or (self.weight_bits < 8 and layer.kind != HIDDEN):
+            return activation, layer.weight_bits
+        return activation, self.weight_bits
 
     def adds(self, layer: LayerEvents) -> bool:
         """Whether the layer's weights are −1, 0 and +1, so that nothing has to be multiplied."""

@@ -33,12 +33,6 @@ class Setting:
     fault_rate: float = 0.0
     seed: int = 0
 
-    @property
-    def disturbed(self) -> bool:
-        """True where anything differs from the network as it was converted."""
-        scales = self.threshold_scale if isinstance(self.threshold_scale, tuple) else (self.threshold_scale,)
-        return any(s != 1 for s in scales) or self.noise_ratio > 0 or bool(self.fault and self.fault_rate)
-
     def command(self, run: str, time_steps: int) -> str:
         """The shell line that repeats the trial on a run (or "bundled:…") in batch, with papermill."""
         # -r takes the name as text: -p would make a number of a run called 2024.

@@ -5,6 +5,7 @@ A verdict is a factor: the rival's picojoules over the spiking network's; above 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,7 +16,7 @@ import numpy as np
 from ..simulator.record import Record
 from ..snn.network import SNN
 from .energy import Arithmetic, arithmetic_dense, arithmetic_spiking
-from .events import ENCODER, LayerEvents, layer_events, spikes_per_synapse
+from .events import ENCODER, LayerEvents, check_silent, layer_events, spikes_per_synapse
 from .lemaire import ACCESS, Lemaire, lemaire_dense, lemaire_spiking
 from .rivals import rivals_of
 from .yan import PLACES, Yan, yan_dense, yan_spiking
@@ -125,11 +126,13 @@ def _stacked(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 def break_even(layers: Sequence[LayerEvents], how: Assumptions, rival: str = "int8") -> float:
     """Spikes per synapse and inference at which the spiking network would cost what the rival does.
 
-    So many times the measured spikes, spread as they are; negative where it costs more without any.
+    Found by scaling the measured spikes, wherever they are; negative where it costs more without any, NaN where
+    none was measured.
     """
     once, none = (estimate([layer.scaled(factor) for layer in layers], how) for factor in (1.0, 0.0))
-    factor = (once.totals[rival] - none.total) / (once.total - none.total)
-    return factor * spikes_per_synapse(layers)
+    if once.total == none.total:
+        return math.nan
+    return (once.totals[rival] - none.total) / (once.total - none.total) * spikes_per_synapse(layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +148,8 @@ class Runs:
 
 
 def runs_of(record: Record, snn: SNN) -> Runs:
-    """The events of a record, which is to have run until silence. Raises ValueError as `layer_events` does."""
+    """The events of a run until silence; ValueError where it ended before, and as of `layer_events`."""
+    check_silent(record)
     stopping = layer_events(record, snn)
     always = np.ones(record.time_steps)
     fixed = (layer if layer.kind == ENCODER else replace(layer, working=always) for layer in stopping)

@@ -22,6 +22,8 @@ from .record import Record, Traces
 # Steps computed at once. Samples that have fallen silent leave the batch between two blocks.
 BLOCK = 8
 
+_TOTALS = ("positive", "negative", "sops", "effective_sops", "encoder_sops")
+
 # Neurons · samples · steps of the widest layer that are worked on at once: a few MiB, near the cache.
 WORKING_SET = 2**24
 
@@ -94,12 +96,8 @@ def run_dense(
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
-    slack = (
-        0
-        if disturbance is None
-        else 2 * limit * max(max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers)
-    )
-    states, rules = _start(snn, images, slack, negative_spikes)
+    farthest = max(max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers)
+    states, rules = _start(snn, images, 2 * limit * farthest if disturbance else 0, negative_spikes)
     counts = [torch.zeros_like(state.count) for state in states]
     fired_last = [torch.zeros_like(state.last) for state in states]
     active, last = torch.arange(size), torch.zeros(size, dtype=torch.int64)
@@ -107,16 +105,14 @@ def run_dense(
     if snn.bias is not None:
         score += snn.bias
     weight = snn.classifier.double().flatten(1).T
-    tables: dict[str, list[np.ndarray]] = {
-        n: [] for n in ("positive", "negative", "sops", "effective_sops", "encoder_sops")
-    }
+    blocks: list[dict[str, np.ndarray]] = []
     logits: list[Tensor] = []
     spike_traces: list[list[Tensor]] = [[] for _ in states]
     membrane_traces: list[list[Tensor]] = [[] for _ in states]
     done = 0
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
-        rows = {name: np.zeros((steps, depth), dtype=np.int64) for name in tables}
+        totals = {name: np.zeros((steps, depth), dtype=np.int64) for name in _TOTALS}
         # What layers send, as the ones behind them receive it; the encoder has its image already.
         sent: dict[int, Firing] = {}
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
@@ -135,12 +131,12 @@ def run_dense(
             for one in layer.synapses if index else ():
                 events = sent[one.spec.source].events.flatten(1)
                 for name, reach in (("sops", one.fan_out), ("effective_sops", one.effective_fan_out)):
-                    rows[name][:, index] += (events * reach.flatten()).sum(1).numpy()
+                    totals[name][:, index] += (events * reach.flatten()).sum(1).numpy()
                 if snn.spec.origin(one.spec.source) == 0:
-                    rows["encoder_sops"][:, index] += (events * one.fan_out.flatten()).sum(1).numpy()
+                    totals["encoder_sops"][:, index] += (events * one.fan_out.flatten()).sum(1).numpy()
             fired = fire(sums, row, state, rule, done + 1, traced)
-            rows["positive"][:, index] = fired.positive
-            rows["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
+            totals["positive"][:, index] = fired.positive
+            totals["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
             latest = (fired.active * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
             last[active] = torch.maximum(last[active], latest)
             if fired.membranes is not None:
@@ -160,8 +156,7 @@ def run_dense(
         scores[:, active] += gained.cumsum(0)
         score = scores[-1]
         logits.append(scores)
-        for name, table in rows.items():
-            tables[name].append(table)
+        blocks.append(totals)
         done += steps
         silent = (last[active] < done) & (done > snn.levels) & (not traced)
         for index, state in enumerate(states):
@@ -187,7 +182,7 @@ def run_dense(
         labels=None,
         counts=counts,
         settled_at=settled,
-        **{name: np.concatenate(parts)[:done] for name, parts in tables.items()},
+        **{name: np.concatenate([totals[name] for totals in blocks])[:done] for name in _TOTALS},
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import check
+from ..checks import check, check_settings
 from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
@@ -38,7 +38,8 @@ def choose_backend(
 ) -> str:
     """The backend called `name`, or, with None, the fastest one that is exact for this run.
 
-    Raises ValueError for an unknown name, or one that cannot be had here; a choice that falls back is logged.
+    time_steps: None for a run until silence. disturbed: whether faults strike. Raises ValueError for an unknown
+    name, and for a backend that cannot run this here; where None falls back to dense tensors, the log says why.
     """
     if name not in (None, *BACKENDS):
         raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
@@ -71,11 +72,11 @@ def simulate(
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
-    see `disturb.noisy`. trace: indices of samples whose spikes and membranes are recorded. fault: "delete" or
-    "flip" every emitted spike with probability fault_rate on its way to the next layer. seed: of noise and faults;
-    those of a sample do not depend on the batch it is in. batch_size: samples at a time, chosen for the memory's
-    sake where None. backend: "events" or "dense", where None the fastest that is exact: see `choose_backend`.
-    negative_spikes: False never takes a spike back, as the classical integrate-and-fire neuron of rate
+    see `disturb.noisy`. labels: classes of the images, [N]. trace: indices of samples whose spikes and membranes
+    are recorded. fault: "delete" or "flip" each spike, with probability fault_rate, on its way to the next layer.
+    seed: of noise and faults; those of a sample do not depend on the batch it is in. batch_size: samples at a time,
+    None for as many as memory takes well. backend: "events" or "dense", None for the fastest that is exact: see
+    `choose_backend`. negative_spikes: False never takes a spike back, as the integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
     published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
@@ -84,14 +85,15 @@ def simulate(
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
     images = as_images(images, snn.spec.in_shape)
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels for {len(images)} images: give one label for each image")
+    if labels is not None and (labels := torch.as_tensor(labels)).shape != (len(images),):
+        raise ValueError(f"labels {list(labels.shape)} for {len(images)} images: give each image one, [N]")
     given = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in (given | {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed}).items():
         check(name, value)
+    check_settings({"fault": fault or "", "fault_rate": fault_rate})
     images = noisy(images.cpu(), noise_ratio, seed)
-    disturbance = (fault, fault_rate, seed) if fault and fault_rate > 0 else None
+    disturbance = (fault, fault_rate, seed) if fault and fault_rate else None
     chosen = tuple(int(sample) for sample in trace)
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")

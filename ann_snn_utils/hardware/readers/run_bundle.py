@@ -341,7 +341,10 @@ def main(arguments: list[str]) -> int:
     """Check the bundle beside this file, or the one named; the exit code."""
     try:
         folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
-        samples, steps, right = run(folder, int(arguments[1]) if len(arguments) > 1 else None)
+        limit = int(arguments[1]) if len(arguments) > 1 else None
+        if limit is not None and limit < 1:
+            raise ValueError(f"{limit} samples: name how many to recompute, at least 1, or none for all")
+        samples, steps, right = run(folder, limit)
     except Different as difference:
         print(f"DIFFERENT: {difference}", file=sys.stderr)
         return 1

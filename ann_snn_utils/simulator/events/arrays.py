@@ -39,7 +39,7 @@ def largest_of(weight: torch.Tensor) -> int:
 
 
 def how_of(layer: SpikingLayer, one: Synapses) -> int:
-    """How spikes come to the membranes of a layer by these synapses."""
+    """Which of BYTES, SLICES, WINDOW and MAXIMUM brings spikes over these synapses to a layer's membranes."""
     (inputs, _, _), outputs, groups = one.spec.in_shape, one.spec.out_shape[0], one.spec.groups
     if layer.spec.kind == "maximum":
         return MAXIMUM
@@ -107,7 +107,11 @@ def fours(one: Synapses, pitch: int) -> np.ndarray:
 
 
 def fans(one: Synapses, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """`kinds` and `effective` of synapses, for a source of this pitch: places alike share fan-outs."""
+    """Effective fan-outs of the neurons of a source with this pitch: `kinds` and `effective` of spikes.h.
+
+    Places with the same fan-outs, all but those at the border, share a row of `effective`; `kinds` says where the
+    row of each place begins.
+    """
 
     def made() -> tuple[np.ndarray, np.ndarray]:
         reached = _padded(one.effective_fan_out.flatten(1).T.numpy(), pitch, np.int32)
@@ -124,16 +128,18 @@ def class_rows(classifier: torch.Tensor) -> np.ndarray:
 
 
 def table(thresholds: torch.Tensor, lowest: int, pitch: int, dtype: type, least: int = 0) -> np.ndarray:
-    """Thresholds [O, J], from level lowest + 1 on, as rows of channels, behind one that every membrane reaches.
+    """Thresholds [O, J] of the levels from lowest + 1 on, as rows [level, pitch] of whole numbers.
 
-    After them comes one that none reaches, and more of these up to level `least`.
+    Before them stands a row that every membrane reaches; behind them stand rows that none reaches, at least one,
+    and as many as bring the table to level `least`.
     """
-    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉.
     info, (channels, entries) = np.iinfo(dtype), thresholds.shape
     made: np.ndarray = np.full((max(entries, least) + 2, pitch), info.max, dtype)
     made[0] = info.min
-    clipped = np.clip(thresholds.numpy(), info.min, info.max)
-    made[1 : entries + 1, :channels] = np.ceil(clipped).T.astype(dtype)
+    rows = thresholds.numpy().T
+    # U is an integer: U ≥ θ ⇔ U ≥ ⌈θ⌉. What exceeds the type stays at its end: as a float, that is beyond it.
+    inside = np.maximum(np.ceil(rows[rows < info.max]), info.min)
+    made[1 : entries + 1, :channels][rows < info.max] = inside
     # Channels that only fill the last vector stay at 0.
     made[: 1 - lowest, channels:] = info.min
     return _copied(made)
@@ -163,7 +169,7 @@ def _bits(rows: np.ndarray) -> np.ndarray:
 
 
 def _aligned(size: int, dtype: type) -> np.ndarray:
-    """Zeros that begin where a cache line does, as vectors of weights then do."""
+    """Zeros that begin with a cache line, so that no vector of weights lies across two."""
     size *= np.dtype(dtype).itemsize
     room = np.zeros(size + 64, np.uint8)
     skipped = -room.ctypes.data % 64

@@ -36,8 +36,8 @@ from .arrays import (
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
 
+# The steps of last spikes have 16 bits, and so have counts, which move by one a step.
 _MOST_STEPS = 2**15 - 2
-
 
 _MADE: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -77,8 +77,6 @@ def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     for index, layer in enumerate(hidden, 1):
         if membrane_bound(snn, index, time_steps, disturbed) >= 2**62:
             return f"membranes of layer {index} ({layer.name}) may need more than 64 bits"
-        if layer.thresholds.shape[1] > _MOST_STEPS:
-            return f"counts of layer {index} ({layer.name}) may need more than 16 bits"
         for one in layer.synapses:
             if largest_of(one.weight) >= 2**7:
                 return f"weights of layer {index} ({layer.name}) need more than 8 bits"
@@ -183,9 +181,9 @@ def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
         bounds = (membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers)))
         largest = max(bounds, default=0)
         membrane = next(one for one in (np.int16, np.int32, np.int64) if largest < np.iinfo(one).max)
-        return _made_once(snn, ("layout", membrane, _COMPARED), lambda: _flat(snn, membrane))
+        return _made_once(snn, ("layout", membrane), lambda: _flat(snn, membrane))
 
-    return _made_once(snn, ("chosen", time_steps, disturbed, _COMPARED), chosen)
+    return _made_once(snn, ("chosen", time_steps, disturbed), chosen)
 
 
 def _flat(snn: SNN, membrane: type) -> Layout:

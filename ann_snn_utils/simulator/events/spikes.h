@@ -162,7 +162,7 @@ static uint32_t struck(const Run *run, int64_t layer, int64_t step, int64_t neur
     return hit;
 }
 
-// List the spikes of LANES channels. What is listed too much lies behind the end.
+// List the spikes of LANES channels. Vectors are written whole: what lies behind the end is written over by the next.
 static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
     int32_t *end = to->events[step] + to->used[step], number = __builtin_popcount(bits);
     to->used[step] += number;
@@ -170,7 +170,7 @@ static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
     int32_t before = __builtin_popcount(bits & 0xFFFF);
     __m512i one = _mm512_maskz_compress_epi32(bits, (__m512i)events.halves[0]);
     __m512i other = _mm512_maskz_compress_epi32(bits >> 16, (__m512i)events.halves[1]);
-    // One behind the other: mostly all of them fit one vector.
+    // Both halves, one behind the other, in one vector, which mostly holds all; what it does not is written again.
     _mm512_storeu_si512(end, _mm512_mask_expand_epi32(one, 0xFFFF << before, other));
     if (number > CLASS_LANES)
         _mm512_storeu_si512(end + before, other);
