@@ -143,23 +143,24 @@ def run_named(network: str) -> str:
 
 
 def unpack(name: str) -> Path:
-    """The folder of a run that holds a bundled network, made where it is not there yet.
+    """The folder of the run that holds a bundled network under its name; the run is made where there is none yet.
 
-    So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled, and
-    where a run of that name holds another network.
+    Notebook 04 and the command line then work with it as with any run. Raises ValueError for a name that is not
+    bundled, and where a run of that name holds another network.
     """
     ann = load_pretrained(name)
     folder = run_folder(name, create=True)
     qann, snn = folder / QANN_FILE, folder / SNN_FILE
-    if not snn.exists():
+    if qann.exists() or snn.exists():
+        there = load_ann(require(folder, qann.name))
+        mine, theirs = ann.state_dict(), there.state_dict()
+        if ann.spec != there.spec or not all(torch.equal(mine[key], theirs[key]) for key in mine):
+            remedy = f"name its folder {folder} otherwise"
+            raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
+    else:
         save_ann(ann, qann, **ann.metadata)
+    if not snn.exists():
         save_snn(convert(ann), snn)
-        return folder
-    there = load_ann(require(folder, qann.name))
-    mine, theirs = ann.state_dict(), there.state_dict()
-    if ann.spec != there.spec or not all(torch.equal(mine[key], theirs[key]) for key in mine):
-        remedy = f"name its folder {folder} otherwise"
-        raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
     return folder
 
 
