@@ -200,7 +200,17 @@ def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) 
 
 
 def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError where a stage with these parameters would replace what another setting's results tell of."""
+    """Raise ValueError where a stage with these parameters would replace what cannot be made again by the run.
+
+    That is a network which results of other parameters tell of, or one that no notebook made, as of `save_network`.
+    """
+    trains = notebook.stem in (ARTIFACTS[ANN_FILE], ARTIFACTS[QANN_FILE])
+    from_elsewhere = (folder / QANN_FILE).is_file() and not (folder / ANN_FILE).is_file()
+    if trains and from_elsewhere and ARTIFACTS[QANN_FILE] not in read_manifest(folder).stages:
+        raise ValueError(
+            f"run {folder.name!r} holds a network that no notebook made, and {notebook.stem} leads to another one "
+            "in its place: name another run, or replace it with `--force` of `ann-snn study`"
+        )
     if differing := replaced_results(folder, notebook, settings):
         raise ValueError(
             f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
