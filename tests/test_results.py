@@ -127,6 +127,7 @@ def test_the_command_collects_what_it_can_and_says_what_not(kept: Path, capsys: 
     "name, value, said",
     [
         ("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "`$.accuracy.qann`"),
+        ("accuracy", {"ann": None, "qann": 1, "snn": {"silence": 1}}, "`$.accuracy.ann`"),
         ("accuracy", {"ann": 1, "qann": 1, "snn": {"4": 1}}, "no accuracy of the spiking network at silence"),
         ("samples", "9", "`$.samples`"),
         ("energy_pj", {}, "`$.energy_pj`"),

@@ -86,13 +86,14 @@ def open_network(
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a network's name is the path of a folder, and not the name of a run."""
     return "/" in name or os.sep in name
 
 
 def network_folder(name: str) -> Path:
     """The folder of a run, or the one that a path names, such as ./mine, where it holds a pair of networks."""
-    if not _is_path(name):
+    if not is_path(name):
         return run_folder(name)
     folder = Path(name).expanduser()
     if not (folder / SNN_FILE).is_file():
@@ -121,7 +122,7 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
             f"{name}: images of {dataset!r} are {test.in_shape} in {len(test.classes)} classes, those of the "
             f"network {ann.spec.in_shape} in {ann.spec.classes}; give its data set, with its size= or crop="
         )
-    folder = Path(name).expanduser() if _is_path(name) else runs_root() / check_run_name(name)
+    folder = Path(name).expanduser() if is_path(name) else runs_root() / check_run_name(name)
     if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
     proof = check_equivalence(ann, snn, test.images)

@@ -39,7 +39,7 @@ class _Accuracy(msgspec.Struct):
     qann: _Share
     snn: dict[str, _Share]
     # Not known of a network that was trained elsewhere.
-    ann: _Share | None = None
+    ann: _Share | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if SILENCE not in self.snn:
