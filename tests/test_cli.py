@@ -204,6 +204,19 @@ def test_every_run_has_one_line_that_says_what_is_missing(
     assert "quantized ANN" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["runs", "networks"])
+def test_a_folder_that_no_run_can_be_does_not_keep_the_others_from_being_listed(
+    capsys: pytest.CaptureFixture[str], runs: Path, command: str
+) -> None:
+    for name in ("mine", "mine (copy)"):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "manifest.json").write_text(json.dumps({"run": name, "stages": {}}))
+        (runs / name / "snn.safetensors").touch()
+    assert main([command]) == 0
+    out = capsys.readouterr().out
+    assert "mine" in out and "copy" not in out
+
+
 def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_commands_take(
     capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:

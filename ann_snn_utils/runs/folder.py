@@ -64,23 +64,25 @@ def runs_root() -> Path:
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
-    """Return the name of a run, or of another kind of thing, where it is a valid folder name everywhere.
+    """Return the name of a run, or of another kind of thing, where it is a valid folder name on every system.
 
     ValueError says what is wrong with it.
     """
-    if not isinstance(run, str) or not run:
-        wrong = f": give the {kind} a name, such as 'digits-lenet-k0'"
-    elif odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run))):
-        wrong = f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
-    elif not run[0].isalnum() or run.endswith("."):
-        wrong = ": begin with a letter or a digit and do not end with a dot"
-    elif len(run) > 120:
-        wrong = f" has {len(run)} characters: use at most 120"
-    elif run.split(".")[0].lower() in _RESERVED:
-        wrong = " is a reserved name: choose another one"
-    else:
-        return run
-    raise ValueError(f"{kind}={run!r:.150}{wrong}")
+    if wrong := _wrong_in(run, kind):
+        raise ValueError(f"{kind}={run!r:.150}{wrong}")
+    return run
+
+
+def _wrong_in(name: str, kind: str) -> str:
+    if not isinstance(name, str) or not name:
+        return f": give the {kind} a name, such as 'digits-lenet-k0'"
+    if odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", name))):
+        return f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
+    if not name[0].isalnum() or name.endswith("."):
+        return ": begin with a letter or a digit and do not end with a dot"
+    if len(name) > 120:
+        return f" has {len(name)} characters: use at most 120"
+    return " is a reserved name: choose another one" if name.split(".")[0].lower() in _RESERVED else ""
 
 
 def run_folder(run: str, create: bool = False) -> Path:
@@ -112,9 +114,13 @@ def sweep_folder(sweep: str) -> Path:
     return runs_root() / SWEEPS / check_run_name(sweep, "sweep")
 
 
-def list_runs() -> list[str]:
-    """The names of all runs that have a manifest, in alphabetical order."""
-    return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
+def list_runs(file: str = MANIFEST) -> list[str]:
+    """The names of all runs that have a file, in alphabetical order.
+
+    A folder with a name that no run can have, such as a copy that a file manager made, is none.
+    """
+    names = (path.parent.name for path in runs_root().glob(f"*/{file}"))
+    return sorted(name for name in names if not _wrong_in(name, "run"))
 
 
 def latest_run(artifact: str) -> str:

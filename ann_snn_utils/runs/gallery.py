@@ -41,8 +41,7 @@ def network_names() -> list[str]:
     bundled = list_pretrained()
     # What was unpacked of a bundled network is in the list under that one's name.
     unpacked = set(bundled) - set(list_runs())
-    runs = sorted({path.parent.name for path in runs_root().glob(f"*/{SNN_FILE}")} - unpacked)
-    return runs + [BUNDLED + name for name in bundled]
+    return [run for run in list_runs(SNN_FILE) if run not in unpacked] + [BUNDLED + name for name in bundled]
 
 
 def bundled_name(network: str) -> str | None:
