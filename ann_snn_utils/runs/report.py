@@ -23,11 +23,11 @@ from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, require, run_folder
+from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, run_folder
 from .gallery import bundled_name, network_names
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, load_results, local_result
+from .results import RunResult, load_results, local_result, result_in
 
 MOST_SETTINGS = 8
 
@@ -125,13 +125,14 @@ def select(
     names of runs separated by commas; empty for all runs but those that were disturbed on purpose. Raises
     FileNotFoundError for what is not there, ValueError where nothing is left.
     """
+    # papermill's -p makes a number of a name that looks like one.
+    run, dataset, sweep = map(str, (run, dataset, sweep))
     found = {name: one for name, one in load_results(sweep).items() if sweep or one.results["undisturbed"]}
     found = {name: one for name, one in found.items() if dataset in ("", one.results["dataset"])}
     if not found:
         asked = " ".join(f"{n}={v!r}" for n, v in (("dataset", dataset), ("sweep", sweep)) if v) or "no choice"
         raise ValueError(f"{asked}: no such run has finished notebook 04 yet; run `ann-snn study` first")
-    # papermill's -p makes a number of a name that looks like one.
-    this = find_result(found, str(run))
+    this = find_result(found, run)
     tested = {name: one for name, one in found.items() if not one.held_out}
     chosen = dataset or ("" if sweep else this.results["dataset"])
     datasets = {name: own for name, own in by_dataset(tested).items() if chosen in ("", name)}
@@ -143,7 +144,7 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
 
     Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
     """
-    if run:
+    if run := str(run):
         if result := found.get(run) or load_results(run).get(run):
             return result
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
@@ -194,7 +195,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     Raises FileNotFoundError that names the notebook to run where results.json is missing, ValueError where it
     lacks an entry.
     """
-    result = _result_in(folder)
+    result = result_in(folder)
     remedy = "read files that have been made anew; run the study again"
     notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
     recorded = result.stages[ARTIFACTS[RESULTS_FILE]].artifacts if ARTIFACTS[RESULTS_FILE] in result.stages else {}
@@ -207,16 +208,9 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     return "\n".join([title, *as_text(card_of(result)), *notes])
 
 
-def _result_in(folder: str | os.PathLike[str]) -> RunResult:
-    require(folder, "results.json")
-    result = local_result(Path(folder).name)
-    assert result is not None
-    return result
-
-
 def run_report(folder: str | os.PathLike[str]) -> str:
     """The card of a run, and its setting among those of its data set. Raises as `run_card` does."""
-    result = _result_in(folder)
+    result = result_in(folder)
     dataset = result.results["dataset"]
     try:
         everything = load_results()
@@ -239,9 +233,8 @@ def runs_table(runs: Sequence[str]) -> str:
             rows.append((run, _state_of(run_folder(run))))
             continue
         row = result_row(result.results)
-        shares = (f"{row[name]:.2f}".replace("nan", "–") for name in ("ANN", "quantized", SILENCE))
-        counts = (cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}")
-        rows.append((run, result.results["dataset"], *shares, *counts))
+        told = (cell(row[name]) for name in ("ANN", "quantized", SILENCE, "last spike", "mismatches"))
+        rows.append((run, result.results["dataset"], *told, f"{row['spikes']:,.0f}"))
     return "\n".join(aligned(rows))
 
 

@@ -24,7 +24,7 @@ from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE, correct_at
 from ..simulator.run import simulate
 from ..snn.conversion import convert
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
+from .folder import ARTIFACTS, QANN_FILE, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of
 from .sweeps import chosen_runs, parameters_of_run
@@ -156,7 +156,9 @@ def _defaults(stem: str) -> dict[str, Any]:
 def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
     """Parameter → its default in the notebooks, and its value in the recipe of a data set."""
     own = asdict(recipe(dataset))
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
+    defaults: dict[str, Any] = {}
+    for stem in ARTIFACTS.values():
+        defaults = _defaults(stem) | defaults
     return {name: (value, own.get(name, value)) for name, value in defaults.items()}
 
 
@@ -178,13 +180,17 @@ def load_results(selection: str = "") -> dict[str, RunResult]:
 
 def local_result(run: str) -> RunResult | None:
     """The result in a run's folder, None where it has none yet. Raises ValueError that names a damaged file."""
-    path = runs_root() / run / "results.json"
-    if not path.is_file():
-        return None
+    folder = runs_root() / run
+    return result_in(folder) if (folder / RESULTS_FILE).is_file() else None
+
+
+def result_in(folder: str | os.PathLike[str]) -> RunResult:
+    """The result in the folder of a run. Raises FileNotFoundError or ValueError that names the notebook to run."""
+    path = require(folder, RESULTS_FILE)
     results = load_json(path)
     if missing := missing_in(results):
-        raise ValueError(f"{path} is not complete ({missing}): run notebook 04_spike_analysis again")
-    return RunResult(run, results, read_manifest(path.parent))
+        raise ValueError(f"{path} is not complete ({missing}): run notebook {ARTIFACTS[RESULTS_FILE]} again")
+    return RunResult(path.parent.name, results, read_manifest(path.parent))
 
 
 def collected_results() -> dict[str, RunResult]:
@@ -221,9 +227,7 @@ def collect(run: str, force: bool = False) -> Path:
     """
     folder = run_folder(run)
     manifest = _finished(folder)
-    results = load_json(folder / "results.json")
-    if missing := missing_in(results):
-        raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
+    results = result_in(folder).results
     stages = {stem: _essentials(manifest.stages[stem]) for stem in ARTIFACTS.values()}
     results |= {"run": folder.name, "dataset": _without_folder(results["dataset"])}
     path = results_root() / f"{folder.name}.json"
@@ -264,7 +268,7 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = F
     if kept_run != run and not force:
         raise ValueError(f"bundled:{name} is the network of run {kept_run!r}: choose another name, or give --force")
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
-    ann = load_ann(require(run_folder(run), "qann.safetensors"))
+    ann = load_ann(require(run_folder(run), QANN_FILE))
     results, parameters = result.results, result.parameters
     tested = f"{results['samples']} of {ann.metadata['samples']} images"
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
