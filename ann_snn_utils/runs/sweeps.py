@@ -28,7 +28,7 @@ _SHOWN = {
     "ANN %": "accuracy.ann",
     "QANN %": "accuracy.qann",
     "SNN %": "accuracy.snn.silence",
-    "silent at": "silence_step",
+    "last spike": "silence_step",
     "mismatches": "mismatches",
     "spikes/image": "spikes_per_sample",
 }
