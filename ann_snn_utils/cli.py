@@ -169,6 +169,8 @@ def report(context: click.Context, named: Sequence[str], sweep: str | None) -> N
     from .runs.report import run_card
     from .runs.sweeps import sweep_report
 
+    if sweep and named:
+        raise click.UsageError("Give runs, or --sweep NAME for those of a sweep.")
     if sweep:
         print(sweep_report(sweep))
     elif named:
@@ -326,8 +328,12 @@ def energy(network: str | None, measure: bool, sentence: bool) -> None:
     from .runs.energy import energy_page, energy_sentence, kept_energy, measure_bundled, measure_energy
     from .runs.gallery import open_network
 
-    kept = {} if network else measure_bundled() if measure else kept_energy()
-    found = {network: measure_energy(open_network(network))} if network else kept
+    if network and (measure or sentence):
+        raise click.UsageError("--measure and --sentence are of the bundled networks: leave out NETWORK.")
+    if network:
+        found = {network: measure_energy(open_network(network))}
+    else:
+        found = measure_bundled() if measure else kept_energy()
     print(energy_sentence(found) if sentence else energy_page(found))
 
 
@@ -373,6 +379,8 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
     The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
     and images, in turns, and their answers are compared.
     """
+    if everything and not show:
+        raise click.UsageError("--all says how much of a result to print: give --show too.")
     # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark
