@@ -234,9 +234,10 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
 def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> list[dict[str, Any]]:
     """What each hidden layer takes at T = 4, and the share of the machine's int8 additions that it reaches.
 
-    The time of a layer is that of the network up to it, less that of the network up to the one before; the
-    encoder, which multiplies, goes with the first of them. An addition reads a weight of one byte, or of two bits
-    in wide ternary layers, which may so exceed the int8 additions. weight_bytes: what the layer's weights take up.
+    The time of a layer is that of the network up to it, less that of the network up to the one before. Where the
+    layer's work is lost in the scatter of both, it is 0 or less, and the share None. The encoder, which multiplies,
+    goes with the first of them. An addition reads a weight of one byte, or of two bits in wide ternary layers, which may
+    so exceed the int8 additions. weight_bytes: what the layer's weights take up.
     """
     record = simulate(work.snn, work.images, 4, backend=backend)
 
@@ -250,14 +251,14 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
     seconds = interleaved({index: first(index + 1) for index in hidden}, repeats)
     costs, before = [], [0.0] * repeats
     for index in hidden:
-        own = [max(now - then, 1e-9) for now, then in zip(seconds[index], before, strict=True)]
+        own = spread([now - then for now, then in zip(seconds[index], before, strict=True)])
+        possible = own["median"] * limits["int8_additions"]["median"]
         additions, before = float(record.sops[:, index].sum()), seconds[index]
-        rate = spread([additions / one for one in own])["median"]
         costs.append(
             {
                 "layer": work.snn.layers[index].name,
-                "seconds": spread(own),
-                "share_of_additions": rate / limits["int8_additions"]["median"],
+                "seconds": own,
+                "share_of_additions": additions / possible if possible > 0 else None,
                 "weight_bytes": weight_bytes(work.snn.layers[index]),
             }
         )
@@ -296,11 +297,14 @@ def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, objec
 
 
 def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
-    """The newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
-    found = sorted(Path(folder).glob("*.json"))
-    if not found:
-        raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
-    return found[-1], load_json(found[-1])
+    """The newest file that `ann-snn bench` wrote, and its result; those of --quick are passed over.
+
+    Raises FileNotFoundError where there is none.
+    """
+    for path in sorted(Path(folder).glob("*.json"), reverse=True):
+        if not (result := load_json(path))["machine"]["quick"]:
+            return path, result
+    raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
 
 
 def load() -> list[float] | None:
