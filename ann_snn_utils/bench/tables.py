@@ -168,9 +168,7 @@ def _limit(result: Result) -> str:
 def _layers(result: Result) -> str:
     networks = []
     for name, costs in result["layers"].items():
-        told = (
-            f"{cost['layer']} {_layer_time(cost)}, {cost['weight_bytes'] / 1024:,.0f} KiB" for cost in costs
-        )
+        told = (f"{cost['layer']} {_layer_time(cost)}, {cost['weight_bytes'] / 1024:,.0f} KiB" for cost in costs)
         networks.append(f"{_NETWORKS[name]}: {'; '.join(told)}")
     return (
         "**Layers** at T = 4, the encoder with the first: time, share of the machine's int8 additions, weights. "
