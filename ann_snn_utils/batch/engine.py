@@ -25,7 +25,6 @@ from dask.system import CPU_COUNT
 from distributed.comm import get_address_host
 
 from ..runs.folder import runs_root
-from ..runs.manifest import read_manifest
 from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, stop_kernels
 from .plan import Step
@@ -44,12 +43,11 @@ _STOP_SECONDS = 20
 
 @dataclass(frozen=True)
 class Made:
-    """A step that is there: how it came to be, the seconds that took, and the notebook's own of these."""
+    """A step that is there: how it came to be, as of `make_stage`, and the seconds that took."""
 
     step: Step
     how: str
     seconds: float
-    compute: float
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,7 @@ def _make(
         return Failure(step, Stopped(step.key))
     except Exception as error:  # a full disk, say: it ends this run and no other
         return Failure(step, error)
-    record = read_manifest(folder).stages.get(step.notebook.stem)
-    compute = (record.seconds or 0.0) if record and how == "made" else 0.0
-    return Made(step, how, time.monotonic() - started, compute)
+    return Made(step, how, time.monotonic() - started)
 
 
 def _given_up(future: Future) -> Exception:

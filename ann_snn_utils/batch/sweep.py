@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,9 @@ def run_sweep(
             outcomes = _work(plan, running)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
-        for run in filter(Path.is_dir, [runs_root() / run for run in plan.steps] if pages else []):
-            write_site(run, folder=folder)
+        for run in plan.steps if pages else ():
+            if (runs_root() / run).is_dir():
+                write_site(runs_root() / run, folder=folder)
     except KeyboardInterrupt as interrupt:
         rows = write_results(sweep.name)
         done = sum(row["state"] == "done" for row in rows)
@@ -158,18 +160,8 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
 
 
 def _spent(outcomes: Sequence[Made | Failure], seconds: float, jobs: int) -> str:
-    there = [outcome for outcome in outcomes if isinstance(outcome, Made)]
-    made = [outcome for outcome in there if outcome.how == "made"]
-    shared = sum(outcome.how == "shared" for outcome in there)
-    if not made:
-        return f"{shared} stages shared, none made, in {seconds:.0f} s"
-    compute = sum(stage.compute for stage in made)
-    overhead = sum(stage.seconds for stage in made) - compute
-    return (
-        f"{len(made)} stages made and {shared} shared in {seconds:.0f} s, {jobs} at a time; computing "
-        f"{compute:.0f} s, overhead {overhead:.0f} s ({overhead / max(compute, 0.1):.0%}), "
-        f"{overhead / len(made):.1f} s a stage"
-    )
+    how = Counter(outcome.how for outcome in outcomes if isinstance(outcome, Made))
+    return f"{how['made']} stages made and {how['shared']} shared in {seconds:.0f} s, {jobs} at a time"
 
 
 def _listed(failures: Sequence[Failure]) -> str:

@@ -30,10 +30,12 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_
 class Settings:
     """How much is measured.
 
-    lenet, few, cifar, vgg: name of the workload, batches and steps; all of the steps at the largest batch, where
-    memory is measured too. steps, batches: of the sweeps.
-
-    whole: images and steps of the large run. training: network, side of its images, batch.
+    lenet, few,      name of the workload, batches, and numbers of steps, all of which are taken at the largest
+    cifar, vgg       batch only, where memory is measured too
+    steps, batches   of the two sweeps
+    whole            images and steps of the large run
+    training         network, side of its images, batch
+    quick            small networks, which try the benchmark and tell nothing
     """
 
     lenet: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet", (1, 16, 256), (1, 2, 4, 8))
@@ -78,8 +80,6 @@ def run_benchmark(
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"part {part!r}: choose from {', '.join(PARTS)}")
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r}: give at least 1")
     result: dict[str, Any] = {
         "machine": machine() | {"cpu_flags": cpu_flags(), "quick": settings.quick},
         "versions": versions(),

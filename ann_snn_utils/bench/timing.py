@@ -1,6 +1,6 @@
 """Times that can be compared on a busy machine: jobs take turns, and ratios are formed within each round.
 
-In this way the limits of the machine and the steps of a training are timed too. The peak memory of a contender is
+The limits of the machine and the steps of a training are timed in the same way. The peak memory of a contender is
 measured in a process of its own, so that peaks do not mix.
 """
 
@@ -176,9 +176,8 @@ def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
 def _convolutions(layers: Sequence[LayerSpec], batch_size: int, dtype: torch.dtype) -> Callable[[], None]:
     made = []
     for index, layer in enumerate(layers):
-        channels, *kernel = layer.in_shape[0], *layer.kernel
         x = torch.randn(batch_size, *layer.in_shape, dtype=dtype).to(memory_format=torch.channels_last)
-        weight = torch.randn(layer.out_shape[0], channels, *kernel, dtype=dtype)
+        weight = torch.randn(layer.out_shape[0], layer.in_shape[0], *layer.kernel, dtype=dtype)
         weight = weight.to(memory_format=torch.channels_last).requires_grad_()
         gradient = torch.randn(batch_size, *layer.out_shape, dtype=dtype).to(memory_format=torch.channels_last)
         made.append((x.requires_grad_(index > 0), weight, gradient, layer))

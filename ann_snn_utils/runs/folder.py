@@ -29,9 +29,9 @@ from .parameters import (
     declared,
     defaults_of,
     ordered_notebooks,
+    parameters_in,
     parameters_of,
     parameters_source,
-    parsed,
 )
 from .provenance import code_digest
 
@@ -50,7 +50,7 @@ SWEEPS = "sweeps"
 # Where the results of a run under other settings than its own lie, each file named after its settings.
 TRIALS = "trials"
 
-# Set in the kernels of stages that were planned: whatever they replace has been compared, or forced.
+# Set in the kernels of a study or a sweep, whose plan has checked already what each stage would replace.
 PLANNED = "ANN_SNN_PLANNED"
 
 _RESERVED = {SWEEPS, "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
@@ -186,10 +186,10 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
-    """How the parameters that a run's results were made with differ from these of one of its stages.
+    """In words, how the parameters that a run's results were made with differ from these of one of its stages.
 
-    Empty where they do not, where the run has no results, and where the notebook takes no part in them: nothing of
-    another setting would be replaced.
+    Empty where making the stage replaces nothing of another setting: where they do not differ, where the run has
+    no results, and where the notebook takes no part in them.
     """
     stage = read_manifest(folder).stages.get(notebook.stem)
     if stage is None or notebook.stem not in ARTIFACTS.values() or not (folder / RESULTS_FILE).is_file():
@@ -198,7 +198,7 @@ def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) 
     was = defaults_of([notebook]) | (stage.parameters if asked is None else asked)
     differing = []
     for name, value in settings.items():
-        # Recorded is what took the place of a parameter that was left open.
+        # Without its request a record tells only the values that took the place of parameters left open.
         left_open = asked is None and name in RULES and value in RULES[name].left_out
         if name != "run" and was[name] != value and not left_open:
             differing.append(f"{name}={was[name]!r:.80}, not {value!r:.80}")
@@ -251,7 +251,8 @@ def _recorded_source(path: Path) -> dict[str, Any] | None:
 class Stage:
     """One notebook at work in the run folder `folder`, with its parameters and input artifacts.
 
-    request, images: of `request_of` and `images_of` when it began, by which the stage is known to be current.
+    request, images: what `request_of` and `images_of` said when it began; recorded, so that it is known later
+    whether the stage is current.
     """
 
     notebook: str
@@ -260,7 +261,7 @@ class Stage:
     inputs: tuple[str, ...]
     started: float
     path: Path
-    request: Mapping[str, Any] | None
+    request: Mapping[str, Any]
     images: Images | None
 
     def finish(
@@ -293,16 +294,15 @@ class Stage:
             artifacts=artifacts,
             metrics=dict(metrics or {}),
             seconds=round(time.time() - self.started, 1),
-            request=dict(self.request) if self.request and _runs_as_saved(self.path) else None,
+            request=dict(self.request) if _runs_as_saved(self.path) else None,
             images=self.images,
         )
 
     def _is_trial(self, results: Mapping[str, Any]) -> bool:
         if os.environ.get(PLANNED):
             return False
-        return not results.get("undisturbed", True) or bool(
-            replaced_results(self.folder, self.path, self.parameters)
-        )
+        disturbed = not results.get("undisturbed", True)
+        return disturbed or bool(replaced_results(self.folder, self.path, self.parameters))
 
     def _save_trial(self, results: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in self.parameters.items() if name != "run"}
@@ -359,13 +359,9 @@ def _runs_as_saved(notebook: Path) -> bool:
     saved = [text.strip() for text in code_cells(notebook) if text.strip()]
     place = saved.index(parameters_source(notebook).strip())
     same = ran[:place] + ran[place + 1 :] == saved[:place] + saved[place + 1 : len(ran)]
-    return same and len(ran) > place and _sets_parameters(ran[place], parameters_of(notebook))
-
-
-def _sets_parameters(source: str, names: Iterable[str]) -> bool:
-    try:
-        body = parsed(source).body
-    except SyntaxError:
+    if not same or len(ran) <= place:
         return False
-    targets = [getattr(line, "target", None) or getattr(line, "targets", [None])[0] for line in body]
-    return all(getattr(target, "id", None) in set(names) for target in targets)
+    try:
+        return parameters_in(ran[place], notebook.name).keys() <= parameters_of(notebook).keys()
+    except ValueError:  # a line that sets no parameter
+        return False

@@ -73,12 +73,13 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
     default's value when papermill sets a parameter. Raises ValueError for any other line.
     """
     path = Path(notebook)
-    return dict(_parameters(path.name, parameters_source(path)))
+    return dict(parameters_in(parameters_source(path), path.name))
 
 
 # A sweep of thousands of runs asks for the same ones again and again.
 @functools.lru_cache(maxsize=256)
-def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
+def parameters_in(source: str, notebook: str) -> Mapping[str, Parameter]:
+    """The parameters by name that the source of a cell sets. Raises ValueError for any other line in it."""
     try:
         body = parsed(source).body
     except (SyntaxError, ValueError) as error:
