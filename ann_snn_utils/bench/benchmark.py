@@ -215,7 +215,7 @@ def silence(work: Workload) -> dict[str, float]:
 
 
 def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[str, float]:
-    """The additions/s of the simulator at T = 4, and its time."""
+    """The synaptic operations a second of the simulator at T = 4, its time, and that of one dense int8 step."""
     record = simulate(work.snn, work.images, 4, backend=backend)
     seconds = interleaved({"run": lambda: simulate(work.snn, work.images, 4, backend=backend)}, repeats)["run"]
     rates = {
@@ -225,8 +225,8 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
     dense = sum(macs(work.snn.spec)[1:-1])
     return {
         **rates,
-        # What a dense int8 layer at the matrix product's own speed would take for one step, beside ours for four.
         "seconds": spread(seconds)["median"],
+        # If the matrix product's speed on this machine were reached, at two operations per multiply–accumulate.
         "seconds_of_dense_int8_per_step": 2 * dense * record.samples / limits["int8_operations"]["median"],
     }
 

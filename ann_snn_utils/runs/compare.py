@@ -30,12 +30,12 @@ RIVALS = ("int8", "ternary")
 
 _TRAINING = ("01_train_ann", "02_quantize")
 
-# No settings: which run it is, how long the trainings were asked to be (the epochs made are told), and what
-# changes only what else is recorded.
+# Parameters that belong to no setting: which run it is, how many epochs were asked for (those made are told), and
+# what changes only how much else is recorded.
 _ASIDE = {"run", "dataset", "seed", "ann_epochs", "qann_epochs"}
 _ASIDE |= {"max_levels", "published_samples", "robustness_samples", "time_steps"}
 
-# Settings that are told of every network, first and in this order, and the words for what is on and off.
+# Parameters that are told of every network, first and in this order; and each one's words where it is on and off.
 _CORE = ("network", "k", "ternary", "epochs")
 _WORDS = {
     "network": ("{}", "{}"),

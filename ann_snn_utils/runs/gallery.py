@@ -26,7 +26,7 @@ from .provenance import git_state, versions
 class Network:
     """A spiking network, the quantized network it was made from, and its test set, or what stands in for it.
 
-    note: what is to be known of images that are not those of its test set.
+    note: what a reader must know about samples that are not of its test set; empty where they are.
     """
 
     name: str
@@ -57,8 +57,9 @@ def open_network(
     """The network of a name as of `network_folder`, or a bundled one; an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
-    as in `load_recorded`. replaced: gives other images, and a note on them, for a network whose own are not here;
-    nothing is fetched then. Raises FileNotFoundError or ValueError that says what is missing.
+    as in `load_recorded`. replaced: called with a network whose images are not here, and with the error that says
+    so; it gives other images and a note on them, and nothing is downloaded. Raises FileNotFoundError or ValueError
+    that says what is missing.
     """
     # papermill's -p makes a number of a name that looks like one.
     name = str(name)
@@ -165,7 +166,7 @@ def unpack(name: str) -> Path:
 
 
 def spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
-    """The integer network of a run or a bundled one, and what it was made from and with."""
+    """The integer network of a name as of `open_network`, without its images, and its provenance as JSON values."""
     if bundled := bundled_name(name):
         path = pretrained_file(bundled)
         snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"

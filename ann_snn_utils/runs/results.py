@@ -154,7 +154,7 @@ def _defaults(stem: str) -> dict[str, Any]:
 
 
 def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
-    """Parameter → its default in the notebooks, and its value in the recipe of a data set."""
+    """Parameter → values that are not worth a mention: the notebooks' default, and that of a data set's recipe."""
     own = asdict(recipe(dataset))
     defaults: dict[str, Any] = {}
     for stem in ARTIFACTS.values():
@@ -213,7 +213,7 @@ def read_collected(path: Path) -> RunResult:
     return RunResult(check_run_name(path.stem), content["results"], manifest)
 
 
-# What of a stage is not collected, as it names paths; and what of its machine is.
+# Of a stage's record not collected, as it names places on this machine; and of the machine collected.
 _LOCAL = ("images", "shared_from")
 _MACHINE = ("processor", "cores", "torch_threads", "cpu_capability", "accelerator")
 
@@ -254,7 +254,7 @@ def _differing(path: Path, new: RunResult) -> str:
 # What a bundled network's metadata take from results.json as it stands.
 RECORDED: tuple[str, ...] = ("method", "spikes_per_sample", "sops_per_sample", "macs_per_sample")
 RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
-# Of large test sets, so many images are told apart: as many as continuous integration has time for.
+# Of a large test set the right answers on its first images are recorded too: CI has time for so many.
 FIRST = 1000
 
 
