@@ -30,7 +30,8 @@ from ann_snn_utils.runs.parameters import FOLDER
 pytestmark = pytest.mark.slow
 
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
-TINY = replace(QUICK, lenet=("small", (1, 6), (1, 4)), few=("small-few", (6,), (2,)), batches=(1, 6), whole=(12, 3))
+FEWER = {"lenet": ("small", (1, 6), (1, 4)), "few": ("small-few", (6,), (2,))}
+TINY = replace(QUICK, workloads=QUICK.workloads | FEWER, batches=(1, 6), whole=(12, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -55,7 +55,7 @@ def test_a_setting_names_values_and_ranges(folder: Path, setting: str, values: l
         (["--set", "k=0,"], "k='': 02_quantize takes an integer"),
         (["--set", "seed=0..1000000000000"], "makes 1,000,000,000,001 values, more than 10,000"),
         (["--set", "k=3..1"], "k=3..1: write a range from the smaller"),
-        (["--set", "k=0,0"], "k takes the value 0 twice"),
+        (["--set", "k=0,0"], "two runs of the sweep are the same, {'k': 0} and {'k': 0}: leave one out"),
         (["--set", "k=0", "--zip", "k=0"], "k is in `set` and in `zip`"),
         (["--zip", "k=0,1", "--zip", "seed=1"], "one length, and k has 2, seed has 1"),
         (["--zip", "k=0,0", "--zip", "seed=1,1"], "two runs of the sweep are the same"),

@@ -55,7 +55,7 @@ class Failure:
     """A step that could not be made, and the error that it stopped at."""
 
     step: Step
-    error: Exception
+    error: BaseException
 
     def __str__(self) -> str:
         if isinstance(self.error, NotebookFailed):
@@ -65,10 +65,6 @@ class Failure:
 
 class Blocked(RuntimeError):
     """A step of another run, which this one needs, failed."""
-
-
-class Stopped(RuntimeError):
-    """The sweep was interrupted before or while this step was made."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +135,7 @@ def _make(
             force=force,
             owner=owner,
         )
-    except KeyboardInterrupt:
-        return Failure(step, Stopped(step.key))
-    except Exception as error:  # a full disk, say: it ends this run and no other
+    except (Exception, KeyboardInterrupt) as error:  # a full disk, or `stop`: it ends this run and no other
         return Failure(step, error)
     return Made(step, how, time.monotonic() - started)
 

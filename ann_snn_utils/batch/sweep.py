@@ -17,7 +17,7 @@ from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import FOLDER, defaults_of
 from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
-from .engine import Blocked, Engine, Failure, Made, Stopped, engine
+from .engine import Blocked, Engine, Failure, Made, engine
 from .execute import NotebookFailed, execute
 from .grid import Sweep, build_sweep, parse_settings
 from .pages import export_html
@@ -143,7 +143,7 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
         for outcome in running.work(steps, view.hear, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
-                if run not in failed and not isinstance(outcome.error, Stopped):
+                if run not in failed:
                     outcomes.append(outcome)
                     failed.add(run)
                     view.failed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
 
-PARTS = ("lenet", "few", "cifar", "vgg", "sweeps", "whole", "training")
-
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -30,38 +28,50 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_
 class Settings:
     """How much is measured.
 
-    lenet, few,      name of the workload, batches, and numbers of steps, all of which are taken at the largest
-    cifar, vgg       batch only, where memory is measured too
+    workloads        part → name of the workload, batches, and numbers of steps; all of the steps are taken at the
+                     largest batch, where memory is measured too, and one at the others
     steps, batches   of the two sweeps
     whole            images and steps of the large run
     training         network, side of its images, batch
     quick            small networks, which try the benchmark and tell nothing
     """
 
-    lenet: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet", (1, 16, 256), (1, 2, 4, 8))
-    few: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet-few", (1, 16, 256), (1, 2, 4, 8))
-    cifar: tuple[str, tuple[int, ...], tuple[int, ...]] = ("cifar", (1, 64), (4,))
-    vgg: tuple[str, tuple[int, ...], tuple[int, ...]] = ("vgg", (1, 64), (4, 8))
-    steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
-    batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
-    whole: tuple[int, int] = (10_000, 8)
-    training: tuple[str, int, int] = ("vgg", 24, 200)
+    workloads: Mapping[str, tuple[str, tuple[int, ...], tuple[int, ...]]]
+    steps: tuple[int, ...]
+    batches: tuple[int, ...]
+    whole: tuple[int, int]
+    training: tuple[str, int, int]
     quick: bool = False
 
 
-FULL = Settings()
+FULL = Settings(
+    workloads={
+        "lenet": ("lenet", (1, 16, 256), (1, 2, 4, 8)),
+        "few": ("lenet-few", (1, 16, 256), (1, 2, 4, 8)),
+        "cifar": ("cifar", (1, 64), (4,)),
+        "vgg": ("vgg", (1, 64), (4, 8)),
+    },
+    steps=(1, 2, 3, 4, 6, 8, 12, 16),
+    batches=(1, 4, 16, 64, 256, 1024),
+    whole=(10_000, 8),
+    training=("vgg", 24, 200),
+)
 
 QUICK = Settings(
-    ("small", (1, 24), (1, 4)),
-    ("small-few", (24,), (2,)),
-    ("small-vgg", (4,), (4,)),
-    ("small-vgg", (8,), (4,)),
-    (1, 2, 4),
-    (1, 8, 24),
-    (48, 4),
-    ("4C3-P2-8", 12, 16),
-    True,
+    workloads={
+        "lenet": ("small", (1, 24), (1, 4)),
+        "few": ("small-few", (24,), (2,)),
+        "cifar": ("small-vgg", (4,), (4,)),
+        "vgg": ("small-vgg", (8,), (4,)),
+    },
+    steps=(1, 2, 4),
+    batches=(1, 8, 24),
+    whole=(48, 4),
+    training=("4C3-P2-8", 12, 16),
+    quick=True,
 )
+
+PARTS = (*FULL.workloads, "sweeps", "whole", "training")
 
 
 def run_benchmark(
@@ -89,7 +99,7 @@ def run_benchmark(
         "skipped": [],
         "rows": [],
     }
-    name, batches, _ = settings.lenet
+    name, batches, _ = settings.workloads["lenet"]
     work = load_workload(name, max(batches))
     names, result["skipped"] = available(contenders, work)
     if not set(names) & set(ANNS) or not {"events", "dense"} & set(names):
@@ -99,15 +109,10 @@ def run_benchmark(
     say("limits of the machine")
     result["limits"] = hardware_limits(repeats, settings.quick)
     swift = [name for name in names if not (CONTENDERS[name].slow or _outdone(name, names))]
-    for part, workload, taking in (
-        ("lenet", settings.lenet, names),
-        ("few", settings.few, names),
-        ("cifar", settings.cifar, swift),
-        ("vgg", settings.vgg, swift),
-    ):
+    for part, (name, batches, steps) in settings.workloads.items():
         if part in parts:
+            taking = names if part in ("lenet", "few") else swift
             say(f"{part}: {', '.join(taking)}")
-            name, batches, steps = workload
             for batch in batches:
                 largest = batch == max(batches)
                 some = steps if largest else (_middle(steps),)
@@ -118,8 +123,8 @@ def run_benchmark(
         result["distance"] = distance(work, result["limits"], backend, repeats)
     result["layers"] = {
         name: layer_costs(load_workload(name, max(batches)), result["limits"], backend, repeats)
-        for part, (name, batches, _) in (("lenet", settings.lenet), ("vgg", settings.vgg))
-        if part in parts
+        for part, (name, batches, _) in settings.workloads.items()
+        if part in parts and part in ("lenet", "vgg")
     }
     if "sweeps" in parts:
         say("cost against steps and batch")
@@ -267,7 +272,7 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
 
 def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dict]]:
     """Seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
-    name, batches, _ = settings.lenet
+    name, batches, _ = settings.workloads["lenet"]
     batch = max(batches)
     work = load_workload(name, max(batch, *settings.batches))
 
@@ -285,14 +290,15 @@ def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dic
 def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
     """Seconds and peak memory of one call over many images."""
     samples, time_steps = settings.whole
-    work = load_workload(settings.lenet[0], samples)
+    name = settings.workloads["lenet"][0]
+    work = load_workload(name, samples)
     job = {"run": lambda: simulate(work.snn, work.images, time_steps, backend=backend)}
     return {
         "samples": samples,
         "time_steps": time_steps,
         "origin": work.origin,
         "seconds": spread(interleaved(job, repeats)["run"]),
-        "memory": peak_memory(backend, settings.lenet[0], samples, time_steps),
+        "memory": peak_memory(backend, name, samples, time_steps),
     }
 
 

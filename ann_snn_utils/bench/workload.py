@@ -102,9 +102,9 @@ def _random(network: str, levels: int, clip: int | None, side: int, samples: int
     return calibrated(qann, images[:120]), images, f"random ternary weights, batch norms calibrated on {seen}"
 
 
-def textures(samples: int, side: int, seed: int = 0) -> Tensor:
+def textures(samples: int, side: int) -> Tensor:
     """Random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     images = torch.zeros(samples, 3, side, side)
     for cells in (2, 4, side):
         noise = torch.randn(samples, 3, cells, cells, generator=generator)

@@ -245,8 +245,8 @@ def sweep_report(name: str) -> str:
     return "\n".join([f"sweep {name}", *aligned(lines), *said])
 
 
-def _some(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _cell(label: str, value: Any) -> str:
