@@ -96,7 +96,6 @@ def test_a_table_of_settings_is_short_and_holds_the_runs_own():
     found = {str(k): outcome(str(k), k=k) for k in range(12)}
     table = settings_table(compare(found), "11")
     assert len(table) == MOST_SETTINGS and table.index[-1] == "k = 11 (this run)" and len(table.columns) + 1 == 7
-    assert len(settings_table(compare(found), most=None)) == 12
 
 
 def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path):

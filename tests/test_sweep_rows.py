@@ -54,6 +54,15 @@ def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
     assert runs_table(["a"]).endswith("03_convert, 04_spike_analysis; interrupted in 04_spike_analysis")
 
 
+def test_the_table_of_all_runs_tells_which_one_cannot_be_read(runs: Path) -> None:
+    for name in ("a", "b"):
+        make_run(name)
+    (runs / "a" / "results.json").write_text("{")
+    (runs / "b" / "manifest.json").write_text("[]")
+    for name, line in zip("ab", runs_table(["a", "b"]).splitlines()[1:], strict=True):
+        assert line == f"  {name}    damaged; `ann-snn report {name}` names the file"
+
+
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
     for number in range(3):
         make_run(f"a{number}", seed=number)

@@ -100,14 +100,14 @@ def card_of(result: RunResult) -> pd.DataFrame:
     return frame[[not name.startswith("SNN, T") or name in told for name in frame.index]]
 
 
-def settings_table(frame: pd.DataFrame, run: str = "", most: int | None = MOST_SETTINGS) -> pd.DataFrame:
+def settings_table(frame: pd.DataFrame, run: str = "") -> pd.DataFrame:
     """The settings of `compare`'s frame as text, indexed by name: those nearest to the baseline, and that of `run`.
 
-    Accuracies in percent, mean ± standard deviation over the runs; energy of one image. most: rows, None for all.
+    At most `MOST_SETTINGS`. Accuracies in percent, mean ± standard deviation over the runs; energy of one image.
     """
     table = by_setting(frame)
     own = frame.setting.get(run)
-    chosen = list(table.index)[:most]
+    chosen = list(table.index)[:MOST_SETTINGS]
     if own is not None and own not in chosen:
         chosen[-1:] = [own]
     columns = ["runs", "T = 1", "T = 2", "T = 4", SILENCE, "µJ"]
@@ -229,8 +229,8 @@ def runs_table(runs: Sequence[str]) -> str:
     names = ("run", "data set", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")
     rows: list[tuple[str, ...]] = [names]
     for run in runs:
-        if (result := _finished(run)) is None:
-            rows.append((run, _state_of(run_folder(run))))
+        if isinstance(result := _result_or_state(run), str):
+            rows.append((run, result))
             continue
         row = result_row(result.results)
         told = (cell(row[name]) for name in ("ANN", "quantized", SILENCE, "last spike", "mismatches"))
@@ -238,18 +238,15 @@ def runs_table(runs: Sequence[str]) -> str:
     return "\n".join(aligned(rows))
 
 
-def _finished(run: str) -> RunResult | None:
+def _result_or_state(run: str) -> RunResult | str:
+    """A run's result, or in a few words what it has instead."""
+    folder = run_folder(run)
     try:
-        return local_result(run)
-    except ValueError:
-        return None
-
-
-def _state_of(folder: Path) -> str:
-    try:
+        if result := local_result(run):
+            return result
         done = ", ".join(read_manifest(folder).stages) or "nothing"
     except ValueError:
-        done = f"unknown, its {MANIFEST} is damaged"
+        return f"damaged; `ann-snn report {run}` names the file"
     mark = mark_of(folder)
     return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")
 
@@ -263,8 +260,8 @@ def networks_table() -> str:
         rows.append((f"{BUNDLED}{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
     for run in (name for name in network_names() if not bundled_name(name)):
         size = (run_folder(run) / SNN_FILE).stat().st_size / 1e6
-        if (result := _finished(run)) is None:
-            rows.append((run, "no results yet"))
+        if isinstance(result := _result_or_state(run), str):
+            rows.append((run, result.partition(";")[0]))
             continue
         found, accuracy = result.results, result_row(result.results)[SILENCE]
         rows.append((run, found["dataset"], title_of(found["network"]), f"{accuracy:.2f} %", f"{size:.1f} MB"))
