@@ -121,7 +121,8 @@ def run_sweep(
     rows = write_results(sweep.name)
     print("\n" + sweep_report(sweep.name))
     if outcomes:
-        print(_spent(outcomes, seconds, running.jobs))
+        how = Counter(outcome.how for outcome in outcomes if isinstance(outcome, Made))
+        print(f"{how['made']} stages made and {how['shared']} shared in {seconds:.0f} s, {running.jobs} at a time")
     for label, path in (("table", sweep_folder(sweep.name) / TABLE_FILE), ("page", page)):
         if path:
             print(f"{label:<6} {path}")
@@ -157,11 +158,6 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
             view.line(f"[{view.done}/{len(plan.steps)}] {run}  {step.notebook.stem} {took}")
     return outcomes
-
-
-def _spent(outcomes: Sequence[Made | Failure], seconds: float, jobs: int) -> str:
-    how = Counter(outcome.how for outcome in outcomes if isinstance(outcome, Made))
-    return f"{how['made']} stages made and {how['shared']} shared in {seconds:.0f} s, {jobs} at a time"
 
 
 def _listed(failures: Sequence[Failure]) -> str:

@@ -122,7 +122,7 @@ class Mark(msgspec.Struct, kw_only=True):
 
     def write(self, folder: Path) -> None:
         """Write the mark into its run's folder."""
-        save_json(folder / MARK, msgspec.structs.asdict(self))
+        save_json(folder / MARK, self)
 
 
 @contextlib.contextmanager
@@ -166,10 +166,8 @@ def change_manifest(folder: str | os.PathLike[str]) -> Iterator[Manifest]:
     with _held(folder, _MANIFEST_LOCK, _MANIFEST_SECONDS):
         manifest = read_manifest(folder)
         yield manifest
-        stages = {name: msgspec.structs.asdict(stage) for name, stage in sorted(manifest.stages.items())}
-        for stage in stages.values():
-            stage["images"] = stage["images"] and msgspec.structs.asdict(stage["images"])
-        save_json(folder / MANIFEST, {"run": manifest.run, "stages": stages})
+        manifest.stages = dict(sorted(manifest.stages.items()))
+        save_json(folder / MANIFEST, manifest)
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:

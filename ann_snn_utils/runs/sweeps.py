@@ -37,9 +37,8 @@ T = TypeVar("T")
 
 
 class SweepFile(msgspec.Struct, kw_only=True):
-    """What a sweep asked for: its name, notebooks, the parameters that vary, and the parameters of each run."""
+    """What a sweep asked for: its notebooks, the parameters that vary, and the parameters of each run."""
 
-    name: str = ""
     notebooks: list[str]
     varied: list[str]
     runs: dict[str, dict[str, Any]]
