@@ -245,8 +245,8 @@ def _result_or_state(run: str) -> RunResult | str:
         if result := local_result(run):
             return result
         done = ", ".join(read_manifest(folder).stages) or "nothing"
-    except ValueError:
-        return f"damaged; `ann-snn report {run}` names the file"
+    except ValueError as error:
+        return f"damaged: {error}"
     mark = mark_of(folder)
     return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")
 
