@@ -87,8 +87,8 @@ def test_every_notebook_asks_before_it_runs_and_ends_with_exercises_and_the_way_
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_help_of_a_parameter_is_a_sentence(path):
-    for parameter in parameters_of(path).values():
-        assert re.fullmatch(r"[A-Z].*\.", parameter.help) or parameter.name == "run", parameter
+    for name, parameter in parameters_of(path).items():
+        assert re.fullmatch(r"[A-Z].*\.", parameter.help) or name == "run", parameter
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

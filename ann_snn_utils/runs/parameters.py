@@ -31,9 +31,8 @@ _KINDS = {bool: "true or false", int: "an integer of at most 64 bits", float: "a
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook: its name, its default and the comment behind it."""
+    """One parameter of a notebook: its default, and the comment behind it."""
 
-    name: str
     default: Any
     help: str
 
@@ -93,7 +92,7 @@ def parameters_in(source: str, notebook: str) -> Mapping[str, Parameter]:
             raise ValueError(f"{notebook}: {wrong}: write `name = literal` lines only") from None
         # Columns of a syntax tree count bytes.
         _, _, comment = lines[(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")
-        found[name] = Parameter(name, default, comment.strip("# "))
+        found[name] = Parameter(default, comment.strip("# "))
     return found
 
 
