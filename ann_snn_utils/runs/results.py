@@ -261,12 +261,13 @@ FIRST = 1000
 def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> Path:
     """Bundle the network of a collected run with the project, and the results that `evaluate` is to reproduce.
 
-    Raises ValueError for a run whose results are not those of its full test set, for the name of another run's
-    network unless forced, and as `save_pretrained` does.
+    Raises ValueError for a run whose results are not those of its full test set, for the name of another network
+    unless forced, and as `save_pretrained` does.
     """
-    kept_run = list_pretrained(folder).get(check_run_name(name, "network"), {}).get("run", run)
-    if kept_run != run and not force:
-        raise ValueError(f"bundled:{name} is the network of run {kept_run!r}: choose another name, or give --force")
+    kept = list_pretrained(folder).get(check_run_name(name, "network"))
+    if kept is not None and kept.get("run") != run and not force:
+        which = f"the network of run {kept['run']!r}" if "run" in kept else "another network"
+        raise ValueError(f"bundled:{name} is {which}: choose another name, or give --force")
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
     ann = load_ann(require(run_folder(run), QANN_FILE))
     results, parameters = result.results, result.parameters
@@ -275,13 +276,13 @@ def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = F
         how = "held-out images" if parameters.get("held_out") else tested
         how += "" if results["undisturbed"] else ", disturbed on purpose"
         raise ValueError(f"run {run!r} was tested on {how}: keep a network that all test images tried, undisturbed")
-    kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
-    kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
-    kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
+    told = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
+    told |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
+    told |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
     if results["samples"] > FIRST:
         images = load_recorded(ann.metadata).subset(range(FIRST))
-        kept["first_1000"] = correct_at(simulate(convert(ann), images))
-    return save_pretrained(ann, name, folder, run=run, **kept)
+        told["first_1000"] = correct_at(simulate(convert(ann), images))
+    return save_pretrained(ann, name, folder, run=run, **told)
 
 
 def _command(result: RunResult) -> str:
