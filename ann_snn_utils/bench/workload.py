@@ -47,7 +47,6 @@ class Workload:
     origin says where weights and images come from.
     """
 
-    name: str
     ann: ANN
     qann: ANN
     snn: SNN
@@ -76,7 +75,7 @@ def load_workload(name: str, samples: int) -> Workload:
     spec = qann.spec
     ann = build_ann(spec.network, spec.in_shape, spec.classes, quantized=False, padding=spec.padding)
     rows = torch.arange(samples) % len(images)
-    return Workload(name, copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
+    return Workload(copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
 
 
 def _trained(begins: str) -> tuple[ANN, Tensor, str] | None:
