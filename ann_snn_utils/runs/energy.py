@@ -28,9 +28,9 @@ FACTORS = (
 )
 
 
-def measure_energy(network: Network, images: int = IMAGES) -> dict[str, Any]:
+def measure_energy(network: Network) -> dict[str, Any]:
     """A network's `energy_summary` on the first images of its test set, in a balanced order, and its accuracy."""
-    test = network.samples.subset(range(min(images, len(network.samples))))
+    test = network.samples.subset(range(min(IMAGES, len(network.samples))))
     record = simulate(network.snn, test)
     told = {"dataset": test.name, "network": network.snn.spec.title, "images": len(test)}
     return told | {"accuracy_over_time": accuracy(record).tolist()} | energy_summary(record, network.snn)
