@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 
 import nbformat
@@ -220,6 +221,14 @@ def test_peak_memory_is_that_of_the_contender_s_own_process():
         pytest.skip("this system does not tell a process's peak")
     assert 50 < peak["before_mib"] <= peak["peak_mib"]
     del ballast
+
+
+def test_a_process_that_fails_to_measure_memory_does_not_end_the_benchmark(monkeypatch):
+    failed = subprocess.CompletedProcess([], -9, "", "killed")
+    monkeypatch.setattr(timing.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(timing.Path, "exists", lambda path: True)
+    with pytest.warns(UserWarning, match="measuring the memory of events failed:\nkilled"):
+        assert peak_memory("events", "small", 4, 2) is None
 
 
 def test_help_names_every_part(capsys):
