@@ -185,7 +185,7 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": settings, "code": code_digest(notebook)}
 
 
-def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
+def differing_parameters(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
     """In words, how the parameters that a run's results were made with differ from these of one of its stages.
 
     Empty where making the stage replaces nothing of another setting: where they do not differ, where the run has
@@ -217,7 +217,7 @@ def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) ->
             f"run {folder.name!r} holds a network that no notebook made, and {notebook.stem} leads to another one "
             "in its place: name another run, or replace it with `--force` of `ann-snn study`"
         )
-    if differing := replaced_results(folder, notebook, settings):
+    if differing := differing_parameters(folder, notebook, settings):
         raise ValueError(
             f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
             f"replace them with `--force` of `ann-snn study` or `sweep`, or delete {folder / RESULTS_FILE}"
@@ -302,7 +302,7 @@ class Stage:
         if os.environ.get(PLANNED):
             return False
         disturbed = not results.get("undisturbed", True)
-        return disturbed or bool(replaced_results(self.folder, self.path, self.parameters))
+        return disturbed or bool(differing_parameters(self.folder, self.path, self.parameters))
 
     def _save_trial(self, results: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in self.parameters.items() if name != "run"}
