@@ -248,7 +248,7 @@ def _one_network(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--pretrained", metavar="NAME", hidden=True)
     @functools.wraps(command)
     def named(network: str | None, pretrained: str | None, **how: Any) -> Any:
-        if (network is None) == (pretrained is None):
+        if bool(network) == bool(pretrained):
             raise click.UsageError("Name one network: a run, or bundled:NAME (`ann-snn networks` lists them).")
         return command(network or f"bundled:{pretrained}", **how)
 
@@ -368,7 +368,7 @@ def bundle(network: str, out: str, samples: int, time_steps: int | None, dataset
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Small networks: tries the benchmark, says nothing.")
+@click.option("--quick", is_flag=True, help="Small networks, to try the benchmark: their times tell nothing.")
 @click.option("--contenders", metavar="LIST", help="Names, with commas between (default: all).")
 @click.option("--parts", metavar="LIST", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")

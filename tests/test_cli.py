@@ -101,6 +101,7 @@ def test_an_unknown_command_or_option_shows_the_usage(
         (["study", "--tine-steps", "1"], "No such option '--tine-steps'. Did you mean '--time-steps'"),
         (["bundle", "--out", "x"], "Name one network: a run, or bundled:NAME"),
         (["evaluate", "bundled:a", "--pretrained", "b"], "Name one network"),
+        (["evaluate", ""], "Name one network"),
         (["energy", "bundled:a", "--sentence"], "leave out NETWORK"),
         (["energy", "bundled:a", "--measure"], "leave out NETWORK"),
         (["report", "a", "--sweep", "b"], "Give runs, or --sweep NAME"),
