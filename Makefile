@@ -47,8 +47,7 @@ pages: $(STAMP) ## run all notebooks and write them as a site of plain files, da
 	@$(BIN)/python -m ann_snn_utils study --notebooks 00-99 --site data/site $(PARAMETERS) $(ARGS)
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	$(BIN)/python -m jupyterlab $(ARGS) \
-	$(firstword $(wildcard notebooks/05_explore.ipynb) $(wildcard notebooks/00_overview.ipynb) notebooks)
+	$(BIN)/python -m jupyterlab $(ARGS) notebooks/05_explore.ipynb
 
 bench: $(STAMP) ## time the simulator against an ANN and, where installed, other simulators
 	@$(BIN)/python -m ann_snn_utils bench $(ARGS)

@@ -98,17 +98,20 @@ def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
     parameters of the notebooks, each with its default and with the notebooks that take it.
     """
-    from .batch.site import write_site
+    from .batch.site import check_site, write_site
     from .batch.study import study as run_study
+    from .runs.folder import RESULTS_FILE
     from .runs.report import run_report
 
+    if site:
+        check_site(site)
     asked = {name: options.pop(name) for name in ("run", "notebooks", "force")}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
     target = run_study(given, **asked, progress=not quiet, folder=folder)
-    if (target / "results.json").is_file():
+    if (target / RESULTS_FILE).is_file():
         print(f"\n{run_report(target)}\n")
     index = write_site(target, site, folder) if site else target / "html" / "index.html"
     for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", index)):
@@ -169,6 +172,8 @@ def report(context: click.Context, named: Sequence[str], sweep: str | None) -> N
     from .runs.report import run_card
     from .runs.sweeps import sweep_report
 
+    if sweep and named:
+        raise click.UsageError("Give runs, or --sweep NAME for those of a sweep.")
     if sweep:
         print(sweep_report(sweep))
     elif named:
@@ -243,7 +248,7 @@ def _one_network(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--pretrained", metavar="NAME", hidden=True)
     @functools.wraps(command)
     def named(network: str | None, pretrained: str | None, **how: Any) -> Any:
-        if (network is None) == (pretrained is None):
+        if bool(network) == bool(pretrained):
             raise click.UsageError("Name one network: a run, or bundled:NAME (`ann-snn networks` lists them).")
         return command(network or f"bundled:{pretrained}", **how)
 
@@ -326,8 +331,12 @@ def energy(network: str | None, measure: bool, sentence: bool) -> None:
     from .runs.energy import energy_page, energy_sentence, kept_energy, measure_bundled, measure_energy
     from .runs.gallery import open_network
 
-    kept = {} if network else measure_bundled() if measure else kept_energy()
-    found = {network: measure_energy(open_network(network))} if network else kept
+    if network and (measure or sentence):
+        raise click.UsageError("--measure and --sentence are of the bundled networks: leave out NETWORK.")
+    if network:
+        found = {network: measure_energy(open_network(network))}
+    else:
+        found = measure_bundled() if measure else kept_energy()
     print(energy_sentence(found) if sentence else energy_page(found))
 
 
@@ -359,7 +368,7 @@ def bundle(network: str, out: str, samples: int, time_steps: int | None, dataset
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Small networks: tries the benchmark, says nothing.")
+@click.option("--quick", is_flag=True, help="Small networks, to try the benchmark: their times tell nothing.")
 @click.option("--contenders", metavar="LIST", help="Names, with commas between (default: all).")
 @click.option("--parts", metavar="LIST", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
@@ -373,6 +382,8 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
     The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
     and images, in turns, and their answers are compared.
     """
+    if everything and not show:
+        raise click.UsageError("--all says how much of a result to print: give --show too.")
     # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark

@@ -76,9 +76,11 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    # Arrays, tensors and NumPy's numbers, without waiting for the import of what they are from.
+    # Arrays, tensors, NumPy's numbers and msgspec's structs, without waiting for the import of what they are from.
     if hasattr(value, "tolist"):
         return value.tolist()
+    if hasattr(value, "__struct_fields__"):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     kind = type(value).__name__
@@ -88,7 +90,7 @@ def _plain(value: Any) -> Any:
 def save_json(path: str | os.PathLike[str], obj: Any) -> None:
     """Write `obj` as indented UTF-8 JSON, atomically.
 
-    NumPy and torch values become plain numbers and lists, paths become text; TypeError for anything else.
+    NumPy and torch values become plain numbers and lists, structs dicts, paths text; TypeError for anything else.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, default=_plain)
     with atomic(path) as temporary:

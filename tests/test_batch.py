@@ -162,6 +162,12 @@ def test_a_study_of_what_cannot_be_made_leaves_no_run_folder(given: dict, said: 
     assert not runs.exists()
 
 
+def test_a_study_of_a_bundled_network_writes_nothing_where_a_parameter_is_wrong(runs: Path) -> None:
+    with pytest.raises(ValueError, match="run bundled:digits-lenet-k0 cannot be made: time_steps=0"):
+        batch.study({"time_steps": 0}, run="bundled:digits-lenet-k0", notebooks="04", progress=False)
+    assert not runs.exists()
+
+
 def test_a_study_of_notebooks_whose_inputs_nothing_makes_leaves_no_run_folder(folder: Path, runs: Path) -> None:
     with pytest.raises(FileNotFoundError, match="ann.safetensors is missing: notebook 01_train_ann makes it"):
         batch.study({}, run="new", folder=folder, notebooks="02", progress=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 
 import nbformat
@@ -24,13 +25,14 @@ from ann_snn_utils.bench.tables import short_table, speed_table, tables
 from ann_snn_utils.bench.timing import interleaved, peak_memory, ratios, spread
 from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
-from ann_snn_utils.files import ROOT
+from ann_snn_utils.files import ROOT, load_json
 from ann_snn_utils.runs.parameters import FOLDER
 
 pytestmark = pytest.mark.slow
 
 OWN = ("events", "dense", "silence", "ann-contiguous", "ann-channels-last", "numpy")
-TINY = replace(QUICK, lenet=("small", (1, 6), (1, 4)), few=("small-few", (6,), (2,)), batches=(1, 6), whole=(12, 3))
+FEWER = {"lenet": ("small", (1, 6), (1, 4)), "few": ("small-few", (6,), (2,))}
+TINY = replace(QUICK, workloads=QUICK.workloads | FEWER, batches=(1, 6), whole=(12, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,7 +169,17 @@ def test_the_time_of_a_layer_is_what_it_adds_to_those_before_it(result):
     assert [cost["weight_bytes"] for cost in costs] == [32 * 24, 32 * 150, 32 * 32, 32 * 128], (
         "padded to 32 channels"
     )
-    assert all(cost["share_of_additions"] > 0 for cost in costs)
+    for cost in costs:
+        share, seconds = cost["share_of_additions"], cost["seconds"]["median"]
+        assert share is None if seconds <= 0 else share > 0
+
+
+def test_a_layer_whose_time_is_lost_in_what_times_scatter_has_no_share(result):
+    layer, *others = result["layers"]["small"]
+    for seconds, share in ((-1e-5, None), (1e-9, 2.8e6)):
+        lost = layer | {"seconds": {"median": seconds}, "share_of_additions": share, "weight_bytes": 2048}
+        text = speed_table(result | {"layers": {"small": [lost, *others]}}, "here")
+        assert "small: P2 too short to be told, 2 KiB; 8C5 " in text
 
 
 def test_spikingjelly_reaches_the_same_codes():
@@ -211,6 +223,14 @@ def test_peak_memory_is_that_of_the_contender_s_own_process():
     del ballast
 
 
+def test_a_process_that_fails_to_measure_memory_does_not_end_the_benchmark(monkeypatch):
+    failed = subprocess.CompletedProcess([], -9, "", "killed")
+    monkeypatch.setattr(timing.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(timing.Path, "exists", lambda path: True)
+    with pytest.warns(UserWarning, match="measuring the memory of events failed:\nkilled"):
+        assert peak_memory("events", "small", 4, 2) is None
+
+
 def test_help_names_every_part(capsys):
     assert main(["bench", "--help"]) == 0
     assert f"Of {','.join(PARTS)} (default: all)" in " ".join(capsys.readouterr().out.split())
@@ -221,7 +241,9 @@ def test_the_command_writes_one_file_and_prints_one_table(tmp_path, capsys):
     arguments = ["bench", "--quick", "--repeats", "1", "--no-memory", "--parts", "lenet", "--output", str(target)]
     assert main([*arguments, "--contenders", "events,ann-contiguous"]) == 0
     printed = capsys.readouterr().out
-    _, written = newest_file(target.parent)
+    written = load_json(target)
+    with pytest.raises(FileNotFoundError, match="no result in"):
+        newest_file(target.parent)  # a trial, which is nobody's newest result
     assert printed.count("images/s") == 1 and str(target) in printed
     assert {row["contender"] for row in written["rows"]} == {"events", "ann-contiguous"}
     assert written["machine"]["torch_threads"] >= 1 and written["versions"]["torch"] and written["date"]

@@ -101,6 +101,11 @@ def test_an_unknown_command_or_option_shows_the_usage(
         (["study", "--tine-steps", "1"], "No such option '--tine-steps'. Did you mean '--time-steps'"),
         (["bundle", "--out", "x"], "Name one network: a run, or bundled:NAME"),
         (["evaluate", "bundled:a", "--pretrained", "b"], "Name one network"),
+        (["evaluate", ""], "Name one network"),
+        (["energy", "bundled:a", "--sentence"], "leave out NETWORK"),
+        (["energy", "bundled:a", "--measure"], "leave out NETWORK"),
+        (["report", "a", "--sweep", "b"], "Give runs, or --sweep NAME"),
+        (["bench", "--all"], "give --show too"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_would_be_right(
@@ -202,6 +207,19 @@ def test_every_run_has_one_line_that_says_what_is_missing(
     assert re.fullmatch(r"  half +no results yet; done: nothing", lines[2])
     assert main(["report", "full"]) == 0
     assert "quantized ANN" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["runs", "networks"])
+def test_a_folder_that_no_run_can_be_does_not_keep_the_others_from_being_listed(
+    capsys: pytest.CaptureFixture[str], runs: Path, command: str
+) -> None:
+    for name in ("mine", "mine (copy)"):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "manifest.json").write_text(json.dumps({"run": name, "stages": {}}))
+        (runs / name / "snn.safetensors").touch()
+    assert main([command]) == 0
+    out = capsys.readouterr().out
+    assert "mine" in out and "copy" not in out
 
 
 def test_networks_lists_the_bundled_ones_and_those_of_runs_under_the_names_that_commands_take(

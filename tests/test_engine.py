@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("runs")
 
 
 def step(notebook: Path, run: str, *needs: str) -> Step:
-    return Step(run, notebook, {}, request_of(notebook, {}), "make", None, "", needs)
+    return Step(run, notebook, {}, request_of(notebook, {}), "make", None, needs)
 
 
 def listening() -> set[int]:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from networks import random_ann
+from outcomes import results
 
 from ann_snn_utils.ann.reference import evaluate
 from ann_snn_utils.ann.store import save_pretrained
@@ -89,6 +90,14 @@ def test_a_number_that_is_not_reproduced_is_named_and_fails(keep, capsys, change
     keep(**changed)
     assert main(["evaluate", "--pretrained", "tiny"]) == 1
     assert f"NOT REPRODUCED  {said}" in capsys.readouterr().out
+
+
+def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_far_as_they_go():
+    now, old = results(), results()
+    del old["correct"], old["neurons"]
+    assert module.differing(now, old) == ()
+    old["accuracy"]["snn"]["1"] = 0.49
+    assert module.differing(now, old) == ("SNN, T = 1: 50, recorded 49",)
 
 
 def test_on_a_part_of_the_test_set_nothing_is_claimed(keep, capsys):

@@ -83,6 +83,15 @@ def test_a_bundled_network_does_not_take_the_place_of_a_run_of_its_name(bundle):
         gallery.unpack("tiny")
 
 
+def test_a_bundled_network_does_not_replace_a_quantized_one_that_is_not_converted_yet(bundle):
+    qann = run_folder("tiny", create=True) / "qann.safetensors"
+    save_ann(random_ann(2, classes=10), qann, source=SOURCE)
+    before = qann.read_bytes()
+    with pytest.raises(ValueError, match="run 'tiny' holds another network than bundled:tiny"):
+        gallery.unpack("tiny")
+    assert qann.read_bytes() == before and not (qann.parent / "snn.safetensors").exists()
+
+
 def test_a_bundled_network_is_named_with_and_without_a_blank(bundle):
     assert gallery.bundled_name("bundled:tiny") == gallery.bundled_name("bundled: tiny") == "tiny"
     assert gallery.bundled_name("tiny") is None

@@ -87,8 +87,8 @@ def test_every_notebook_asks_before_it_runs_and_ends_with_exercises_and_the_way_
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_help_of_a_parameter_is_a_sentence(path):
-    for parameter in parameters_of(path).values():
-        assert re.fullmatch(r"[A-Z].*\.", parameter.help) or parameter.name == "run", parameter
+    for name, parameter in parameters_of(path).items():
+        assert re.fullmatch(r"[A-Z].*\.", parameter.help) or name == "run", parameter
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -172,7 +172,13 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, w
     study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
     stage = read_manifest(run).stages["08_hardware"]
-    assert list(stage.artifacts) == ["bundle/manifest.json"] and stage.metrics["samples"] == 3
+    written = {path.relative_to(run).as_posix() for path in (run / "bundle").rglob("*") if path.is_file()}
+    assert set(stage.artifacts) == written and stage.metrics["samples"] == 3
+    names = ("network", "limit", "ann_epochs", "qann_epochs", "clip", "published_samples")
+    given = {name: TINY[name] for name in names} | {"samples": 3}
+    other = study(given, run="other", notebooks="01-03,08", progress=False)
+    assert read_manifest(other).stages["08_hardware"].shared_from == "tiny"
+    assert check_in_python(other / "bundle").returncode == 0
 
 
 def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, without_kernels, monkeypatch):

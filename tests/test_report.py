@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 from outcomes import make_run, make_stale, outcome, results
@@ -95,7 +96,6 @@ def test_a_table_of_settings_is_short_and_holds_the_runs_own():
     found = {str(k): outcome(str(k), k=k) for k in range(12)}
     table = settings_table(compare(found), "11")
     assert len(table) == MOST_SETTINGS and table.index[-1] == "k = 11 (this run)" and len(table.columns) + 1 == 7
-    assert len(settings_table(compare(found), most=None)) == 12
 
 
 def test_results_that_lack_an_entry_name_the_notebook_to_run(tmp_path):
@@ -120,6 +120,19 @@ def test_runs_are_selected_by_data_set_or_sweep_and_choices_stand_apart():
     assert {name: list(own) for name, own in select(sweep="m,n")[1].items()} == {"mnist": ["m"], "digits": ["n"]}
     with pytest.raises(ValueError, match="dataset='cifar10': no such run has finished notebook 04 yet"):
         select(dataset="cifar10")
+
+
+def test_a_run_or_sweep_that_papermill_takes_for_a_number_is_the_one_of_these_digits():
+    make_run("2024")
+    this, datasets, _ = select(run=2024, sweep=2024)
+    assert this.run == "2024" and list(datasets["digits"]) == ["2024"] and find_result({}, 2024).run == "2024"
+
+
+def test_the_card_of_a_folder_is_that_of_the_results_in_it(tmp_path):
+    folder = run_folder(make_run("a", accuracy=0.75))
+    make_run("copy", accuracy=0.25)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert re.search(r"SNN at silence +75\.00 %", run_card(tmp_path / "copy"))
 
 
 def test_without_a_name_the_latest_run_is_on_the_card_else_the_first_collected_one():

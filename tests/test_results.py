@@ -10,7 +10,7 @@ import pytest
 from networks import random_ann
 from outcomes import make_run, make_stale
 
-from ann_snn_utils.ann.store import load_pretrained, save_ann
+from ann_snn_utils.ann.store import load_pretrained, save_ann, save_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import load_dataset
 from ann_snn_utils.files import ROOT, load_json, save_json, sha256
@@ -127,6 +127,7 @@ def test_the_command_collects_what_it_can_and_says_what_not(kept: Path, capsys: 
     "name, value, said",
     [
         ("accuracy", {"ann": 1, "qann": 2, "snn": {"silence": 1}}, "`$.accuracy.qann`"),
+        ("accuracy", {"ann": None, "qann": 1, "snn": {"silence": 1}}, "`$.accuracy.ann`"),
         ("accuracy", {"ann": 1, "qann": 1, "snn": {"4": 1}}, "no accuracy of the spiking network at silence"),
         ("samples", "9", "`$.samples`"),
         ("energy_pj", {}, "`$.energy_pj`"),
@@ -165,6 +166,15 @@ def test_a_runs_network_is_kept_with_the_results_to_reproduce(
     assert metadata["method"] == 1 and metadata["silence_step"] == 2
     first = load_dataset(**source).subset(range(30))
     assert metadata["first_1000"] == correct_at(simulate(convert(ann), first))
+
+
+def test_a_bundled_network_that_no_run_made_is_replaced_only_where_it_is_forced(tmp_path: Path) -> None:
+    source = {"name": "digits", "size": 8}
+    path = save_pretrained(random_ann(2, classes=10), "small", tmp_path, source=source, correct=1, samples=40)
+    before = sha256(path)
+    with pytest.raises(ValueError, match="bundled:small is another network: choose another name, or give --force"):
+        keep_network("b", "small", tmp_path)
+    assert sha256(path) == before
 
 
 def test_a_local_run_wins_over_the_collected_one_of_its_name() -> None:

@@ -276,7 +276,8 @@ def test_a_default_that_is_spelled_out_does_not_change_the_name(notebooks: list[
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     package = tmp_path / "pack"
-    for name in ("__init__", "files", "ann/train", "simulator/run", "simulator/events/loop", "figures/run"):
+    rooms = ("ann/train", "simulator/run", "simulator/events/loop", "hardware/readers/run", "figures/run")
+    for name in ("__init__", "files", *rooms):
         path = package / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = 1")
@@ -299,6 +300,8 @@ def digest_of(tmp_path: Path, package: Path, code: str) -> str:
         ("from pack.simulator import run", "ann/train.py", True),
         ("from pack.simulator import run", "simulator/events/loop.py", True),
         ("from pack.simulator import run", "simulator/events/kernel.h", True),
+        ("from pack.hardware import readers", "hardware/readers/bench.v", True),
+        ("from pack.hardware import readers", "hardware/readers/README.md", True),
         ("import pack.ann.train as t", "simulator/run.py", False),
         ("from pack import unknown", "simulator/run.py", True),
         ("from pack import *", "simulator/run.py", True),

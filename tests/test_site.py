@@ -11,7 +11,7 @@ import pytest
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, write_page
-from ann_snn_utils.batch.site import write_site
+from ann_snn_utils.batch.site import check_site, write_site
 
 FIGURE = {"data": [{"y": [1, 2]}], "layout": {"title": {"text": "Two points"}}}
 
@@ -53,6 +53,17 @@ def test_the_gallery_holds_the_figures_of_the_notebooks_that_were_run(site: Path
     gallery = (site / "gallery.html").read_text(encoding="utf-8")
     assert gallery.count("Plotly.newPlot") == 1 and "Two points" in gallery and "In&nbsp;[" not in gallery
     assert gallery.count("<h2") == 1
+
+
+def test_other_pages_and_files_are_not_replaced_by_a_site_and_a_site_is(tmp_path: Path, site: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    index = tmp_path / "mine" / "index.html"
+    index.write_text("of my own")
+    for place, said in ((index.parent, "holds other pages"), (index, "is a file")):
+        with pytest.raises(ValueError, match=f"{place} {said}"):
+            check_site(place)
+    check_site(site)
+    check_site(tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -95,6 +95,18 @@ def test_a_shared_result_carries_the_name_of_its_run_and_runs_stay_whole_by_them
     assert is_current(two, "01_train_ann", request_of(notebooks[0], {}))
 
 
+def test_a_shared_notebook_that_is_edited_in_place_as_jupyterlab_does_stays_as_it_was_in_the_other_run(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one, two, _ = runs
+    make(notebooks[0], one)
+    make(notebooks[0], two, donor=one)
+    mine, theirs = (run / "notebooks" / notebooks[0].name for run in (two, one))
+    before = theirs.read_text()
+    mine.write_text(before.replace("as asked", "as I like"))
+    assert theirs.read_text() == before
+
+
 def test_a_damaged_stage_is_not_shared(notebooks: list[Path], runs: list[Path], make: Make) -> None:
     one, two, _ = runs
     make(notebooks[0], one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ann_snn_utils.runs.folder import sweep_folder
 from ann_snn_utils.runs.manifest import MARK
 from ann_snn_utils.runs.report import runs_table
 from ann_snn_utils.runs.results import load_results
-from ann_snn_utils.runs.sweeps import chosen_runs, run_row, with_differences, write_csv
+from ann_snn_utils.runs.sweeps import chosen_runs, run_row, sweep_report, with_differences, write_csv
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -51,6 +52,16 @@ def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
     (runs / "a" / "results.json").unlink()
     (runs / "a" / MARK).write_text(json.dumps({"stage": "04_spike_analysis", "said": "", "state": "running"}))
     assert runs_table(["a"]).endswith("03_convert, 04_spike_analysis; interrupted in 04_spike_analysis")
+
+
+def test_the_table_of_all_runs_tells_which_one_cannot_be_read(runs: Path) -> None:
+    for name in ("a", "b"):
+        make_run(name)
+    (runs / "a" / "results.json").write_text("{")
+    (runs / "b" / "manifest.json").write_text("[]")
+    _, first, second = runs_table(["a", "b"]).splitlines()
+    assert first.startswith(f"  a    damaged: {runs / 'a' / 'results.json'} is not valid JSON")
+    assert second.startswith(f"  b    damaged: {runs / 'b' / 'manifest.json'} is not a manifest of stages")
 
 
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
@@ -109,6 +120,15 @@ def test_only_runs_that_agree_in_all_but_the_seed_are_averaged() -> None:
 
 def test_a_curve_that_has_settled_keeps_its_last_value_in_the_mean() -> None:
     assert mean_curve([[0.0, 1.0], [0.5, 0.5, 0.0]]) == [0.25, 0.75, 0.5]
+
+
+def test_the_report_of_a_sweep_tells_the_step_of_the_last_spike_not_the_silent_one_behind_it() -> None:
+    make_run("a", changed={"silence_step": 7})
+    asked = {"name": "s", "notebooks": [], "varied": ["k"], "runs": {"a": {"k": 0}}}
+    save_json(sweep_folder("s") / "sweep.json", asked)
+    _, header, row = sweep_report("s").splitlines()[:3]
+    columns = re.split(r"  +", header.strip()), re.split(r"  +", row.strip())
+    assert dict(zip(*columns, strict=True))["last spike"] == "7"
 
 
 def test_runs_are_chosen_by_sweep_or_by_name() -> None:

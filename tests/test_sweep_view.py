@@ -13,7 +13,7 @@ from ann_snn_utils.batch.progress import View, clock
 
 def view() -> View:
     steps = [
-        Step(run, Path(f"{notebook}.ipynb"), {}, {}, "make", None, "", ())
+        Step(run, Path(f"{notebook}.ipynb"), {}, {}, "make", None, ())
         for run in "ab"
         for notebook in ("01_train_ann", "02_quantize")
     ]

@@ -92,6 +92,20 @@ def test_networks_that_results_tell_of_are_not_replaced_by_hand(notebooks, runs)
     assert (runs / "r/ann.safetensors").read_text() == "3"
 
 
+def test_a_network_that_no_notebook_made_is_not_replaced_by_a_training(
+    notebooks, runs, without_kernels, monkeypatch
+):
+    own = stages.run_folder("mine", create=True) / "qann.safetensors"
+    own.write_text("of my own")
+    for again in (lambda: train("mine", 2), lambda: study({}, run="mine", folder=notebooks, progress=False)):
+        with pytest.raises(ValueError, match="'mine' holds a network that no notebook made.*name another run"):
+            again()
+    assert [path.read_text() for path in own.parent.iterdir()] == ["of my own"]
+    monkeypatch.setenv(PLANNED, "1")
+    study({}, run="mine", folder=notebooks, notebooks="01", progress=False, force=True)
+    assert (own.parent / "ann.safetensors").is_file()
+
+
 def test_a_study_replaces_results_of_other_parameters_only_where_it_is_forced(
     notebooks, runs, without_kernels, monkeypatch
 ):

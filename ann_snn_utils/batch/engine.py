@@ -25,7 +25,6 @@ from dask.system import CPU_COUNT
 from distributed.comm import get_address_host
 
 from ..runs.folder import runs_root
-from ..runs.manifest import read_manifest
 from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, stop_kernels
 from .plan import Step
@@ -44,12 +43,11 @@ _STOP_SECONDS = 20
 
 @dataclass(frozen=True)
 class Made:
-    """A step that is there: how it came to be, the seconds that took, and the notebook's own of these."""
+    """A step that is there: how it came to be, as of `make_stage`, and the seconds that took."""
 
     step: Step
     how: str
     seconds: float
-    compute: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Failure:
     """A step that could not be made, and the error that it stopped at."""
 
     step: Step
-    error: Exception
+    error: BaseException
 
     def __str__(self) -> str:
         if isinstance(self.error, NotebookFailed):
@@ -67,10 +65,6 @@ class Failure:
 
 class Blocked(RuntimeError):
     """A step of another run, which this one needs, failed."""
-
-
-class Stopped(RuntimeError):
-    """The sweep was interrupted before or while this step was made."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +135,9 @@ def _make(
             force=force,
             owner=owner,
         )
-    except KeyboardInterrupt:
-        return Failure(step, Stopped(step.key))
-    except Exception as error:  # a full disk, say: it ends this run and no other
+    except (Exception, KeyboardInterrupt) as error:  # a full disk, or `stop`: it ends this run and no other
         return Failure(step, error)
-    record = read_manifest(folder).stages.get(step.notebook.stem)
-    compute = (record.seconds or 0.0) if record and how == "made" else 0.0
-    return Made(step, how, time.monotonic() - started, compute)
+    return Made(step, how, time.monotonic() - started)
 
 
 def _given_up(future: Future) -> Exception:

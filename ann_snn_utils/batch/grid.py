@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,6 @@ def build_sweep(
     if twice := [parameter for parameter in given[0] if parameter in given[1]]:
         raise ValueError(f"{twice[0]} is in `set` and in `zip`: give it in one of them")
     grid, rows = ({n: _values(n, v, chosen) for n, v in lists.items()} for lists in given)
-    for parameter, values in grid.items():
-        value, times = Counter(map(repr, values)).most_common(1)[0]
-        if times > 1:
-            raise ValueError(f"{parameter} takes the value {value:.200} twice: give it once")
     lengths = {parameter: len(values) for parameter, values in rows.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{parameter} has {length}" for parameter, length in lengths.items())

@@ -26,7 +26,6 @@ class Step:
 
     - request: what is asked of the stage, of `request_of`
     - state: "done"; "shared" with the run that has it, or will have it, the `donor`; or "make"
-    - content: equal for equal stages
     - needs: the keys of the steps that come before this one
     """
 
@@ -36,7 +35,6 @@ class Step:
     request: Mapping[str, Any]
     state: str
     donor: str | None
-    content: str
     needs: tuple[str, ...]
 
     @property
@@ -95,7 +93,7 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
             other = None if donor == run else donor
-            step = Step(run, notebook, parameters, request, state, other, content, tuple(needs))
+            step = Step(run, notebook, parameters, request, state, other, tuple(needs))
             if state != "done" and not force:
                 check_replaced(runs_root() / run, notebook, request["parameters"])
             if state == "make":

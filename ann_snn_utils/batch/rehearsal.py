@@ -1,4 +1,4 @@
-"""What no run could be made from, found in seconds and before any run starts."""
+"""Parameters, images and network of every run tried in seconds, before any run starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ..snn.conversion import check_network
 
 
 def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
-    """Try, for each of the runs, what its parameters must allow, as far as that takes no training.
+    """Find what is wrong with any of the runs, as far as that takes no training.
 
-    Every parameter is checked, the data set is read, and the network is specified for its images. Raises
-    ValueError, or FileNotFoundError for missing data, that names the run, the parameter and the remedy.
+    Every parameter is checked, the data set is read, and the network is specified for its images; runs that differ
+    in their seed alone are tried once. Raises ValueError, or FileNotFoundError for missing data, that names the
+    run, the parameter and the remedy.
     """
     data: dict[tuple[Any, ...], tuple[Dataset, Dataset]] = {}
     tried: set[str] = set()

@@ -10,10 +10,20 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from ..runs.folder import RESULTS_FILE
 from ..runs.parameters import FOLDER, ordered_notebooks
+from ..runs.report import run_card
 from .pages import PLOTLY_MIME, export_html, write_page
 
 _NOT_RUN = "*Text and code only: this notebook was not run here.*"
+
+
+def check_site(site: Path) -> None:
+    """Raise ValueError for the path of a file, and for a folder whose index.html is not that of such a site."""
+    if site.exists() and not site.is_dir():
+        raise ValueError(f"{site} is a file: give the path of a new folder")
+    if (site / "index.html").exists() and not (site / "gallery.html").exists():
+        raise ValueError(f"{site} holds other pages, whose index.html would be replaced: give another folder")
 
 
 def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[str] = FOLDER) -> Path:
@@ -55,9 +65,7 @@ def _line(source: Path, executed: bool) -> str:
 
 
 def _card(run: Path) -> list[str]:
-    from ..runs.report import run_card
-
-    if not (run / "results.json").is_file():
+    if not (run / RESULTS_FILE).is_file():
         return []
     try:
         told = run_card(run)

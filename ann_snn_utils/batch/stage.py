@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -85,7 +84,6 @@ def make_stage(
         digests = {name: sha256(folder / name) for name in inputs if (folder / name).is_file()}
         asked = {**request, "inputs": digests, "images": images and images.identity}
         _drop_old_checkpoint(folder, stage, asked)
-        _part(folder, stage)
         before = read_manifest(folder).stages.get(stage)
         with marked(folder, stage, asked) as mark:
 
@@ -116,7 +114,7 @@ def make_stage(
 def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any]) -> bool:
     """Take a stage over from the run in `donor`; False where that has not this stage, made from these inputs.
 
-    Files are linked where the system can, and parted before they are made anew: each run stays whole by itself.
+    Its files are copied, not linked: JupyterLab saves in place, and would change those of the other run.
     """
     executed = donor / "notebooks" / notebook.name
     if not executed.is_file() or not is_current(donor, notebook.stem, request):
@@ -126,25 +124,13 @@ def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any])
         return False
     for name in (*record.artifacts, f"notebooks/{notebook.name}"):
         with atomic(folder / name) as temporary:
-            try:
-                os.link(donor / name, temporary)
-            except OSError:
-                shutil.copyfile(donor / name, temporary)
+            shutil.copyfile(donor / name, temporary)
     record.artifacts = {name: _own(folder / name, donor.name, folder.name) for name in record.artifacts}
     record.shared_from = record.shared_from or donor.name
     with change_manifest(folder) as manifest:
         manifest.stages[notebook.stem] = record
     (folder / "html" / f"{notebook.stem}.html").unlink(missing_ok=True)
     return is_current(folder, notebook.stem, request)
-
-
-def _part(folder: Path, stage: str) -> None:
-    # A notebook that writes into a file, instead of replacing it, must not reach the other runs that share it.
-    record = read_manifest(folder).stages.get(stage)
-    for path in (folder / name for name in (record.artifacts if record else ())):
-        if path.is_file() and path.stat().st_nlink > 1:
-            with atomic(path) as temporary:
-                shutil.copyfile(path, temporary)
 
 
 def _own(path: Path, donor: str, run: str) -> str:

@@ -50,13 +50,14 @@ def study(
     named = given.pop("run", "")
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
-    if bundled_name(run or named) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
-        raise ValueError(f"run={run or named!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
-    run = run_named(run or named)
+    run = run or named
+    if bundled_name(run) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
+        raise ValueError(f"run={run!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
     run = run or default_run_name(given, ordered_notebooks(folder))
     if "dataset" in given:
         given["dataset"] = absolute_dataset(given["dataset"])
     rehearse({run: given}, chosen)
+    run = run_named(run)  # which writes a bundled network into a run of its own
     made = [path.stem for path in chosen]
     for place, path in enumerate(chosen):
         for artifact in inputs_of(path):

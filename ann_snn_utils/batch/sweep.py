@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import FOLDER, defaults_of
 from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
-from .engine import Blocked, Engine, Failure, Made, Stopped, engine
+from .engine import Blocked, Engine, Failure, Made, engine
 from .execute import NotebookFailed, execute
 from .grid import Sweep, build_sweep, parse_settings
 from .pages import export_html
@@ -109,8 +110,9 @@ def run_sweep(
             outcomes = _work(plan, running)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
-        for run in filter(Path.is_dir, [runs_root() / run for run in plan.steps] if pages else []):
-            write_site(run, folder=folder)
+        for run in plan.steps if pages else ():
+            if (runs_root() / run).is_dir():
+                write_site(runs_root() / run, folder=folder)
     except KeyboardInterrupt as interrupt:
         rows = write_results(sweep.name)
         done = sum(row["state"] == "done" for row in rows)
@@ -119,7 +121,8 @@ def run_sweep(
     rows = write_results(sweep.name)
     print("\n" + sweep_report(sweep.name))
     if outcomes:
-        print(_spent(outcomes, seconds, running.jobs))
+        how = Counter(outcome.how for outcome in outcomes if isinstance(outcome, Made))
+        print(f"{how['made']} stages made and {how['shared']} shared in {seconds:.0f} s, {running.jobs} at a time")
     for label, path in (("table", sweep_folder(sweep.name) / TABLE_FILE), ("page", page)):
         if path:
             print(f"{label:<6} {path}")
@@ -141,7 +144,7 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
         for outcome in running.work(steps, view.hear, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
-                if run not in failed and not isinstance(outcome.error, Stopped):
+                if run not in failed:
                     outcomes.append(outcome)
                     failed.add(run)
                     view.failed += 1
@@ -155,21 +158,6 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
             view.line(f"[{view.done}/{len(plan.steps)}] {run}  {step.notebook.stem} {took}")
     return outcomes
-
-
-def _spent(outcomes: Sequence[Made | Failure], seconds: float, jobs: int) -> str:
-    there = [outcome for outcome in outcomes if isinstance(outcome, Made)]
-    made = [outcome for outcome in there if outcome.how == "made"]
-    shared = sum(outcome.how == "shared" for outcome in there)
-    if not made:
-        return f"{shared} stages shared, none made, in {seconds:.0f} s"
-    compute = sum(stage.compute for stage in made)
-    overhead = sum(stage.seconds for stage in made) - compute
-    return (
-        f"{len(made)} stages made and {shared} shared in {seconds:.0f} s, {jobs} at a time; computing "
-        f"{compute:.0f} s, overhead {overhead:.0f} s ({overhead / max(compute, 0.1):.0%}), "
-        f"{overhead / len(made):.1f} s a stage"
-    )
 
 
 def _listed(failures: Sequence[Failure]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
 
-PARTS = ("lenet", "few", "cifar", "vgg", "sweeps", "whole", "training")
-
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -30,36 +28,50 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_
 class Settings:
     """How much is measured.
 
-    lenet, few, cifar, vgg: name of the workload, batches and steps; all of the steps at the largest batch, where
-    memory is measured too. steps, batches: of the sweeps.
-
-    whole: images and steps of the large run. training: network, side of its images, batch.
+    workloads        part → name of the workload, batches, and numbers of steps; all of the steps are taken at the
+                     largest batch, where memory is measured too, and one at the others
+    steps, batches   of the two sweeps
+    whole            images and steps of the large run
+    training         network, side of its images, batch
+    quick            small networks, which try the benchmark and tell nothing
     """
 
-    lenet: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet", (1, 16, 256), (1, 2, 4, 8))
-    few: tuple[str, tuple[int, ...], tuple[int, ...]] = ("lenet-few", (1, 16, 256), (1, 2, 4, 8))
-    cifar: tuple[str, tuple[int, ...], tuple[int, ...]] = ("cifar", (1, 64), (4,))
-    vgg: tuple[str, tuple[int, ...], tuple[int, ...]] = ("vgg", (1, 64), (4, 8))
-    steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
-    batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
-    whole: tuple[int, int] = (10_000, 8)
-    training: tuple[str, int, int] = ("vgg", 24, 200)
+    workloads: Mapping[str, tuple[str, tuple[int, ...], tuple[int, ...]]]
+    steps: tuple[int, ...]
+    batches: tuple[int, ...]
+    whole: tuple[int, int]
+    training: tuple[str, int, int]
     quick: bool = False
 
 
-FULL = Settings()
+FULL = Settings(
+    workloads={
+        "lenet": ("lenet", (1, 16, 256), (1, 2, 4, 8)),
+        "few": ("lenet-few", (1, 16, 256), (1, 2, 4, 8)),
+        "cifar": ("cifar", (1, 64), (4,)),
+        "vgg": ("vgg", (1, 64), (4, 8)),
+    },
+    steps=(1, 2, 3, 4, 6, 8, 12, 16),
+    batches=(1, 4, 16, 64, 256, 1024),
+    whole=(10_000, 8),
+    training=("vgg", 24, 200),
+)
 
 QUICK = Settings(
-    ("small", (1, 24), (1, 4)),
-    ("small-few", (24,), (2,)),
-    ("small-vgg", (4,), (4,)),
-    ("small-vgg", (8,), (4,)),
-    (1, 2, 4),
-    (1, 8, 24),
-    (48, 4),
-    ("4C3-P2-8", 12, 16),
-    True,
+    workloads={
+        "lenet": ("small", (1, 24), (1, 4)),
+        "few": ("small-few", (24,), (2,)),
+        "cifar": ("small-vgg", (4,), (4,)),
+        "vgg": ("small-vgg", (8,), (4,)),
+    },
+    steps=(1, 2, 4),
+    batches=(1, 8, 24),
+    whole=(48, 4),
+    training=("4C3-P2-8", 12, 16),
+    quick=True,
 )
+
+PARTS = (*FULL.workloads, "sweeps", "whole", "training")
 
 
 def run_benchmark(
@@ -78,8 +90,6 @@ def run_benchmark(
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"part {part!r}: choose from {', '.join(PARTS)}")
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r}: give at least 1")
     result: dict[str, Any] = {
         "machine": machine() | {"cpu_flags": cpu_flags(), "quick": settings.quick},
         "versions": versions(),
@@ -89,7 +99,7 @@ def run_benchmark(
         "skipped": [],
         "rows": [],
     }
-    name, batches, _ = settings.lenet
+    name, batches, _ = settings.workloads["lenet"]
     work = load_workload(name, max(batches))
     names, result["skipped"] = available(contenders, work)
     if not set(names) & set(ANNS) or not {"events", "dense"} & set(names):
@@ -99,15 +109,10 @@ def run_benchmark(
     say("limits of the machine")
     result["limits"] = hardware_limits(repeats, settings.quick)
     swift = [name for name in names if not (CONTENDERS[name].slow or _outdone(name, names))]
-    for part, workload, taking in (
-        ("lenet", settings.lenet, names),
-        ("few", settings.few, names),
-        ("cifar", settings.cifar, swift),
-        ("vgg", settings.vgg, swift),
-    ):
+    for part, (name, batches, steps) in settings.workloads.items():
         if part in parts:
+            taking = names if part in ("lenet", "few") else swift
             say(f"{part}: {', '.join(taking)}")
-            name, batches, steps = workload
             for batch in batches:
                 largest = batch == max(batches)
                 some = steps if largest else (_middle(steps),)
@@ -118,8 +123,8 @@ def run_benchmark(
         result["distance"] = distance(work, result["limits"], backend, repeats)
     result["layers"] = {
         name: layer_costs(load_workload(name, max(batches)), result["limits"], backend, repeats)
-        for part, (name, batches, _) in (("lenet", settings.lenet), ("vgg", settings.vgg))
-        if part in parts
+        for part, (name, batches, _) in settings.workloads.items()
+        if part in parts and part in ("lenet", "vgg")
     }
     if "sweeps" in parts:
         say("cost against steps and batch")
@@ -215,7 +220,7 @@ def silence(work: Workload) -> dict[str, float]:
 
 
 def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[str, float]:
-    """The additions/s of the simulator at T = 4, and its time."""
+    """The synaptic operations a second of the simulator at T = 4, its time, and that of one dense int8 step."""
     record = simulate(work.snn, work.images, 4, backend=backend)
     seconds = interleaved({"run": lambda: simulate(work.snn, work.images, 4, backend=backend)}, repeats)["run"]
     rates = {
@@ -225,8 +230,8 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
     dense = sum(macs(work.snn.spec)[1:-1])
     return {
         **rates,
-        # What a dense int8 layer at the matrix product's own speed would take for one step, beside ours for four.
         "seconds": spread(seconds)["median"],
+        # If the matrix product's speed on this machine were reached, at two operations per multiply–accumulate.
         "seconds_of_dense_int8_per_step": 2 * dense * record.samples / limits["int8_operations"]["median"],
     }
 
@@ -234,9 +239,10 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
 def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> list[dict[str, Any]]:
     """What each hidden layer takes at T = 4, and the share of the machine's int8 additions that it reaches.
 
-    The time of a layer is that of the network up to it, less that of the network up to the one before; the
-    encoder, which multiplies, goes with the first of them. An addition reads a weight of one byte, or of two bits
-    in wide ternary layers, which may so exceed the int8 additions. weight_bytes: what the layer's weights take up.
+    The time of a layer is that of the network up to it, less that of the network up to the one before. Where the
+    layer's work is lost in the scatter of both, it is 0 or less, and the share None. The encoder, which multiplies,
+    goes with the first of them. An addition reads a weight of one byte, or of two bits in wide ternary layers,
+    which may so exceed the int8 additions. weight_bytes: what the layer's weights take up.
     """
     record = simulate(work.snn, work.images, 4, backend=backend)
 
@@ -250,14 +256,14 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
     seconds = interleaved({index: first(index + 1) for index in hidden}, repeats)
     costs, before = [], [0.0] * repeats
     for index in hidden:
-        own = [max(now - then, 1e-9) for now, then in zip(seconds[index], before, strict=True)]
+        own = spread([now - then for now, then in zip(seconds[index], before, strict=True)])
+        possible = own["median"] * limits["int8_additions"]["median"]
         additions, before = float(record.sops[:, index].sum()), seconds[index]
-        rate = spread([additions / one for one in own])["median"]
         costs.append(
             {
                 "layer": work.snn.layers[index].name,
-                "seconds": spread(own),
-                "share_of_additions": rate / limits["int8_additions"]["median"],
+                "seconds": own,
+                "share_of_additions": additions / possible if possible > 0 else None,
                 "weight_bytes": weight_bytes(work.snn.layers[index]),
             }
         )
@@ -266,7 +272,7 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
 
 def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dict]]:
     """Seconds against the number of steps at the comparison's batch, and against the batch at T = 4."""
-    name, batches, _ = settings.lenet
+    name, batches, _ = settings.workloads["lenet"]
     batch = max(batches)
     work = load_workload(name, max(batch, *settings.batches))
 
@@ -284,23 +290,27 @@ def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dic
 def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
     """Seconds and peak memory of one call over many images."""
     samples, time_steps = settings.whole
-    work = load_workload(settings.lenet[0], samples)
+    name = settings.workloads["lenet"][0]
+    work = load_workload(name, samples)
     job = {"run": lambda: simulate(work.snn, work.images, time_steps, backend=backend)}
     return {
         "samples": samples,
         "time_steps": time_steps,
         "origin": work.origin,
         "seconds": spread(interleaved(job, repeats)["run"]),
-        "memory": peak_memory(backend, settings.lenet[0], samples, time_steps),
+        "memory": peak_memory(backend, name, samples, time_steps),
     }
 
 
 def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
-    """The newest file that `ann-snn bench` wrote, and its result. FileNotFoundError where there is none."""
-    found = sorted(Path(folder).glob("*.json"))
-    if not found:
-        raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
-    return found[-1], load_json(found[-1])
+    """The newest file that `ann-snn bench` wrote, and its result; those of --quick are passed over.
+
+    Raises FileNotFoundError where there is none.
+    """
+    for path in sorted(Path(folder).glob("*.json"), reverse=True):
+        if not (result := load_json(path))["machine"]["quick"]:
+            return path, result
+    raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
 
 
 def load() -> list[float] | None:

@@ -16,7 +16,7 @@ import copy
 import logging
 import shutil
 import tempfile
-import time
+import timeit
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -245,12 +245,7 @@ def onnx_job(model: Any, images: np.ndarray) -> Job:
         return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def seconds(one: InferenceSession) -> float:
-        taken = []
-        for _ in range(6):
-            started = time.perf_counter()
-            one.run(None, {"images": images})
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+        return min(timeit.repeat(lambda: one.run(None, {"images": images}), number=1, repeat=6))
 
     fastest = min(map(session, {1, torch.get_num_threads()}), key=seconds)
     return lambda: torch.from_numpy(fastest.run(None, {"images": images})[0].argmax(1))

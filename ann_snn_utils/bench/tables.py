@@ -168,17 +168,21 @@ def _limit(result: Result) -> str:
 def _layers(result: Result) -> str:
     networks = []
     for name, costs in result["layers"].items():
-        shares = (
-            f"{cost['layer']} {1000 * cost['seconds']['median']:.2f} ms, {100 * cost['share_of_additions']:.0f} %, "
-            f"{cost['weight_bytes'] / 1024:,.0f} KiB"
-            for cost in costs
-        )
-        networks.append(f"{_NETWORKS[name]}: {'; '.join(shares)}")
+        told = (f"{cost['layer']} {_layer_time(cost)}, {cost['weight_bytes'] / 1024:,.0f} KiB" for cost in costs)
+        networks.append(f"{_NETWORKS[name]}: {'; '.join(told)}")
     return (
         "**Layers** at T = 4, the encoder with the first: time, share of the machine's int8 additions, weights. "
         f"{'. '.join(networks)}. What is missing from 100 % is reading weights from caches beyond the first, "
         "finding and listing spikes, and comparing membranes; wide ternary layers add bits, many more at once."
     )
+
+
+def _layer_time(cost: Mapping[str, Any]) -> str:
+    milliseconds = 1000 * cost["seconds"]["median"]
+    # A layer's time is a difference of two: what rounds to nothing, or to less, has no share to tell.
+    if milliseconds < 0.005:
+        return "too short to be told"
+    return f"{milliseconds:.2f} ms, {100 * cost['share_of_additions']:.0f} %"
 
 
 def _training(result: Result) -> str:

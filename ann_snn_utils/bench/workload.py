@@ -14,7 +14,7 @@ from ..data.dataset import load_dataset, load_recorded
 from ..snn.conversion import convert
 from ..snn.network import SNN
 
-# How names of bundled networks begin that may be taken: the first that is there, and whose test images are here.
+# Bundled networks by how their names begin: the first one that is there, with its test images, is taken.
 _TRAINED = {
     "lenet": ("mnist-lenet-k0", "digits-lenet-k0"),
     "lenet-few": ("mnist-lenet-k0-clip2",),
@@ -22,7 +22,7 @@ _TRAINED = {
     "vgg": ("cifar10-vgg",),
 }
 
-# Otherwise a network with random weights: notation, largest activation of the encoder, clip, side of colour images.
+# Else random weights: notation, levels of the encoder, clip, side of colour images (0: digits).
 _RANDOM: dict[str, tuple[str, int, int | None, int]] = {
     "lenet-few": ("lenet", 2, 2, 0),
     "cifar": ("32C3-64C3-P2-128C3-P2-256C3-256C3-P2-256", 2, 3, 32),
@@ -31,8 +31,6 @@ _RANDOM: dict[str, tuple[str, int, int | None, int]] = {
     "small-few": ("6C5-P2-8C5-P2-24", 2, 2, 0),
     "small-vgg": ("4C3-8C3-P2-8C3-P2-16-16", 4, None, 12),
 }
-
-WORKLOADS = tuple(_TRAINED | _RANDOM)
 
 # Batches of images from which a network without training takes its batch norms' statistics.
 _CALIBRATION = 12
@@ -49,7 +47,6 @@ class Workload:
     origin says where weights and images come from.
     """
 
-    name: str
     ann: ANN
     qann: ANN
     snn: SNN
@@ -71,14 +68,14 @@ def load_workload(name: str, samples: int) -> Workload:
     few channels of the same, for tests. Raises ValueError for another name.
     """
     torch.manual_seed(0)
-    if name not in WORKLOADS:
-        raise ValueError(f"workload {name!r}: choose one of {', '.join(WORKLOADS)}")
+    if name not in (known := _TRAINED | _RANDOM):
+        raise ValueError(f"workload {name!r}: choose one of {', '.join(known)}")
     trained = next(filter(None, map(_trained, _TRAINED.get(name, ()))), None)
     qann, images, origin = trained or _random(*_RANDOM[name], samples=max(samples, 32))
     spec = qann.spec
     ann = build_ann(spec.network, spec.in_shape, spec.classes, quantized=False, padding=spec.padding)
     rows = torch.arange(samples) % len(images)
-    return Workload(name, copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
+    return Workload(copy_weights(qann, ann).eval(), qann, convert(qann), images[rows], origin)
 
 
 def _trained(begins: str) -> tuple[ANN, Tensor, str] | None:
@@ -104,9 +101,9 @@ def _random(network: str, levels: int, clip: int | None, side: int, samples: int
     return calibrated(qann, images[:120]), images, f"random ternary weights, batch norms calibrated on {seen}"
 
 
-def textures(samples: int, side: int, seed: int = 0) -> Tensor:
+def textures(samples: int, side: int) -> Tensor:
     """Random smooth colour images, uint8 [N, 3, side, side]: noise at three scales, stretched to 0 … 255."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     images = torch.zeros(samples, 3, side, side)
     for cells in (2, 4, side):
         noise = torch.randn(samples, 3, cells, cells, generator=generator)

@@ -30,12 +30,12 @@ RIVALS = ("int8", "ternary")
 
 _TRAINING = ("01_train_ann", "02_quantize")
 
-# No settings: which run it is, how long the trainings were asked to be (the epochs made are told), and what
-# changes only what else is recorded.
+# Parameters that belong to no setting: which run it is, how many epochs were asked for (those made are told), and
+# what changes only how much else is recorded.
 _ASIDE = {"run", "dataset", "seed", "ann_epochs", "qann_epochs"}
 _ASIDE |= {"max_levels", "published_samples", "robustness_samples", "time_steps"}
 
-# Settings that are told of every network, first and in this order, and the words for what is on and off.
+# Parameters that are told of every network, first and in this order; and each one's words where it is on and off.
 _CORE = ("network", "k", "ternary", "epochs")
 _WORDS = {
     "network": ("{}", "{}"),
@@ -190,15 +190,15 @@ def by_setting(frame: pd.DataFrame) -> pd.DataFrame:
     return table.join(groups[["spikes", "SOPs", "µJ"]].mean()).join(groups["mismatches"].sum())
 
 
-def effects(frame: pd.DataFrame, at: Sequence[str] = ("T = 2", SILENCE)) -> pd.DataFrame:
-    """What each setting changes against the baseline: a row for each run, differences in percentage points.
+def effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each setting changes against the baseline at T = 2 and at silence: a row for each run.
 
-    A run is set against the baseline's run of the same seed, or the baseline's mean where there is none.
+    In percentage points, against the baseline's run of the same seed, or its mean where there is none.
     """
-    base = frame[frame.varies == ""]
-    same = base.groupby("seed")[list(at)].mean().reindex(frame.seed)
-    reference = same.fillna(base[list(at)].mean()).set_index(frame.index)
-    changed = frame[["varies", "setting", "seed"]].join(frame[list(at)] - reference)
+    base, at = frame[frame.varies == ""], ["T = 2", SILENCE]
+    same = base.groupby("seed")[at].mean().reindex(frame.seed)
+    reference = same.fillna(base[at].mean()).set_index(frame.index)
+    changed = frame[["varies", "setting", "seed"]].join(frame[at] - reference)
     return changed[changed.varies != ""]
 
 
@@ -213,13 +213,13 @@ def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     return pd.concat(map(pd.Series, curves), axis=1).ffill().mean(axis=1).tolist()
 
 
-def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5, steps: int = 4) -> list[str]:
+def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5) -> list[str]:
     """The baseline, the setting of `run`, and those whose accuracy differs most from the baseline's at first.
 
-    At most `most` settings; differences are means over the first `steps` steps.
+    At most `most` settings; differences are means over the first four steps.
     """
     means = pd.DataFrame({setting: pd.Series(mean_curve(runs)) for setting, runs in curves(frame).items()})
-    first = means.reindex(range(steps)).ffill()
+    first = means.reindex(range(4)).ffill()
     apart = first.sub(first.iloc[:, 0], axis=0).abs().mean().sort_values(ascending=False, kind="stable")
     own = [frame.setting[run]] if run in frame.index else []
     return list(dict.fromkeys([means.columns[0], *own, *apart.index]))[:most]

@@ -15,7 +15,7 @@ from ..tables import markdown_table
 from .gallery import Network, open_network
 
 FILE = ROOT / "data" / "energy" / "networks.json"
-# Images at most: means over so many are as good as over all, and their events lie in memory at once.
+# At most so many images: their events lie in memory at once, and means over more are hardly other ones.
 IMAGES = 1000
 # The network that the README's sentence is about.
 _NAMED = "mnist-lenet-k0"
@@ -28,19 +28,16 @@ FACTORS = (
 )
 
 
-def measure_energy(network: Network, images: int = IMAGES) -> dict[str, Any]:
+def measure_energy(network: Network) -> dict[str, Any]:
     """A network's `energy_summary` on the first images of its test set, in a balanced order, and its accuracy."""
-    test = network.samples.subset(range(min(images, len(network.samples))))
+    test = network.samples.subset(range(min(IMAGES, len(network.samples))))
     record = simulate(network.snn, test)
     told = {"dataset": test.name, "network": network.snn.spec.title, "images": len(test)}
     return told | {"accuracy_over_time": accuracy(record).tolist()} | energy_summary(record, network.snn)
 
 
 def measure_bundled(path: Path = FILE) -> dict[str, Any]:
-    """Measure every network that comes with the project and whose images are at hand, and keep what was found.
-
-    What was found before of the others stays.
-    """
+    """Measure every bundled network whose images are at hand, and keep the results beside those of the others."""
     found = load_json(path) if path.is_file() else {}
     for name in list_pretrained():
         try:

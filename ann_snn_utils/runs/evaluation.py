@@ -11,7 +11,7 @@ from ..measure.activity import reached
 from ..measure.equivalence import check_equivalence
 from ..simulator.record import merge
 from ..simulator.run import simulate
-from .gallery import Network, bundled_name, open_network
+from .gallery import Network, bundled_name, is_path, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
 from .results import local_result
@@ -59,7 +59,7 @@ def evaluate_network(name: str, samples: int | None = None, progress: bool = Fal
 def _recorded(network: Network) -> dict[str, Any] | None:
     if bundled_name(network.name):
         return recorded_in(network.ann.metadata)
-    found = local_result(network.name) if "/" not in network.name else None
+    found = None if is_path(network.name) else local_result(network.name)
     return found.results if found and found.results["undisturbed"] else None
 
 
@@ -78,13 +78,15 @@ def measure(network: Network, progress: bool = False) -> dict[str, Any]:
 
 def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
     """A line for each recorded number that the measured ones do not reproduce; counts to the last one."""
+    shares, right, images = recorded["accuracy"], measured["correct"], recorded["samples"]
     pairs = {
-        "quantized ANN": (measured["correct"]["qann"], recorded["correct"]["qann"]),
+        "quantized ANN": (right["qann"], round(shares["qann"] * images)),
         "code mismatches": (measured["mismatches"], recorded["mismatches"]),
-        "codes compared": (measured["neurons"], recorded["neurons"]),
     }
-    for step, count in recorded["correct"]["snn"].items():
-        pairs[step_label(step)] = measured["correct"]["snn"].get(step), count
+    for step, share in shares["snn"].items():
+        pairs[step_label(step)] = right["snn"].get(step), round(share * images)
+    if "neurons" in recorded:
+        pairs["codes compared"] = measured["neurons"], recorded["neurons"]
     for label, name in (("spikes per image", "spikes_per_sample"), ("SOPs per image", "sops_per_sample")):
         if name in recorded:
             # Sums of whole numbers over the images, written as fractions.

@@ -29,9 +29,9 @@ from .parameters import (
     declared,
     defaults_of,
     ordered_notebooks,
+    parameters_in,
     parameters_of,
     parameters_source,
-    parsed,
 )
 from .provenance import code_digest
 
@@ -50,7 +50,7 @@ SWEEPS = "sweeps"
 # Where the results of a run under other settings than its own lie, each file named after its settings.
 TRIALS = "trials"
 
-# Set in the kernels of stages that were planned: whatever they replace has been compared, or forced.
+# Set in the kernels of a study or a sweep, whose plan has checked already what each stage would replace.
 PLANNED = "ANN_SNN_PLANNED"
 
 _RESERVED = {SWEEPS, "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
@@ -64,23 +64,25 @@ def runs_root() -> Path:
 
 
 def check_run_name(run: str, kind: str = "run") -> str:
-    """Return the name of a run, or of another kind of thing, where it is a valid folder name everywhere.
+    """Return the name of a run, or of another kind of thing, where it is a valid folder name on every system.
 
     ValueError says what is wrong with it.
     """
-    if not isinstance(run, str) or not run:
-        wrong = f": give the {kind} a name, such as 'digits-lenet-k0'"
-    elif odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", run))):
-        wrong = f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
-    elif not run[0].isalnum() or run.endswith("."):
-        wrong = ": begin with a letter or a digit and do not end with a dot"
-    elif len(run) > 120:
-        wrong = f" has {len(run)} characters: use at most 120"
-    elif run.split(".")[0].lower() in _RESERVED:
-        wrong = " is a reserved name: choose another one"
-    else:
-        return run
-    raise ValueError(f"{kind}={run!r:.150}{wrong}")
+    if wrong := _wrong_in(run, kind):
+        raise ValueError(f"{kind}={run!r:.150}{wrong}")
+    return run
+
+
+def _wrong_in(name: str, kind: str) -> str:
+    if not isinstance(name, str) or not name:
+        return f": give the {kind} a name, such as 'digits-lenet-k0'"
+    if odd := sorted(set(re.sub(r"[A-Za-z0-9._+=-]", "", name))):
+        return f" holds {' '.join(map(repr, odd[:10]))}: use letters, digits and . _ + = - only"
+    if not name[0].isalnum() or name.endswith("."):
+        return ": begin with a letter or a digit and do not end with a dot"
+    if len(name) > 120:
+        return f" has {len(name)} characters: use at most 120"
+    return " is a reserved name: choose another one" if name.split(".")[0].lower() in _RESERVED else ""
 
 
 def run_folder(run: str, create: bool = False) -> Path:
@@ -112,9 +114,13 @@ def sweep_folder(sweep: str) -> Path:
     return runs_root() / SWEEPS / check_run_name(sweep, "sweep")
 
 
-def list_runs() -> list[str]:
-    """The names of all runs that have a manifest, in alphabetical order."""
-    return sorted(path.parent.name for path in runs_root().glob(f"*/{MANIFEST}"))
+def list_runs(file: str = MANIFEST) -> list[str]:
+    """The names of all runs that have a file, in alphabetical order.
+
+    A folder with a name that no run can have, such as a copy that a file manager made, is none.
+    """
+    names = (path.parent.name for path in runs_root().glob(f"*/{file}"))
+    return sorted(name for name in names if not _wrong_in(name, "run"))
 
 
 def latest_run(artifact: str) -> str:
@@ -179,11 +185,11 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": settings, "code": code_digest(notebook)}
 
 
-def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
-    """How the parameters that a run's results were made with differ from these of one of its stages.
+def differing_parameters(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
+    """In words, how the parameters that a run's results were made with differ from these of one of its stages.
 
-    Empty where they do not, where the run has no results, and where the notebook takes no part in them: nothing of
-    another setting would be replaced.
+    Empty where making the stage replaces nothing of another setting: where they do not differ, where the run has
+    no results, and where the notebook takes no part in them.
     """
     stage = read_manifest(folder).stages.get(notebook.stem)
     if stage is None or notebook.stem not in ARTIFACTS.values() or not (folder / RESULTS_FILE).is_file():
@@ -192,7 +198,7 @@ def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) 
     was = defaults_of([notebook]) | (stage.parameters if asked is None else asked)
     differing = []
     for name, value in settings.items():
-        # Recorded is what took the place of a parameter that was left open.
+        # Without its request a record tells only the values that took the place of parameters left open.
         left_open = asked is None and name in RULES and value in RULES[name].left_out
         if name != "run" and was[name] != value and not left_open:
             differing.append(f"{name}={was[name]!r:.80}, not {value!r:.80}")
@@ -200,8 +206,18 @@ def replaced_results(folder: Path, notebook: Path, settings: Mapping[str, Any]) 
 
 
 def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError where a stage with these parameters would replace what another setting's results tell of."""
-    if differing := replaced_results(folder, notebook, settings):
+    """Raise ValueError where a stage with these parameters would replace what cannot be made again by the run.
+
+    That is a network which results of other parameters tell of, or one that no notebook made, as of `save_network`.
+    """
+    trains = notebook.stem in (ARTIFACTS[ANN_FILE], ARTIFACTS[QANN_FILE])
+    from_elsewhere = (folder / QANN_FILE).is_file() and not (folder / ANN_FILE).is_file()
+    if trains and from_elsewhere and ARTIFACTS[QANN_FILE] not in read_manifest(folder).stages:
+        raise ValueError(
+            f"run {folder.name!r} holds a network that no notebook made, and {notebook.stem} leads to another one "
+            "in its place: name another run, or replace it with `--force` of `ann-snn study`"
+        )
+    if differing := differing_parameters(folder, notebook, settings):
         raise ValueError(
             f"run {folder.name!r} has results that {notebook.stem} made with {differing}: name another run, or "
             f"replace them with `--force` of `ann-snn study` or `sweep`, or delete {folder / RESULTS_FILE}"
@@ -235,7 +251,8 @@ def _recorded_source(path: Path) -> dict[str, Any] | None:
 class Stage:
     """One notebook at work in the run folder `folder`, with its parameters and input artifacts.
 
-    request, images: of `request_of` and `images_of` when it began, by which the stage is known to be current.
+    request, images: what `request_of` and `images_of` said when it began; recorded, so that it is known later
+    whether the stage is current.
     """
 
     notebook: str
@@ -244,7 +261,7 @@ class Stage:
     inputs: tuple[str, ...]
     started: float
     path: Path
-    request: Mapping[str, Any] | None
+    request: Mapping[str, Any]
     images: Images | None
 
     def finish(
@@ -277,16 +294,15 @@ class Stage:
             artifacts=artifacts,
             metrics=dict(metrics or {}),
             seconds=round(time.time() - self.started, 1),
-            request=dict(self.request) if self.request and _runs_as_saved(self.path) else None,
+            request=dict(self.request) if _runs_as_saved(self.path) else None,
             images=self.images,
         )
 
     def _is_trial(self, results: Mapping[str, Any]) -> bool:
         if os.environ.get(PLANNED):
             return False
-        return not results.get("undisturbed", True) or bool(
-            replaced_results(self.folder, self.path, self.parameters)
-        )
+        disturbed = not results.get("undisturbed", True)
+        return disturbed or bool(differing_parameters(self.folder, self.path, self.parameters))
 
     def _save_trial(self, results: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in self.parameters.items() if name != "run"}
@@ -343,13 +359,9 @@ def _runs_as_saved(notebook: Path) -> bool:
     saved = [text.strip() for text in code_cells(notebook) if text.strip()]
     place = saved.index(parameters_source(notebook).strip())
     same = ran[:place] + ran[place + 1 :] == saved[:place] + saved[place + 1 : len(ran)]
-    return same and len(ran) > place and _sets_parameters(ran[place], parameters_of(notebook))
-
-
-def _sets_parameters(source: str, names: Iterable[str]) -> bool:
-    try:
-        body = parsed(source).body
-    except SyntaxError:
+    if not same or len(ran) <= place:
         return False
-    targets = [getattr(line, "target", None) or getattr(line, "targets", [None])[0] for line in body]
-    return all(getattr(target, "id", None) in set(names) for target in targets)
+    try:
+        return parameters_in(ran[place], notebook.name).keys() <= parameters_of(notebook).keys()
+    except ValueError:  # a line that sets no parameter
+        return False

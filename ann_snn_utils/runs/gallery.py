@@ -26,7 +26,7 @@ from .provenance import git_state, versions
 class Network:
     """A spiking network, the quantized network it was made from, and its test set, or what stands in for it.
 
-    note: what is to be known of images that are not those of its test set.
+    note: what a reader must know about samples that are not of its test set; empty where they are.
     """
 
     name: str
@@ -41,8 +41,7 @@ def network_names() -> list[str]:
     bundled = list_pretrained()
     # What was unpacked of a bundled network is in the list under that one's name.
     unpacked = set(bundled) - set(list_runs())
-    runs = sorted({path.parent.name for path in runs_root().glob(f"*/{SNN_FILE}")} - unpacked)
-    return runs + [BUNDLED + name for name in bundled]
+    return [run for run in list_runs(SNN_FILE) if run not in unpacked] + [BUNDLED + name for name in bundled]
 
 
 def bundled_name(network: str) -> str | None:
@@ -58,8 +57,9 @@ def open_network(
     """The network of a name as of `network_folder`, or a bundled one; an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
-    as in `load_recorded`. replaced: gives other images, and a note on them, for a network whose own are not here;
-    nothing is fetched then. Raises FileNotFoundError or ValueError that says what is missing.
+    as in `load_recorded`. replaced: called with a network whose images are not here, and with the error that says
+    so; it gives other images and a note on them, and nothing is downloaded. Raises FileNotFoundError or ValueError
+    that says what is missing.
     """
     # papermill's -p makes a number of a name that looks like one.
     name = str(name)
@@ -86,13 +86,14 @@ def open_network(
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a network's name is the path of a folder, and not the name of a run."""
     return "/" in name or os.sep in name
 
 
 def network_folder(name: str) -> Path:
     """The folder of a run, or the one that a path names, such as ./mine, where it holds a pair of networks."""
-    if not _is_path(name):
+    if not is_path(name):
         return run_folder(name)
     folder = Path(name).expanduser()
     if not (folder / SNN_FILE).is_file():
@@ -121,7 +122,7 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
             f"{name}: images of {dataset!r} are {test.in_shape} in {len(test.classes)} classes, those of the "
             f"network {ann.spec.in_shape} in {ann.spec.classes}; give its data set, with its size= or crop="
         )
-    folder = Path(name).expanduser() if _is_path(name) else runs_root() / check_run_name(name)
+    folder = Path(name).expanduser() if is_path(name) else runs_root() / check_run_name(name)
     if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
     proof = check_equivalence(ann, snn, test.images)
@@ -143,28 +144,29 @@ def run_named(network: str) -> str:
 
 
 def unpack(name: str) -> Path:
-    """The folder of a run that holds a bundled network, made where it is not there yet.
+    """The folder of the run that holds a bundled network under its name; the run is made where there is none yet.
 
-    So that notebook 04 and the command line work with it. Raises ValueError for a name that is not bundled, and
-    where a run of that name holds another network.
+    Notebook 04 and the command line then work with it as with any run. Raises ValueError for a name that is not
+    bundled, and where a run of that name holds another network.
     """
     ann = load_pretrained(name)
     folder = run_folder(name, create=True)
     qann, snn = folder / QANN_FILE, folder / SNN_FILE
-    if not snn.exists():
+    if qann.exists() or snn.exists():
+        there = load_ann(require(folder, qann.name))
+        mine, theirs = ann.state_dict(), there.state_dict()
+        if ann.spec != there.spec or not all(torch.equal(mine[key], theirs[key]) for key in mine):
+            remedy = f"name its folder {folder} otherwise"
+            raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
+    else:
         save_ann(ann, qann, **ann.metadata)
+    if not snn.exists():
         save_snn(convert(ann), snn)
-        return folder
-    there = load_ann(require(folder, qann.name))
-    mine, theirs = ann.state_dict(), there.state_dict()
-    if ann.spec != there.spec or not all(torch.equal(mine[key], theirs[key]) for key in mine):
-        remedy = f"name its folder {folder} otherwise"
-        raise ValueError(f"run {name!r} holds another network than bundled:{name}: {remedy}")
     return folder
 
 
 def spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
-    """The integer network of a run or a bundled one, and what it was made from and with."""
+    """The integer network of a name as of `open_network`, without its images, and its provenance as JSON values."""
     if bundled := bundled_name(name):
         path = pretrained_file(bundled)
         snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"

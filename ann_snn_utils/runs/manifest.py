@@ -122,14 +122,14 @@ class Mark(msgspec.Struct, kw_only=True):
 
     def write(self, folder: Path) -> None:
         """Write the mark into its run's folder."""
-        save_json(folder / MARK, msgspec.structs.asdict(self))
+        save_json(folder / MARK, self)
 
 
 @contextlib.contextmanager
 def _held(
     folder: Path, name: str, seconds: float = -1, waiting: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Hold one of a run's locks; the system frees it where a process dies. waiting: called before a wait."""
+    """Hold one of a run's locks, which the system frees where a process dies. waiting: called before a wait."""
     lock = FileLock(folder / name)
     try:
         try:
@@ -166,10 +166,8 @@ def change_manifest(folder: str | os.PathLike[str]) -> Iterator[Manifest]:
     with _held(folder, _MANIFEST_LOCK, _MANIFEST_SECONDS):
         manifest = read_manifest(folder)
         yield manifest
-        stages = {name: msgspec.structs.asdict(stage) for name, stage in sorted(manifest.stages.items())}
-        for stage in stages.values():
-            stage["images"] = stage["images"] and msgspec.structs.asdict(stage["images"])
-        save_json(folder / MANIFEST, {"run": manifest.run, "stages": stages})
+        manifest.stages = dict(sorted(manifest.stages.items()))
+        save_json(folder / MANIFEST, manifest)
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -252,7 +250,7 @@ def unchanged(folder: Path, digests: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def marked(folder: Path, stage: str, request: Mapping[str, Any]) -> Iterator[Mark]:
-    """Mark the run as unfinished for the time of the block; the mark stays where the block does not end."""
+    """Mark the run as unfinished during the block; it stays where the block fails or the process dies."""
     mark = Mark(stage=stage, state="running", said="started", request=dict(request))
     mark.started, mark.host, mark.pid = time.time(), platform.node(), os.getpid()
     mark.write(folder)
@@ -268,7 +266,7 @@ def marked(folder: Path, stage: str, request: Mapping[str, Any]) -> Iterator[Mar
 
 
 def unmark(folder: Path, stage: str) -> None:
-    """Take the mark of this stage away, now that the stage is there."""
+    """Remove the run's mark where it is of this stage, which is made now, or cannot be read."""
     mark = mark_of(folder)
     if mark is not None and mark.stage in (stage, ""):
         (folder / MARK).unlink(missing_ok=True)

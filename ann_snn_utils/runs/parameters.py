@@ -31,9 +31,8 @@ _KINDS = {bool: "true or false", int: "an integer of at most 64 bits", float: "a
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook: its name, its default and the comment behind it."""
+    """One parameter of a notebook: its default, and the comment behind it."""
 
-    name: str
     default: Any
     help: str
 
@@ -73,12 +72,13 @@ def parameters_of(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
     default's value when papermill sets a parameter. Raises ValueError for any other line.
     """
     path = Path(notebook)
-    return dict(_parameters(path.name, parameters_source(path)))
+    return dict(parameters_in(parameters_source(path), path.name))
 
 
 # A sweep of thousands of runs asks for the same ones again and again.
 @functools.lru_cache(maxsize=256)
-def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
+def parameters_in(source: str, notebook: str) -> Mapping[str, Parameter]:
+    """The parameters by name that the source of a cell sets. Raises ValueError for any other line in it."""
     try:
         body = parsed(source).body
     except (SyntaxError, ValueError) as error:
@@ -92,7 +92,7 @@ def _parameters(notebook: str, source: str) -> Mapping[str, Parameter]:
             raise ValueError(f"{notebook}: {wrong}: write `name = literal` lines only") from None
         # Columns of a syntax tree count bytes.
         _, _, comment = lines[(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")
-        found[name] = Parameter(name, default, comment.strip("# "))
+        found[name] = Parameter(default, comment.strip("# "))
     return found
 
 

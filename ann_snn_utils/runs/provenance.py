@@ -25,6 +25,8 @@ _LISTED = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors", "numb
 # The rooms that compute, from the ground up: each imports only from those before it. The others show or record a
 # result and cannot change it: editing them makes no finished stage outdated.
 _COMPUTING = ("files", "checks", "data", "ann", "snn", "simulator", "measure", "hardware", "formats")
+# Their files, with the test bench and the page that notebook 08 lays into a bundle.
+_READ = (".py", ".c", ".h", ".v", ".md")
 _SHOWING = ("figures", "explore", "runs", "batch", "bench", "tables", "cli", "__main__")
 
 
@@ -105,8 +107,8 @@ def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes
     code = code_cells(notebook, without="parameters")
     digest = hashlib.sha256("\0".join(code).encode())
     for room in _COMPUTING[: _height(python(code), package.name, homes)]:
-        for path in sorted([*package.glob(f"{room}.py"), *package.glob(f"{room}/**/*.[pch]*")]):
-            if path.suffix in (".py", ".c", ".h"):
+        for path in sorted([package / f"{room}.py", *(package / room).rglob("*")]):
+            if path.suffix in _READ and path.is_file():
                 digest.update(f"\0{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -83,6 +83,7 @@ def recorded_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
         accuracy |= {"snn": {step: count / samples for step, count in right.items()}}
         found = {name: metadata[name] for name in RECORDED if name in metadata}
         found |= {"samples": samples, "correct": correct | {"snn": right}, "accuracy": accuracy}
+        # The sum with 0 raises TypeError for what is no number, as the divisions above do.
         found |= {name: metadata[name] + 0 for name in ("mismatches", "neurons")}
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = f"{error!r:.200}"

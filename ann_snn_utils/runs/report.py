@@ -23,11 +23,11 @@ from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, require, run_folder
+from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, run_folder
 from .gallery import bundled_name, network_names
 from .manifest import MANIFEST, mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, load_results, local_result
+from .results import RunResult, load_results, local_result, result_in
 
 MOST_SETTINGS = 8
 
@@ -100,14 +100,14 @@ def card_of(result: RunResult) -> pd.DataFrame:
     return frame[[not name.startswith("SNN, T") or name in told for name in frame.index]]
 
 
-def settings_table(frame: pd.DataFrame, run: str = "", most: int | None = MOST_SETTINGS) -> pd.DataFrame:
+def settings_table(frame: pd.DataFrame, run: str = "") -> pd.DataFrame:
     """The settings of `compare`'s frame as text, indexed by name: those nearest to the baseline, and that of `run`.
 
-    Accuracies in percent, mean ± standard deviation over the runs; energy of one image. most: rows, None for all.
+    At most `MOST_SETTINGS`. Accuracies in percent, mean ± standard deviation over the runs; energy of one image.
     """
     table = by_setting(frame)
     own = frame.setting.get(run)
-    chosen = list(table.index)[:most]
+    chosen = list(table.index)[:MOST_SETTINGS]
     if own is not None and own not in chosen:
         chosen[-1:] = [own]
     columns = ["runs", "T = 1", "T = 2", "T = 4", SILENCE, "µJ"]
@@ -125,13 +125,14 @@ def select(
     names of runs separated by commas; empty for all runs but those that were disturbed on purpose. Raises
     FileNotFoundError for what is not there, ValueError where nothing is left.
     """
+    # papermill's -p makes a number of a name that looks like one.
+    run, dataset, sweep = map(str, (run, dataset, sweep))
     found = {name: one for name, one in load_results(sweep).items() if sweep or one.results["undisturbed"]}
     found = {name: one for name, one in found.items() if dataset in ("", one.results["dataset"])}
     if not found:
         asked = " ".join(f"{n}={v!r}" for n, v in (("dataset", dataset), ("sweep", sweep)) if v) or "no choice"
         raise ValueError(f"{asked}: no such run has finished notebook 04 yet; run `ann-snn study` first")
-    # papermill's -p makes a number of a name that looks like one.
-    this = find_result(found, str(run))
+    this = find_result(found, run)
     tested = {name: one for name, one in found.items() if not one.held_out}
     chosen = dataset or ("" if sweep else this.results["dataset"])
     datasets = {name: own for name, own in by_dataset(tested).items() if chosen in ("", name)}
@@ -143,7 +144,7 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
 
     Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
     """
-    if run:
+    if run := str(run):
         if result := found.get(run) or load_results(run).get(run):
             return result
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
@@ -194,7 +195,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     Raises FileNotFoundError that names the notebook to run where results.json is missing, ValueError where it
     lacks an entry.
     """
-    result = _result_in(folder)
+    result = result_in(folder)
     remedy = "read files that have been made anew; run the study again"
     notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
     recorded = result.stages[ARTIFACTS[RESULTS_FILE]].artifacts if ARTIFACTS[RESULTS_FILE] in result.stages else {}
@@ -207,16 +208,9 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     return "\n".join([title, *as_text(card_of(result)), *notes])
 
 
-def _result_in(folder: str | os.PathLike[str]) -> RunResult:
-    require(folder, "results.json")
-    result = local_result(Path(folder).name)
-    assert result is not None
-    return result
-
-
 def run_report(folder: str | os.PathLike[str]) -> str:
     """The card of a run, and its setting among those of its data set. Raises as `run_card` does."""
-    result = _result_in(folder)
+    result = result_in(folder)
     dataset = result.results["dataset"]
     try:
         everything = load_results()
@@ -235,28 +229,24 @@ def runs_table(runs: Sequence[str]) -> str:
     names = ("run", "data set", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")
     rows: list[tuple[str, ...]] = [names]
     for run in runs:
-        if (result := _finished(run)) is None:
-            rows.append((run, _state_of(run_folder(run))))
+        if isinstance(result := _result_or_state(run), str):
+            rows.append((run, result))
             continue
         row = result_row(result.results)
-        shares = (f"{row[name]:.2f}".replace("nan", "–") for name in ("ANN", "quantized", SILENCE))
-        counts = (cell(row["last spike"]), f"{row['mismatches']:,}", f"{row['spikes']:,.0f}")
-        rows.append((run, result.results["dataset"], *shares, *counts))
+        told = (cell(row[name]) for name in ("ANN", "quantized", SILENCE, "last spike", "mismatches"))
+        rows.append((run, result.results["dataset"], *told, f"{row['spikes']:,.0f}"))
     return "\n".join(aligned(rows))
 
 
-def _finished(run: str) -> RunResult | None:
+def _result_or_state(run: str) -> RunResult | str:
+    """A run's result, or in a few words what it has instead."""
+    folder = run_folder(run)
     try:
-        return local_result(run)
-    except ValueError:
-        return None
-
-
-def _state_of(folder: Path) -> str:
-    try:
+        if result := local_result(run):
+            return result
         done = ", ".join(read_manifest(folder).stages) or "nothing"
-    except ValueError:
-        done = f"unknown, its {MANIFEST} is damaged"
+    except ValueError as error:
+        return f"damaged: {error}"
     mark = mark_of(folder)
     return f"no results yet; done: {done}" + (f"; {mark.state} in {mark.stage}" if mark else "")
 
@@ -270,8 +260,8 @@ def networks_table() -> str:
         rows.append((f"{BUNDLED}{name}", source, network, f"{accuracy:.2f} %", f"{size:.1f} MB"))
     for run in (name for name in network_names() if not bundled_name(name)):
         size = (run_folder(run) / SNN_FILE).stat().st_size / 1e6
-        if (result := _finished(run)) is None:
-            rows.append((run, "no results yet"))
+        if isinstance(result := _result_or_state(run), str):
+            rows.append((run, result.partition(";")[0]))
             continue
         found, accuracy = result.results, result_row(result.results)[SILENCE]
         rows.append((run, found["dataset"], title_of(found["network"]), f"{accuracy:.2f} %", f"{size:.1f} MB"))

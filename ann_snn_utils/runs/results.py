@@ -24,7 +24,7 @@ from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE, correct_at
 from ..simulator.run import simulate
 from ..snn.conversion import convert
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
+from .folder import ARTIFACTS, QANN_FILE, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
 from .parameters import FOLDER, defaults_of
 from .sweeps import chosen_runs, parameters_of_run
@@ -39,7 +39,7 @@ class _Accuracy(msgspec.Struct):
     qann: _Share
     snn: dict[str, _Share]
     # Not known of a network that was trained elsewhere.
-    ann: _Share | None = None
+    ann: _Share | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if SILENCE not in self.snn:
@@ -154,9 +154,11 @@ def _defaults(stem: str) -> dict[str, Any]:
 
 
 def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
-    """Parameter → its default in the notebooks, and its value in the recipe of a data set."""
+    """Parameter → values that are not worth a mention: the notebooks' default, and that of a data set's recipe."""
     own = asdict(recipe(dataset))
-    defaults = defaults_of([FOLDER / f"{stem}.ipynb" for stem in ARTIFACTS.values()])
+    defaults: dict[str, Any] = {}
+    for stem in ARTIFACTS.values():
+        defaults = _defaults(stem) | defaults
     return {name: (value, own.get(name, value)) for name, value in defaults.items()}
 
 
@@ -178,13 +180,17 @@ def load_results(selection: str = "") -> dict[str, RunResult]:
 
 def local_result(run: str) -> RunResult | None:
     """The result in a run's folder, None where it has none yet. Raises ValueError that names a damaged file."""
-    path = runs_root() / run / "results.json"
-    if not path.is_file():
-        return None
+    folder = runs_root() / run
+    return result_in(folder) if (folder / RESULTS_FILE).is_file() else None
+
+
+def result_in(folder: str | os.PathLike[str]) -> RunResult:
+    """The result in the folder of a run. Raises FileNotFoundError or ValueError that names the notebook to run."""
+    path = require(folder, RESULTS_FILE)
     results = load_json(path)
     if missing := missing_in(results):
-        raise ValueError(f"{path} is not complete ({missing}): run notebook 04_spike_analysis again")
-    return RunResult(run, results, read_manifest(path.parent))
+        raise ValueError(f"{path} is not complete ({missing}): run notebook {ARTIFACTS[RESULTS_FILE]} again")
+    return RunResult(path.parent.name, results, read_manifest(path.parent))
 
 
 def collected_results() -> dict[str, RunResult]:
@@ -207,7 +213,7 @@ def read_collected(path: Path) -> RunResult:
     return RunResult(check_run_name(path.stem), content["results"], manifest)
 
 
-# What of a stage is not collected, as it names paths; and what of its machine is.
+# Of a stage's record not collected, as it names places on this machine; and of the machine collected.
 _LOCAL = ("images", "shared_from")
 _MACHINE = ("processor", "cores", "torch_threads", "cpu_capability", "accelerator")
 
@@ -221,9 +227,7 @@ def collect(run: str, force: bool = False) -> Path:
     """
     folder = run_folder(run)
     manifest = _finished(folder)
-    results = load_json(folder / "results.json")
-    if missing := missing_in(results):
-        raise ValueError(f"{folder / 'results.json'} is not complete ({missing}): run 04_spike_analysis again")
+    results = result_in(folder).results
     stages = {stem: _essentials(manifest.stages[stem]) for stem in ARTIFACTS.values()}
     results |= {"run": folder.name, "dataset": _without_folder(results["dataset"])}
     path = results_root() / f"{folder.name}.json"
@@ -250,34 +254,35 @@ def _differing(path: Path, new: RunResult) -> str:
 # What a bundled network's metadata take from results.json as it stands.
 RECORDED: tuple[str, ...] = ("method", "spikes_per_sample", "sops_per_sample", "macs_per_sample")
 RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
-# Of large test sets, so many images are told apart: as many as continuous integration has time for.
+# Of a large test set the right answers on its first images are recorded too: CI has time for so many.
 FIRST = 1000
 
 
 def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> Path:
     """Bundle the network of a collected run with the project, and the results that `evaluate` is to reproduce.
 
-    Raises ValueError for a run whose results are not those of its full test set, for the name of another run's
-    network unless forced, and as `save_pretrained` does.
+    Raises ValueError for a run whose results are not those of its full test set, for the name of another network
+    unless forced, and as `save_pretrained` does.
     """
-    kept_run = list_pretrained(folder).get(check_run_name(name, "network"), {}).get("run", run)
-    if kept_run != run and not force:
-        raise ValueError(f"bundled:{name} is the network of run {kept_run!r}: choose another name, or give --force")
+    kept = list_pretrained(folder).get(check_run_name(name, "network"))
+    if kept is not None and kept.get("run") != run and not force:
+        which = f"the network of run {kept['run']!r}" if "run" in kept else "another network"
+        raise ValueError(f"bundled:{name} is {which}: choose another name, or give --force")
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
-    ann = load_ann(require(run_folder(run), "qann.safetensors"))
+    ann = load_ann(require(run_folder(run), QANN_FILE))
     results, parameters = result.results, result.parameters
     tested = f"{results['samples']} of {ann.metadata['samples']} images"
     if not results["undisturbed"] or parameters.get("held_out") or results["samples"] != ann.metadata["samples"]:
         how = "held-out images" if parameters.get("held_out") else tested
         how += "" if results["undisturbed"] else ", disturbed on purpose"
         raise ValueError(f"run {run!r} was tested on {how}: keep a network that all test images tried, undisturbed")
-    kept = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
-    kept |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
-    kept |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
+    told = {name: value for name, value in (results | {"method": result.method}).items() if name in RECORDED}
+    told |= {"mismatches": results["mismatches"], "neurons": results["neurons"]}
+    told |= {"snn_correct": results["correct"]["snn"], "command": _command(result)}
     if results["samples"] > FIRST:
         images = load_recorded(ann.metadata).subset(range(FIRST))
-        kept["first_1000"] = correct_at(simulate(convert(ann), images))
-    return save_pretrained(ann, name, folder, run=run, **kept)
+        told["first_1000"] = correct_at(simulate(convert(ann), images))
+    return save_pretrained(ann, name, folder, run=run, **told)
 
 
 def _command(result: RunResult) -> str:

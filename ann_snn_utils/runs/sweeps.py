@@ -28,7 +28,7 @@ _SHOWN = {
     "ANN %": "accuracy.ann",
     "QANN %": "accuracy.qann",
     "SNN %": "accuracy.snn.silence",
-    "silent at": "silence_step",
+    "last spike": "silence_step",
     "mismatches": "mismatches",
     "spikes/image": "spikes_per_sample",
 }
@@ -37,9 +37,8 @@ T = TypeVar("T")
 
 
 class SweepFile(msgspec.Struct, kw_only=True):
-    """What a sweep asked for: its name, notebooks, the parameters that vary, and the parameters of each run."""
+    """What a sweep asked for: its notebooks, the parameters that vary, and the parameters of each run."""
 
-    name: str = ""
     notebooks: list[str]
     varied: list[str]
     runs: dict[str, dict[str, Any]]
@@ -245,8 +244,8 @@ def sweep_report(name: str) -> str:
     return "\n".join([f"sweep {name}", *aligned(lines), *said])
 
 
-def _some(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _cell(label: str, value: Any) -> str:
