@@ -31,7 +31,8 @@ def scale_thresholds(snn: SNN, scale: float | Sequence[float]) -> SNN:
     """The network with every threshold multiplied by `scale`, or by its layer's one, encoder first.
 
     Integer thresholds are rounded up, as ⌈θ⌉ is. Entries that every or no membrane in reach passes stay as
-    they are. Raises ValueError for a factor that is not above 0, or not one for each layer.
+    they are, and so does the number of entries, in which a neuron's count ends. Raises ValueError for a factor
+    that is not above 0, or not one for each layer.
     """
     scales = [scale] * len(snn.layers) if isinstance(scale, int | float | np.number) else scale
     if len(scales) != len(snn.layers):
