@@ -320,15 +320,15 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
         if name in RULES and not (name == "clip" and value is None):
             plain[name] = check(name, value)
     spec = replace(spec, **plain)
-    if spec.given and not (spec.quantized and spec.int8_ends):
-        raise ValueError(
-            f"quantized={spec.quantized}, int8_ends={spec.int8_ends}: a graph in JSON holds whole weights: leave "
-            "both True, or write the network in notation"
-        )
     weights = prod(spec.graph.inputs) * spec.classes
     if weights > MOST_WEIGHTS:
         raise ValueError(
             f"classes={spec.classes}: a classifier of {weights:,} weights; give at most {MOST_WEIGHTS:,}"
+        )
+    if spec.given and not (spec.quantized and spec.int8_ends):
+        raise ValueError(
+            f"quantized={spec.quantized}, int8_ends={spec.int8_ends}: a graph in JSON holds whole weights: leave "
+            "both True, or write the network in notation"
         )
     return spec
 
