@@ -164,9 +164,11 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
     """
     figure = blank("How many spikes a neuron is left with")
     for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
-        values = np.asarray(count, dtype=np.int64).ravel()
-        least = int(values.min())
-        found = np.bincount(values - least)
+        values = np.asarray(count)
+        least, most = int(values.min()), int(values.max())
+        # Image by image: as int64, which `bincount` takes, all counts of a wide network would not fit the memory.
+        each = [np.bincount(one.ravel().astype(np.int64) - least, minlength=most - least + 1) for one in values]
+        found = np.sum(each, axis=0)
         there = np.flatnonzero(found)
         color, hover = PALETTE[index % len(PALETTE)], f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
         add_line(
@@ -176,7 +178,7 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
             hover=hover,
             mode="lines+markers",
             x=there + least,
-            y=100 * found[there] / len(values),
+            y=100 * found[there] / values.size,
         )
     largest = max(int(np.asarray(count).max()) for count in counts)
     figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
