@@ -16,7 +16,8 @@ NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
 
 # A file's tests stay together, as they share what is costly to make; files are begun in the order of conftest.py.
-PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three at a time keep two cores busy: tests of pages and notebooks wait for browsers and kernels.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks study pages lab bench test check lint format clean-notebooks

@@ -132,6 +132,7 @@ def test_the_command_collects_what_it_can_and_says_what_not(kept: Path, capsys: 
         ("samples", "9", "`$.samples`"),
         ("energy_pj", {}, "`$.energy_pj`"),
         ("accuracy_over_time", [], "`$.accuracy_over_time`"),
+        ("correct", None, "`$.correct`"),
         ("sops_over_time", [1.0], "sops_over_time of another length"),
     ],
 )

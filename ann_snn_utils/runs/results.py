@@ -46,6 +46,12 @@ class _Accuracy(msgspec.Struct):
             raise ValueError("no accuracy of the spiking network at silence")
 
 
+class _Correct(msgspec.Struct):
+    qann: _Amount | msgspec.UnsetType = msgspec.UNSET
+    ann: _Amount | msgspec.UnsetType = msgspec.UNSET
+    snn: dict[str, _Amount] | msgspec.UnsetType = msgspec.UNSET
+
+
 class _Energy(msgspec.Struct):
     snn: _Amount
     int8: _Amount | msgspec.UnsetType = msgspec.UNSET
@@ -64,6 +70,7 @@ class _Results(msgspec.Struct):
     accuracy: _Accuracy
     energy_pj: _Energy
     accuracy_over_time: _Curve
+    correct: _Correct | msgspec.UnsetType = msgspec.UNSET
     sops_over_time: _Curve | None = None
     energy_over_time: _Curve | None = None
     energy_by_model: dict[str, dict[str, _Amount]] | None = None
