@@ -267,7 +267,7 @@ def test_layers_side_by_side_keep_the_steps_that_a_model_gives_them(k, last):
 
 
 def test_counts_of_two_steps_are_not_classified_side_by_side():
-    with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are classified together: use one step"):
+    with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are read out together: use one"):
         quantize(SideBySide(1, last=True).eval(), IMAGES)
 
 

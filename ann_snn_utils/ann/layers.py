@@ -34,6 +34,7 @@ from .operations import (
     beside,
     bounds,
     factor_and_shift,
+    one_a_channel,
     padding_of,
     passed,
     plain_maps,
@@ -216,9 +217,7 @@ class LayerReader:
         if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
             self.refuse_kind()
         constant, sides = torch.as_tensor(constant).detach().double(), len(self.shapes[self.node.name]) - 1
-        # torch lines shapes up from the last axis: [C] beside a map is one number for each column.
-        of_channels = constant.ndim > sides and constant.shape[-1 - sides] == constant.numel()
-        if constant.numel() > 1 and not of_channels:
+        if not one_a_channel(constant, sides):
             self.refuse(f"a constant of shape {tuple(constant.shape)} beside a map: use (C, 1, 1), one a channel")
         factor, shift = parts(constant.flatten())
         return self.affine(value, factor.double(), shift.double())
@@ -412,9 +411,7 @@ class LayerReader:
             read = [self.layers[source] for source in classifier.sources]
             steps = {layer.step for layer in read}
             if len(steps) > 1 and None not in steps:
-                self.refuse(
-                    f"counts in steps of {sorted(filter(None, steps))} are classified together: use one step"
-                )
+                self.refuse(f"counts in steps of {sorted(filter(None, steps))} are read out together: use one")
             maps = plain_maps("read_out", classifier.sources, beside(classifier.sources, self.layers))
             ends = min(layer.low for layer in read), max(layer.high for layer in read)
             step = steps.pop() if len(steps) == 1 else None

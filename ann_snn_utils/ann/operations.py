@@ -182,6 +182,12 @@ def factor_and_shift(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> tuple[Tensor, Ten
     return factor, shift if norm.bias is None else shift + norm.bias.detach()
 
 
+def one_a_channel(constant: Tensor, sides: int) -> bool:
+    """Whether a constant is one number, or one for each channel, beside a value of so many sides (a map has 2)."""
+    # torch lines shapes up from the last axis: [C] beside a map is one number for each column.
+    return constant.numel() == 1 or (constant.ndim > sides and constant.shape[-1 - sides] == constant.numel())
+
+
 def without_groups(weight: Tensor, groups: int) -> Tensor:
     """Weights [O, I / groups, kh, kw] as those of one group, [O, I, kh, kw], with zeros between the groups."""
     places = [weight[:, :, i, j] for i in range(weight.shape[2]) for j in range(weight.shape[3])]
