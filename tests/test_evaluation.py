@@ -13,6 +13,7 @@ from ann_snn_utils.ann.reference import evaluate
 from ann_snn_utils.ann.store import save_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.measure import equivalence
 from ann_snn_utils.measure.activity import METHOD, correct
 from ann_snn_utils.runs import evaluation as module
 from ann_snn_utils.runs import gallery
@@ -60,7 +61,7 @@ def lines_of(capsys) -> dict[str, list[str]]:
 
 def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatch):
     keep()
-    monkeypatch.setattr(module, "_PART", 7)
+    monkeypatch.setattr(equivalence, "WORKING_SET", 7 * true_numbers()["neurons"] // 40)
     assert main(["evaluate", "--pretrained", "tiny"]) == 0
     shown = lines_of(capsys)
     right = true_numbers()

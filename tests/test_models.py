@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
+from ann_snn_utils.ann import reference
 from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
 from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
-from ann_snn_utils.ann.reference import codes, in_float64, reference_counts
+from ann_snn_utils.ann.reference import _exact_sums, codes, in_float64, reference_of
 from ann_snn_utils.ann.store import load_ann, save_ann
 from ann_snn_utils.files import load_tensors, save_tensors
 
@@ -207,6 +208,37 @@ def test_codes_by_sums_in_float32_are_those_of_the_network_in_float64(form):
     reference = in_float64(ann)
     x = reference.scaled(images)
     with torch.no_grad():
-        for index, counts in enumerate(reference_counts(reference, images)):
+        for index, counts in enumerate(reference_of(ann).counts(images)):
             x = reference.layers[index](x)
             assert torch.equal(counts * ann.spec.step(index), x)
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 2)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(1, 2)),
+    st.sampled_from([1, 127, 128, 300]),
+    st.sampled_from([(0, 3), (-5, 127), (0, 255), (-(2**20), 2**20)]),
+    st.integers(0, 2**31),
+)
+def test_sums_in_small_types_are_those_of_float64(channels, kernel, geometry, largest_weight, reach, seed):
+    (outputs, inputs, groups), (stride, padding, dilation) = channels, geometry
+    generator = torch.Generator().manual_seed(seed)
+    conv = torch.nn.Conv2d(groups * inputs, groups * outputs, kernel, stride, padding, dilation, groups, bias=False)
+    shape = conv.weight.shape
+    conv.weight.data = torch.randint(-largest_weight, largest_weight + 1, shape, generator=generator).double()
+    counts = torch.randint(reach[0], reach[1] + 1, (3, groups * inputs, 6, 7), generator=generator).double()
+    with torch.no_grad():
+        assert torch.equal(_exact_sums(conv)(counts), conv(counts))
+
+
+def test_windows_that_fill_more_than_one_product_are_put_together_in_order(monkeypatch):
+    images = random_images(4, (1, 8, 8), samples=5)
+    expected, _ = codes(random_ann(4), images)
+    monkeypatch.setattr(reference, "_WINDOWS", 1)
+    monkeypatch.setattr(reference, "_multiplies_int8", lambda: True)
+    in_pieces, _ = codes(random_ann(4), images)
+    monkeypatch.setattr(reference, "_multiplies_int8", lambda: False)
+    in_float32, _ = codes(random_ann(4), images)
+    assert all(map(torch.equal, in_pieces, expected)) and all(map(torch.equal, in_float32, expected))

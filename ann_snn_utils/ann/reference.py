@@ -1,13 +1,16 @@
 """What a network computes, exactly: the integer codes that a spiking network must reach, and the classes it names.
 
-Claims are judged in float64, where sums of a quantized network's integers are exact.
+Claims are judged in float64, where sums of a quantized network's integers are exact. Where smaller types cannot
+lose anything, sums are made in them: the same numbers, several times sooner.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,10 @@ from torch import Tensor, nn
 from ..data.dataset import Dataset, as_images
 from .graph import Branch
 from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
-from .notation import NetworkSpec
+from .notation import LARGEST_PIXEL
+
+# Bytes of windows that one product of int8 matrices reads: they should lie in the cache.
+_WINDOWS = 2**23
 
 
 def in_float64(ann: ANN) -> ANN:
@@ -26,53 +32,137 @@ def in_float64(ann: ANN) -> ANN:
     return copy.deepcopy(ann).cpu().double().eval()
 
 
+Sums = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A quantized network as it is judged: `network` in float64, and how the sums of each convolution are made."""
+
+    network: ANN
+    sums: dict[nn.Conv2d, Sums]
+
+    @torch.no_grad()
+    def counts(self, images: Tensor) -> Iterator[Tensor]:
+        """Each layer's integer codes in turn, float64 [N, C, H, W], of uint8 images [N, C, H, W]."""
+        spec, values = self.network.spec, {-1: images.cpu().double()}
+        for index, layer in enumerate(self.network.layers):
+            if isinstance(layer, MaxPool):
+                values[index] = layer(values[layer.spec.sources[0]])
+            else:
+                parts = zip((layer, layer.shortcut), layer.spec.branches, strict=False)
+                first, *added = (self._branch(part, branch, values) for part, branch in parts)
+                values[index] = layer.activation(sum(added, first)).div_(spec.step(index)).round_()
+            yield values[index]
+            for source in spec.graph.read_last_by(index):
+                del values[source]
+
+    def _branch(self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]) -> Tensor:
+        """What a branch of a layer adds, of the counts of its sources; part: None for the identity."""
+        spec = self.network.spec
+        if branch.sources == (-1,):
+            assert part is not None
+            if not spec.has_whole_weights(0):
+                return part.norm(part.conv(counts[-1] / LARGEST_PIXEL))
+            return part.norm(self.sums[part.conv](counts[-1]) / LARGEST_PIXEL)
+        area, worth = branch.average**2, []
+        steps = dict.fromkeys(map(spec.step, branch.sources))
+        for step in steps:
+            # Sums over windows, and of integers, are exact; what a count is worth comes last.
+            alone = len(steps) == 1
+            of_step = {s: counts[s] if alone else counts[s] * (spec.step(s) == step) for s in branch.sources}
+            whole = taken(branch, of_step)
+            whole = whole if area == 1 else (whole * area).round()
+            whole = whole if part is None else self.sums[part.conv](whole)
+            worth.append(whole if step == area else whole * (step / area))
+        total = sum(worth[1:], worth[0])
+        return total if part is None else part.norm(total)
+
+    @torch.no_grad()
+    def logits(self, counts: Tensor) -> Tensor:
+        """Logits [N, classes] of the last layer's counts [N, C, H, W]."""
+        classifier, average = self.network.classifier, self.network.spec.graph.read_out.average
+        sums = F.linear((averaged(counts, average) * average**2).round().flatten(1), classifier.weight)
+        sums = sums if classifier.bias is None else sums + classifier.whole_bias
+        return sums * classifier.count * classifier.scale
+
+
 @torch.no_grad()
-def reference_counts(reference: ANN, images: Tensor) -> Iterator[Tensor]:
-    """Each layer's integer codes in turn, float64 [N, C, H, W]; reference: quantized, of `in_float64`."""
-    graph, values = reference.spec.graph, {-1: reference.scaled(images)}
-    for index, layer in enumerate(reference.layers):
-        if isinstance(layer, MaxPool):
-            values[index] = layer(values[layer.spec.sources[0]])
-        else:
-            parts = [layer, layer.shortcut][: len(layer.spec.branches)]
-            pairs = zip(parts, layer.spec.branches, strict=True)
-            total = torch.stack([_branch(part, branch, values, reference.spec) for part, branch in pairs]).sum(0)
-            values[index] = (layer.activation(total) / reference.spec.step(index)).round()
-        yield values[index]
-        for source in graph.read_last_by(index):
-            del values[source]
+def reference_of(ann: ANN) -> Reference:
+    """The reference for every claim about a quantized network; ValueError for one of full precision."""
+    if not ann.spec.quantized:
+        raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
+    network = in_float64(ann)
+    return Reference(network, {part.conv: _exact_sums(part.conv) for part in network.parts})
 
 
-def _branch(part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor], spec: NetworkSpec) -> Tensor:
-    """What a branch of a layer adds, of the counts of its sources; part: None for the identity."""
-    if branch.sources == (-1,):
-        assert part is not None
-        return part.norm(part.conv(counts[-1]))
-    area, total = branch.average**2, torch.zeros(())
-    for step in dict.fromkeys(map(spec.step, branch.sources)):
-        # Sums over windows, and of integers, are exact; what a count is worth comes last.
-        of_step = {s: counts[s] * (spec.step(s) == step) for s in branch.sources}
-        sums = (taken(branch, of_step) * area).round()
-        total = total + (sums if part is None else _sums(part.conv, sums)) * (step / area)
-    return total if part is None else part.norm(total)
+def _exact_sums(conv: nn.Conv2d) -> Sums:
+    """The convolution of whole numbers, float64, made in the smallest type in which no sum can lose anything."""
+    weight: Tensor = conv.weight.detach()
+    if not torch.equal(weight, weight.round()):
+        return conv
+    geometry: Any = conv.stride, conv.padding, conv.dilation, conv.groups
+    largest_sum, largest_weight = float(weight.abs().sum((1, 2, 3)).max()), float(weight.abs().max())
+    in_int8 = None
+    if largest_weight <= 127 and conv.groups == 1 and _multiplies_int8():
+        in_int8 = _Int8Convolution.of(conv, weight)
+
+    def sums(counts: Tensor) -> Tensor:
+        largest = float(max(counts.max(), -counts.min()))
+        # float32 holds all integers below 2^24.
+        if largest_sum * largest >= 2**24:
+            return F.conv2d(counts, weight, None, *geometry)
+        if in_int8 is not None and largest <= 127:
+            return in_int8(counts)
+        return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
+
+    return sums
 
 
-def _sums(conv: nn.Conv2d, counts: Tensor) -> Tensor:
-    """The convolution of whole numbers."""
-    # Sums of integers below 2^24 are exact in float32 too, and several times faster there.
-    weight = conv.weight
-    if torch.equal(weight, weight.round()):
-        if float(weight.abs().sum((1, 2, 3)).max() * counts.abs().max()) < 2**24:
-            geometry: Any = conv.stride, conv.padding, conv.dilation, conv.groups
-            return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
-    return conv(counts)
+@cache
+def _multiplies_int8() -> bool:
+    """Whether torch multiplies int8 matrices in the processor's own instructions here, without saturating."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch, "_int_mm"):
+        return False
+    largest = torch.tensor([[127] * 64, [-128] * 64] * 32, dtype=torch.int8)
+    return torch.equal(torch._int_mm(largest, largest.T).long(), largest.long() @ largest.T.long())
 
 
-def _logits(reference: ANN, counts: Tensor) -> Tensor:
-    """Logits of the last layer's counts."""
-    classifier, average = reference.classifier, reference.spec.graph.read_out.average
-    sums = F.linear((averaged(counts, average) * average**2).round().flatten(1), classifier.weight)
-    return (sums if classifier.bias is None else sums + classifier.whole_bias) * classifier.count * classifier.scale
+@dataclass(frozen=True, eq=False)
+class _Int8Convolution:
+    """A convolution without groups of integers that fit int8, by products of matrices with 32-bit sums.
+
+    matrix: int8 [kh · kw · I, O].
+    """
+
+    matrix: Tensor
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, weight: Tensor) -> _Int8Convolution:
+        assert not isinstance(conv.padding, str)
+        matrix = weight.to(torch.int8).permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+        return cls(matrix, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        """float64 [N, O, H', W'] of whole numbers [N, I, H, W]."""
+        rows, columns = self.padding
+        # Channels last: a row of a window lies in one piece.
+        pixels = F.pad(counts.to(torch.int8), (columns, columns, rows, rows)).permute(0, 2, 3, 1).contiguous()
+        for axis in (1, 2):
+            size = (self.kernel[axis - 1] - 1) * self.dilation[axis - 1] + 1
+            # [N, H', W', I, kh, kw] in the end
+            pixels = pixels.unfold(axis, size, self.stride[axis - 1])
+        windows = pixels[..., :: self.dilation[0], :: self.dilation[1]].permute(0, 1, 2, 4, 5, 3)
+        products = [
+            torch._int_mm(some.reshape(-1, len(self.matrix)), self.matrix)
+            for some in windows.split(max(1, _WINDOWS // windows[0].numel()))
+        ]
+        sums = torch.cat(products).view(*windows.shape[:3], -1)
+        return sums.permute(0, 3, 1, 2).to(torch.float64, memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
@@ -83,13 +173,11 @@ def codes(ann: ANN, images: Tensor | np.ndarray | Dataset, batch_size: int = 250
     encoder), or of the layer's own step in a given graph. Logits are float64 [N, classes]. Raises ValueError for a
     network that is not quantized.
     """
-    if not ann.spec.quantized:
-        raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
-    reference = in_float64(ann)
+    reference = reference_of(ann)
     batches: list[list[Tensor]] = []
-    for batch in as_images(images, ann.spec.in_shape).cpu().split(batch_size):
-        counts = list(reference_counts(reference, batch))
-        batches.append([*(count.long() for count in counts), _logits(reference, counts[-1])])
+    for batch in as_images(images, ann.spec.in_shape).split(batch_size):
+        counts = list(reference.counts(batch))
+        batches.append([*(count.long() for count in counts), reference.logits(counts[-1])])
     *layers, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return layers, logits
 
@@ -104,10 +192,15 @@ def predict(
     network must reach, and a full-precision one in float32 where it lies.
     """
     images = as_images(images, ann.spec.in_shape)
-    if dtype == torch.float64 or (dtype is None and ann.spec.quantized):
-        reference = in_float64(ann)
-        forward = _reference_logits if ann.spec.quantized else ANN.forward
-        logits = [forward(reference, batch.cpu()) for batch in images.split(batch_size)]
+    if ann.spec.quantized and dtype in (None, torch.float64):
+        reference = reference_of(ann)
+        # Of all layers' counts only the last one's are needed.
+        logits = [
+            reference.logits(deque(reference.counts(some), maxlen=1).pop()) for some in images.split(batch_size)
+        ]
+    elif dtype == torch.float64:
+        network = in_float64(ann)
+        logits = [network(batch.cpu()) for batch in images.split(batch_size)]
     else:
         mode, device = ann.training, ann.layers[0].norm.weight.device
         ann.eval()
@@ -115,10 +208,6 @@ def predict(
         ann.train(mode)
     # NumPy promises the first of equal maxima; torch does not.
     return torch.from_numpy(torch.cat(logits).numpy().argmax(1))
-
-
-def _reference_logits(reference: ANN, images: Tensor) -> Tensor:
-    return _logits(reference, deque(reference_counts(reference, images), maxlen=1).pop())
 
 
 def evaluate(ann: ANN, dataset: Dataset, dtype: torch.dtype | None = None) -> int:

@@ -15,16 +15,17 @@ from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
 from ..ann.network import ANN, build_ann, copy_weights
-from ..ann.reference import codes
+from ..ann.reference import codes, reference_of
 from ..checks import check
 from ..data.dataset import Dataset, as_images
+from ..simulator.record import Record, merge
 from ..simulator.run import simulate
 from ..snn.certificate import certify
 from ..snn.conversion import convert, table_length
 from ..snn.network import SNN
 from .activity import accuracy
 
-# Neurons · images compared at once: some hundred MiB of 64-bit codes and counts.
+# Neurons · images compared at once: a layer's counts in 64 bits then take memory that was used before.
 WORKING_SET = 2**23
 
 EXAMPLES_PER_LAYER = 3
@@ -53,17 +54,26 @@ class Equivalence:
 
     neurons, mismatches: values compared and values that differ, for each layer. examples: the first few
     mismatches of each layer. prediction_mismatches: images whose class differs. predictions: int64 [N], the
-    quantized network's classes. settled_at: int64 [N], the step after which each image was silent.
+    quantized network's classes. record: of the spiking network's run until silence, without its counts.
     """
 
-    samples: int
     layer_names: tuple[str, ...]
     neurons: tuple[int, ...]
     mismatches: tuple[int, ...]
     examples: tuple[Mismatch, ...]
     prediction_mismatches: int
     predictions: Tensor
-    settled_at: Tensor
+    record: Record
+
+    @property
+    def samples(self) -> int:
+        """Number of images N."""
+        return self.record.samples
+
+    @property
+    def settled_at(self) -> Tensor:
+        """int64 [N], the step after which each image was silent."""
+        return self.record.settled_at
 
     @property
     def exact(self) -> bool:
@@ -77,45 +87,45 @@ def check_equivalence(
 ) -> Equivalence:
     """Run the spiking network to silence and compare every spike count with the quantized network's code.
 
-    images: uint8 [N, C, H, W] as `as_images` takes them. Codes are evaluated in float64. batch_size: images
-    compared at once; None chooses it so that memory stays below 2 GiB. A network converted with "published"
-    thresholds is allowed: its mismatches are then what the rounding costs.
+    images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset, whose labels the record then has. Codes are
+    evaluated in float64. batch_size: images compared at once; None chooses it so that memory stays below 2 GiB.
+    A network converted with "published" thresholds is allowed: its mismatches are what the rounding costs.
     Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
     """
     ours, theirs = asdict(ann.spec), asdict(snn.spec)
     if different := [f"{name} {ours[name]!r} ≠ {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]:
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
+    labels = images.labels if isinstance(images, Dataset) else None
     images = as_images(images, snn.spec.in_shape)
     if batch_size is None:
         batch_size = min(500, max(1, WORKING_SET // sum(layer.neurons for layer in snn.layers)))
     starts = range(0, len(images), check("batch_size", batch_size))
     names = tuple(layer.name for layer in snn.layers)
-    mismatches, predictions, settled = [0] * len(names), [], []
-    wrong = 0
+    mismatches, predictions, records = [0] * len(names), [], []
+    reference, wrong = reference_of(ann), 0
     examples: list[list[Mismatch]] = [[] for _ in names]
     for start in tqdm(starts, "equivalence", unit="batch", disable=not progress):
         batch = images[start : start + batch_size]
-        record = simulate(snn, batch)
-        expected, logits = codes(ann, batch, batch_size)
-        for index, (code, count) in enumerate(zip(expected, record.counts, strict=True)):
+        record = simulate(snn, batch, labels=None if labels is None else labels[start : start + batch_size])
+        for index, code in enumerate(reference.counts(batch)):
+            count = record.counts[index]
             differs = code != count
             mismatches[index] += int(differs.sum())
             wanted = EXAMPLES_PER_LAYER - len(examples[index])
             for sample, channel, y, x in differs.nonzero()[:wanted].tolist():
                 both = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
                 examples[index].append(Mismatch(index, names[index], start + sample, channel, y, x, *both))
-        predictions.append(torch.from_numpy(np.argmax(logits.numpy(), 1)))
+        predictions.append(torch.from_numpy(np.argmax(reference.logits(code).numpy(), 1)))
         wrong += int((predictions[-1] != record.predictions[-1]).sum())
-        settled.append(record.settled_at)
+        records.append(replace(record, counts=[]))
     return Equivalence(
-        samples=len(images),
         layer_names=names,
         neurons=tuple(layer.neurons * len(images) for layer in snn.layers),
         mismatches=tuple(mismatches),
         examples=tuple(mismatch for layer in examples for mismatch in layer),
         prediction_mismatches=wrong,
         predictions=torch.cat(predictions),
-        settled_at=torch.cat(settled),
+        record=merge(records, max(record.time_steps for record in records)),
     )
 
 

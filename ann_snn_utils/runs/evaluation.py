@@ -9,15 +9,10 @@ from typing import Any
 from ..ann.notation import title_of
 from ..measure.activity import reached
 from ..measure.equivalence import check_equivalence
-from ..simulator.record import merge
-from ..simulator.run import simulate
 from .gallery import Network, bundled_name, is_path, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
 from .results import local_result
-
-# Images at a time: the counts of a large network on a complete test set would fill the memory.
-_PART = 1000
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,8 @@ def _recorded(network: Network) -> dict[str, Any] | None:
 def measure(network: Network, progress: bool = False) -> dict[str, Any]:
     """A network's results on its samples, in the form of results.json."""
     test, snn = network.samples, network.snn
-    exact = check_equivalence(network.ann, snn, test.images, progress=progress)
-    batches = (test.subset(range(start, min(start + _PART, len(test)))) for start in range(0, len(test), _PART))
-    parts = [replace(simulate(snn, batch), counts=[]) for batch in batches]
-    found = reached(merge(parts, max(part.time_steps for part in parts)), snn)
+    exact = check_equivalence(network.ann, snn, test, progress=progress)
+    found = reached(exact.record, snn)
     right = int((exact.predictions == test.labels).sum())
     found["accuracy"]["qann"], found["correct"]["qann"] = right / len(test), right
     found |= {"dataset": test.name, "network": snn.spec.network, "k": snn.k}

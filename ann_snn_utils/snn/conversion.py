@@ -14,7 +14,7 @@ from ..ann.calibrate import quantize
 from ..ann.graph import Branch, Shape, SynapseSpec
 from ..ann.network import ANN, Layer, MaxPool
 from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
-from ..ann.reference import in_float64, reference_counts
+from ..ann.reference import in_float64, reference_of
 from ..ann.train import batch_sizes
 from ..checks import check
 from ..data.dataset import as_images
@@ -71,9 +71,9 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
     longer than that. batch_size: images at a time.
     """
-    reference, largest = in_float64(ann), 0.0
-    for batch in as_images(images, ann.spec.in_shape).cpu().split(batch_size):
-        _, *hidden = (float(counts.max()) for counts in reference_counts(reference, batch))
+    reference, largest = reference_of(ann), 0.0
+    for batch in as_images(images, ann.spec.in_shape).split(batch_size):
+        _, *hidden = (float(counts.max()) for counts in reference.counts(batch))
         largest = max(largest, *hidden, 0.0)
     return table_length(round(min(largest, LONGEST)))
 
