@@ -201,7 +201,7 @@ def networks() -> None:
 @click.option("--samples", type=_COUNT, metavar="N", help="Images of the test set (default: all).")
 @click.option("--noise-ratio", type=float, default=0.0, metavar="R", help="Noise on the pixels.")
 @click.option("--fault", type=click.Choice(FAULTS), help="What happens to faulty spikes.")
-@click.option("--fault-rate", type=float, default=0.0, metavar="P", help="Share of faulty spikes.")
+@click.option("--fault-rate", type=float, metavar="P", help="Share of faulty spikes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and faults.")
 @_dataset
 @click.option("--logs", is_flag=True, help="Write the six published logs to figs/ of the run, or of its trial.")
@@ -343,10 +343,10 @@ def energy(network: str | None, measure: bool, sentence: bool) -> None:
 @click.command()
 @_one_network
 @click.option("--out", metavar="DIR", required=True, help="The folder to write; it must be new or empty.")
-@click.option("--samples", type=_COUNT, default=32, show_default=True, metavar="N", help="Test images.")
+@click.option("--samples", type=_COUNT, metavar="N", help="Test images (default: 32).")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until every image is silent.")
 @_dataset
-def bundle(network: str, out: str, samples: int, time_steps: int | None, dataset: str | None) -> None:
+def bundle(network: str, out: str, samples: int | None, time_steps: int | None, dataset: str | None) -> None:
     """Write a network and its golden outputs for hardware.
 
     NETWORK is a run's name, or bundled:NAME. The folder holds weights, thresholds, input vectors and golden outputs
@@ -359,7 +359,7 @@ def bundle(network: str, out: str, samples: int, time_steps: int | None, dataset
     check_target(Path(out))
     snn, origin = spiking_network(network)
     test = load_recorded(snn.metadata, dataset=dataset)
-    chosen = test.subset(min(samples, len(test)))
+    chosen = test.subset(samples or min(32, len(test)))
     origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
     folder = write_bundle(snn, chosen, out, origin, time_steps)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

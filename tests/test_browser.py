@@ -242,7 +242,7 @@ def test_each_layer_has_a_threshold_slider_of_its_own(page, network, trial):
 
 def test_two_networks_are_compared_on_the_same_images(page, network):
     lab.choose(page, TWO, "network B", "bundled:mnist-lenet-k0-clip2")
-    other = open_network("bundled:mnist-lenet-k0-clip2", replaced=lambda ann, missing: (network.samples, ""))
+    other = open_network("bundled:mnist-lenet-k0-clip2", stand_ins=lambda ann, missing: (network.samples, ""))
     ours, theirs = (run_trial(net.snn, network.samples, Setting(SIZE), STEPS) for net in (network, other))
     answers = [trial.record.predictions[-1] for trial in (ours, theirs)]
     lab.draws(page, TWO, 1, figures.confusion_matrix(*answers, network.samples.classes))

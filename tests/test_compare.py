@@ -26,7 +26,7 @@ from ann_snn_utils.runs.compare import (
 from ann_snn_utils.runs.folder import open_stage
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.results import RunResult, load_results
-from ann_snn_utils.tables import aligned, markdown_table
+from ann_snn_utils.tables import aligned, cell, markdown_table
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +295,7 @@ def test_of_a_network_that_was_trained_elsewhere_nothing_is_said_but_what_it_is(
     own = RunResult("own", found, msgspec.structs.replace(trained.manifest, stages=alone))
     row = compare({"a": trained, "b": outcome("b"), "own": own}).loc["own"]
     assert row.setting == "graph of 2 layers, int8, trained elsewhere" and math.isnan(row["ANN"])
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert [cell(-0.001), cell(0.0), cell(-0.006)] == ["0.00", "0.00", "-0.01"]

@@ -132,6 +132,11 @@ def test_an_unknown_name_is_answered_with_the_known_ones(name):
         load_dataset(name)
 
 
+def test_the_path_of_no_folder_is_not_taken_for_a_name():
+    with pytest.raises(ValueError, match="'digits'.*is the path of no folder: give the name 'digits' as text"):
+        load_dataset(Path("digits"))
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

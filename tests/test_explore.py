@@ -236,7 +236,7 @@ class TestAccuracyLab:
 class TestTwoNetworks:
     def test_answers_of_both_are_counted_on_the_same_images(self, monkeypatch):
         one, other = network(3), network(8)
-        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, replaced: other)
+        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: other)
         shown = explore.compare_networks(one, "net8", size=10, time_steps=STEPS)
         answer = shown.answer({"other": "net8", "step": 3}, print)
         runs = [run_trial(net.snn, one.samples, Setting(10), STEPS) for net in (one, other)]
@@ -250,7 +250,7 @@ class TestTwoNetworks:
         one, other = network(), network()
         ann = random_ann(1, in_shape=(3, 8, 8))
         other = Network("coloured", ann, convert(ann), one.samples)
-        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, replaced: other)
+        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: other)
         with pytest.raises(
             ValueError, match=r"coloured sees images \(3, 8, 8\) of 3 classes, net3 sees \(1, 8, 8\)"
         ):
@@ -384,7 +384,7 @@ class TestLine:
 class TestNetworks:
     @pytest.fixture
     def chosen(self, monkeypatch):
-        def opened(name="", replaced=None):
+        def opened(name="", stand_ins=None):
             if name == "broken":
                 raise FileNotFoundError("broken/snn.safetensors is missing: notebook 03_convert makes it")
             return network(int((name or "net3")[3:]))
@@ -437,7 +437,7 @@ class TestStandIns:
 
     def test_where_no_stand_in_is_asked_for_a_missing_data_set_is_an_error(self, monkeypatch):
         with pytest.raises(FileNotFoundError, match="mnist is not in"):
-            open_network("bundled:mnist-lenet-k0", replaced=_refuse)
+            open_network("bundled:mnist-lenet-k0", stand_ins=_refuse)
 
 
 def _refuse(ann, missing):

@@ -141,6 +141,18 @@ def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
     assert not (tmp_path / "runs").exists() and not (tmp_path / "other").exists(), "a refused pair leaves nothing"
 
 
+def test_of_a_pair_that_cannot_be_written_neither_file_stays(bundle, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(gallery, "save_snn", full)
+        with pytest.raises(OSError, match="No space left"):
+            gallery.save_network(str(tmp_path / "mine"), *own_pair(), "digits", size=8, limit=40)
+    assert not list((tmp_path / "mine").iterdir())
+    gallery.save_network(str(tmp_path / "mine"), *own_pair(), "digits", size=8, limit=40)
+
+
 @pytest.mark.slow
 def test_every_command_takes_a_network_of_ones_own(bundle, tmp_path, capsys):
     name = str(tmp_path / "mine")
@@ -155,6 +167,10 @@ def test_every_command_takes_a_network_of_ones_own(bundle, tmp_path, capsys):
         assert main([command, name, *options]) == 0, capsys.readouterr().err
         out = capsys.readouterr().out
         assert "layers" not in out or "graph of 3 layers" in out
+    assert main(["simulate", name, "--samples", "41"]) == 2
+    assert "41 samples of 'digits': choose 1 to 40" in capsys.readouterr().err
+    assert main(["bundle", name, "--samples", "41", "--out", str(tmp_path / "more")]) == 2
+    assert "choose 1 to 40" in capsys.readouterr().err and not (tmp_path / "more").exists()
     with pytest.raises(FileNotFoundError, match="holds no snn.safetensors: save_network keeps"):
         gallery.open_network(str(tmp_path / "elsewhere"))
     gallery.save_network("mine", *own_pair(), "digits", size=8, limit=40)

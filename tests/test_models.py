@@ -51,6 +51,9 @@ def test_a_wrong_token_is_pointed_at_and_explained(network, marked, reason):
 def test_same_padding_refuses_even_kernels():
     with pytest.raises(ValueError, match="4×4 is even"):
         parse("8C4", (1, 8, 8), "same")
+    with pytest.raises(ValueError, match="windows of 2×2 that overlap are even"):
+        parse("8C3-M2s1", (1, 8, 8), "same")
+    assert parse("8C3-M2", (1, 8, 8), "same")[-1].out_shape == (8, 4, 4)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ann_snn_utils import (
 )
 from ann_snn_utils.ann import calibrate
 from ann_snn_utils.ann.network import Layer
-from ann_snn_utils.ann.quantize import Int8, QuantReLU, Ternary
+from ann_snn_utils.ann.quantize import Counts, Int8, QuantReLU, Ternary
 
 IMAGES = torch.randint(0, 256, (24, 2, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 PROVED = IMAGES[:4]
@@ -234,6 +234,40 @@ def test_a_model_of_our_quantizers_is_taken_to_the_last_code(k):
     ]
     for count, value, step in zip(found, values, (1, 2.0**-k), strict=True):
         assert torch.equal(count * step, value) and value.max() > value.min()
+
+
+@pytest.mark.parametrize(
+    ("first", "activation", "last", "place"),
+    [
+        (Int8(), nn.ReLU(), Int8(per_channel=False), "_0"),
+        (None, QuantReLU(0, 3), Int8(per_channel=False), "_0"),
+        (Ternary(), QuantReLU(0, 3), None, "the classifier"),
+    ],
+)
+def test_a_model_that_our_quantizers_round_in_part_is_refused_by_the_place(first, activation, last, place):
+    conv, linear = nn.Conv2d(2, 4, 3), nn.Linear(256, 5)
+    for module, how in ((conv, first), (linear, last)):
+        if how is not None:
+            integers(module, how)
+    with pytest.raises(ValueError, match=f"{place} of the model is not quantized, and others are"):
+        quantize(nn.Sequential(conv, activation, nn.Flatten(), linear), IMAGES)
+
+
+def test_half_away_from_zero_is_refused_where_a_negative_sum_can_lie_half_way():
+    # Sums are whole, and in steps of 2 those of −1 and +1 lie half way between counts; in steps of 3 none does.
+    def model(halves: str, step: float) -> nn.Module:
+        stem, signed = (integers(nn.Conv2d(n, 4, 1, bias=False), Ternary()) for n in (2, 4))
+        last = integers(nn.Linear(400, 5, bias=False), Int8(per_channel=False))
+        return nn.Sequential(stem, QuantReLU(0, 3), signed, Counts(step, -3, 3, halves), nn.Flatten(), last).eval()
+
+    torch.manual_seed(1)
+    proved(model("up", 2.0))
+    for halves in ("away", "even"):
+        with pytest.raises(ValueError, match="half way between two counts"):
+            quantize(model(halves, 2.0), IMAGES)
+    proved(model("away", 3.0))
+    counts = Counts(1.0, -2, 2, "away")(torch.tensor([-1.5, -0.5, 0.5, 1.4]))
+    assert counts.tolist() == [-2, -1, 1, 1]
 
 
 class SideBySide(nn.Module):

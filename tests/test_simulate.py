@@ -435,6 +435,7 @@ def test_a_table_that_is_too_short_is_reported_with_the_remedy():
         ({"noise_ratio": -1}, "noise_ratio=-1"),
         ({"fault": "lose"}, "fault='lose'"),
         ({"fault": "flip", "fault_rate": 2}, "fault_rate=2"),
+        ({"fault": "flip"}, "fault='flip' without a fault_rate"),
         ({"images": torch.zeros(1, 1, 9, 9, dtype=torch.uint8)}, r"\[1, 1, 9, 9\]"),
         ({"images": torch.zeros(1, 1, 8, 8)}, "float32"),
         ({"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}, "N ≥ 1"),

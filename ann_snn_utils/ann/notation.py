@@ -191,7 +191,10 @@ def _node(token: str, branch: Branch, shape: Shape, padding: str) -> Node:
         return Node(token, (branch,), outputs)
     if match := _POOLING.fullmatch(token):
         kernel, stride = int(match[1]), int(match[2] or match[1])
-        pad = kernel // 2 if padding == "same" and stride < kernel else 0
+        overlap = stride < kernel
+        if padding == "same" and overlap and kernel % 2 == 0:
+            raise ValueError(f"windows of {kernel}×{kernel} that overlap are even, and 'same' needs odd ones")
+        pad = kernel // 2 if padding == "same" and overlap else 0
         if stride == kernel:
             _check_divides(token, shape, kernel)
         return Node(token, (replace(branch, kernel=(kernel, kernel), stride=stride, padding=pad),), kind="maximum")

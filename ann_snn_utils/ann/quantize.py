@@ -137,17 +137,23 @@ class QuantReLU(nn.Module):
 class Counts(nn.Module):
     """Whole multiples of any step: floor(x / step + 1/2) · step, the count held in lowest … highest (None: no end).
 
-    half_even: a half goes to the even count, as torch rounds, and not up. The gradient is 1 where the count needs
-    no holding, else 0.
+    halves: where they go: "up", as in a spiking neuron; to the "even" count, as torch rounds; or "away" from 0.
+    The gradient is 1 where the count needs no holding, else 0.
     """
 
-    def __init__(self, step: float, lowest: int = 0, highest: int | None = None, half_even: bool = False) -> None:
+    def __init__(self, step: float, lowest: int = 0, highest: int | None = None, halves: str = "up") -> None:
         super().__init__()
-        self.step, self.lowest, self.highest, self.half_even = step, lowest, highest, half_even
+        self.step, self.lowest, self.highest, self.halves = step, lowest, highest, halves
 
     def forward(self, x: Tensor) -> Tensor:
         held = (x / self.step).clamp(self.lowest, self.highest)
-        whole = held.detach().round() if self.half_even else (held.detach() + 0.5).floor()
+        value = held.detach()
+        if self.halves == "even":
+            whole = value.round()
+        elif self.halves == "away":
+            whole = value.sign() * (value.abs() + 0.5).floor()
+        else:
+            whole = (value + 0.5).floor()
         return straight_through(held, whole) * self.step
 
     def extra_repr(self) -> str:

@@ -7,7 +7,7 @@ be installed. Plain modules take their place, which torch.fx can follow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .euclid import nearest_whole
 from .network import ANN, LARGEST_PIXEL, Layer
 from .operations import Term, Trace, TracedLayer
-from .quantize import INT8_LARGEST, Counts
+from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole
 
 _ELSEWHERE = "or export it (brevitas.export.export_qonnx) and take the file with import_qonnx"
 
@@ -105,8 +105,8 @@ def _counts(quantizer: Any, name: str) -> Counts | None:
             f"{_ELSEWHERE}"
         )
     if quantizer.is_signed:
-        return Counts(float(scale), narrow - 2 ** (bits - 1), 2 ** (bits - 1) - 1, half_even=True)
-    return Counts(float(scale), 0, 2**bits - 1 - narrow, half_even=True)
+        return Counts(float(scale), narrow - 2 ** (bits - 1), 2 ** (bits - 1) - 1, halves="even")
+    return Counts(float(scale), 0, 2**bits - 1 - narrow, halves="even")
 
 
 def is_whole(weight: Tensor | None, largest: int) -> bool:
@@ -127,33 +127,42 @@ def unquantized(traced: Trace) -> list[str]:
 
 
 def check_quantized(model: nn.Module, traced: Trace) -> None:
-    """Raise ValueError where Brevitas rounds only some layers: they would be quantized anew with the others."""
+    """Raise ValueError where a model rounds only some layers: they would be quantized anew with the others."""
     classifier = [] if is_whole(traced.classifier.weight, INT8_LARGEST) else ["the classifier"]
     real = unquantized(traced) + classifier
-    if real and any(isinstance(module, Scaled) for module in model.modules()):
+    whole = any(
+        isinstance(module, Scaled | QuantReLU | Counts | Ternary | Int8 | Whole) for module in model.modules()
+    )
+    if real and whole:
         raise ValueError(f"{real[0]} of the model is not quantized, and others are: quantize all layers, or none")
 
 
 def check_ties(ann: ANN, traced: Trace) -> None:
-    """Raise ValueError where rounding half to even, as a model does, is not rounding half up, as thresholds do."""
-    if not any(isinstance(module, Counts) and module.half_even for module in traced.model.modules()):
+    """Raise ValueError where a half, as a model rounds it, does not go up, as it does with thresholds."""
+    halves = {module.halves for module in traced.model.modules() if isinstance(module, Counts)} - {"up"}
+    if not halves:
         return
     for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
-        if isinstance(layer, Layer) and (ties := _half_way(ann, number, source)):
+        if isinstance(layer, Layer) and (ties := _half_way(ann, number, source, halves)):
             raise ValueError(
-                f"{ties} levels of {layer.spec.token} begin half way between two counts, which the model rounds to "
-                "the even one and a threshold upwards: quantize with rounding_mode HALF_UP, or another step"
+                f"{ties} levels of {layer.spec.token} begin half way between two counts, of which a threshold "
+                "takes the upper one and the model another: quantize to counts from 0 with rounding_mode HALF_UP, "
+                "or with another step"
             )
 
 
-def _half_way(ann: ANN, number: int, layer: TracedLayer) -> int:
-    """How many odd levels of a layer begin at sums that it can have: rounding half to even stays below them."""
+def _half_way(ann: ANN, number: int, layer: TracedLayer, halves: Collection[str]) -> int:
+    """How many levels of a layer begin at sums that it can have and that rounding leaves below them.
+
+    Half to even leaves them below odd levels, half away from 0 below those up to 0.
+    """
     (lowest, highest), step, ties = ann.spec.counts(number), Fraction(ann.spec.step(number)), 0
     for channel, shift in enumerate(layer.shift.tolist()):
         sums = [one for term in layer.terms for one in _sums(ann, term, channel)]
         for level in range(lowest + 1, (highest or _OPEN) + 1):
             begin = (level - Fraction(1, 2)) * step - Fraction(shift)
-            ties += level % 2 == 1 and _can_be(begin, sums)
+            below = ("even" in halves and level % 2 == 1) or ("away" in halves and level <= 0)
+            ties += below and _can_be(begin, sums)
     return ties
 
 

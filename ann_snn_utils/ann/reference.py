@@ -204,8 +204,10 @@ def predict(
     else:
         mode, device = ann.training, ann.layers[0].norm.weight.device
         ann.eval()
-        logits = [ann(batch.to(device)).double().cpu() for batch in images.split(batch_size)]
-        ann.train(mode)
+        try:
+            logits = [ann(batch.to(device)).double().cpu() for batch in images.split(batch_size)]
+        finally:
+            ann.train(mode)
     # NumPy promises the first of equal maxima; torch does not.
     return torch.from_numpy(torch.cat(logits).numpy().argmax(1))
 

@@ -184,6 +184,8 @@ def load_dataset(
         images, labels, classes = read_cifar10(split, folder, fetch)
     else:
         path = _resolve(name)
+        if not os.path.exists(path) and (named := os.fspath(name)) in NAMES:
+            raise ValueError(f"data set {name!r} is the path of no folder: give the name {named!r} as text")
         if not os.fspath(name) or not os.path.exists(path):
             raise ValueError(
                 f"unknown data set {os.fspath(name)!r}: choose one of {', '.join(NAMES)}, or give the path "

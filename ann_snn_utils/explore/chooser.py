@@ -30,7 +30,7 @@ class Networks:
     def choose(self, name: str, report: Report = lambda done: None) -> None:
         """Open another network; every explorer that was shown follows. Where that fails, all stays as it is."""
         report(f"opening {html.escape(name)} and its images …")
-        self.current = open_network(name, replaced=stand_ins)
+        self.current = open_network(name, stand_ins=stand_ins)
         for line in self._followers:
             line.send({"stale": True})
 
@@ -58,7 +58,7 @@ def networks(run: str = "") -> Networks:
 
     Nothing is fetched: a network whose data set is not here is shown other images, and says which.
     """
-    return Networks(open_network(run, replaced=stand_ins))
+    return Networks(open_network(run, stand_ins=stand_ins))
 
 
 def _described(network: Network) -> str:

@@ -27,7 +27,7 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
     size = min(size or len(net.samples), len(net.samples))
 
     def run(name: str, report: Report) -> Trial:
-        second = net if name == net.name else open_network(name, replaced=stand_ins)
+        second = net if name == net.name else open_network(name, stand_ins=stand_ins)
         theirs, ours = (one.snn.spec for one in (second, net))
         if (theirs.in_shape, theirs.classes) != (ours.in_shape, ours.classes):
             raise ValueError(

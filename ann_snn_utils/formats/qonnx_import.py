@@ -154,7 +154,8 @@ class _Importer:
             if signed or bits != 8 or not np.isclose(scale.item() * 255, self.white, rtol=1e-5):
                 self.refuse("the image is rounded to something else than its 256 values: take the node out")
             return value
-        counts = Counts(float(scale.item()), int(lowest), int(highest), half_even=mode != "HALF_UP")
+        halves = "away" if mode == "HALF_UP" else "even"
+        counts = Counts(float(scale.item()), int(lowest), int(highest), halves)
         if value.op == "call_module" and isinstance(self.module.get_submodule(str(value.target)), nn.ReLU):
             # A ReLU and what rounds it are one activation.
             counts.lowest, value = 0, value.args[0]  # type: ignore[assignment]

@@ -52,12 +52,12 @@ def bundled_name(network: str) -> str | None:
 def open_network(
     name: str = "",
     dataset: str | None = None,
-    replaced: Callable[[ANN, OSError], tuple[Dataset, str]] | None = None,
+    stand_ins: Callable[[ANN, OSError], tuple[Dataset, str]] | None = None,
 ) -> Network:
     """The network of a name as of `network_folder`, or a bundled one; an empty name takes the latest run, if any.
 
     Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
-    as in `load_recorded`. replaced: called with a network whose images are not here, and with the error that says
+    as in `load_recorded`. stand_ins: called with a network whose images are not here, and with the error that says
     so; it gives other images and a note on them, and nothing is downloaded. Raises FileNotFoundError or ValueError
     that says what is missing.
     """
@@ -65,12 +65,12 @@ def open_network(
     name = str(name)
     if not name:
         try:
-            return open_network(latest_run(SNN_FILE), dataset, replaced)
+            return open_network(latest_run(SNN_FILE), dataset, stand_ins)
         except (OSError, ValueError):
             # No run yet, or one whose data set is on another machine.
             if not (names := list_pretrained()):
                 raise
-            return open_network(BUNDLED + next(iter(names)), dataset, replaced)
+            return open_network(BUNDLED + next(iter(names)), dataset, stand_ins)
     if bundled := bundled_name(name):
         ann, name = load_pretrained(bundled), BUNDLED + bundled
         snn = convert(ann)
@@ -78,11 +78,11 @@ def open_network(
         folder = network_folder(name)
         ann, snn = load_ann(require(folder, QANN_FILE)), load_snn(require(folder, SNN_FILE))
     try:
-        test = load_recorded(ann.metadata, dataset=dataset, fetch=replaced is None)
+        test = load_recorded(ann.metadata, dataset=dataset, fetch=stand_ins is None)
     except OSError as missing:
-        if replaced is None:
+        if stand_ins is None:
             raise
-        return Network(name, ann.eval(), snn, *replaced(ann, missing))
+        return Network(name, ann.eval(), snn, *stand_ins(ann, missing))
     return Network(name, ann.eval(), snn, test.subset(len(test)))
 
 
@@ -132,8 +132,14 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     made = {"source": source, "data": identity_of(training, test), "samples": len(test), "correct": right}
     made |= {"mismatches": 0, "neurons": sum(proof.neurons)}
     folder.mkdir(parents=True, exist_ok=True)
-    save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
-    save_snn(snn, folder / SNN_FILE, **made)
+    try:
+        save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
+        save_snn(snn, folder / SNN_FILE, **made)
+    except BaseException:
+        # One of a pair is no network, and would stand in the way of the next attempt.
+        for file in (QANN_FILE, SNN_FILE):
+            (folder / file).unlink(missing_ok=True)
+        raise
     return folder
 
 

@@ -33,7 +33,7 @@ def simulate_run(
     folder = network_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
     test = load_recorded(snn.metadata, dataset=dataset)
-    test = test.subset(min(samples, len(test))) if samples else test
+    test = test if samples is None else test.subset(samples)
     record = simulate(snn, test, time_steps, progress=True, **disturbance)
     table = over_time(record)
     if not logs:

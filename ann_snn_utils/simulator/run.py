@@ -63,7 +63,7 @@ def simulate(
     labels: Tensor | None = None,
     trace: Iterable[int] = (),
     fault: str | None = None,
-    fault_rate: float = 0.0,
+    fault_rate: float | None = None,
     batch_size: int | None = None,
     backend: str | None = None,
     progress: bool = False,
@@ -87,6 +87,9 @@ def simulate(
     images = as_images(images, snn.spec.in_shape)
     if labels is not None and (labels := torch.as_tensor(labels)).shape != (len(images),):
         raise ValueError(f"labels {list(labels.shape)} for {len(images)} images: give each image one, [N]")
+    if fault and fault_rate is None:
+        raise ValueError(f"fault={fault!r} without a fault_rate: give the share of spikes that it strikes")
+    fault_rate = fault_rate or 0.0
     given = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in (given | {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed}).items():
