@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import re
 import signal
@@ -192,3 +193,14 @@ def test_a_cluster_that_loses_a_worker_finishes_the_sweep_and_nothing_counts_twi
     # The stage that was lost is made a second time, from its beginning, and no other.
     assert numbers(runs) == "01 01 01 01 02 02 02"
     assert len({line for line in made(runs)}) == 6
+
+
+@pytest.mark.slow
+def test_a_cluster_of_processes_on_this_machine_makes_a_sweep_and_ends_with_it(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--set", "seed=0..1", "--name", "x", "--notebooks", "01-02", "--dask", "local", "--jobs", "1"]
+    assert main(["sweep", *arguments], folder) == 0, capsys.readouterr()
+    assert {row["state"] for row in table(runs, "x").values()} == {"done"}
+    assert numbers(runs) == "01 01 02 02"
+    wait_for(lambda: not multiprocessing.active_children())
