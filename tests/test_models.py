@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.ann import reference
+from ann_snn_utils.ann.exact_sums import exact_sums
 from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
 from ann_snn_utils.ann.notation import parse
 from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
-from ann_snn_utils.ann.reference import _exact_sums, codes, in_float64, reference_of
+from ann_snn_utils.ann.reference import codes, in_float64, reference_of
 from ann_snn_utils.ann.store import load_ann, save_ann
 from ann_snn_utils.files import load_tensors, save_tensors
 
@@ -233,15 +233,15 @@ def test_sums_in_small_types_are_those_of_float64(channels, kernel, geometry, la
     conv.weight.data = torch.randint(-largest_weight, largest_weight + 1, shape, generator=generator).double()
     counts = torch.randint(reach[0], reach[1] + 1, (3, groups * inputs, 6, 7), generator=generator).double()
     with torch.no_grad():
-        assert torch.equal(_exact_sums(conv)(counts), conv(counts))
+        assert torch.equal(exact_sums(conv)(counts), conv(counts))
 
 
 def test_windows_that_fill_more_than_one_product_are_put_together_in_order(monkeypatch):
     images = random_images(4, (1, 8, 8), samples=5)
     expected, _ = codes(random_ann(4), images)
-    monkeypatch.setattr(reference, "_WINDOWS", 1)
-    monkeypatch.setattr(reference, "_multiplies_int8", lambda: True)
+    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._WINDOWS", 1)
+    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._multiplies_int8", lambda: True)
     in_pieces, _ = codes(random_ann(4), images)
-    monkeypatch.setattr(reference, "_multiplies_int8", lambda: False)
+    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._multiplies_int8", lambda: False)
     in_float32, _ = codes(random_ann(4), images)
     assert all(map(torch.equal, in_pieces, expected)) and all(map(torch.equal, in_float32, expected))

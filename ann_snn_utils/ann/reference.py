@@ -1,17 +1,14 @@
 """What a network computes, exactly: the integer codes that a spiking network must reach, and the classes it names.
 
-Claims are judged in float64, where sums of a quantized network's integers are exact. Where smaller types cannot
-lose anything, sums are made in them: the same numbers, several times sooner.
+Claims are judged in float64, where sums of a quantized network's integers are exact.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset, as_images
+from .exact_sums import Sums, exact_sums
 from .graph import Branch
 from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
 from .notation import LARGEST_PIXEL
-
-# Bytes of windows that one product of int8 matrices reads: they should lie in the cache.
-_WINDOWS = 2**23
 
 
 def in_float64(ann: ANN) -> ANN:
     """A copy on the CPU, in evaluation mode and float64: the reference for every claim."""
     return copy.deepcopy(ann).cpu().double().eval()
-
-
-Sums = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,76 +85,7 @@ def reference_of(ann: ANN) -> Reference:
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
     network = in_float64(ann)
-    return Reference(network, {part.conv: _exact_sums(part.conv) for part in network.parts})
-
-
-def _exact_sums(conv: nn.Conv2d) -> Sums:
-    """The convolution of whole numbers, float64, made in the smallest type in which no sum can lose anything."""
-    weight: Tensor = conv.weight.detach()
-    if not torch.equal(weight, weight.round()):
-        return conv
-    geometry: Any = conv.stride, conv.padding, conv.dilation, conv.groups
-    largest_sum, largest_weight = float(weight.abs().sum((1, 2, 3)).max()), float(weight.abs().max())
-    in_int8 = None
-    if largest_weight <= 127 and conv.groups == 1 and _multiplies_int8():
-        in_int8 = _Int8Convolution.of(conv, weight)
-
-    def sums(counts: Tensor) -> Tensor:
-        largest = float(max(counts.max(), -counts.min()))
-        # float32 holds all integers below 2^24.
-        if largest_sum * largest >= 2**24:
-            return F.conv2d(counts, weight, None, *geometry)
-        if in_int8 is not None and largest <= 127:
-            return in_int8(counts)
-        return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
-
-    return sums
-
-
-@cache
-def _multiplies_int8() -> bool:
-    """Whether torch multiplies int8 matrices in the processor's own instructions here, without saturating."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch, "_int_mm"):
-        return False
-    largest = torch.tensor([[127] * 64, [-128] * 64] * 32, dtype=torch.int8)
-    return torch.equal(torch._int_mm(largest, largest.T).long(), largest.long() @ largest.T.long())
-
-
-@dataclass(frozen=True, eq=False)
-class _Int8Convolution:
-    """A convolution without groups of integers that fit int8, by products of matrices with 32-bit sums.
-
-    matrix: int8 [kh · kw · I, O].
-    """
-
-    matrix: Tensor
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d, weight: Tensor) -> _Int8Convolution:
-        assert not isinstance(conv.padding, str)
-        matrix = weight.to(torch.int8).permute(2, 3, 1, 0).flatten(0, 2).contiguous()
-        return cls(matrix, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-
-    def __call__(self, counts: Tensor) -> Tensor:
-        """float64 [N, O, H', W'] of whole numbers [N, I, H, W]."""
-        rows, columns = self.padding
-        # Channels last: a row of a window lies in one piece.
-        pixels = F.pad(counts.to(torch.int8), (columns, columns, rows, rows)).permute(0, 2, 3, 1).contiguous()
-        for axis in (1, 2):
-            size = (self.kernel[axis - 1] - 1) * self.dilation[axis - 1] + 1
-            # [N, H', W', I, kh, kw] in the end
-            pixels = pixels.unfold(axis, size, self.stride[axis - 1])
-        windows = pixels[..., :: self.dilation[0], :: self.dilation[1]].permute(0, 1, 2, 4, 5, 3)
-        products = [
-            torch._int_mm(some.reshape(-1, len(self.matrix)), self.matrix)
-            for some in windows.split(max(1, _WINDOWS // windows[0].numel()))
-        ]
-        sums = torch.cat(products).view(*windows.shape[:3], -1)
-        return sums.permute(0, 3, 1, 2).to(torch.float64, memory_format=torch.contiguous_format)
+    return Reference(network, {part.conv: exact_sums(part.conv) for part in network.parts})
 
 
 @torch.no_grad()

@@ -1,0 +1,98 @@
+"""Convolutions of whole numbers, without loss, in the smallest type that can hold every sum.
+
+The judge of all claims takes its sums from here: those of int8 matrices need a fifth of the time of float32, and
+those of float64 three times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Bytes of windows that one product of int8 matrices reads: they should lie in the cache.
+_WINDOWS = 2**23
+
+Sums = Callable[[Tensor], Tensor]
+
+
+def exact_sums(conv: nn.Conv2d) -> Sums:
+    """The function that convolves whole numbers, float64 [N, I, H, W] → [N, O, H', W'], as `conv` does in float64.
+
+    Weights that are not whole, and sums of 2^24 and more, stay in float64.
+
+    >>> conv = nn.Conv2d(1, 1, 2, bias=False).double()
+    >>> conv.weight.data = torch.tensor([[[[1.0, -1.0], [0.0, 1.0]]]]).double()
+    >>> exact_sums(conv)(torch.arange(9.0).view(1, 1, 3, 3).double()).flatten().tolist()
+    [3.0, 4.0, 6.0, 7.0]
+    """
+    weight: Tensor = conv.weight.detach()
+    if not torch.equal(weight, weight.round()):
+        return conv
+    geometry: Any = conv.stride, conv.padding, conv.dilation, conv.groups
+    largest_sum, largest_weight = float(weight.abs().sum((1, 2, 3)).max()), float(weight.abs().max())
+    in_int8 = None
+    if largest_weight <= 127 and conv.groups == 1 and _multiplies_int8():
+        in_int8 = _Int8Convolution.of(conv, weight)
+
+    def sums(counts: Tensor) -> Tensor:
+        largest = float(max(counts.max(), -counts.min()))
+        # float32 holds all integers below 2^24.
+        if largest_sum * largest >= 2**24:
+            return F.conv2d(counts, weight, None, *geometry)
+        if in_int8 is not None and largest <= 127:
+            return in_int8(counts)
+        return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
+
+    return sums
+
+
+@cache
+def _multiplies_int8() -> bool:
+    """Whether torch multiplies int8 matrices in the processor's own instructions here, without saturating."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch, "_int_mm"):
+        return False
+    largest = torch.tensor([[127] * 64, [-128] * 64] * 32, dtype=torch.int8)
+    return torch.equal(torch._int_mm(largest, largest.T).long(), largest.long() @ largest.T.long())
+
+
+@dataclass(frozen=True, eq=False)
+class _Int8Convolution:
+    """A convolution without groups of integers that fit int8, by products of matrices with 32-bit sums.
+
+    matrix: int8 [kh · kw · I, O].
+    """
+
+    matrix: Tensor
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, weight: Tensor) -> _Int8Convolution:
+        assert not isinstance(conv.padding, str)
+        matrix = weight.to(torch.int8).permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+        return cls(matrix, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        """float64 [N, O, H', W'] of whole numbers [N, I, H, W]."""
+        rows, columns = self.padding
+        # Channels last: a row of a window lies in one piece.
+        pixels = F.pad(counts.to(torch.int8), (columns, columns, rows, rows)).permute(0, 2, 3, 1).contiguous()
+        for axis in (1, 2):
+            size = (self.kernel[axis - 1] - 1) * self.dilation[axis - 1] + 1
+            # [N, H', W', I, kh, kw] in the end
+            pixels = pixels.unfold(axis, size, self.stride[axis - 1])
+        windows = pixels[..., :: self.dilation[0], :: self.dilation[1]].permute(0, 1, 2, 4, 5, 3)
+        products = [
+            torch._int_mm(some.reshape(-1, len(self.matrix)), self.matrix)
+            for some in windows.split(max(1, _WINDOWS // windows[0].numel()))
+        ]
+        sums = torch.cat(products).view(*windows.shape[:3], -1)
+        return sums.permute(0, 3, 1, 2).to(torch.float64, memory_format=torch.contiguous_format)
