@@ -133,11 +133,17 @@ function drawScores(place, run, classes, label, step) {
     drawing.append(svg("text", { x: left + wide + 4, y: under, class: stroke(c) ? "snn-strong" : "" }, named[c]));
   }
   drawing.append(svg("text", { x: left - 6, y: 250, "text-anchor": "end" }, "it says"));
+  let first = 0;
   run.answers.forEach((answer, t) => {
-    const colour = label === null || answer === label ? BLUE : VERMILION;
-    const name = classes[answer].slice(0, Math.max(1, Math.floor(wide / steps / 8)));
-    const look = { x: x(t + 1), y: 250, "text-anchor": "middle", style: `fill: ${colour}`, class: "snn-said" };
-    drawing.append(svg("text", t < step ? look : { ...look, opacity: 0.5 }, name));
+    if (run.answers[t + 1] === answer) return;
+    // One name and one line for all steps through which an answer stays.
+    const fill = label === null || answer === label ? BLUE : VERMILION, half = 0.42 * wide / steps;
+    const [from, to] = [x(first + 1) - half, x(t + 1) + half], opacity = first < step ? 1 : 0.5;
+    const name = classes[answer].slice(0, Math.max(1, Math.floor((to - from) / 8)));
+    const text = { x: (from + to) / 2, y: 246, "text-anchor": "middle", style: `fill: ${fill}`, opacity };
+    drawing.append(svg("text", { ...text, class: "snn-said" }, name));
+    drawing.append(svg("rect", { x: from, y: 252, width: to - from, height: 3, fill, opacity }));
+    first = t + 1;
   });
   stepLabels(drawing, x, 272, steps);
   drawing.append(svg("text", { x: left - 6, y: 272, "text-anchor": "end" }, "at step"));
