@@ -18,6 +18,7 @@ from PIL import Image
 
 from ann_snn_utils import figures
 from ann_snn_utils.bench.benchmark import newest_file
+from ann_snn_utils.figures.template import layer_colors
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report
 from ann_snn_utils.simulator.run import simulate
@@ -470,3 +471,8 @@ def test_an_axis_that_starts_at_zero_stays_where_it_is():
         figures.accuracy_over_time({"a": [share]}, from_zero=True).layout.yaxis.range for share in (0.3, 0.99)
     )
     assert low == high == (0, 104)
+
+
+@pytest.mark.parametrize("layers", [1, 7, 8, 21])
+def test_every_layer_of_a_deep_network_has_a_colour_of_its_own(layers):
+    assert len(set(layer_colors(layers))) == layers

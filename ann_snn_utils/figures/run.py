@@ -21,6 +21,7 @@ from .template import (
     add_line,
     blank,
     color_of,
+    layer_colors,
     numbered,
     percent_axis,
     share,
@@ -64,10 +65,11 @@ def accuracy_over_time(
     figure.update_yaxes(**percent_axis("accuracy", shown), **left)
     if pending is not None:
         right: dict[str, Any] = dict(row=1, col=2)
-        for index, (name, waiting) in enumerate(zip(numbered(layer_names), pending.T, strict=True)):
+        colors = layer_colors(len(layer_names))
+        for name, color, waiting in zip(numbered(layer_names), colors, pending.T, strict=True):
             look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending") | right
             hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
-            add_line(figure, name, PALETTE[index % len(PALETTE)], width=1, hover=hover, **look)
+            add_line(figure, name, color, width=1, hover=hover, **look)
         figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", **right)
     figure.update_layout(shapes=step_marks(step, panels))
     return figure.update_xaxes(**time_axis(longest))
@@ -75,7 +77,7 @@ def accuracy_over_time(
 
 def spikes_over_time(record: Record) -> go.Figure:
     """Stacked bars over time steps: +1 spikes of each layer above zero, −1 spikes below, per image."""
-    figure = blank("Spikes per image, layer and step")
+    figure, colors = blank("Spikes per image, layer and step"), layer_colors(len(record.layer_names))
     for sign, table, opacity in ((1, record.positive, 1), (-1, record.negative, 0.6)):
         for index, name in enumerate(numbered(record.layer_names)):
             hover = (
@@ -85,7 +87,7 @@ def spikes_over_time(record: Record) -> go.Figure:
             counted = table[:, index]
             bars: dict[str, Any] = dict(x=np.arange(1, record.time_steps + 1), y=sign * counted / record.samples)
             look = dict(customdata=counted, legendgroup=str(index), showlegend=sign > 0, marker_opacity=opacity)
-            add_bars(figure, name, PALETTE[index % len(PALETTE)], hover, **bars, **look)
+            add_bars(figure, name, colors[index], hover, **bars, **look)
     figure.update_layout(barmode="relative")
     figure.update_xaxes(**time_axis(record.time_steps))
     return figure.update_yaxes(title_text="spikes per image", zerolinecolor=INK)
@@ -162,15 +164,15 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
 
     counts: net spike counts of each layer, whole numbers [N, C, H, W] (Record.counts).
     """
-    figure = blank("How many spikes a neuron is left with")
-    for index, (name, count) in enumerate(zip(numbered(layer_names), counts, strict=True)):
+    figure, colors = blank("How many spikes a neuron is left with"), layer_colors(len(layer_names))
+    for name, color, count in zip(numbered(layer_names), colors, counts, strict=True):
         values = np.asarray(count)
         least, most = int(values.min()), int(values.max())
         # Image by image: as int64, which `bincount` takes, all counts of a wide network would not fit the memory.
         each = [np.bincount(one.ravel().astype(np.int64) - least, minlength=most - least + 1) for one in values]
         found = np.sum(each, axis=0)
         there = np.flatnonzero(found)
-        color, hover = PALETTE[index % len(PALETTE)], f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
+        hover = f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
         add_line(
             figure,
             name,

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 # Okabe & Ito's colours, which colour-blind readers tell apart; the blue a little lighter, and without black
@@ -91,6 +92,14 @@ TEMPLATE = go.layout.Template(
 def color_of(name: str, index: int, colors: Sequence[str] = PALETTE) -> str:
     """The colour of a series: a form of thresholds has its own, others take their turn."""
     return FORMS.get(name, colors[index % len(colors)])
+
+
+def layer_colors(layers: int) -> Sequence[str]:
+    """A colour for each of so many layers; where the palette is too short, shades by depth, the first one dark."""
+    if layers <= len(PALETTE):
+        return PALETTE[:layers]
+    # Without the darkest and the lightest ones, which a theme's background swallows.
+    return sample_colorscale("Viridis", [0.1 + 0.8 * index / (layers - 1) for index in range(layers)])
 
 
 def blank(
