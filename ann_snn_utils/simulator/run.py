@@ -122,9 +122,11 @@ def simulate(
 
 def _check_tables(snn: SNN, record: Record) -> None:
     for index, (layer, count) in enumerate(zip(snn.layers, record.counts, strict=True)):
+        if not layer.saturates:
+            continue
         entries = layer.thresholds.shape[1] + layer.spec.lowest
         # A neuron sends at most one spike a step.
-        if layer.saturates and record.time_steps >= entries and int(count.max()) >= entries:
+        if record.time_steps >= entries and int(count.max()) >= entries:
             remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
             if entries == LONGEST:
                 remedy = "train the network longer, or build it with a clip"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -238,7 +239,7 @@ class SNN:
         """True where no tensor of the network is floating point."""
         return not self.classifier.is_floating_point() and all(layer.integer for layer in self.layers)
 
-    @property
+    @cached_property
     def sufficient_steps(self) -> int:
         """Steps after which every input has settled: levels + the most that counts move along any path of layers.
 

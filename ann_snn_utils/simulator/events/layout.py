@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -167,7 +168,13 @@ class Layout:
     neurons: int
     counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
     room: dict[str, int]
-    idle: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    idle: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where the records of layers and synapses and the class weights lie."""
+        # Kept, as NumPy takes a microsecond to say it, of the hundred that an image takes.
+        return self.layers.ctypes.data, self.synapses.ctypes.data, self.class_weights.ctypes.data
 
 
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:

@@ -127,7 +127,7 @@ def _task(snn: SNN, net: Layout, images: int, steps: int, disturbance: tuple[str
         neurons=net.neurons,
         wide_counts=steps > 127,
         rate=rate,
-        class_weights=net.class_weights.ctypes.data,
+        class_weights=net.addresses[2],
         **net.room,
     )
 
@@ -146,15 +146,16 @@ def _runner(
     same time; each has its own totals and neurons by the step of their last spike."""
     library = kernel(8 * np.dtype(net.membrane).itemsize)
     room, following = library.room_of(ctypes.byref(task)), ctypes.c_int64()
+    layers, synapses, _ = net.addresses
 
     def work(thread: int, end: int) -> None:
         try:
             own = net.idle.setdefault(room, []).pop()
         except IndexError:
-            own = np.empty(room, np.uint8)
+            own = torch.empty(room, dtype=torch.uint8)
         library.simulate(
-            net.layers.ctypes.data,
-            net.synapses.ctypes.data,
+            layers,
+            synapses,
             ctypes.addressof(task),
             images.data_ptr(),
             end,
@@ -164,7 +165,7 @@ def _runner(
             totals[thread].ctypes.data,
             pending[thread].ctypes.data,
             logits.data_ptr(),
-            own.ctypes.data,
+            own.data_ptr(),
         )
         net.idle[room].append(own)
 
