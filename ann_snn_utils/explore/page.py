@@ -162,13 +162,13 @@ def plotly_js() -> bytes:
 def packed(values: Any) -> dict[str, Any]:
     """An array as JSON that `unpack` of page.js reads: {dtype, shape, data}, deflated.
 
-    Integers of 64 bits, which a page has no plain numbers for, become 32 bits where they fit, else float64.
+    Integers of 64 bits, which a page has no plain numbers for, become the smallest ones that hold them, or float64.
     """
     array = np.asarray(values)
     if array.dtype == np.int64:
-        small = np.iinfo(np.int32)
-        fits = not array.size or (small.min <= array.min() and array.max() <= small.max)
-        array = array.astype(np.int32 if fits else np.float64)
+        ends = np.array([array.min(), array.max()] if array.size else [0])
+        exact = (kind for kind in (np.int8, np.int16, np.int32) if np.array_equal(ends.astype(kind), ends))
+        array = array.astype(next(exact, np.float64))
     data = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": base64.b64encode(data).decode()}
 
