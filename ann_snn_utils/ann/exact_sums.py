@@ -41,7 +41,7 @@ def exact_sums(conv: nn.Conv2d) -> Sums:
         in_int8 = _Int8Convolution.of(conv, weight)
 
     def sums(counts: Tensor) -> Tensor:
-        largest = float(max(counts.max(), -counts.min()))
+        largest = float(max(counts.amax(), -counts.amin()))
         # float32 holds all integers below 2^24.
         if largest_sum * largest >= 2**24:
             return F.conv2d(counts, weight, None, *geometry)
@@ -95,4 +95,5 @@ class _Int8Convolution:
             for some in windows.split(max(1, _WINDOWS // windows[0].numel()))
         ]
         sums = torch.cat(products).view(*windows.shape[:3], -1)
-        return sums.permute(0, 3, 1, 2).to(torch.float64, memory_format=torch.contiguous_format)
+        # Channels stay last in memory, as they are in the next layer's windows and in a simulator's counts.
+        return sums.permute(0, 3, 1, 2).double()
