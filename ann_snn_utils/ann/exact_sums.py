@@ -7,7 +7,6 @@ those of float64 three times as long.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -38,7 +37,7 @@ def exact_sums(conv: nn.Conv2d) -> Sums:
     largest_sum, largest_weight = float(weight.abs().sum((1, 2, 3)).max()), float(weight.abs().max())
     in_int8 = None
     if largest_weight <= 127 and conv.groups == 1 and _multiplies_int8():
-        in_int8 = _Int8Convolution.of(conv, weight)
+        in_int8 = _int8_sums(conv)
 
     def sums(counts: Tensor) -> Tensor:
         largest = float(max(counts.amax(), -counts.amin()))
@@ -61,39 +60,24 @@ def _multiplies_int8() -> bool:
     return torch.equal(torch._int_mm(largest, largest.T).long(), largest.long() @ largest.T.long())
 
 
-@dataclass(frozen=True, eq=False)
-class _Int8Convolution:
-    """A convolution without groups of integers that fit int8, by products of matrices with 32-bit sums.
+def _int8_sums(conv: nn.Conv2d) -> Sums:
+    """As `exact_sums`, without groups and of integers that fit int8: products of matrices with 32-bit sums."""
+    matrix = conv.weight.detach().to(torch.int8).permute(2, 3, 1, 0).flatten(0, 2).contiguous()  # [kh · kw · I, O]
+    geometry = list(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True))
+    assert not isinstance(conv.padding, str)
+    rows, columns = conv.padding
 
-    matrix: int8 [kh · kw · I, O].
-    """
-
-    matrix: Tensor
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d, weight: Tensor) -> _Int8Convolution:
-        assert not isinstance(conv.padding, str)
-        matrix = weight.to(torch.int8).permute(2, 3, 1, 0).flatten(0, 2).contiguous()
-        return cls(matrix, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-
-    def __call__(self, counts: Tensor) -> Tensor:
-        """float64 [N, O, H', W'] of whole numbers [N, I, H, W]."""
-        rows, columns = self.padding
+    def sums(counts: Tensor) -> Tensor:
         # Channels last: a row of a window lies in one piece.
-        pixels = F.pad(counts.to(torch.int8), (columns, columns, rows, rows)).permute(0, 2, 3, 1).contiguous()
-        for axis in (1, 2):
-            size = (self.kernel[axis - 1] - 1) * self.dilation[axis - 1] + 1
-            # [N, H', W', I, kh, kw] in the end
-            pixels = pixels.unfold(axis, size, self.stride[axis - 1])
-        windows = pixels[..., :: self.dilation[0], :: self.dilation[1]].permute(0, 1, 2, 4, 5, 3)
+        windows = F.pad(counts.to(torch.int8), (columns, columns, rows, rows)).permute(0, 2, 3, 1).contiguous()
+        for axis, (kernel, stride, dilation) in enumerate(geometry, 1):
+            windows = windows.unfold(axis, (kernel - 1) * dilation + 1, stride)[..., ::dilation]
+        windows = windows.permute(0, 1, 2, 4, 5, 3)  # [N, H', W', kh, kw, I]
         products = [
-            torch._int_mm(some.reshape(-1, len(self.matrix)), self.matrix)
+            torch._int_mm(some.reshape(-1, len(matrix)), matrix)
             for some in windows.split(max(1, _WINDOWS // windows[0].numel()))
         ]
-        sums = torch.cat(products).view(*windows.shape[:3], -1)
         # Channels stay last in memory, as they are in the next layer's windows and in a simulator's counts.
-        return sums.permute(0, 3, 1, 2).double()
+        return torch.cat(products).view(*windows.shape[:3], -1).permute(0, 3, 1, 2).double()
+
+    return sums
