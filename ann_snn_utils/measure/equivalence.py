@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
 from ..ann.network import ANN, build_ann, copy_weights
@@ -165,15 +164,13 @@ def compare_forms(
     expected, logits = codes(ann, samples.images)
     longest = table_length(max((int(code.max()) for code in expected[1:]), default=0))
     nets, mismatches, accuracies, forms = {}, {}, {}, ("exact", "published", "float")
-    # Weights become whole numbers once, and not at every look.
-    with parametrize.cached():
-        for number, form in enumerate(forms):
-            report((number + 0.5) / len(forms))
-            nets[form] = convert(ann, form, longest)
-            record = simulate(nets[form], samples)
-            pairs = zip(record.counts, expected, strict=True)
-            mismatches[form] = [int((count != code).sum()) for count, code in pairs]
-            accuracies[form] = accuracy(record)
+    for number, form in enumerate(forms):
+        report((number + 0.5) / len(forms))
+        nets[form] = convert(ann, form, longest)
+        record = simulate(nets[form], samples)
+        pairs = zip(record.counts, expected, strict=True)
+        mismatches[form] = [int((count != code).sum()) for count, code in pairs]
+        accuracies[form] = accuracy(record)
     steps = time_steps or max(map(len, accuracies.values()))
     for form, curve in accuracies.items():
         # After silence nothing changes.
