@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_written_to_is_passed_over(tmp_path, monkeypatch
     monkeypatch.setattr(build, "_folders", lambda: iter([tmp_path / "file", tmp_path]))
     library = build.kernel.__wrapped__(16)
     assert len(list(tmp_path.glob("kernel-*"))) == 1
-    task = Task(depth=2, steps=4, slots=2, event_room=100, place_room=10, row_room=30)
+    task = Task(members=1, depth=2, steps=4, slots=2, event_room=100, mark_room=16, row_room=30)
     assert library.room_of(ctypes.byref(task)) > 2 * 2 * 4 * 4 * 110
 
 

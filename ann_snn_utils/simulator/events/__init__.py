@@ -13,7 +13,7 @@ stays in a register from its first step to its last: it is written down only whe
 
 *Spikes* leave a place as words of 32 channels, one bit each, and become *events*: for each step a list that grows
 place after place. An event is a number, column · channels + channel, and `flip` more for a spike of −1.
-`first[place]` is where the events of a place begin. Lists lie in slots, from which every layer behind reads them;
+`first` marks where the events of a place begin. Lists lie in slots, from which every layer behind reads them;
 a slot is free when the last one has.
 
 *Ways.* A layer has `Synapses` from one layer or several: two of a residual block, one for each part of a
@@ -52,7 +52,8 @@ this off.
 dense tensors (`layout.obstacle`). Channels are padded to whole vectors (`pitch`) by ones that have weights of 0 and
 thresholds that no membrane reaches, so that no loop has a rest.
 
-*Threads* take one image after the other from a common counter, so they end together and one image starts none. Each
-has a workspace of its own, kept for the next run. Totals are sums of whole numbers, so results do not depend on the
-number of threads, nor on who took which image.
+*Threads* take one image after the other from a common counter, so they end together. Where a large network has few
+images, they share each of them (`team.h`): they take the rows of a layer's map by turns, list spikes each for
+itself, and wait for each other once a layer and block. Totals are sums of whole numbers, so results do not depend
+on the number of threads, nor on who took what. Workspaces are kept for the next run.
 """

@@ -6,6 +6,7 @@
 
 #include "spikes.h"
 #include "sums.h"
+#include "team.h"
 
 // ---- The encoder ---------------------------------------------------------------------------------------------------
 
@@ -42,76 +43,85 @@ static void pad(const Synapses *synapses, const uint8_t *restrict image, uint8_t
         }
 }
 
+// Run LANES neurons of a place of the encoder over the block and send their spikes. corner: the first pixel that the
+// place sees. fours … end: from there to each four of them.
+INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, const uint8_t *corner,
+                         const int32_t *fours, const int32_t *end) {
+    const Run *run = from->run;
+    const Layer *layer = run->layers;
+    int64_t neuron = from->place * layer->pitch + channel, size = 4 * layer->pitch;
+    const int8_t *weights = run->synapses[layer->inputs].weights + 4 * channel;
+    // By turns, as each sum waits for its last product.
+    Halves sums = {0}, others = {0};
+    const int32_t *four = fours;
+    for (; four + 1 < end; four += 2, weights += 2 * size) {
+        sums = add_pixels(sums, corner + four[0], weights);
+        others = add_pixels(others, corner + four[1], weights + size);
+    }
+    if (four < end)
+        sums = add_pixels(sums, corner + four[0], weights);
+    sums.all += others.all;
+    Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
+    uint32_t fired[BLOCK], none[BLOCK];
+    for (int64_t step = 0; step < steps; step++) {
+        const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
+        Ints over = sums.all >= *(const Ints *)(thresholds + channel);
+        fired[step] = bits_of(__builtin_convertvector(over, Answers));
+        counts -= __builtin_convertvector(over, Numbers);
+    }
+    set_counts(run, run->counts, neuron, counts);
+    if (!fired[0])
+        return;
+    for (int64_t step = 0; step < steps; step++) {
+        none[step] = 0;
+        from->sent->rises[step] += __builtin_popcount(fired[step]);
+        if (lists_nested(run, 0) && step + 1 < steps)
+            fired[step] &= ~fired[step + 1];
+    }
+    send(from, channel, steps, fired, none);
+}
+
 // Run the encoder over the block. Its image stays and its thresholds ascend, so a neuron that fires has fired in every
 // step before: without faults, events are listed at the last step of the block at which they come.
-static void encode(const Run *run, const uint8_t *image, Workspace *space) {
+INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
     const Layer *layer = run->layers;
     const Synapses *synapses = run->synapses + layer->inputs;
     uint8_t *padded = space->image;
     // Where the first of each four pixels lies that a place sees, from its corner on. Rows are not in use yet.
     int32_t *fours = space->rows.rows[0];
     Sent *sent = &space->sent;
-    Spikes *to = space->between + layer->slot;
     int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
     int64_t height = synapses->in_height + 2 * synapses->padding;
-    int64_t stride = synapses->in_width + 2 * synapses->padding + 3, size = 4 * layer->pitch;
+    int64_t stride = synapses->in_width + 2 * synapses->padding + 3;
     int32_t *end = fours;
-    empty(run, 0, to, sent);
-    // The read-out takes every step's spikes as they are.
-    to->nested = run->task->rate == 0 && run->task->depth > 1;
+    empty(run, 0, sent);
     for (int64_t row = 0; row < synapses->kernel_height; row++)
         for (int64_t input = 0; input < synapses->in_channels; input++)
             for (int64_t column = 0; column < synapses->kernel_width; column += 4)
                 *end++ = (input * height + row) * stride + column;
     if (steps)
         pad(synapses, image, padded, stride);
-    for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
-        const uint8_t *corner = padded + y * synapses->stride * stride + x * synapses->stride;
-        const Sender from = sender(run, 0, place, x, to, sent);
-        begin_place(to, place, run->steps);
-        for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES) {
-            int64_t neuron = place * layer->pitch + channel;
-            const int8_t *weights = synapses->weights + 4 * channel;
-            // By turns, as each sum waits for its last product.
-            Halves sums = {0}, others = {0};
-            const int32_t *four = fours;
-            for (; four + 1 < end; four += 2, weights += 2 * size) {
-                sums = add_pixels(sums, corner + four[0], weights);
-                others = add_pixels(others, corner + four[1], weights + size);
-            }
-            if (four < end)
-                sums = add_pixels(sums, corner + four[0], weights);
-            sums.all += others.all;
-            Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
-            uint32_t fired[BLOCK], none[BLOCK];
-            for (int64_t step = 0; step < steps; step++) {
-                const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
-                Ints over = sums.all >= *(const Ints *)(thresholds + channel);
-                fired[step] = bits_of(__builtin_convertvector(over, Answers));
-                counts -= __builtin_convertvector(over, Numbers);
-            }
-            set_counts(run, run->counts, neuron, counts);
-            if (!fired[0])
-                continue;
-            for (int64_t step = 0; step < steps; step++) {
-                none[step] = 0;
-                sent->rises[step] += __builtin_popcount(fired[step]);
-                if (to->nested && step + 1 < steps)
-                    fired[step] &= ~fired[step + 1];
-            }
-            send(&from, channel, steps, fired, none);
+    for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
+        int64_t before[BLOCK];
+        for (int64_t step = 0; step < steps; step++)
+            before[step] = sent->rises[step];
+        Sender from = sender(run, 0, y, sent);
+        for (int64_t x = 0; x < layer->width; x++, next_place(&from)) {
+            set_mark(&from);
+            const uint8_t *corner = padded + y * synapses->stride * stride + x * synapses->stride;
+            for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES)
+                encode_lanes(&from, channel, steps, corner, fours, end);
         }
-        if (++x == layer->width)
-            x = 0, y++;
+        set_mark(&from);
+        // A neuron that fires now did so one step before, which then was not its last.
+        for (int64_t step = 0; step < steps; step++) {
+            pending[step] -= sent->rises[step] - before[step];
+            pending[step + 1] += sent->rises[step] - before[step];
+        }
     }
-    begin_place(to, layer->places, run->steps);
-    // A neuron that fires now did so one step before, which then was not its last.
-    for (int64_t step = 0; step < steps; step++) {
-        pending[step] -= sent->rises[step];
-        pending[step + 1] += sent->rises[step];
-    }
-    count_sent(run, 0, steps, to, sent);
+    count_sent(run, 0, steps, sent);
+    wait_for_rows(run, 0, layer->height);
 }
 
 // ---- Neurons -------------------------------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ static void remember_last(const Run *run, int64_t index, int64_t neuron, const u
         pending[run->start + step + 1] += __builtin_popcount(fresh);
         if (run->task->steps > BLOCK)
             for (; fresh; fresh &= fresh - 1) {
-                int16_t *last = run->last + neuron + __builtin_ctz(fresh);
+                int16_t *last = run->team.last + neuron + __builtin_ctz(fresh);
                 // Before the first spike `last` is 0, where nothing is read.
                 pending[*last]--;
                 *last = run->start + step + 1;
@@ -170,7 +180,7 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
     int64_t neuron = layer->first + from->place * layer->pitch + channel;
-    Number *kept = run->membranes + neuron;
+    Number *kept = run->team.membranes + neuron;
     Numbers membranes = {0}, counts = {0};
     if (run->start) {
         membranes = *(Numbers *)kept;
@@ -203,52 +213,70 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
 }
 
 // Run a hidden layer over the block: all steps of one place before the next place.
-static void run_layer(const Run *run, int64_t index, Workspace *space) {
+INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     const Layer *layer = run->layers + index;
-    Spikes *to = space->between + layer->slot;
     int64_t end = layer->inputs + layer->ways;
-    empty(run, index, to, &space->sent);
-    to->nested = 0;
+    uint32_t sent[layer->ways];
+    for (int64_t way = 0; way < layer->ways; way++)
+        sent[way] = sent_by(run, run->synapses[layer->inputs + way].source);
+    empty(run, index, &space->sent);
     for (int64_t entry = layer->inputs * BLOCK; entry < end * BLOCK; entry++)
         space->came[entry] = 0;
-    for (int64_t place = 0, y = 0, x = 0; place < layer->places; place++) {
-        const Sender from = sender(run, index, place, x, to, &space->sent);
-        uint32_t received = 0;
-        for (int64_t way = layer->inputs; way < end; way++) {
-            const Synapses *synapses = run->synapses + way;
-            const Spikes *came = space->between + run->layers[synapses->source].slot;
-            received |= receive(run, synapses, came, y, x, space, received != 0, space->came + way * BLOCK);
+    for (int64_t y; (y = take_row(run, index, layer->height)) >= 0; finish_row(run, index)) {
+        Sender from = sender(run, index, y, &space->sent);
+        for (int64_t x = 0; x < layer->width; x++, next_place(&from)) {
+            set_mark(&from);
+            uint32_t received = 0;
+            for (int64_t way = layer->inputs; way < end; way++)
+                received |= receive(run, run->synapses + way, sent[way - layer->inputs], y, x, space, received != 0,
+                                    space->came + way * BLOCK);
+            for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
+                fire(&from, channel, received, space->sums + channel);
         }
-        begin_place(to, place, run->steps);
-        for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
-            fire(&from, channel, received, space->sums + channel);
-        if (++x == layer->width)
-            x = 0, y++;
+        set_mark(&from);
     }
-    begin_place(to, layer->places, run->steps);
-    count_sent(run, index, run->steps, to, &space->sent);
-    for (int64_t way = layer->inputs; way < end; way++) {
-        const Synapses *synapses = run->synapses + way;
-        int nested = space->between[run->layers[synapses->source].slot].nested;
-        count_received(run, synapses, nested, space->came + way * BLOCK);
-    }
+    count_sent(run, index, run->steps, &space->sent);
+    for (int64_t way = layer->inputs; way < end; way++)
+        count_received(run, run->synapses + way, space->came + way * BLOCK);
+    wait_for_rows(run, index, layer->height);
 }
 
-// The class scores after each step of the block. logits: of this image, those of a step `images · classes` apart.
-static void read_out(const Run *run, const Spikes *from, int32_t *scores, int64_t *logits) {
+// How many neurons fired last in this step, counted from 1, as far as the image has been run.
+static int64_t fired_last(const Run *run, int64_t step) {
     const Task *task = run->task;
-    for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
-        const int32_t *weights = task->class_weights + class;
-        Scores sums = run->start ? *(Scores *)(scores + class) : (Scores){0};
-        for (int64_t step = 0; step < run->steps; step++) {
-            for (int32_t event = 0; event < from->used[step]; event++)
-                sums += *(const Scores *)(weights + from->events[step][event] * task->class_pitch);
-            int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
-            for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
-                after[lane] = sums[lane];
+    int64_t fired = 0;
+    for (int64_t entry = 0; entry < task->members * task->depth; entry++)
+        fired += run->team.pending[entry * (task->steps + 1) + step];
+    return fired;
+}
+
+// The class scores after each step of the block, and whether it ends in silence: one more row, behind the last layer.
+// logits: of this image, those of a step `images · classes` apart.
+static void read_out(const Run *run, int64_t *logits) {
+    const Task *task = run->task;
+    const Layer *last = run->layers + task->depth - 1;
+    const Spikes *from = spikes_of(run, task->depth - 1);
+    int64_t end = run->start + run->steps;
+    for (; take_row(run, task->depth, 1) >= 0; finish_row(run, task->depth)) {
+        for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
+            const int32_t *weights = task->class_weights + class;
+            Scores *scores = (Scores *)(run->team.scores + class), sums = run->start ? *scores : (Scores){0};
+            for (int64_t step = 0; step < run->steps; step++) {
+                for (int64_t y = 0; y < last->height; y++) {
+                    const int32_t *row = from->first[step] + y * marks(last->width);
+                    for (int32_t event = row[0]; event < row[last->width]; event++)
+                        sums += *(const Scores *)(weights + from->events[step][event] * task->class_pitch);
+                }
+                int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
+                for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
+                    after[lane] = sums[lane];
+            }
+            *scores = sums;
         }
-        *(Scores *)(scores + class) = sums;
+        if (!fired_last(run, end) && end > task->levels)
+            *run->team.ended = end;
     }
+    wait_for_rows(run, task->depth, 1);
 }
 
 // ---- Images --------------------------------------------------------------------------------------------------------
@@ -259,16 +287,30 @@ static void *take(char **room, int64_t bytes) {
     return taken;
 }
 
-// Divide `room` up, from the next cache line on, into a workspace that has its slots, and return where it ends.
-static char *divide(char *room, const Task *task, Workspace *into) {
-    room += -(uintptr_t)room % 64;
+// Divide memory up, from the next cache line on, for what a team that has its slots shares, and return where it ends.
+static char *share(const Task *task, char *room, Team *into) {
     int64_t kept = task->steps > BLOCK ? task->neurons : 0;
-    into->pending = take(&room, task->depth * (task->steps + 1) * sizeof(int64_t));
-    into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
+    room += -(uintptr_t)room % 64;
+    into->taken = take(&room, (task->depth + 1) * sizeof(int64_t));
+    into->done = take(&room, (task->depth + 1) * sizeof(int64_t));
+    into->ended = take(&room, sizeof(int64_t));
+    into->pending = take(&room, task->members * task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
     into->scores = take(&room, task->class_pitch * sizeof(int32_t));
     into->arrived = take(&room, task->rate == 0 ? 0 : task->neurons * sizeof(int16_t));
+    for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
+        for (int64_t slot = 0; slot < task->slots; slot++) {
+            int64_t events = task->members * (task->event_room + LANES);
+            into->between[slot].events[step] = take(&room, events * sizeof(int32_t));
+            into->between[slot].first[step] = take(&room, task->mark_room * sizeof(int32_t));
+        }
+    return room;
+}
+
+// The same for a thread's workspace.
+static char *divide(const Task *task, char *room, Workspace *into) {
+    into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(Scores));
     into->image = take(&room, task->image_room);
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
@@ -277,87 +319,87 @@ static char *divide(char *room, const Task *task, Workspace *into) {
     // Differences have a bit more, and are read and written in whole slices.
     into->planes = take(&room, (task->pitch_room / 256 + 1) * (PLANES + 2) * sizeof(Slice));
     into->differences = take(&room, (task->pitch_room / 256 + 1) * (PLANES + 2) * sizeof(Slice));
-    for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++) {
+    for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
         into->rows.rows[step] = take(&room, (task->row_room + LANES) * sizeof(int32_t));
-        for (int64_t slot = 0; slot < task->slots; slot++) {
-            into->between[slot].events[step] = take(&room, (task->event_room + LANES) * sizeof(int32_t));
-            into->between[slot].first[step] = take(&room, task->place_room * sizeof(int32_t));
-        }
-    }
     return room;
 }
 
-// Bytes that one thread needs to work in.
+// Bytes that a team needs to work in.
 EXPORT int64_t room_of(const Task *task) {
     Spikes slots[task->slots];
-    Workspace unused = {.between = slots};
-    return divide((char *)64, task, &unused) - (char *)0;
+    Team team = {.between = slots};
+    Workspace unused;
+    char *start = (char *)64, *own = share(task, start, &team);
+    return own - start + task->members * (divide(task, own, &unused) - own) + 64;
 }
 
-// Whether nothing fired in the last step of the block.
-static int silent(const Run *run) {
-    int64_t fired = 0;
-    for (int64_t layer = 0; layer < run->task->depth; layer++)
-        fired += run->pending[layer * (run->task->steps + 1) + run->start + run->steps];
-    return !fired;
-}
-
-// Run one image and return the step of its last spike. pending: neurons of each layer by the step of their last spike.
-static int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64_t *logits) {
+// Run an image, block after block, and return after how many steps it ended: the last one, or when all was silent.
+INLINE int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64_t *logits) {
     const Task *task = run->task;
-    int64_t entries = task->images * task->classes;
-    if (task->steps > BLOCK)
-        for (int64_t neuron = 0; neuron < task->neurons; neuron++)
-            run->last[neuron] = 0;
-    for (int64_t neuron = 0; neuron < task->neurons && task->rate != 0; neuron++)
-        ((int16_t *)space->arrived)[neuron] = 0;
     for (run->start = 0; run->start < task->steps; run->start += run->steps) {
         run->steps = SMALLER(BLOCK, task->steps - run->start);
         encode(run, image, space);
         for (int64_t index = 1; index < task->depth; index++)
             run_layer(run, index, space);
-        read_out(run, space->between + run->layers[task->depth - 1].slot, space->scores, logits);
-        if (run->start + run->steps > task->levels && silent(run))
-            break;
+        read_out(run, logits);
+        if (*run->team.ended)
+            return *run->team.ended;
     }
-    // Scores stay as they are from silence on.
-    for (int64_t step = run->start + run->steps; step < task->steps; step++)
-        for (int64_t class = 0; class < task->classes; class++)
-            logits[step * entries + class] = logits[(step - 1) * entries + class];
-    for (int64_t step = task->steps; step > 0; step--)
-        for (int64_t layer = 0; layer < task->depth; layer++)
-            if (run->pending[layer * (task->steps + 1) + step])
-                return step;
-    return 0;
+    return task->steps;
 }
 
-// Run images [C, H, W] of index *next … end − 1, taken one by one, as other threads do that call this with the same
-// `next`. counts [images, neurons], settled_at [images], logits [steps, images, classes]: of every image, as in
-// `Record`. totals [steps, depth, TOTALS], pending [depth, steps + 1]: this thread's own, to which it adds. room: its
-// memory to work in.
-EXPORT void simulate(const Layer *layers, const Synapses *synapses, const Task *task, const uint8_t *images,
-                     int64_t end, int64_t *next, char *counts, int64_t *settled_at, int64_t *totals, int64_t *pending,
-                     int64_t *logits, char *room) {
-    int64_t entries = task->depth * (task->steps + 1);
-    int64_t pixels = synapses->in_channels * synapses->in_height * synapses->in_width;
+// Prepare a team's memory for an image, before its threads join.
+EXPORT void begin(const Task *task, char *room) {
     Spikes slots[task->slots];
-    Workspace space = {.between = slots};
-    divide(room, task, &space);
-    Run run = {.layers = layers, .synapses = synapses, .task = task, .totals = totals, .pending = space.pending,
-               .membranes = space.membranes, .last = space.last};
-    for (;;) {
-        int64_t index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-        if (index >= end)
-            break;
+    Team team = {.between = slots};
+    share(task, room, &team);
+    for (int64_t layer = 0; layer <= task->depth; layer++)
+        team.taken[layer] = team.done[layer] = 0;
+    *team.ended = 0;
+    for (int64_t entry = 0; entry < task->members * task->depth * (task->steps + 1); entry++)
+        team.pending[entry] = 0;
+    for (int64_t neuron = 0; neuron < task->neurons && task->steps > BLOCK; neuron++)
+        team.last[neuron] = 0;
+    for (int64_t neuron = 0; neuron < task->neurons && task->rate != 0; neuron++)
+        ((int16_t *)team.arrived)[neuron] = 0;
+}
+
+// Run an image as a member of a team, whose first one says last what came of it. totals [steps, depth, TOTALS]: this
+// thread's own, to which it adds; pending [depth, steps + 1]: neurons by the step of their last spike, likewise.
+EXPORT void join(const Task *task, int64_t index, int64_t member, int64_t *totals, int64_t *pending, char *room) {
+    int64_t entries = task->depth * (task->steps + 1), scores = task->images * task->classes, last = task->steps;
+    int64_t pixels = task->synapses->in_channels * task->synapses->in_height * task->synapses->in_width;
+    int64_t *logits = task->logits + index * task->classes;
+    Spikes slots[task->slots];
+    Team team = {.between = slots};
+    Workspace space;
+    char *own = share(task, room, &team), *end = divide(task, own, &space);
+    if (member)
+        divide(task, own + member * (end - own), &space);
+    Run run = {.layers = task->layers, .synapses = task->synapses, .task = task, .team = team, .member = member,
+               .sample = index, .totals = totals, .pending = team.pending + member * entries};
+    run.counts = task->counts + index * task->neurons * (task->wide_counts ? 2 : 1);
+    run.arrived = task->rate == 0 ? run.counts : team.arrived;
+    int64_t ran = run_image(&run, task->pixels + index * pixels, &space, logits);
+    if (member)
+        return;
+    // Scores stay as they are from silence on.
+    for (int64_t step = ran; step < task->steps; step++)
+        for (int64_t class = 0; class < task->classes; class++)
+            logits[step * scores + class] = logits[(step - 1) * scores + class];
+    while (last > 0 && !fired_last(&run, last))
+        last--;
+    last = LARGER(last, task->levels);
+    task->settled_at[index] = last < task->steps ? last : 0;
+    for (int64_t other = 0; other < task->members; other++)
         for (int64_t entry = 0; entry < entries; entry++)
-            run.pending[entry] = 0;
-        run.sample = index;
-        run.counts = counts + index * task->neurons * (task->wide_counts ? 2 : 1);
-        run.arrived = task->rate == 0 ? run.counts : space.arrived;
-        int64_t last = run_image(&run, images + index * pixels, &space, logits + index * task->classes);
-        last = LARGER(last, task->levels);
-        settled_at[index] = last < task->steps ? last : 0;
-        for (int64_t entry = 0; entry < entries; entry++)
-            pending[entry] += run.pending[entry];
+            pending[entry] += team.pending[other * entries + entry];
+}
+
+// Run images of index *next … end − 1, taken one by one, as other threads do that call this with the same `next`.
+EXPORT void simulate(const Task *task, int64_t end, int64_t *next, int64_t *totals, int64_t *pending, char *room) {
+    for (int64_t index; (index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end;) {
+        begin(task, room);
+        join(task, index, 0, totals, pending, room);
     }
 }

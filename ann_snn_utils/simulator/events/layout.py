@@ -135,7 +135,7 @@ SYNAPSES, LAYER = (
     for names in (
         "source target next in_channels in_height in_width kernel_height kernel_width stride padding dilation how "
         "crowd row nothing fan encoded weights gain kinds effective",
-        "channels pitch width places levels lowest compared first inputs ways outputs slot event_width flip rising "
+        "channels pitch height width levels lowest compared first inputs ways outputs slot event_width flip rising "
         "falling",
     )
 )
@@ -154,6 +154,7 @@ class Layout:
     membrane        np.int16, np.int32 or np.int64, the type of membranes and of the hidden layers' thresholds
     class_weights   int32, a row of classes for each neuron of the last layer
     neurons         of all layers, with those that only fill vectors
+    work            synapses of all neurons
     counts          for each layer the shape, strides and first entry of its counts [C, H, W] among these
     room            what a thread needs room for: ways, slots of spikes, the most spikes of a layer, its places and
                     one more, inputs of a neuron, pixels of an image with its padding, channels, counts in a window
@@ -166,6 +167,7 @@ class Layout:
     membrane: type
     class_weights: np.ndarray
     neurons: int
+    work: int
     counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
     room: dict[str, int]
     idle: dict[int, list[torch.Tensor]] = field(default_factory=dict)
@@ -201,7 +203,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     first = 0
     for index, layer in enumerate(snn.layers):
         row, (channels, height, width), pitch = layers[index], layer.spec.out_shape, pitch_of(layer)
-        row["channels"], row["pitch"], row["width"], row["places"] = channels, pitch, width, height * width
+        row["channels"], row["pitch"], row["height"], row["width"] = channels, pitch, height, width
         row["levels"], row["lowest"] = layer.thresholds.shape[1], layer.spec.lowest
         row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
         row["ways"], row["outputs"], row["slot"] = len(layer.synapses), -1, slots[index]
@@ -226,6 +228,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             arrays.append(array)
             row[name] = array.ctypes.data
     taps = synapses["kernel_height"] * synapses["kernel_width"]
+    places = layers["height"] * layers["width"]
     return Layout(
         layers,
         synapses,
@@ -233,12 +236,13 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         membrane,
         class_rows(snn.classifier),
         neurons=first,
+        work=sum(one.weight.numel() * int(places[target]) for target, one in ways),
         counts=counts,
         room={
             "ways": len(ways),
             "slots": 1 + max(slots),
-            "event_room": int((layers["channels"] * layers["places"]).max()),
-            "place_room": int(layers["places"].max()) + 1,
+            "event_room": int((layers["channels"] * places).max()),
+            "mark_room": int((layers["height"] * _marks(layers["width"])).max()),
             "row_room": int((taps * synapses["in_channels"]).max()),
             "image_room": _image_room(snn.layers[0]),
             "pitch_room": int(layers["pitch"].max()),
@@ -283,6 +287,11 @@ def _slots(snn: SNN) -> list[int]:
         slots.append(free.pop() if free else len(set(slots)))
         free.extend(slots[source] for source in snn.spec.graph.read_last_by(index) if source >= 0)
     return slots
+
+
+def _marks(width: np.ndarray) -> np.ndarray:
+    """`marks` of spikes.h: of a row, one for each place and one more, in whole cache lines."""
+    return (width + 16) // 16 * 16
 
 
 def _event_width(snn: SNN, index: int) -> int:

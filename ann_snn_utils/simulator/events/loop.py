@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -29,16 +29,20 @@ _FIRST_STEPS, _LONGER = 12, 3
 # Images between two looks at the progress bar.
 _BATCH = 1000
 
+# Synapses of a network from which on threads share an image: with fewer, one has run it when others have woken.
+_SHARED = 2**24
+
 
 class Task(ctypes.Structure):
-    """`Task` of spikes.h: what is asked of all images."""
+    """`Task` of spikes.h: what is asked of all images, and where the answers go."""
 
     _fields_ = [
-        *[(name, ctypes.c_int64) for name in "images depth levels steps fault seed classes".split()],
+        *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
         *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots event_room".split()],
-        *[(name, ctypes.c_int64) for name in "place_room row_room image_room pitch_room window_room".split()],
+        *[(name, ctypes.c_int64) for name in "mark_room row_room image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
-        ("class_weights", ctypes.c_void_p),
+        *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
+        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits".split()],
     ]
 
 
@@ -77,18 +81,44 @@ def _record(
 ) -> Record:
     number, depth = len(images), len(snn.layers)
     net = lay_out(snn, steps, disturbance is not None)
-    task = _task(snn, net, number, steps, disturbance)
+    at_once, threads = min(number, batch_size), torch.get_num_threads()
+    shared = 2 * at_once <= threads and net.work >= _SHARED
+    threads = threads if shared else min(threads, at_once)
     # A neuron sends at most one spike a step.
-    counts = torch.empty(number, net.neurons, dtype=torch.int16 if task.wide_counts else torch.int8)
+    counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16)
     settled_at = torch.empty(number, dtype=torch.int64)
     logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64)
-    threads = min(torch.get_num_threads(), number)
     totals = np.zeros((threads, steps, depth, _TOTALS), np.int64)
     pending = np.zeros((threads, depth, steps + 1), np.int64)
-    run_until = _runner(net, task, images.contiguous(), counts, settled_at, logits, totals, pending)
+    fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
+    images = images.contiguous()
+    layers, synapses, class_weights = net.addresses
+    task = Task(
+        images=number,
+        members=threads if shared else 1,
+        depth=depth,
+        levels=snn.levels,
+        steps=steps,
+        fault=FAULTS.index(fault),
+        seed=seed,
+        classes=snn.spec.classes,
+        class_pitch=class_pitch(snn.spec.classes),
+        neurons=net.neurons,
+        wide_counts=counts.dtype == torch.int16,
+        rate=rate,
+        layers=layers,
+        synapses=synapses,
+        class_weights=class_weights,
+        pixels=images.data_ptr(),
+        counts=counts.data_ptr(),
+        settled_at=settled_at.data_ptr(),
+        logits=logits.data_ptr(),
+        **net.room,
+    )
+    run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
-        run_until(start, min(number, start + batch_size))
+        run(net, task, start, min(number, start + batch_size), totals, pending)
     of_all, fired_last = totals.sum(0), pending[..., 1:].sum(0)
     if snn.bias is not None:
         logits += snn.bias
@@ -113,71 +143,61 @@ def _record(
     )
 
 
-def _task(snn: SNN, net: Layout, images: int, steps: int, disturbance: tuple[str, float, int] | None) -> Task:
-    fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
-    return Task(
-        images=images,
-        depth=len(snn.layers),
-        levels=snn.levels,
-        steps=steps,
-        fault=FAULTS.index(fault),
-        seed=seed,
-        classes=snn.spec.classes,
-        class_pitch=class_pitch(snn.spec.classes),
-        neurons=net.neurons,
-        wide_counts=steps > 127,
-        rate=rate,
-        class_weights=net.addresses[2],
-        **net.room,
-    )
+def _run_apart(net: Layout, task: Task, start: int, end: int, totals: np.ndarray, pending: np.ndarray) -> None:
+    """Run images from one index up to another, which threads take one by one, so that they end together.
+
+    Each has its own totals and neurons by the step of their last spike.
+    """
+    library, asked, following = _kernel(net), ctypes.addressof(task), ctypes.c_int64(start)
+    size = library.room_of(asked)
+
+    def work(thread: int) -> None:
+        room = _room(net, size)
+        own = totals[thread].ctypes.data, pending[thread].ctypes.data
+        library.simulate(asked, end, ctypes.addressof(following), *own, room.data_ptr())
+        net.idle[size].append(room)
+
+    _in_threads(len(totals), work)
 
 
-def _runner(
-    net: Layout,
-    task: Task,
-    images: Tensor,
-    counts: Tensor,
-    settled_at: Tensor,
-    logits: Tensor,
-    totals: np.ndarray,
-    pending: np.ndarray,
-) -> Callable[[int, int], None]:
-    """What runs images from one index up to another. Threads take them one by one, so that all end at about the
-    same time; each has its own totals and neurons by the step of their last spike."""
-    library = kernel(8 * np.dtype(net.membrane).itemsize)
-    room, following = library.room_of(ctypes.byref(task)), ctypes.c_int64()
-    layers, synapses, _ = net.addresses
+def _run_together(net: Layout, task: Task, start: int, end: int, totals: np.ndarray, pending: np.ndarray) -> None:
+    """The same, each image by all threads together."""
+    library, asked = _kernel(net), ctypes.addressof(task)
+    size = library.room_of(asked)
+    room = _room(net, size)
 
-    def work(thread: int, end: int) -> None:
-        try:
-            own = net.idle.setdefault(room, []).pop()
-        except IndexError:
-            own = torch.empty(room, dtype=torch.uint8)
-        library.simulate(
-            layers,
-            synapses,
-            ctypes.addressof(task),
-            images.data_ptr(),
-            end,
-            ctypes.addressof(following),
-            counts.data_ptr(),
-            settled_at.data_ptr(),
-            totals[thread].ctypes.data,
-            pending[thread].ctypes.data,
-            logits.data_ptr(),
-            own.data_ptr(),
-        )
-        net.idle[room].append(own)
+    def work(index: int, thread: int) -> None:
+        own = totals[thread].ctypes.data, pending[thread].ctypes.data
+        library.join(asked, index, thread, *own, room.data_ptr())
 
-    def run_until(start: int, end: int) -> None:
-        following.value = start
-        others = range(1, len(totals))
-        running = [_pool(len(others)).submit(work, thread, end) for thread in others]
-        work(0, end)
-        for one in running:
-            one.result()
+    for index in range(start, end):
+        library.begin(asked, room.data_ptr())
+        _in_threads(len(totals), partial(work, index))
+    net.idle[size].append(room)
 
-    return run_until
+
+def _kernel(net: Layout) -> ctypes.CDLL:
+    return kernel(8 * np.dtype(net.membrane).itemsize)
+
+
+def _room(net: Layout, size: int) -> Tensor:
+    """Memory to work in: what another run left, or new."""
+    try:
+        return net.idle.setdefault(size, []).pop()
+    except IndexError:
+        return torch.empty(size, dtype=torch.uint8)
+
+
+def _in_threads(threads: int, work: Callable[[int], None]) -> None:
+    """Let threads work, this one as the first, until what any of them began is done."""
+    others = [_pool(threads - 1).submit(work, thread) for thread in range(1, threads)]
+    try:
+        work(0)
+    finally:
+        for one in others:
+            # Nothing is left for those that have not begun.
+            if not one.cancel():
+                one.result()
 
 
 @lru_cache(maxsize=1)

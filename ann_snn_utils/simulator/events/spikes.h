@@ -25,8 +25,9 @@ int DllMainCRTStartup(void *library, uint32_t reason, void *unused) { return lib
 
 // LANES: channels whose membranes are compared at once. BLOCK: steps that a layer runs before the next layer does.
 // WIDEST: channels whose sums of bytes are held in registers. TURN, SLICE_TURN: rows that are added in one turn of a
-// loop. PLANES: bits of a count of rows.
-enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_TURN = 16, PLANES = 16 };
+// loop. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes threads should not write to the same.
+enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_TURN = 16, PLANES = 16,
+       CACHE_LINE = 64 };
 
 // Columns of the totals of a layer at a step. ENCODED: those of SYNAPSES that bring spikes of the encoder, or maxima.
 enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, TOTALS };
@@ -35,6 +36,9 @@ enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, TOTALS };
 // same channel alone, weighted; or as the largest count in it.
 enum { BYTES, SLICES, WINDOW, MAXIMUM };
 
+// For what runs a layer: where a run and its workspace are seen to be local, no store can change them, and they stay in
+// registers.
+#define INLINE static inline __attribute__((always_inline))
 #define VECTOR(type, lanes) type __attribute__((vector_size((lanes) * sizeof(type)), aligned(1)))
 #define SMALLER(a, b) ((a) < (b) ? (a) : (b))
 #define LARGER(a, b) ((a) > (b) ? (a) : (b))
@@ -70,7 +74,7 @@ typedef struct {
 } Synapses;
 
 typedef struct {
-    int64_t channels, pitch, width, places;             // pitch: channels, rounded up to whole vectors
+    int64_t channels, pitch, height, width;             // pitch: channels, rounded up to whole vectors
     int64_t levels, lowest;                             // thresholds of a channel; its least count
     int64_t compared;                                   // steps whose counts come from comparing with all thresholds
     int64_t first;                                      // its first neuron among those of all layers
@@ -81,36 +85,68 @@ typedef struct {
     const void *rising, *falling;                       // θ_n in row n, [pitch]; there is one beyond both ends
 } Layer;
 
-// What is asked of all images. fault: 0 deletes, 1 flips a spike on its way, with probability `rate`.
+// What is asked of all images, and where the answers go. members: threads that run an image together. fault: 0 deletes,
+// 1 flips a spike on its way, with probability `rate`.
 typedef struct {
-    int64_t images, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts, ways, slots;
-    int64_t event_room, place_room, row_room;           // the most spikes of a layer, places, and inputs of a neuron
+    int64_t images, members, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts, ways, slots;
+    int64_t event_room, mark_room, row_room;            // the most spikes of a layer, marks, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
     double rate;
+    const Layer *layers;
+    const Synapses *synapses;
     const int32_t *class_weights;                       // [neurons of the last layer, class_pitch]
+    const uint8_t *pixels;                              // [images, C, H, W]
+    char *counts;                                       // [images, neurons]
+    int64_t *settled_at, *logits;                       // [images]; [steps, images, classes]
 } Task;
 
-// Spikes on their way to other layers: for each step of the block a list of them, place after place. An event is a
-// number: column · channels + channel, and `flip` more for −1. nested: each step lists what comes in this step and not
-// in the next one.
+// Spikes on their way to other layers: for each step of the block lists of them, one for each thread of a team, place
+// after place. An event is a number: column · channels + channel, and `flip` more for −1. first: marks, where those of
+// a place begin, and behind each row of the map, where its last ones end.
 typedef struct {
-    int32_t *events[BLOCK], *first[BLOCK];              // first: of each place, and behind them the number of all
-    int32_t used[BLOCK];
-    int nested;
+    int32_t *events[BLOCK], *first[BLOCK];
 } Spikes;
 
-// Of one image. membranes, last: of the hidden layers, kept from block to block. arrived: counts as the layers behind
-// see them, which are those of `counts` where no fault strikes.
+// What the threads of an image share, be they one or several. taken, done: rows of the maps, see team.h. ended: the
+// steps after which all is silent, once it is. pending: neurons by the step of their last spike, as far as each thread
+// knows, [members, depth, steps + 1]. membranes, last: of the hidden layers, kept from block to block. scores: of the
+// classes, so far. arrived: counts as the layers behind see them, which are those of `counts` where no fault strikes.
+// between: spikes from one layer to others, in slots.
+typedef struct {
+    int64_t *taken, *done, *ended, *pending;
+    Number *membranes;
+    int16_t *last;
+    int32_t *scores;
+    void *arrived;
+    Spikes *between;
+} Team;
+
+// One thread's work on an image. arrived: of the team, or `counts`. totals, pending: this thread's own.
 typedef struct {
     const Layer *layers;
     const Synapses *synapses;
     const Task *task;
-    int64_t sample, start, steps;                       // the block's first step, from 0 on, and how many it has
-    Number *membranes;
-    int16_t *last;
+    Team team;
+    int64_t member, sample;
+    int64_t start, steps;                               // the block's first step, from 0 on, and how many it has
     void *counts, *arrived;
     int64_t *totals, *pending;
 } Run;
+
+static const Spikes *spikes_of(const Run *run, int64_t layer) {
+    return run->team.between + run->layers[layer].slot;
+}
+
+// Whether each step lists what comes in this step and not in the next one: so does the encoder, but for the classes,
+// and for faults, which strike each step's spikes as they are.
+static int lists_nested(const Run *run, int64_t layer) {
+    return layer == 0 && run->task->rate == 0 && run->task->depth > 1;
+}
+
+// Marks of a row of a map, in whole cache lines: threads that have the rows beside it write to others.
+static int64_t marks(int64_t width) {
+    return (width + CACHE_LINE / 4) & -(CACHE_LINE / 4);
+}
 
 static int64_t *totals_of(const Run *run, int64_t layer, int64_t step) {
     return run->totals + ((run->start + step) * run->task->depth + layer) * TOTALS;
@@ -163,9 +199,9 @@ static uint32_t struck(const Run *run, int64_t layer, int64_t step, int64_t neur
 }
 
 // List the spikes of LANES channels. Vectors are written whole: what lies behind the end is written over by the next.
-static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
-    int32_t *end = to->events[step] + to->used[step], number = __builtin_popcount(bits);
-    to->used[step] += number;
+static void list(int32_t *list, int32_t *used, uint32_t bits, Halves events) {
+    int32_t *end = list + *used, number = __builtin_popcount(bits);
+    *used += number;
 #ifdef __AVX512F__
     int32_t before = __builtin_popcount(bits & 0xFFFF);
     __m512i one = _mm512_maskz_compress_epi32(bits, (__m512i)events.halves[0]);
@@ -180,32 +216,49 @@ static void list(Spikes *to, int64_t step, uint32_t bits, Halves events) {
 #endif
 }
 
-// Spikes of a layer at each step of the block, and the synapses other than 0 that they reach, by lanes: [ways, BLOCK],
-// of all ways.
+// What a thread sent of a layer at each step of the block: where its list of events ends, spikes, and the synapses
+// other than 0 that they reach, by lanes: [ways, BLOCK], of all ways.
 typedef struct {
+    int32_t used[BLOCK];
     int64_t rises[BLOCK], falls[BLOCK];
     Scores *effective;
 } Sent;
 
-static void empty(const Run *run, int64_t index, Spikes *to, Sent *sent) {
-    for (int64_t step = 0; step < run->steps; step++)
-        to->used[step] = sent->rises[step] = sent->falls[step] = 0;
+static void empty(const Run *run, int64_t index, Sent *sent) {
+    for (int64_t step = 0; step < run->steps; step++) {
+        sent->used[step] = run->member * (run->task->event_room + LANES);
+        sent->rises[step] = sent->falls[step] = 0;
+    }
     for (int64_t way = run->layers[index].outputs; way >= 0; way = run->synapses[way].next)
         for (int64_t step = 0; step < run->steps; step++)
             sent->effective[way * BLOCK + step] = (Scores){0};
 }
 
-// A place of a layer that sends spikes; column: of its events.
+// A place of a layer that sends spikes. column: of its events. mark: where they begin.
 typedef struct {
     const Run *run;
-    Spikes *to;
+    const Spikes *to;
     Sent *sent;
-    int64_t index, place, column;
+    int64_t index, place, column, mark;
 } Sender;
 
-static Sender sender(const Run *run, int64_t index, int64_t place, int64_t x, Spikes *to, Sent *sent) {
+// The first place of a row of the map.
+static Sender sender(const Run *run, int64_t index, int64_t y, Sent *sent) {
     const Layer *layer = run->layers + index;
-    return (Sender){run, to, sent, index, place, layer->event_width == layer->width ? x : place};
+    int64_t place = y * layer->width, column = layer->event_width == layer->width ? 0 : place;
+    return (Sender){run, spikes_of(run, index), sent, index, place, column, y * marks(layer->width)};
+}
+
+// Remember where the spikes of a place begin, or, behind the last one, those of its row end.
+static void set_mark(const Sender *from) {
+    for (int64_t step = 0; step < from->run->steps; step++)
+        from->to->first[step][from->mark] = from->sent->used[step];
+}
+
+static void next_place(Sender *from) {
+    from->place++;
+    from->column++;
+    from->mark++;
 }
 
 // Let a fault strike what LANES neurons send in one step, and keep what of it arrives.
@@ -223,7 +276,7 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
 }
 
 // Send what LANES neurons of a place list in each step, from `channel` on.
-static inline __attribute__((always_inline)) void send(const Sender *from, int64_t channel, int64_t steps,
+INLINE void send(const Sender *from, int64_t channel, int64_t steps,
                                                        uint32_t *rises, uint32_t *falls) {
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
@@ -239,10 +292,10 @@ static inline __attribute__((always_inline)) void send(const Sender *from, int64
             continue;
         if (run->task->rate)
             disturb(from, channel, step, rises + step, falls + step);
-        list(from->to, step, rises[step], plus);
+        list(from->to->events[step], from->sent->used + step, rises[step], plus);
         if (falls[step]) {
             Halves minus = {plus.all + flip};
-            list(from->to, step, falls[step], minus);
+            list(from->to->events[step], from->sent->used + step, falls[step], minus);
         }
         Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
         for (int64_t way = outputs; way >= 0; way = ways[way].next) {
@@ -262,30 +315,32 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. membranes, last, arrived: see `Run`. image: with its border. rows, sums, planes,
-// differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK].
-// scores: of the classes, so far. between: spikes from one layer to others, in slots.
+// A thread's memory to work in. image: with its border. rows, sums, planes, differences, window, values: of one place.
+// sent: by a layer. came: synapses that spikes reach, [ways, BLOCK].
 typedef struct {
-    int64_t *pending, *came;
-    Number *membranes, *sums, *window, *values;
-    int16_t *last;
-    int32_t *scores;
-    void *arrived;
+    int64_t *came;
+    Number *sums, *window, *values;
     uint8_t *image;
     Slice *planes, *differences;
     Sent sent;
     Rows rows;
-    Spikes *between;
 } Workspace;
 
-// Remember where the spikes of a place begin.
-static void begin_place(Spikes *to, int64_t place, int64_t steps) {
-    for (int64_t step = 0; step < steps; step++)
-        to->first[step][place] = to->used[step];
+// Steps of the block in which a layer sent spikes, a bit for each.
+static uint32_t sent_by(const Run *run, int64_t index) {
+    const Layer *layer = run->layers + index;
+    uint32_t sent = 0;
+    for (int64_t step = 0; step < run->steps; step++) {
+        const int32_t *row = spikes_of(run, index)->first[step];
+        for (int64_t y = 0; y < layer->height && !(sent >> step & 1); y++, row += marks(layer->width))
+            sent |= (uint32_t)(row[layer->width] > row[0]) << step;
+    }
+    return sent;
 }
 
 // Add what a layer sent in the block to the totals. What is nested comes in all steps before the one that lists it too.
-static void count_sent(const Run *run, int64_t index, int64_t steps, const Spikes *to, const Sent *sent) {
+static void count_sent(const Run *run, int64_t index, int64_t steps, const Sent *sent) {
+    int nested = lists_nested(run, index);
     for (int64_t step = 0; step < steps; step++) {
         int64_t *totals = totals_of(run, index, step);
         totals[PLUS] += sent->rises[step];
@@ -294,7 +349,7 @@ static void count_sent(const Run *run, int64_t index, int64_t steps, const Spike
     for (int64_t way = run->layers[index].outputs; way >= 0; way = run->synapses[way].next) {
         Scores effective = {0};
         for (int64_t step = steps - 1; step >= 0; step--) {
-            effective = sent->effective[way * BLOCK + step] + (to->nested ? effective : (Scores){0});
+            effective = sent->effective[way * BLOCK + step] + (nested ? effective : (Scores){0});
             for (int lane = 0; lane < CLASS_LANES; lane++)
                 totals_of(run, run->synapses[way].target, step)[EFFECTIVE] += effective[lane];
         }
@@ -302,8 +357,9 @@ static void count_sent(const Run *run, int64_t index, int64_t steps, const Spike
 }
 
 // The same of what came in by one way.
-static void count_received(const Run *run, const Synapses *synapses, int nested, const int64_t *came) {
+static void count_received(const Run *run, const Synapses *synapses, const int64_t *came) {
     int64_t number = 0;
+    int nested = lists_nested(run, synapses->source);
     for (int64_t step = run->steps - 1; step >= 0; step--) {
         int64_t *totals = totals_of(run, synapses->target, step);
         number = came[step] * synapses->fan + (nested ? number : 0);

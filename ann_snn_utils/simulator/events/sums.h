@@ -10,8 +10,8 @@ static uint32_t steps_of(uint32_t listed, int nested) {
     return listed;
 }
 
-// Neighbouring places of a row of the map before, [first, end): their events are neighbours too, and where the weights
-// of these lie differs by a constant.
+// Neighbouring places of a row of the map before, from one mark to another: their events are neighbours too, and where
+// the weights of these lie differs by a constant.
 typedef struct { int32_t first, end, base; } Stretch;
 
 // The stretches that the place (y, x) sees: for each row of its kernel one, or one for each place that a dilated kernel
@@ -26,26 +26,28 @@ static Stretch *stretches_of(const Synapses *synapses, int64_t y, int64_t x, Str
             if (map_row < 0 || map_row >= synapses->in_height || first >= end)
                 continue;
             int64_t event = (row * synapses->kernel_width + column - corner) * synapses->in_channels;
-            *to++ = (Stretch){map_row * synapses->in_width + first, map_row * synapses->in_width + end,
-                              event * synapses->row};
+            int64_t mark = map_row * marks(synapses->in_width);
+            *to++ = (Stretch){mark + first, mark + end, event * synapses->row};
         }
     return to;
 }
 
 // Collect the rows that a place receives. Returns a bit for each step in which something came.
-static uint32_t collect(const Synapses *synapses, const Spikes *from, int64_t steps, int64_t y, int64_t x, Rows *to,
+static uint32_t collect(const Run *run, const Synapses *synapses, uint32_t sent, int64_t y, int64_t x, Rows *to,
                         int64_t *came) {
+    const Spikes *from = spikes_of(run, synapses->source);
     Stretch stretches[synapses->kernel_height * (synapses->dilation == 1 ? 1 : synapses->kernel_width)];
     const Stretch *last = stretches_of(synapses, y, x, stretches);
+    int64_t steps = run->steps;
     int32_t size = synapses->row;
     uint32_t listed = 0;
-    to->nested = from->nested;
+    to->nested = lists_nested(run, synapses->source);
     for (int64_t step = 0; step < steps; step++) {
         int32_t *rows = to->rows[step];
-        const int32_t *places = from->first[step], *events = from->events[step];
-        for (const Stretch *one = stretches; one < last && from->used[step]; one++) {
-            const int32_t *event = events + places[one->first];
-            int32_t number = places[one->end] - places[one->first], at = 0;
+        const int32_t *first = from->first[step], *events = from->events[step];
+        for (const Stretch *one = stretches; one < last && sent >> step & 1; one++) {
+            const int32_t *event = events + first[one->first];
+            int32_t number = first[one->end] - first[one->first], at = 0;
             do
                 *(Scores *)(rows + at) = *(const Scores *)(event + at) * size + one->base;
             while ((at += CLASS_LANES) < number);
@@ -56,7 +58,7 @@ static uint32_t collect(const Synapses *synapses, const Spikes *from, int64_t st
         came[step] += to->used[step];
         listed |= (uint32_t)(to->used[step] > 0) << step;
     }
-    return steps_of(listed, from->nested);
+    return steps_of(listed, to->nested);
 }
 
 // What the rows of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step · pitch], set, or with
@@ -97,7 +99,7 @@ SUM(128)
 SUM(256)
 
 // A full adder for each of 512 bits: a + b + c = 2 · high + low.
-static inline __attribute__((always_inline)) void add_three(Slice *high, Slice *low, Slice a, Slice b, Slice c) {
+INLINE void add_three(Slice *high, Slice *low, Slice a, Slice b, Slice c) {
 #ifdef __AVX512F__
     *high = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0xE8);
     *low = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
@@ -109,7 +111,7 @@ static inline __attribute__((always_inline)) void add_three(Slice *high, Slice *
 
 // Count the bits of 16 rows for each of their 512 columns: adds them to the four planes, the lowest first, and returns
 // what exceeds these. Adders wait until there are three bits of a weight, so 16 rows need 15 of them.
-static inline __attribute__((always_inline)) Slice count_sixteen(const int8_t *weights, const int32_t *row,
+INLINE Slice count_sixteen(const int8_t *weights, const int32_t *row,
                                                                  Slice *planes) {
     Slice two[2], four[2], eight[2], sixteen;
     for (int half = 0; half < 2; half++) {
@@ -218,8 +220,8 @@ static Numbers value_of(const Synapses *synapses, const Number *window, int64_t 
 // Take the events of a place in one step back from its counts, [channels].
 static void take_back(const Layer *source, const Spikes *from, int64_t step, int64_t place, Number *counts) {
     int64_t column = source->event_width == source->width ? place % source->width : place;
-    const int32_t *event = from->events[step] + from->first[step][place];
-    const int32_t *end = from->events[step] + from->first[step][place + 1];
+    const int32_t *mark = from->first[step] + place / source->width * marks(source->width) + place % source->width;
+    const int32_t *event = from->events[step] + mark[0], *end = from->events[step] + mark[1];
     for (counts -= column * source->channels; event < end; event++) {
         int64_t falls = *event >= source->flip;
         counts[*event - falls * source->flip] -= 1 - 2 * falls;
@@ -228,20 +230,24 @@ static void take_back(const Layer *source, const Spikes *from, int64_t step, int
 
 // What a place adds to its sums that sees, in each channel, a window on neurons of the same channel alone. The counts
 // in it are known at the end of the block: from there on its spikes are taken back, step by step. See `receive`.
-static uint32_t sum_window(const Run *run, const Synapses *synapses, const Spikes *from, int64_t y, int64_t x,
-                           const Workspace *space, int more, int64_t *came) {
+static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t y, int64_t x, const Workspace *space,
+                           int more, int64_t *came) {
     const Layer *source = run->layers + synapses->source;
     const Number outside = synapses->how == MAXIMUM ? -((1LL << (MEMBRANE - 1)) - 1) : 0, *gain = synapses->gain;
     int64_t pitch = source->pitch, size = synapses->kernel_height * synapses->kernel_width, places[size];
     uint32_t listed = 0;
+    const Spikes *from = spikes_of(run, synapses->source);
+    int nested = lists_nested(run, synapses->source);
     see(synapses, y, x, places);
     for (int64_t at = 0; at < size; at++)
         for (int64_t step = 0; step < run->steps && places[at] >= 0; step++) {
-            int32_t number = from->first[step][places[at] + 1] - from->first[step][places[at]];
+            int64_t row = places[at] / source->width * marks(source->width);
+            const int32_t *mark = from->first[step] + row + places[at] % source->width;
+            int32_t number = mark[1] - mark[0];
             came[step] += number;
             listed |= (uint32_t)(number > 0) << step;
         }
-    uint32_t received = steps_of(listed, from->nested);
+    uint32_t received = steps_of(listed, nested);
     if (!received)
         return 0;
     for (int64_t at = 0; at < size; at++)
@@ -254,7 +260,7 @@ static uint32_t sum_window(const Run *run, const Synapses *synapses, const Spike
     for (int64_t step = run->steps - 1; step >= 0; step--) {
         int changes = received >> step & 1;
         for (int64_t at = 0; at < size && changes; at++)
-            for (int64_t one = step; one < (from->nested ? run->steps : step + 1) && places[at] >= 0; one++)
+            for (int64_t one = step; one < (nested ? run->steps : step + 1) && places[at] >= 0; one++)
                 take_back(source, from, one, places[at], space->window + at * pitch);
         for (int64_t channel = 0; channel < pitch; channel += LANES) {
             Numbers *after = (Numbers *)(space->values + channel), before = *after;
@@ -269,15 +275,16 @@ static uint32_t sum_window(const Run *run, const Synapses *synapses, const Spike
     return received;
 }
 
-// What reaches a place by one way: sums[step · pitch] of it, set, or with `more` added to.
-static uint32_t receive(const Run *run, const Synapses *synapses, const Spikes *from, int64_t y, int64_t x,
+// What reaches a place by one way: sums[step · pitch] of it, set, or with `more` added to. sent: steps in which spikes
+// came from there.
+static uint32_t receive(const Run *run, const Synapses *synapses, uint32_t sent, int64_t y, int64_t x,
                         Workspace *space, int more, int64_t *came) {
     int64_t pitch = run->layers[synapses->target].pitch;
     Rows *rows = &space->rows;
     Number *sums = space->sums;
     if (synapses->how >= WINDOW)
-        return sum_window(run, synapses, from, y, x, space, more, came);
-    uint32_t received = collect(synapses, from, run->steps, y, x, rows, came);
+        return sum_window(run, synapses, y, x, space, more, came);
+    uint32_t received = collect(run, synapses, sent, y, x, rows, came);
     if (received && synapses->how == SLICES)
         sum_slices(synapses, rows, run->steps, pitch, space, more, sums);
     for (int64_t channel = 0, width = WIDEST; channel < pitch && received && synapses->how == BYTES; channel += width) {

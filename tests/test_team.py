@@ -1,0 +1,109 @@
+"""Threads that share an image leave the record of one thread, whichever of them comes first, last or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import networks, random_ann, random_images
+from test_simulate import agree, needs_kernel
+
+from ann_snn_utils.simulator.events import loop
+from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.conversion import convert
+
+FAULTS = st.sampled_from([{}, {"fault": "flip", "fault_rate": 0.2}, {"fault": "delete", "fault_rate": 0.5}])
+
+# How the threads of a team come to an image. One after the other, the first finds everything to do and all others
+# nothing; and the one that says what came of it may be the last.
+ORDERS: dict[str, Callable] = {
+    "together": loop._in_threads,
+    "one after the other": lambda threads, work: [work(thread) for thread in range(threads)],
+    "the last one first": lambda threads, work: [work(thread) for thread in reversed(range(threads))],
+    "alone": lambda threads, work: work(0),
+}
+
+
+@contextmanager
+def team(threads: int, order: str) -> Iterator[None]:
+    """So many threads share every image, however small the network."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_SHARED", 0)
+        patch.setattr(loop, "_in_threads", ORDERS[order])
+        torch.set_num_threads(threads)
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=40)
+@given(
+    ann=networks(),
+    time_steps=st.one_of(st.none(), st.integers(1, 40)),
+    threads=st.integers(2, 4),
+    samples=st.integers(1, 2),
+    seed=st.integers(0, 1000),
+    faults=FAULTS,
+)
+def test_a_team_leaves_the_record_of_one_thread(order, ann, time_steps, threads, samples, seed, faults):
+    needs_kernel()
+    if faults and time_steps is None:
+        time_steps = 20
+    snn, images = convert(ann, max_levels=512), random_images(seed, ann.spec.in_shape, samples)
+    alone = simulate(snn, images, time_steps, backend="events", batch_size=1, **faults)
+    with team(threads, order):
+        # Twice: the second run works in the memory of the first.
+        for _ in range(2):
+            agree(alone, simulate(snn, images, time_steps, backend="events", batch_size=1, **faults))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("time_steps", [None, 40, 400])
+def test_a_team_that_runs_long_ends_when_all_is_silent_whoever_sees_it_first(order, time_steps):
+    needs_kernel()
+    snn, images = convert(random_ann(1, k=3), max_levels=512), random_images(1, (1, 8, 8), samples=1)
+    alone = simulate(snn, images, time_steps, backend="events")
+    assert alone.time_steps > 32
+    with team(3, order):
+        agree(alone, simulate(snn, images, time_steps, backend="events"))
+
+
+def test_a_wide_network_is_shared_and_leaves_the_same_whoever_takes_its_rows(monkeypatch):
+    needs_kernel()
+    snn = convert(random_ann(3, network="96C3-256C3-P2-288C3-40", in_shape=(3, 20, 20), k=0, padding="same"))
+    images, shares = random_images(3, (3, 20, 20), samples=1), []
+    alone = simulate(snn, images, 6, backend="events", fault="flip", fault_rate=0.01)
+    run = loop._run_together
+
+    def watched(net, task, start, end, totals, pending):
+        run(net, task, start, end, totals, pending)
+        shares.append(totals[..., loop.PLUS].sum((1, 2)))
+
+    monkeypatch.setattr(loop, "_run_together", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    records = [simulate(snn, images, 6, backend="events", fault="flip", fault_rate=0.01) for _ in range(20)]
+    torch.set_num_threads(before)
+    for record in records:
+        agree(alone, record)
+    assert [share.sum() for share in shares] == 20 * [alone.positive.sum()]
+
+
+def test_fewer_than_half_as_many_images_as_threads_are_shared_and_more_are_not(monkeypatch):
+    needs_kernel()
+    snn, shared = convert(random_ann(2)), []
+    monkeypatch.setattr(loop, "_SHARED", 0)
+    for name in ("_run_together", "_run_apart"):
+        run = getattr(loop, name)
+        monkeypatch.setattr(loop, name, lambda *args, run=run, name=name: (shared.append(name), run(*args)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    for samples in (1, 2, 3, 9):
+        simulate(snn, random_images(2, (1, 8, 8), samples), 4, backend="events")
+    torch.set_num_threads(before)
+    assert shared == ["_run_together", "_run_together", "_run_apart", "_run_apart"]
