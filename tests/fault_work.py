@@ -62,7 +62,7 @@ def train_and_convert(runs_root: str) -> None:
 
 
 def record(folder: Path, notebook: str, inputs: list[str], made: list[str]) -> None:
-    runs.record_stage(folder, notebook, parameters={"seed": 0}, inputs=inputs, artifacts=made)
+    manifest.record_stage(folder, notebook, parameters={"seed": 0}, inputs=inputs, artifacts=made)
 
 
 def bundle(out: str) -> None:

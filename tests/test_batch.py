@@ -29,14 +29,16 @@ from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, p
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runs")]
 MAKE = """
 import os
-from ann_snn_utils.runs.folder import record_stage, run_folder
+from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.manifest import record_stage
 folder = run_folder(run, create=True)
 (folder / "ann.safetensors").write_text(f"{dataset} {epochs}")
 print(f"epoch {epochs}/{epochs}")
 record_stage(folder, "01_train_ann", parameters={"dataset": dataset}, artifacts=["ann.safetensors"])
 """
 USE = """
-from ann_snn_utils.runs.folder import record_stage, require, run_folder
+from ann_snn_utils.runs.folder import require, run_folder
+from ann_snn_utils.runs.manifest import record_stage
 folder = run_folder(run)
 text = require(folder, "ann.safetensors").read_text()
 (folder / "qann.safetensors").write_text(f"{text} {k}")

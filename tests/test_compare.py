@@ -23,9 +23,9 @@ from ann_snn_utils.runs.compare import (
     neuron_forms,
     result_row,
 )
-from ann_snn_utils.runs.folder import open_stage
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.results import RunResult, load_results
+from ann_snn_utils.runs.stage import open_stage
 from ann_snn_utils.tables import aligned, cell, markdown_table
 
 
@@ -234,7 +234,7 @@ def notebook(text: str, folder, name: str) -> None:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr("ann_snn_utils.runs.folder.FOLDER", tmp_path)
+    monkeypatch.setattr("ann_snn_utils.runs.stage.FOLDER", tmp_path)
     notebook('run = ""\nseed = 0\n', tmp_path, "01_train_ann")
     notebook('run = ""\nseed = 0\n', tmp_path, "02_quantize")
     return tmp_path

@@ -17,8 +17,9 @@ from ann_snn_utils.batch import engine as engines
 from ann_snn_utils.batch.engine import Blocked, Engine, Failure, Made, engine
 from ann_snn_utils.batch.execute import NotebookFailed
 from ann_snn_utils.batch.plan import Step
-from ann_snn_utils.runs.folder import request_of, runs_root
+from ann_snn_utils.runs.folder import runs_root
 from ann_snn_utils.runs.manifest import mark_of
+from ann_snn_utils.runs.stage import request_of
 
 pytestmark = pytest.mark.usefixtures("runs")
 

@@ -19,8 +19,8 @@ from ann_snn_utils.data.dataset import data_identity, source_of
 from ann_snn_utils.files import ROOT, save_tensors
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import provenance
-from ann_snn_utils.runs.folder import images_of
 from ann_snn_utils.runs.manifest import Images, StageRecord, is_current, read_manifest, record_stage
+from ann_snn_utils.runs.stage import images_of, open_stage, request_of
 
 
 @pytest.fixture(autouse=True)
@@ -220,9 +220,9 @@ def test_a_stage_made_by_hand_is_that_of_the_saved_notebook_where_the_kernel_ran
     path = write_notebook(tmp_path / "02_quantize.ipynb", "run = ''\nk = 0", "train()", "finish()", "show()")
     monkeypatch.setenv("ANN_SNN_NOTEBOOK", str(path))
     kernel_that_ran(monkeypatch, *cells)
-    stage = runs.open_stage("02_quantize", {"run": "one", "k": 7}, ["ann.safetensors"])
+    stage = open_stage("02_quantize", {"run": "one", "k": 7}, ["ann.safetensors"])
     stage.finish(artifacts=["qann.safetensors"])
-    request = runs.request_of(path, {"k": 7})
+    request = request_of(path, {"k": 7})
     assert read_manifest(folder).stages["02_quantize"].request == (request if known else None)
     assert is_current(folder, "02_quantize", request) == known
 

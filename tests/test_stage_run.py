@@ -14,12 +14,13 @@ from toy_notebooks import write_notebook
 from ann_snn_utils.batch import stage as stage_run
 from ann_snn_utils.batch.execute import NotebookFailed, execute, stop_kernels
 from ann_snn_utils.batch.stage import inputs_of, make_stage, records_stage, share
-from ann_snn_utils.runs.folder import request_of
 from ann_snn_utils.runs.manifest import LOCK, MARK, is_current, mark_of, read_manifest
+from ann_snn_utils.runs.stage import request_of
 
 FIRST = """
 from ann_snn_utils.files import save_json
-from ann_snn_utils.runs.folder import record_stage, run_folder
+from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.manifest import record_stage
 folder = run_folder(run, create=True)
 assert not fails, "as asked"
 (folder / "ann.safetensors").write_text(f"{seed}")
@@ -28,7 +29,8 @@ artifacts = ["ann.safetensors", "results.json"]
 record_stage(folder, "01_train_ann", parameters={"seed": seed}, artifacts=artifacts)
 """
 SECOND = """
-from ann_snn_utils.runs.folder import record_stage, require, run_folder
+from ann_snn_utils.runs.folder import require, run_folder
+from ann_snn_utils.runs.manifest import record_stage
 folder = run_folder(run)
 (folder / "qann.safetensors").write_text(require(folder, "ann.safetensors").read_text() + str(k))
 record_stage(folder, "02_quantize", parameters={"k": k}, inputs=["ann.safetensors"], artifacts=["qann.safetensors"])

@@ -10,18 +10,19 @@ from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch.execute import execute
 from ann_snn_utils.batch.study import study
-from ann_snn_utils.runs import folder as stages
-from ann_snn_utils.runs.folder import PLANNED
+from ann_snn_utils.runs import stage as stages
+from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.runs.manifest import read_manifest
+from ann_snn_utils.runs.stage import PLANNED
 
 TRAIN = """
-from ann_snn_utils.runs.folder import open_stage
+from ann_snn_utils.runs.stage import open_stage
 stage = open_stage("01_train_ann", globals())
 (stage.folder / "ann.safetensors").write_text(f"{epochs}")
 stage.finish(artifacts=["ann.safetensors"])
 """
 ANALYSE = """
-from ann_snn_utils.runs.folder import open_stage
+from ann_snn_utils.runs.stage import open_stage
 stage = open_stage("04_spike_analysis", globals(), inputs=["ann.safetensors"])
 stage.finish(results={"undisturbed": noise_ratio == 0, "accuracy": 0.9 if noise_ratio == 0 else 0.1})
 """
@@ -95,7 +96,7 @@ def test_networks_that_results_tell_of_are_not_replaced_by_hand(notebooks, runs)
 def test_a_network_that_no_notebook_made_is_not_replaced_by_a_training(
     notebooks, runs, without_kernels, monkeypatch
 ):
-    own = stages.run_folder("mine", create=True) / "qann.safetensors"
+    own = run_folder("mine", create=True) / "qann.safetensors"
     own.write_text("of my own")
     for again in (lambda: train("mine", 2), lambda: study({}, run="mine", folder=notebooks, progress=False)):
         with pytest.raises(ValueError, match="'mine' holds a network that no notebook made.*name another run"):

@@ -10,7 +10,8 @@ LOG = "made.log"
 _OPENING = """
 import os, time
 from ann_snn_utils.files import atomic, save_json
-from ann_snn_utils.runs.folder import record_stage, require, run_folder
+from ann_snn_utils.runs.folder import require, run_folder
+from ann_snn_utils.runs.manifest import record_stage
 from ann_snn_utils.runs.folder import runs_root
 folder = run_folder(run, create=True)
 with open(runs_root() / "made.log", "a") as log:

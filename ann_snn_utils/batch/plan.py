@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs.folder import ARTIFACTS, check_replaced, list_runs, request_of, runs_root
+from ..runs.folder import ARTIFACTS, list_runs, runs_root
 from ..runs.manifest import StageRecord, is_current, read_manifest
 from ..runs.parameters import declared
+from ..runs.stage import check_replaced, request_of
 from .grid import Sweep
 from .stage import inputs_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic, load_json, save_json, sha256
-from ..runs.folder import ARTIFACTS, PLANNED, images_of
+from ..runs.folder import ARTIFACTS
 from ..runs.manifest import (
     change_manifest,
     is_current,
@@ -22,6 +22,7 @@ from ..runs.manifest import (
 )
 from ..runs.parameters import code_cells, declared, defaults_of, parsed, python
 from ..runs.provenance import code_digest
+from ..runs.stage import PLANNED, images_of
 from .execute import NotebookFailed, execute
 
 
