@@ -99,8 +99,7 @@ def save_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 def load_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises FileNotFoundError where it is missing, ValueError where it is not JSON."""
-    path = Path(path)
-    _require_file(path)
+    path = _file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -142,12 +141,11 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    _require_file(path)
+    path = _file(path)
     try:
         # Cloned, because a mapped file cannot be replaced on every system.
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
             metadata = json.loads((file.metadata() or {}).get("json", "{}"))
         if not isinstance(metadata, dict):
             raise ValueError(f"its metadata is a {type(metadata).__name__}, not a dict")
@@ -161,14 +159,14 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits. Raises FileNotFoundError where it is missing."""
-    path = Path(path)
-    _require_file(path)
-    with path.open("rb") as file:
+    with _file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require_file(path: Path) -> None:
+def _file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder where a file is expected: check the path")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: check the path or run the step that writes it")
+    return path

@@ -17,9 +17,9 @@ import statistics
 import lab
 import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 
 from ann_snn_utils import figures
-from ann_snn_utils.explore import page as explorer_page
 from ann_snn_utils.explore.images import own_image
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.equivalence import adder_bits, compare_forms, requantize
@@ -129,7 +129,7 @@ def test_the_notebook_runs_to_its_end_without_an_error(page):
 
 
 def test_the_page_receives_plotly_once(page):
-    code = len(explorer_page.plotly_js())
+    code = len(get_plotlyjs().encode())
     assert code > 4e6 and sum(page.received) < 1.8 * code
 
 

@@ -308,9 +308,7 @@ def _correct(ann: ANN, traced: Trace, statistics: dict[int, _Statistics], images
 
     Both are done in one run, layer by layer, so that a layer sees what the ones before it have become.
     """
-    handles = []
-    for part in ann.parts:
-        handles.append(part.norm.register_forward_pre_hook(_measure))
+    handles = [part.norm.register_forward_pre_hook(_measure) for part in ann.parts]
     for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
         if isinstance(layer, Layer) and not _takes_step(source):
             hook = _centre(layer, statistics[number].mean)

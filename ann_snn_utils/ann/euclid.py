@@ -28,10 +28,8 @@ def most_of(n: int, m: int, a: int, b: int, c: int, d: int) -> int:
         if a < 0:
             # The first x at which the floor is y = 1 … top: ⌈(m·y − d) / c⌉, from y − 1 counted.
             base += a + b
-            n, m, a, b, c, d = top, c, b, a, m, m - d - 1
-        else:
-            # The last x at which the floor is y = 0 … top − 1: ⌈(m·(y + 1) − d) / c⌉ − 1.
-            n, m, a, b, c, d = top, c, b, a, m, m - d - 1
+        # Otherwise the last x at which it is y = 0 … top − 1: ⌈(m·(y + 1) − d) / c⌉ − 1.
+        n, m, a, b, c, d = top, c, b, a, m, m - d - 1
 
 
 def nearest_whole(n: int, slope: Fraction, start: Fraction) -> Fraction:

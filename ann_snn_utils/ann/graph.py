@@ -186,13 +186,10 @@ class Graph:
     read_out: ReadOut = field(default_factory=ReadOut)
 
     @cached_property
-    def _last_read(self) -> dict[int, tuple[int, ...]]:
+    def last_read(self) -> dict[int, tuple[int, ...]]:
+        """For each layer those that it is the last to read: behind it their maps can be freed."""
         last = {source: index for index, layer in enumerate(self.layers) for source in layer.sources}
         return {i: tuple(source for source, reader in last.items() if reader == i) for i in range(len(self.layers))}
-
-    def read_last_by(self, index: int) -> tuple[int, ...]:
-        """The layers that this one is the last to read: behind it their maps can be freed."""
-        return self._last_read[index]
 
     @cached_property
     def chain(self) -> bool:

@@ -212,8 +212,7 @@ class ANN(nn.Module):
     @property
     def parts(self) -> list[Layer | Shortcut]:
         """Everything that has a convolution and a batch norm, in order; a shortcut comes behind its layer."""
-        both = (part for layer in self.layers for part in (layer, getattr(layer, "shortcut", None)))
-        return [part for part in both if isinstance(part, Layer | Shortcut)]
+        return [part for part in self.modules() if isinstance(part, Layer | Shortcut)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of images [N, C, H, W]: uint8, or floating point in 0 … 1."""
@@ -221,7 +220,7 @@ class ANN(nn.Module):
         for index, layer in enumerate(self.layers):
             # [N, *layer.spec.out_shape]
             values[index] = layer(*(taken(branch, values) for branch in layer.spec.branches))
-            for source in graph.read_last_by(index):
+            for source in graph.last_read[index]:
                 del values[source]
         return self.classifier(averaged(values[index], graph.read_out.average))
 

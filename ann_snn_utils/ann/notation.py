@@ -177,7 +177,7 @@ def _side(height: int, width: int) -> int:
 
 def _node(token: str, branch: Branch, shape: Shape, padding: str) -> Node:
     """The layer that a token says; branch: what it reads, of shape (C, H, W)."""
-    channels, height, width = shape
+    channels, *_ = shape
     if match := _CONVOLUTION.fullmatch(token) or _DEPTHWISE.fullmatch(token):
         kernel, options = int(match[2]), _options(match[3])
         if padding == "same" and kernel % 2 == 0:

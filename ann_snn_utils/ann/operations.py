@@ -190,9 +190,11 @@ def one_a_channel(constant: Tensor, sides: int) -> bool:
 
 def without_groups(weight: Tensor, groups: int) -> Tensor:
     """Weights [O, I / groups, kh, kw] as those of one group, [O, I, kh, kw], with zeros between the groups."""
-    places = [weight[:, :, i, j] for i in range(weight.shape[2]) for j in range(weight.shape[3])]
-    whole = [torch.block_diag(*place.view(groups, -1, weight.shape[1])) for place in places]
-    return torch.stack(whole, -1).view(len(weight), -1, *weight.shape[2:])
+    outputs, inputs, *kernel = weight.shape
+    apart = weight.new_zeros(groups, outputs // groups, groups, inputs, *kernel)
+    group = torch.arange(groups)
+    apart[group, :, group] = weight.unflatten(0, (groups, -1))
+    return apart.flatten(2, 3).flatten(0, 1)
 
 
 def _max_pool(

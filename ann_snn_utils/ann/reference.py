@@ -46,7 +46,7 @@ class Reference:
                 first, *added = (self._branch(part, branch, values) for part, branch in parts)
                 values[index] = layer.activation(sum(added, first)).div_(spec.step(index)).round_()
             yield values[index]
-            for source in spec.graph.read_last_by(index):
+            for source in spec.graph.last_read[index]:
                 del values[source]
 
     def _branch(self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]) -> Tensor:

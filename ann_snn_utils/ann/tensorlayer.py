@@ -40,8 +40,8 @@ OPCODES = set(
 )
 
 
-def read_object_array(path: str | os.PathLike[str], name: str = "params") -> list[np.ndarray]:
-    """The arrays of numbers that the one-dimensional object array `name` of an .npz file holds, as read-only views.
+def read_object_array(path: str | os.PathLike[str]) -> list[np.ndarray]:
+    """The arrays of numbers in the one-dimensional object array `params` of an .npz file, as read-only views.
 
     Nothing in the file is executed, and no more memory is taken than the data that it really holds needs. Raises
     FileNotFoundError, or ValueError that names the file and what was found in it.
@@ -51,7 +51,7 @@ def read_object_array(path: str | os.PathLike[str], name: str = "params") -> lis
         raise FileNotFoundError(f"{path} is not a file: give the path of an .npz checkpoint")
     with path.open("rb") as file:
         try:
-            return _arrays(_Unpickler.read(_pickle_in(file, f"{name}.npy")))
+            return _arrays(_Unpickler.read(_pickle_in(file, "params.npy")))
         # A hostile file can make the parsers of the standard library raise nearly anything.
         except Exception as error:
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error!s:.200}"

@@ -96,7 +96,6 @@ def run_benchmark(
         "code": git_state(),
         "repeats": repeats,
         "load_before": load(),
-        "skipped": [],
         "rows": [],
     }
     name, batches, _ = settings.workloads["lenet"]

@@ -19,7 +19,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
@@ -264,7 +263,7 @@ def _decode(
         height, width = target or upright_size(paths[0])
         check_room(len(paths), channels, (height, width))
         pixels = np.empty((len(paths), channels, height, width), dtype=np.uint8)
-        decoded = pool.map(partial(read_pixels, channels=channels, height=height, width=width), paths)
+        decoded = pool.map(functools.partial(read_pixels, channels=channels, height=height, width=width), paths)
         for row, image in zip(pixels, tqdm(decoded, total=len(paths), desc="decoding images"), strict=True):
             row[:] = image
     if pixels.min() == pixels.max():

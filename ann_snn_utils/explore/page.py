@@ -22,6 +22,7 @@ import anywidget
 import numpy as np
 import plotly.graph_objects as go
 import traitlets
+from plotly.offline import get_plotlyjs
 
 from ..figures.renderer import has_reader
 from ..files import atomic
@@ -121,7 +122,7 @@ class Line(anywidget.AnyWidget):
 
         try:
             if question["ask"] == "plotly":
-                self.send({"number": number, "code": True}, [plotly_js()])
+                self.send({"number": number, "code": True}, [get_plotlyjs().encode()])
                 return
             if question["ask"] == "rebuild":
                 assert self.explorer.rebuild is not None, "only explorers that follow a network are told to"
@@ -149,14 +150,6 @@ def live() -> bool:
 def source(*names: str) -> str:
     """Files beside this one, one after the other."""
     return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
-
-
-@cache
-def plotly_js() -> bytes:
-    """plotly.js, 5 MB, which a page asks for once."""
-    import plotly
-
-    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
 def packed(values: Any) -> dict[str, Any]:

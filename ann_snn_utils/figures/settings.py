@@ -174,16 +174,13 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def setting_effects(
-    changes: Sequence[Mapping[str, Any]],
-    at: Sequence[str] = ("T = 2", "silence"),
-    title: str = "What each setting changes",
-) -> go.Figure:
+def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What each setting changes") -> go.Figure:
     """Difference from the baseline in percentage points: a row for each setting, a point for each run, their mean.
 
     changes: for each run what `varies` (the parameters, which are told apart by colour), its `setting`, and the
-    difference at each of `at`, which has a panel of its own. Axes are spread out around zero.
+    difference at T = 2 and at silence, which have a panel each. Axes are spread out around zero.
     """
+    at = ("T = 2", "silence")
     settings = list(dict.fromkeys(row["setting"] for row in changes))
     varied = {row["setting"]: row["varies"] for row in changes}
     parameters = list(dict.fromkeys(varied.values()))

@@ -72,10 +72,8 @@ def pack_pairs(values: np.ndarray) -> np.ndarray:
     """
     if values.size and (values.min() < -1 or values.max() > 1):
         raise ValueError(f"two bits hold −1, 0 and +1 only, not {values.min()} … {values.max()}")
-    pairs = (values.astype(np.int8) & 3).astype(np.uint8)
-    pairs = np.pad(pairs, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % 4)])
-    pairs = pairs.reshape(*values.shape[:-1], -1, 4)
-    return pairs[..., 0] | pairs[..., 1] << 2 | pairs[..., 2] << 4 | pairs[..., 3] << 6
+    bits = values.astype(np.int8)[..., None] >> np.arange(2, dtype=np.int8) & 1
+    return np.packbits(bits.reshape(*values.shape[:-1], 2 * values.shape[-1]), axis=-1, bitorder="little")
 
 
 def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: bool = False) -> None:
@@ -147,7 +145,9 @@ def write_bundle(
         origin = {"provenance": dict(provenance or {}), "training": snn.metadata}
         save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
         if out.is_dir():
-            _set_aside(out)
+            # A folder cannot be renamed onto one that is not empty.
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".old.tmp", dir=out.parent) as aside:
+                out.rename(Path(aside) / out.name)
     return out
 
 
@@ -169,12 +169,6 @@ def is_bundle(folder: Path) -> bool:
         return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("format") == FORMAT)
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
-
-
-def _set_aside(old: Path) -> None:
-    # A folder cannot be renamed onto one that is not empty.
-    with tempfile.TemporaryDirectory(prefix=f".{old.name}.", suffix=".old.tmp", dir=old.parent) as aside:
-        old.rename(Path(aside) / old.name)
 
 
 def description(snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> dict[str, Any]:

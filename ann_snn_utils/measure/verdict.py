@@ -168,20 +168,20 @@ def scenarios(runs: Runs, model: str) -> list[dict[str, Any]]:
     return rows
 
 
-def tornado(runs: Runs, model: str, rival: str = "int8") -> dict[str, dict[str, float]]:
-    """Question → answer → what is saved when only this answer is changed; the question that decides most first.
+def tornado(runs: Runs, model: str) -> dict[str, dict[str, float]]:
+    """Question → answer → what is saved against int8 when only this answer is changed; what decides most first.
 
     Among the rivals, FP32 would decide everything: it is left out.
     """
     base = MODELS[model]
     found = {
         question: {
-            answer: estimate(runs.until_silence, replace(base, **changed)).saves[rival]
+            answer: estimate(runs.until_silence, replace(base, **changed)).saves["int8"]
             for answer, changed in answers.items()
         }
         for question, answers in QUESTIONS[model].items()
     }
-    found["run"] = {run: estimate(runs.of(run), base).saves[rival] for run in RUNS}
+    found["run"] = {run: estimate(runs.of(run), base).saves["int8"] for run in RUNS}
     whole = estimate(runs.until_silence, base)
     found["rival"] = {whole.names[key]: saves for key, saves in whole.saves.items() if key != "fp32"}
     return dict(sorted(found.items(), key=lambda item: min(item[1].values()) / max(item[1].values())))

@@ -194,14 +194,16 @@ def record_stage(
 ) -> StageRecord:
     """Record in the run's manifest how a notebook made its artifacts.
 
-    - inputs, artifacts: files, named as in the run folder or by path; their SHA-256 is taken
+    - inputs, artifacts: files by their names in the run folder; their SHA-256 is taken
     - facts: other fields of `StageRecord`, such as seconds and metrics
 
     An input that is not the file which an earlier stage recorded, or that comes from a stale stage, makes this one
     stale too: that is warned of and recorded. Raises FileNotFoundError for a file that is missing.
     """
     folder = Path(folder)
-    taken, made = _hashes(folder, inputs), _hashes(folder, artifacts)
+    taken, made = (
+        {Path(name).as_posix(): sha256(folder / name) for name in names} for names in (inputs, artifacts)
+    )
     with change_manifest(folder) as manifest:
         reasons = manifest.outdated(notebook, taken)
         for reason in reasons:
@@ -219,16 +221,6 @@ def record_stage(
             **facts,
         )
     return manifest.stages[notebook]
-
-
-def _hashes(folder: Path, files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
-    found = {}
-    for file in map(Path, files):
-        path = folder / file
-        inside = path.resolve().is_relative_to(folder.resolve())
-        name = path.resolve().relative_to(folder.resolve()).as_posix() if inside else file.name
-        found[name] = sha256(path)
-    return found
 
 
 def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[str, Any]) -> bool:

@@ -163,9 +163,8 @@ def _defaults(stem: str) -> dict[str, Any]:
 def usual_values(dataset: str) -> dict[str, tuple[Any, ...]]:
     """Parameter → values that are not worth a mention: the notebooks' default, and that of a data set's recipe."""
     own = asdict(recipe(dataset))
-    defaults: dict[str, Any] = {}
-    for stem in ARTIFACTS.values():
-        defaults = _defaults(stem) | defaults
+    # What two notebooks take is the first one's.
+    defaults = {name: value for stem in reversed(ARTIFACTS.values()) for name, value in _defaults(stem).items()}
     return {name: (value, own.get(name, value)) for name, value in defaults.items()}
 
 

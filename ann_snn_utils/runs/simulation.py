@@ -55,9 +55,9 @@ def simulate_run(
 def over_time(record: Record) -> str:
     """A record of labelled images as a table with one line for each step."""
     rows, images = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")], record.samples
+    silent = record.silent.sum(1).tolist()
     for step, right in enumerate(correct(record).tolist()):
-        silent = int(((record.settled_at > 0) & (record.settled_at <= step)).sum())
         spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
         share = f"{100 * right / images:.2f} %"
-        rows.append((str(step + 1), f"{right:,}", share, f"{silent:,}", f"{spikes:,.1f}", f"{sops:,.0f}"))
+        rows.append((str(step + 1), f"{right:,}", share, f"{silent[step]:,}", f"{spikes:,.1f}", f"{sops:,.0f}"))
     return "\n".join(aligned(rows))

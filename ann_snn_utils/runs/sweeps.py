@@ -18,7 +18,7 @@ import msgspec
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
 from ..tables import aligned
-from .folder import SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
+from .folder import RESULTS_FILE, SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
@@ -96,7 +96,7 @@ def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     """The row of a run, as `row_of` makes it; `stages` are those it should have."""
     folder = runs_root() / run
-    path = folder / "results.json"
+    path = folder / RESULTS_FILE
     results = load_json(path) if path.is_file() else {}
     if not isinstance(results, dict):
         raise ValueError(f"{path} holds no results: delete it and run 04_spike_analysis again")

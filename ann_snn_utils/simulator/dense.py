@@ -147,7 +147,7 @@ def run_dense(
                 received = faulty(fired.spikes, *disturbance, samples[active], index, done + 1)
                 fired = replace(fired, spikes=received, events=(received != 0).sum(1))
             sent[index] = fired
-            for source in snn.spec.graph.read_last_by(index) if index else ():
+            for source in snn.spec.graph.last_read[index] if index else ():
                 del sent[source]
         scores = score.expand(steps, -1, -1).clone()
         gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
@@ -176,7 +176,7 @@ def run_dense(
     traces = None
     if traced:
         spikes, membranes = ([torch.cat(parts) for parts in t] for t in (spike_traces, membrane_traces))
-        traces = Traces(tuple(samples.tolist()), spikes, membranes)
+        traces = Traces(spikes, membranes)
     return Record(
         logits=torch.cat(logits)[:done].to(torch.int64 if integer else torch.float64),
         labels=None,

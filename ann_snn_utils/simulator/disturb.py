@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,22 +26,13 @@ def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor)
     So a fault strikes the same spikes whatever the batch, the order of work or the backend. neuron: counted
     channels last. Source of the mixing: splitmix64, G. Steele, D. Lea and C. Flood, OOPSLA 2014.
     """
-    word = torch.full_like(sample, _signed(check("seed", seed)))
+    word = np.full(len(sample), check("seed", seed) % 2**64, np.uint64)
     for part in (sample, torch.full_like(sample, layer), step, neuron):
-        word = (word ^ part) + _signed(0x9E3779B97F4A7C15)
-        word = (word ^ _shifted(word, 30)) * _signed(0xBF58476D1CE4E5B9)
-        word = (word ^ _shifted(word, 27)) * _signed(0x94D049BB133111EB)
-        word = word ^ _shifted(word, 31)
-    return _shifted(word, 11).double() * 2.0**-53
-
-
-def _signed(word: int) -> int:
-    return (word + 2**63) % 2**64 - 2**63
-
-
-def _shifted(word: Tensor, bits: int) -> Tensor:
-    # Zeros move in, as in an unsigned number.
-    return (word >> bits) & ((1 << (64 - bits)) - 1)
+        word = (word ^ part.numpy().astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        word ^= word >> np.uint64(31)
+    return torch.from_numpy((word >> np.uint64(11)) * 2.0**-53)
 
 
 def faulty(

@@ -17,7 +17,6 @@ _TOTALS = ("positive", "negative", "sops", "effective_sops", "pending", "encoder
 class Traces:
     """Spikes and membranes of chosen samples: per layer int8 and membrane-typed tensors [T, n, C, H, W]."""
 
-    samples: tuple[int, ...]
     spikes: list[Tensor]
     membranes: list[Tensor]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...ann.graph import SynapseSpec
+from ...ann.operations import without_groups
 from ...snn.network import SpikingLayer, Synapses, memoized
 
 # Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
@@ -56,7 +57,7 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
     """
 
     def made() -> tuple[np.ndarray, int, int]:
-        ordered = _ungrouped(one).permute(2, 3, 1, 0).numpy()
+        ordered = without_groups(one.weight, one.spec.groups).permute(2, 3, 1, 0).numpy()
         plus = _padded(ordered, pitch)
         both = [_bits(sign * plus) if how == SLICES else sign * plus for sign in (1, -1)]
         row, size = both[0].shape[-1], both[0].size
@@ -86,7 +87,7 @@ def window(one: Synapses, pitch: int) -> np.ndarray:
     )
 
 
-def spread(spec: SynapseSpec) -> tuple[int, int]:
+def extent(spec: SynapseSpec) -> tuple[int, int]:
     """Rows and columns that a kernel lies on, with the gaps of its dilation."""
     rows, columns = ((size - 1) * spec.dilation + 1 for size in spec.kernel)
     return rows, columns
@@ -96,9 +97,9 @@ def fours(one: Synapses, pitch: int) -> np.ndarray:
     """The encoder's weights as [kernel row, input channel, four columns, pitch, 4], with zeros in the gaps."""
 
     def made() -> np.ndarray:
-        (height, width), (channels, inputs, *_), d = spread(one.spec), one.weight.shape, one.spec.dilation
-        weight = _ungrouped(one)
-        inputs = weight.shape[1]
+        (height, width), d = extent(one.spec), one.spec.dilation
+        weight = without_groups(one.weight, one.spec.groups)
+        channels, inputs = weight.shape[:2]
         padded = np.zeros((height, inputs, -(-width // 4) * 4, pitch), np.int8)
         padded[::d, :, :width:d, :channels] = weight.permute(2, 1, 3, 0).numpy()
         return _copied(padded.reshape(height, inputs, -1, 4, pitch).swapaxes(-1, -2))
@@ -143,16 +144,6 @@ def table(thresholds: torch.Tensor, lowest: int, pitch: int, dtype: type, least:
     # Channels that only fill the last vector stay at 0.
     made[: 1 - lowest, channels:] = info.min
     return _copied(made)
-
-
-def _ungrouped(one: Synapses) -> torch.Tensor:
-    """Weights [O, I, kh, kw], 0 between groups."""
-    weight, groups = one.weight, one.spec.groups
-    outputs, inputs, *kernel = weight.shape
-    apart = weight.new_zeros(groups, outputs // groups, groups, inputs, *kernel)
-    group = torch.arange(groups)
-    apart[group, :, group] = weight.unflatten(0, (groups, -1))
-    return apart.flatten(2, 3).flatten(0, 1)
 
 
 def _padded(values: np.ndarray, pitch: int, dtype: type = np.int8) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,13 +22,13 @@ from .arrays import (
     WINDOW,
     class_pitch,
     class_rows,
+    extent,
     fans,
     fours,
     how_of,
     largest_of,
     pitch_of,
     rows,
-    spread,
     table,
     window,
 )
@@ -152,12 +151,11 @@ class Layout:
     synapses        a record of SYNAPSES for each way from a layer to another, in the order of where they lead
     arrays          what these point to
     membrane        np.int16, np.int32 or np.int64, the type of membranes and of the hidden layers' thresholds
-    class_weights   int32, a row of classes for each neuron of the last layer
     neurons         of all layers, with those that only fill vectors
     work            synapses of all neurons
     counts          for each layer the shape, strides and first entry of its counts [C, H, W] among these
-    room            what a thread needs room for: ways, slots of spikes, the most spikes of a layer, its places and
-                    one more, inputs of a neuron, pixels of an image with its padding, channels, counts in a window
+    task            what `Task` of spikes.h says of a network: where its records and class weights lie, int32, a row
+                    of classes for each neuron of the last layer, and what its threads need room for
     idle            memory for threads to work in that none does now, by its size
     """
 
@@ -165,18 +163,11 @@ class Layout:
     synapses: np.ndarray
     arrays: list[np.ndarray]
     membrane: type
-    class_weights: np.ndarray
     neurons: int
     work: int
     counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
-    room: dict[str, int]
+    task: dict[str, int]
     idle: dict[int, list[torch.Tensor]] = field(default_factory=dict)
-
-    @cached_property
-    def addresses(self) -> tuple[int, int, int]:
-        """Where the records of layers and synapses and the class weights lie."""
-        # Kept, as NumPy takes a microsecond to say it, of the hundred that an image takes.
-        return self.layers.ctypes.data, self.synapses.ctypes.data, self.class_weights.ctypes.data
 
 
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
@@ -229,20 +220,24 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             row[name] = array.ctypes.data
     taps = synapses["kernel_height"] * synapses["kernel_width"]
     places = layers["height"] * layers["width"]
+    arrays.append(class_rows(snn.classifier))
     return Layout(
         layers,
         synapses,
         arrays,
         membrane,
-        class_rows(snn.classifier),
         neurons=first,
         work=sum(one.weight.numel() * int(places[target]) for target, one in ways),
         counts=counts,
-        room={
+        task={
+            "layers": layers.ctypes.data,
+            "synapses": synapses.ctypes.data,
+            "class_weights": arrays[-1].ctypes.data,
             "ways": len(ways),
             "slots": 1 + max(slots),
             "event_room": int((layers["channels"] * places).max()),
-            "mark_room": int((layers["height"] * _marks(layers["width"])).max()),
+            # Those of a row fill whole cache lines: see `marks` of spikes.h.
+            "mark_room": int((layers["height"] * ((layers["width"] + 16) // 16 * 16)).max()),
             "row_room": int((taps * synapses["in_channels"]).max()),
             "image_room": _image_room(snn.layers[0]),
             "pitch_room": int(layers["pitch"].max()),
@@ -261,7 +256,7 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     row["stride"], row["padding"], row["dilation"] = spec.stride, spec.padding, spec.dilation
     if spec.source < 0:
         pixels = fours(one, pitch)
-        row["kernel_height"], row["kernel_width"] = spread(spec)
+        row["kernel_height"], row["kernel_width"] = extent(spec)
         return {"weights": pixels}
     row["fan"], row["encoded"] = spec.out_shape[0] // spec.groups, snn.spec.origin(spec.source) == 0
     row["crowd"] = 127 // max(1, largest_of(one.weight))
@@ -285,13 +280,8 @@ def _slots(snn: SNN) -> list[int]:
     free: list[int] = []
     for index in range(len(snn.layers)):
         slots.append(free.pop() if free else len(set(slots)))
-        free.extend(slots[source] for source in snn.spec.graph.read_last_by(index) if source >= 0)
+        free.extend(slots[source] for source in snn.spec.graph.last_read[index] if source >= 0)
     return slots
-
-
-def _marks(width: np.ndarray) -> np.ndarray:
-    """`marks` of spikes.h: of a row, one for each place and one more, in whole cache lines."""
-    return (width + 16) // 16 * 16
 
 
 def _event_width(snn: SNN, index: int) -> int:

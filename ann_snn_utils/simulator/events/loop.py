@@ -92,7 +92,6 @@ def _record(
     pending = np.zeros((threads, depth, steps + 1), np.int64)
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     images = images.contiguous()
-    layers, synapses, class_weights = net.addresses
     task = Task(
         images=number,
         members=threads if shared else 1,
@@ -106,14 +105,11 @@ def _record(
         neurons=net.neurons,
         wide_counts=counts.dtype == torch.int16,
         rate=rate,
-        layers=layers,
-        synapses=synapses,
-        class_weights=class_weights,
         pixels=images.data_ptr(),
         counts=counts.data_ptr(),
         settled_at=settled_at.data_ptr(),
         logits=logits.data_ptr(),
-        **net.room,
+        **net.task,
     )
     run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
