@@ -47,6 +47,13 @@ def networks():
     return {"residual": convert_module(Residual(), IMAGES, levels=5), "chain, k = 1": (deep, convert(deep))}
 
 
+@pytest.mark.parametrize("batch", [0, -1, "x", 1.5, True])
+def test_a_number_of_images_that_is_none_is_refused_and_nothing_is_written(batch, tmp_path):
+    with pytest.raises(ValueError, match=f"batch={batch!r}: give a number of images"):
+        write_onnx(convert(random_ann(0)), tmp_path / "network.onnx", batch=batch)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["residual", "chain, k = 1"])
 def test_onnx_runtime_computes_every_code_and_score(networks, name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -114,6 +114,8 @@ def own_pair(**changed):
 def test_a_network_of_ones_own_is_found_by_its_name_or_path_to_the_last_bit(bundle, tmp_path, place):
     ann, snn = own_pair()
     name = place if place == "mine" else str(tmp_path / place)
+    with pytest.raises(TypeError, match="takes no heldout: options are limit, size, crop, held_out"):
+        gallery.save_network(name, ann, snn, "digits", size=8, heldout=30)
     folder = gallery.save_network(name, ann, snn, "digits", size=8, limit=40)
     assert folder == (run_folder("mine") if place == "mine" else tmp_path / place)
     found = gallery.open_network(name)

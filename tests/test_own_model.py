@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from networks import random_images
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from ann_snn_utils import (
     ANN,
@@ -425,6 +425,45 @@ def spoiled() -> nn.Module:
     return model
 
 
+def stated(m: Of, x: Tensor) -> Tensor:
+    y = m.inner(x)
+    y.add_(x)
+    return F.relu(y)
+
+
+def also(m: Of, x: Tensor) -> Tensor:
+    y = x
+    y += m.inner(x)
+    return F.relu(m.inner(x))
+
+
+class Distorted(nn.Module):
+    """A ReLU that changes weights when it runs, once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        [].append(x.mul_(2))
+        return F.relu(x)
+
+
+def pruned() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    return model
+
+
+def keeping() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    model.seen = model(torch.rand(1, 2, 10, 10))
+    return model
+
+
+class Normalize(nn.Module):
+    """Another one than torchvision's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.norm(dim=1, keepdim=True)
+
+
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "two inputs": (TwoInputs(), "takes 2 inputs \\(x, y\\)"),
     "a branch": (Branching(), "torch.fx cannot follow the forward of Branching"),
@@ -468,6 +507,31 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "an empty range": (Of(lambda m, x: x.clamp(0, 0), 600), "clamp of the model: max_val"),
     "no weights": (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential has no weights: give a trained network"),
+    "a sum as a statement": (Of(stated, 600), "relu.* reads inner, which was changed in place .*a = a \\+ b"),
+    "a sum in place, read by another name": (Of(also, 600), "changed in place|does something that its results"),
+    "a ReLU in place before a shortcut": (
+        Of(lambda m, x: (lambda y: F.relu(m.inner(F.relu(y, inplace=True)) + y))(m.inner(x)), 600),
+        "reads inner, which was changed in place after it was made",
+    ),
+    "a product that nobody takes": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), Distorted(), nn.Flatten(), nn.Linear(256, 5)),
+        "changed in place",
+    ),
+    "a third operand": (Of(lambda m, x: F.relu(torch.add(m.inner(x), 2, m.offset)), 600), "a third operand"),
+    "places of maxima": (
+        Of(lambda m, x: F.max_pool2d(x, 2, return_indices=True)[0], 150),
+        "cannot be converted|return_indices",
+    ),
+    "places of maxima, of a module": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)),
+        "return_indices=True: .* leave it out",
+    ),
+    "a hook": (pruned(), "0 has a hook \\(L1Unstructured\\) .* remove it"),
+    "a value that is kept": (keeping(), "cannot be copied .* keep a tensor of its last run"),
+    "a name of torchvision's": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), Normalize()),
+        "norm cannot be converted",
+    ),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
 
@@ -492,6 +556,24 @@ def test_what_cannot_be_exact_is_refused_with_its_place_and_the_remedy(name):
 def test_images_of_another_kind_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
         quantize(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)), images)
+
+
+def test_weights_of_1_and_minus_1_by_chance_are_rounded_as_any_others():
+    # Also those of an average over windows that overlap, which are ones.
+    average = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(3, 2), nn.Flatten(), nn.Linear(36, 5))
+    signs = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+    )
+    signs[2].weight.data.sign_()
+    for model in (average, signs):
+        found, wanted = quantize(model, IMAGES, levels=120)(IMAGES), model(IMAGES / 255)
+        assert (found - wanted).std() < 0.1 * wanted.std(0).mean()
+
+
+def test_what_is_done_in_place_and_read_by_its_result_is_taken():
+    model = Of(lambda m, x: F.relu_(m.inner(x).add_(1).mul_(2)), 600)
+    found, wanted = quantize(model, IMAGES, levels=200)(IMAGES), model(IMAGES / 255)
+    assert (found - wanted).std() < 0.1 * wanted.std(0).mean()
 
 
 def test_wrong_settings_are_refused():

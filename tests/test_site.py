@@ -59,11 +59,18 @@ def test_other_pages_and_files_are_not_replaced_by_a_site_and_a_site_is(tmp_path
     (tmp_path / "mine").mkdir()
     index = tmp_path / "mine" / "index.html"
     index.write_text("of my own")
-    for place, said in ((index.parent, "holds other pages"), (index, "is a file")):
+    for place, said in ((index.parent, "holds something else"), (index, "is a file")):
         with pytest.raises(ValueError, match=f"{place} {said}"):
             check_site(place)
-    check_site(site)
-    check_site(tmp_path / "new")
+    # Two pages of another site, and a single file.
+    for name in ("gallery.html", "01_a.html"):
+        (tmp_path / "mine" / name).write_text("of my own")
+        with pytest.raises(ValueError, match="holds something else"):
+            check_site(index.parent)
+        index.unlink(missing_ok=True)
+    (tmp_path / "hidden" / ".git").mkdir(parents=True)
+    for place in (site, tmp_path / "new", tmp_path / "hidden"):
+        check_site(place)
 
 
 @pytest.mark.slow

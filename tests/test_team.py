@@ -94,6 +94,18 @@ def test_a_wide_network_is_shared_and_leaves_the_same_whoever_takes_its_rows(mon
     assert [share.sum() for share in shares] == 20 * [alone.positive.sum()]
 
 
+def test_a_team_has_eight_threads_at_most(monkeypatch):
+    needs_kernel()
+    monkeypatch.setattr(loop, "_SHARED", 0)
+    called, run = [], loop._in_threads
+    monkeypatch.setattr(loop, "_in_threads", lambda threads, work: (called.append(threads), run(threads, work)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(100)
+    simulate(convert(random_ann(2)), random_images(2, (1, 8, 8), 1), 4, backend="events")
+    torch.set_num_threads(before)
+    assert called == [8]
+
+
 def test_fewer_than_half_as_many_images_as_threads_are_shared_and_more_are_not(monkeypatch):
     needs_kernel()
     snn, shared = convert(random_ann(2)), []

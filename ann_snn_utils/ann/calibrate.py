@@ -95,7 +95,8 @@ def quantize(
             ],
         )
     hidden = [term.weight for layer in traced.layers[1:] for term in layer.terms]
-    ternary = weights == "ternary" or all(is_whole(weight, 1) for weight in hidden)
+    # Integers are taken as they are; others are rounded as was asked for, be they 1 and −1 by chance.
+    ternary = weights == "ternary" if statistics else all(is_whole(weight, 1) for weight in hidden)
     ann = _built(traced, steps, levels, ternary, exact=statistics is None)
     _fill(ann, traced, weights, exact=statistics is None)
     if statistics is None:

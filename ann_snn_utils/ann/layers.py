@@ -115,8 +115,8 @@ class LayerReader:
         if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
             return self.added(args[0], args[1], named.get("alpha", 1))
         if target in ARITHMETIC:
-            if named.get("alpha", 1) != 1 or named.get("rounding_mode") is not None:
-                self.refuse(f"alpha or rounding_mode in {node.format_node()}: compute it without")
+            if len(args) != 2 or named.get("alpha", 1) != 1 or named.get("rounding_mode") is not None:
+                self.refuse(f"a third operand, alpha or rounding_mode in {node.format_node()}: compute it without")
             return self.arithmetic(args[0], args[1], ARITHMETIC[target])
         value = args[0] if args else None
         if not isinstance(value, Maps | Sum) or target in ("size", getattr):
@@ -320,6 +320,8 @@ class LayerReader:
         return value
 
     def max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
+        if module.return_indices:
+            self.refuse("return_indices=True: a network of counts has no use for them; leave it out")
         pool = self.window(module)
         if isinstance(value, Sum):
             # Rounding and clamping keep the order: the maximum may be taken behind them.

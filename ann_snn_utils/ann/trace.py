@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from .layers import LayerReader
 from .notation import LARGEST_PIXEL
@@ -34,7 +35,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: {type(model).__name__}; give a torch.nn.Module")
     # Brevitas rounds in float32: its integers are taken before.
-    model = without_brevitas(copy.deepcopy(model).cpu().eval()).double()
+    model = without_brevitas(_copied(model).cpu().eval()).double()
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
@@ -44,6 +45,9 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
         raise ValueError(f"model: {type(model).__name__} has no weights: give a trained network")
     shapes: dict[str, tuple[int, ...]] = {}
     watch(graph_module, images[:1], lambda name, value: shapes.update({name: tuple(value.shape[1:])}))
+    graph_module.graph.eliminate_dead_code()
+    graph_module.recompile()
+    _check_same(graph_module, model, images[:1].double() / LARGEST_PIXEL)
     traced = LayerReader(graph_module, shapes).read((images.shape[1], images.shape[2], images.shape[3]))
     check_quantized(model, traced)
     return traced
@@ -51,7 +55,11 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
 
 @torch.no_grad()
 def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], object]) -> None:
-    """Run a traced model on uint8 images and hand the name and value of each operation to `seen`, as it is made."""
+    """Run a traced model on uint8 images and hand the name and value of each operation to `seen`, as it is made.
+
+    Raises ValueError for images that it does not take, and where an operation reads what another one has changed in
+    place since it was made: by the graph, it would read what was there before.
+    """
     dtype = next(model.parameters()).dtype
     try:
         _Watched(model, seen).run(images.to(dtype) / LARGEST_PIXEL)
@@ -63,13 +71,56 @@ def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], o
 class _Watched(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, seen: Callable[[str, Tensor], object]) -> None:
         super().__init__(module)
-        self.seen = seen
+        self.seen, self.extra_traceback = seen, False
+        self.versions: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        for source in n.all_input_nodes:
+            if source in self.versions and self.env[source]._version != self.versions[source]:
+                raise ValueError(
+                    f"{n.name} of the model reads {source.name}, which was changed in place after it was made: "
+                    "compute a new value instead, with ReLU(inplace=False), a = a + b or a.clamp(…)"
+                )
         value = super().run_node(n)
         if isinstance(value, Tensor):
+            # Each change of a tensor adds 1 to its version.
+            self.versions[n] = value._version
             self.seen(n.name, value)
         return value
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    for name, module in model.named_modules():
+        hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+        if hooks and not isinstance(module, LazyModuleMixin):
+            kind = getattr(hooks[0], "__name__", type(hooks[0]).__name__)
+            raise ValueError(
+                f"{name or 'the model'} has a hook ({kind}) that may change what it computes: remove it; "
+                "torch.nn.utils.prune.remove(module, 'weight') and remove_weight_norm(module) keep what theirs made"
+            )
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model cannot be copied ({error!s:.100}): let no module keep a tensor of its last run"
+        ) from None
+
+
+@torch.no_grad()
+def _check_same(followed: fx.GraphModule, model: nn.Module, image: Tensor) -> None:
+    """Raise ValueError where what was followed computes something else than the model."""
+    scores = []
+    for one in (model, followed):
+        with torch.random.fork_rng(devices=[]):
+            # A dropout that nobody switched off draws the same twice.
+            torch.manual_seed(0)
+            scores.append(one(image.clone()))
+    own, found = scores
+    if isinstance(own, Tensor) and not torch.allclose(own, found, equal_nan=True):
+        raise ValueError(
+            f"the forward of {type(model).__name__} does something that its results do not show, such as a.add_(b) "
+            "as a statement of its own: use what such operations return, as in a = a + b"
+        )
 
 
 def _check_channels(model: nn.Module, images: Tensor) -> None:
@@ -84,15 +135,17 @@ def _check_channels(model: nn.Module, images: Tensor) -> None:
 
 class _Follower(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, QuantReLU | Counts) or type(m).__name__ in ("Normalize", "StochasticDepth")
-        return whole or super().is_leaf_module(m, module_qualified_name)
+        kind = type(m)
+        # Of torchvision: others may give the same name to something else.
+        known = kind.__name__ in ("Normalize", "StochasticDepth") and kind.__module__.startswith("torchvision.")
+        return known or isinstance(m, QuantReLU | Counts) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _followed(model: nn.Module) -> fx.GraphModule:
     kind = type(model).__name__
     try:
         graph = _Follower().trace(model)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError, AttributeError, AssertionError) as error:
+    except Exception as error:  # whatever a forward raises that meets a stand-in for its maps
         raise ValueError(
             f"torch.fx cannot follow the forward of {kind} ({error!s:.200}): write it without branches and loops "
             "that depend on the values of maps"
@@ -100,7 +153,4 @@ def _followed(model: nn.Module) -> fx.GraphModule:
     inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ValueError(f"{kind} takes {len(inputs)} inputs ({', '.join(inputs)}): a network sees one image")
-    followed = fx.GraphModule(model, graph)
-    followed.graph.eliminate_dead_code()
-    followed.recompile()
-    return followed
+    return fx.GraphModule(model, graph)

@@ -212,21 +212,7 @@ def train(
             check(name, value)
     if (teacher is None) != (distillation == 0):
         raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
-    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
-    height, width = size
-    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
-    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
-        raise ValueError(
-            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
-            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
-        )
-    if validation is not None and validation.in_shape != ann.spec.in_shape:
-        raise ValueError(
-            f"validation has images {validation.in_shape}, the network takes {ann.spec.in_shape}: crop or resize"
-        )
-    ours, theirs = ((one.spec.in_shape, one.spec.classes) for one in (ann, teacher or ann))
-    if ours != theirs:
-        raise ValueError(f"teacher is for images and classes {theirs}, the network for {ours}: give it its own")
+    _check_fit(ann, dataset, validation, teacher)
     sizes = batch_sizes(ann.spec, len(dataset), batch_size)
     target = pick_device(device)
     ann.to(target).to(memory_format=torch.channels_last).train()
@@ -260,7 +246,7 @@ def train(
         for chosen in order:
             rows = chosen.to(target)
             mirrored = None if half is None else half[chosen] ^ (epoch % 2 == 0)
-            batch = augment(images[rows], augmentation, generator, (height, width), mirrored)
+            batch = augment(images[rows], augmentation, generator, ann.spec.in_shape[1:], mirrored)
             loss, logits = training_step(ann, mover, batch, labels[rows], label_smoothing, teacher, distillation)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(1) == labels[rows]).sum()
@@ -284,6 +270,24 @@ def train(
     encoder.requires_grad_(True)
     ann.eval()
     return history
+
+
+def _check_fit(ann: ANN, dataset: Dataset, validation: Dataset | None, teacher: ANN | None) -> None:
+    """Raise ValueError where what a network is trained with has other images or classes than it takes."""
+    (channels, *sides), (wanted, *size) = dataset.in_shape, ann.spec.in_shape
+    too_small = any(side < needed for side, needed in zip(sides, size, strict=True))
+    if channels != wanted or too_small or int(dataset.labels.max()) >= ann.spec.classes:
+        raise ValueError(
+            f"{dataset.name} has images {dataset.in_shape} and {len(dataset.classes)} classes, the network "
+            f"takes {ann.spec.in_shape} and {ann.spec.classes}: build it for this data set"
+        )
+    if validation is not None and validation.in_shape != ann.spec.in_shape:
+        raise ValueError(
+            f"validation has images {validation.in_shape}, the network takes {ann.spec.in_shape}: crop or resize"
+        )
+    ours, theirs = ((one.spec.in_shape, one.spec.classes) for one in (ann, teacher or ann))
+    if ours != theirs:
+        raise ValueError(f"teacher is for images and classes {theirs}, the network for {ours}: give it its own")
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:

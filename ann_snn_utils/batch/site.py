@@ -15,15 +15,21 @@ from ..runs.parameters import FOLDER, ordered_notebooks
 from ..runs.report import run_card
 from .pages import PLOTLY_MIME, export_html, write_page
 
+# By which an index is known again.
+_OPENING = "The study, notebook by notebook"
+
 _NOT_RUN = "*Text and code only: this notebook was not run here.*"
 
 
 def check_site(site: Path) -> None:
-    """Raise ValueError for the path of a file, and for a folder whose index.html is not that of such a site."""
+    """Raise ValueError for the path of a file, and for a folder that holds anything but such a site."""
     if site.exists() and not site.is_dir():
         raise ValueError(f"{site} is a file: give the path of a new folder")
-    if (site / "index.html").exists() and not (site / "gallery.html").exists():
-        raise ValueError(f"{site} holds other pages, whose index.html would be replaced: give another folder")
+    index = site / "index.html"
+    ours = index.is_file() and _OPENING in index.read_text(encoding="utf-8", errors="replace")
+    # What is hidden, such as .git and .nojekyll, stays as it is.
+    if site.is_dir() and not ours and any(not path.name.startswith(".") for path in site.iterdir()):
+        raise ValueError(f"{site} holds something else than a study's pages: give the path of a new folder")
 
 
 def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[str] = FOLDER) -> Path:
@@ -48,7 +54,7 @@ def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[st
             write_page(text, site / f"{source.stem}.html", names)
         lines.append(_line(source, there))
         figures += _figures(executed) if there else []
-    title = f"# {run.name}\n\nThe study, notebook by notebook; [all its figures](gallery.html) on one page."
+    title = f"# {run.name}\n\n{_OPENING}; [all its figures](gallery.html) on one page."
     table = "\n".join(["| notebook | question |", "|---|---|", *lines])
     index = [new_markdown_cell(text) for text in (title, table, *_card(run))]
     write_page(new_notebook(cells=index), site / "index.html", names)

@@ -49,6 +49,8 @@ def write_onnx(
         raise ValueError(f"dialect={dialect!r:.40}: choose one of {', '.join(DIALECTS)}")
     if snn.thresholds != "exact" or not snn.integer:
         raise ValueError(f"thresholds={snn.thresholds!r}: a file holds integers only; use convert(ann, 'exact')")
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ValueError(f"batch={batch!r:.40}: give a number of images from 1 on, or None for any")
     batch = 1 if batch is None and dialect == "qonnx" else batch
     writer = _Writer(snn, dialect == "qonnx", "N" if batch is None else batch)
     # QONNX needs the shape of every value.

@@ -12,7 +12,7 @@ import torch
 
 from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pretrained_file, save_ann
-from ..data.dataset import Dataset, identity_of, load_recorded, load_splits, source_of
+from ..data.dataset import SOURCE_OPTIONS, Dataset, identity_of, load_recorded, load_splits, source_of
 from ..files import sha256
 from ..measure.equivalence import check_equivalence
 from ..snn.conversion import convert
@@ -107,7 +107,7 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     name        of a new run, or the path of a new folder, such as ./mine, which commands take too
     ann, snn    the quantized network, and what was converted of it
     dataset     what it classifies, by a name or path that `load_dataset` takes
-    options     size, crop, limit and held_out, as of `load_dataset`
+    options     size, crop, limit and held_out, as of `load_dataset`; TypeError for others
 
     All test images are run first, and what they show is kept: right answers, and that every code is reached. Raises
     ValueError where one is not, where images of the data set have another shape, and where the folder holds a
@@ -115,6 +115,8 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     """
     if ann.spec != snn.spec:
         raise ValueError(f"{name}: the spiking network was not made of this quantized one; give convert(ann)")
+    if unknown := options.keys() - set(SOURCE_OPTIONS):
+        raise TypeError(f"save_network takes no {', '.join(unknown)}: options are {', '.join(SOURCE_OPTIONS)}")
     source = source_of({"dataset": dataset, **options})
     training, test = load_splits(**source)
     if test.in_shape != ann.spec.in_shape or len(test.classes) != ann.spec.classes:

@@ -79,6 +79,38 @@ def _maximum_change(layer: SpikingLayer, spikes: Tensor, state: Neurons) -> Tens
     return torch.diff(largest, dim=0, prepend=state.membrane[None].float())
 
 
+def _arriving(
+    snn: SNN, index: int, sent: Mapping[int, Firing], state: Neurons, steps: int
+) -> tuple[Tensor, Tensor]:
+    """What steps add to a layer's membranes, and for each step and sample its row of that, as `fire` takes it."""
+    layer = snn.layers[index]
+    busy = torch.zeros(steps, len(state.count), dtype=torch.bool)
+    for source in layer.spec.sources if index else ():
+        busy |= sent[source].active
+    row = torch.full(busy.shape, -1)
+    row[busy] = torch.arange(int(busy.sum()))
+    if index == 0:
+        sums = state.membrane[:0]
+    elif layer.spec.kind == "maximum":
+        sums = _maximum_change(layer, sent[layer.spec.sources[0]].spikes, state)[busy]
+    else:
+        sums = _summed(layer, sent, busy, snn.spec)
+    return sums.to(state.membrane.dtype).contiguous(), row
+
+
+def _count_operations(totals: Mapping[str, np.ndarray], snn: SNN, index: int, sent: Mapping[int, Firing]) -> None:
+    """Add the synaptic operations of what came to a layer at each step."""
+    for one in snn.layers[index].synapses if index else ():
+        events = sent[one.spec.source].events.flatten(1)
+        reached, effective = (
+            (events * reach.flatten()).sum(1).numpy() for reach in (one.fan_out, one.effective_fan_out)
+        )
+        totals["sops"][:, index] += reached
+        totals["effective_sops"][:, index] += effective
+        if snn.spec.origin(one.spec.source) == 0:
+            totals["encoder_sops"][:, index] += reached
+
+
 def run_dense(
     snn: SNN,
     images: Tensor,
@@ -116,25 +148,8 @@ def run_dense(
         # What layers send, as the ones behind them receive it; the encoder has its image already.
         sent: dict[int, Firing] = {}
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
-            busy = torch.zeros(steps, len(active), dtype=torch.bool)
-            for source in layer.spec.sources if index else ():
-                busy |= sent[source].active
-            row = torch.full(busy.shape, -1)
-            row[busy] = torch.arange(int(busy.sum()))
-            if index == 0:
-                sums = state.membrane[:0]
-            elif layer.spec.kind == "maximum":
-                sums = _maximum_change(layer, sent[layer.spec.sources[0]].spikes, state)[busy]
-            else:
-                sums = _summed(layer, sent, busy, snn.spec)
-            sums = sums.to(state.membrane.dtype).contiguous()
-            for one in layer.synapses if index else ():
-                events = sent[one.spec.source].events.flatten(1)
-                for name, reach in (("sops", one.fan_out), ("effective_sops", one.effective_fan_out)):
-                    totals[name][:, index] += (events * reach.flatten()).sum(1).numpy()
-                if snn.spec.origin(one.spec.source) == 0:
-                    totals["encoder_sops"][:, index] += (events * one.fan_out.flatten()).sum(1).numpy()
-            fired = fire(sums, row, state, rule, done + 1, traced)
+            fired = fire(*_arriving(snn, index, sent, state, steps), state, rule, done + 1, traced)
+            _count_operations(totals, snn, index, sent)
             totals["positive"][:, index] = fired.positive
             totals["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
             latest = (fired.active * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -97,9 +98,12 @@ def simulate(
     check_settings({"fault": fault or "", "fault_rate": fault_rate})
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate else None
-    chosen = tuple(int(sample) for sample in trace)
+    try:
+        chosen = tuple(map(operator.index, trace))
+    except TypeError:
+        chosen = (-1,)
     if not all(0 <= sample < len(images) for sample in chosen):
-        raise ValueError(f"trace={chosen}: give indices from 0 to {len(images) - 1}")
+        raise ValueError(f"trace={trace!r:.80}: give a list of indices from 0 to {len(images) - 1}")
     backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
     if backend == "events":
         merged = run_events(snn, images, time_steps, disturbance, batch_size, progress)

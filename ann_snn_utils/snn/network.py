@@ -210,6 +210,9 @@ class SNN:
     bias: where class scores begin, int64 [classes], or None for 0. spec says how the network was built,
     `thresholds` (one of FORMS) how it was converted; `metadata` holds JSON values, among them `logit_scale`: ANN
     logit = logit_scale · integer score.
+
+    Tensors may be changed in place between runs, such as `snn.classifier[0] = 0`. Torch does not notice what is
+    written through `.data` or NumPy, and a network that was run before would run as it was: put a new tensor in.
     """
 
     spec: NetworkSpec

@@ -32,6 +32,9 @@ _BATCH = 1000
 # Synapses of a network from which on threads share an image: with fewer, one has run it when others have woken.
 _SHARED = 2**24
 
+# Threads that share an image, at most: maps have some ten rows, and each thread has room for all spikes of a layer.
+_TEAM = 8
+
 
 class Task(ctypes.Structure):
     """`Task` of spikes.h: what is asked of all images, and where the answers go."""
@@ -83,7 +86,7 @@ def _record(
     net = lay_out(snn, steps, disturbance is not None)
     at_once, threads = min(number, batch_size), torch.get_num_threads()
     shared = 2 * at_once <= threads and net.work >= _SHARED
-    threads = threads if shared else min(threads, at_once)
+    threads = min(threads, _TEAM if shared else at_once)
     # A neuron sends at most one spike a step.
     counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16)
     settled_at = torch.empty(number, dtype=torch.int64)
