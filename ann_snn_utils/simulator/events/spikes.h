@@ -36,8 +36,8 @@ enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, TOTALS };
 // same channel alone, weighted; or as the largest count in it.
 enum { BYTES, SLICES, WINDOW, MAXIMUM };
 
-// For what runs a layer: where a run and its workspace are seen to be local, no store can change them, and they stay in
-// registers.
+// Also for what runs a layer: where a run and its workspace are seen to be local, no store can change them, and they
+// stay in registers.
 #define INLINE static inline __attribute__((always_inline))
 #define VECTOR(type, lanes) type __attribute__((vector_size((lanes) * sizeof(type)), aligned(1)))
 #define SMALLER(a, b) ((a) < (b) ? (a) : (b))
@@ -276,8 +276,7 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
 }
 
 // Send what LANES neurons of a place list in each step, from `channel` on.
-INLINE void send(const Sender *from, int64_t channel, int64_t steps,
-                                                       uint32_t *rises, uint32_t *falls) {
+INLINE void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *rises, uint32_t *falls) {
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
     const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
@@ -308,7 +307,7 @@ INLINE void send(const Sender *from, int64_t channel, int64_t steps,
 }
 
 // Where the rows of weights lie that the spikes of each step add to a place: a list for each step, rounded up to whole
-// turns of a loop by rows of zeros, which `used` leaves out. nested: as in `Spikes`.
+// turns of a loop by rows of zeros, which `used` leaves out. nested: see `lists_nested`.
 typedef struct {
     int32_t *rows[BLOCK];
     int64_t used[BLOCK];

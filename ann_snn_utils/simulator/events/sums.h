@@ -111,8 +111,7 @@ INLINE void add_three(Slice *high, Slice *low, Slice a, Slice b, Slice c) {
 
 // Count the bits of 16 rows for each of their 512 columns: adds them to the four planes, the lowest first, and returns
 // what exceeds these. Adders wait until there are three bits of a weight, so 16 rows need 15 of them.
-INLINE Slice count_sixteen(const int8_t *weights, const int32_t *row,
-                                                                 Slice *planes) {
+INLINE Slice count_sixteen(const int8_t *weights, const int32_t *row, Slice *planes) {
     Slice two[2], four[2], eight[2], sixteen;
     for (int half = 0; half < 2; half++) {
         for (int quarter = 0; quarter < 2; quarter++) {
