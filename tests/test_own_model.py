@@ -437,12 +437,20 @@ def also(m: Of, x: Tensor) -> Tensor:
     return F.relu(m.inner(x))
 
 
-class Distorted(nn.Module):
-    """A ReLU that changes weights when it runs, once."""
+class Doubling(nn.Module):
+    """A ReLU of twice its input, whose product nobody takes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        [].append(x.mul_(2))
+        x.mul_(2)
         return F.relu(x)
+
+
+class Raising(nn.Module):
+    """Returns the scores, which it has changed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.add_(torch.arange(5))
+        return x
 
 
 def pruned() -> nn.Module:
@@ -508,19 +516,26 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "an empty range": (Of(lambda m, x: x.clamp(0, 0), 600), "clamp of the model: max_val"),
     "no weights": (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential has no weights: give a trained network"),
     "a sum as a statement": (Of(stated, 600), "relu.* reads inner, which was changed in place .*a = a \\+ b"),
-    "a sum in place, read by another name": (Of(also, 600), "changed in place|does something that its results"),
+    "a sum in place, read by another name": (
+        Of(also, 600),
+        "the forward of Of does something that its results do not show",
+    ),
     "a ReLU in place before a shortcut": (
         Of(lambda m, x: (lambda y: F.relu(m.inner(F.relu(y, inplace=True)) + y))(m.inner(x)), 600),
         "reads inner, which was changed in place after it was made",
     ),
     "a product that nobody takes": (
-        nn.Sequential(nn.Conv2d(2, 4, 3), Distorted(), nn.Flatten(), nn.Linear(256, 5)),
+        nn.Sequential(nn.Conv2d(2, 4, 3), Doubling(), nn.Flatten(), nn.Linear(256, 5)),
         "changed in place",
+    ),
+    "a sum as the last statement": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5), Raising()),
+        "output of the model reads _3, which was changed in place",
     ),
     "a third operand": (Of(lambda m, x: F.relu(torch.add(m.inner(x), 2, m.offset)), 600), "a third operand"),
     "places of maxima": (
         Of(lambda m, x: F.max_pool2d(x, 2, return_indices=True)[0], 150),
-        "cannot be converted|return_indices",
+        "cannot be converted",
     ),
     "places of maxima, of a module": (
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)),

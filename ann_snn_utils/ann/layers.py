@@ -396,9 +396,7 @@ class LayerReader:
     def finished(self, in_shape: Shape, output: Any) -> Trace:
         value = self.values.get(output) if isinstance(output, fx.Node) else None
         if not isinstance(value, Maps | Sum):
-            self.refuse(
-                "it returns something else than one tensor of scores: return the scores of the classes only"
-            )
+            self.refuse("it returns something else than one tensor of scores: return those of the classes")
         if isinstance(value, Sum) and not reads_out(value, self.layers):
             value = self.closed(value)
         if math.prod(value.shape[1:]) != 1:
