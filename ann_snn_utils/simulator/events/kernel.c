@@ -4,125 +4,10 @@
 // instructions that no operator stands for, and say in plain C what these do for processors without them: `list`,
 // `add_products` and `add_three`. Nothing is called that these files do not hold, so they need no C library.
 
+#include "encoder.h"
 #include "spikes.h"
 #include "sums.h"
 #include "team.h"
-
-// ---- The encoder ---------------------------------------------------------------------------------------------------
-
-// Add the products of four pixels and of four weights of each of CLASS_LANES channels.
-static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) {
-#ifdef __AVX512VNNI__
-    return (Scores)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(pixels), *(const __m512i_u *)weights);
-#else
-    const Scores fours = *(const Scores *)weights;
-    for (int each = 0; each < 4; each++)
-        sums += (fours << (24 - 8 * each) >> 24) * (int32_t)(pixels >> 8 * each & 0xFF);
-    return sums;
-#endif
-}
-
-// The same for LANES channels.
-static Halves add_pixels(Halves sums, const uint8_t *four, const int8_t *weights) {
-    uint32_t pixels = *(const Four *)four;
-    sums.halves[0] = add_products(sums.halves[0], pixels, weights);
-    sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
-    return sums;
-}
-
-// Copy an image [C, H, W] into one with a border of zeros as wide as the padding, its rows `stride` bytes apart.
-static void pad(const Synapses *synapses, const uint8_t *restrict image, uint8_t *restrict padded, int64_t stride) {
-    int64_t height = synapses->in_height + 2 * synapses->padding;
-    for (int64_t byte = 0; byte < synapses->in_channels * height * stride; byte++)
-        padded[byte] = 0;
-    for (int64_t channel = 0; channel < synapses->in_channels; channel++)
-        for (int64_t y = 0; y < synapses->in_height; y++, image += synapses->in_width) {
-            uint8_t *row = padded + (channel * height + y + synapses->padding) * stride + synapses->padding;
-            for (int64_t x = 0; x < synapses->in_width; x++)
-                row[x] = image[x];
-        }
-}
-
-// Run LANES neurons of a place of the encoder over the block and send their spikes. corner: the first pixel that the
-// place sees. fours … end: from there to each four of them.
-INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, const uint8_t *corner,
-                         const int32_t *fours, const int32_t *end) {
-    const Run *run = from->run;
-    const Layer *layer = run->layers;
-    int64_t neuron = from->place * layer->pitch + channel, size = 4 * layer->pitch;
-    const int8_t *weights = run->synapses[layer->inputs].weights + 4 * channel;
-    // By turns, as each sum waits for its last product.
-    Halves sums = {0}, others = {0};
-    const int32_t *four = fours;
-    for (; four + 1 < end; four += 2, weights += 2 * size) {
-        sums = add_pixels(sums, corner + four[0], weights);
-        others = add_pixels(others, corner + four[1], weights + size);
-    }
-    if (four < end)
-        sums = add_pixels(sums, corner + four[0], weights);
-    sums.all += others.all;
-    Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
-    uint32_t fired[BLOCK], none[BLOCK];
-    for (int64_t step = 0; step < steps; step++) {
-        const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
-        Ints over = sums.all >= *(const Ints *)(thresholds + channel);
-        fired[step] = bits_of(__builtin_convertvector(over, Answers));
-        counts -= __builtin_convertvector(over, Numbers);
-    }
-    set_counts(run, run->counts, neuron, counts);
-    if (!fired[0])
-        return;
-    for (int64_t step = 0; step < steps; step++) {
-        none[step] = 0;
-        from->sent->rises[step] += __builtin_popcount(fired[step]);
-        if (lists_nested(run, 0) && step + 1 < steps)
-            fired[step] &= ~fired[step + 1];
-    }
-    send(from, channel, steps, fired, none);
-}
-
-// Run the encoder over the block. Its image stays and its thresholds ascend, so a neuron that fires has fired in every
-// step before: without faults, events are listed at the last step of the block at which they come.
-INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
-    const Layer *layer = run->layers;
-    const Synapses *synapses = run->synapses + layer->inputs;
-    uint8_t *padded = space->image;
-    // Where the first of each four pixels lies that a place sees, from its corner on. Rows are not in use yet.
-    int32_t *fours = space->rows.rows[0];
-    Sent *sent = &space->sent;
-    int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
-    int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *pending = run->pending + run->start;
-    int64_t height = synapses->in_height + 2 * synapses->padding;
-    int64_t stride = synapses->in_width + 2 * synapses->padding + 3;
-    int32_t *end = fours;
-    empty(run, 0, sent);
-    for (int64_t row = 0; row < synapses->kernel_height; row++)
-        for (int64_t input = 0; input < synapses->in_channels; input++)
-            for (int64_t column = 0; column < synapses->kernel_width; column += 4)
-                *end++ = (input * height + row) * stride + column;
-    if (steps)
-        pad(synapses, image, padded, stride);
-    for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
-        int64_t before[BLOCK];
-        for (int64_t step = 0; step < steps; step++)
-            before[step] = sent->rises[step];
-        Sender from = sender(run, 0, y, sent);
-        for (int64_t x = 0; x < layer->width; x++, next_place(&from)) {
-            set_mark(&from);
-            const uint8_t *corner = padded + y * synapses->stride * stride + x * synapses->stride;
-            for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES)
-                encode_lanes(&from, channel, steps, corner, fours, end);
-        }
-        set_mark(&from);
-        // A neuron that fires now did so one step before, which then was not its last.
-        for (int64_t step = 0; step < steps; step++) {
-            pending[step] -= sent->rises[step] - before[step];
-            pending[step + 1] += sent->rises[step] - before[step];
-        }
-    }
-    count_sent(run, 0, steps, sent);
-    wait_for_rows(run, 0, layer->height);
-}
 
 // ---- Neurons -------------------------------------------------------------------------------------------------------
 
@@ -159,17 +44,17 @@ static void look_up(const Layer *layer, int64_t channel, Numbers membranes, Numb
 
 // Keep for each neuron that fired in this block when it did so last, and count neurons by that.
 static void remember_last(const Run *run, int64_t index, int64_t neuron, const uint32_t *rises, const uint32_t *falls) {
-    int64_t *pending = run->pending + index * (run->task->steps + 1);
+    int64_t *by_last = run->by_last + index * (run->task->steps + 1);
     uint32_t seen = 0;
     for (int64_t step = run->steps - 1; step >= 0; step--) {
         uint32_t fresh = (rises[step] | falls[step]) & ~seen;
         seen |= fresh;
-        pending[run->start + step + 1] += __builtin_popcount(fresh);
+        by_last[run->start + step + 1] += __builtin_popcount(fresh);
         if (run->task->steps > BLOCK)
             for (; fresh; fresh &= fresh - 1) {
                 int16_t *last = run->team.last + neuron + __builtin_ctz(fresh);
                 // Before the first spike `last` is 0, where nothing is read.
-                pending[*last]--;
+                by_last[*last]--;
                 *last = run->start + step + 1;
             }
     }
@@ -246,7 +131,7 @@ static int64_t fired_last(const Run *run, int64_t step) {
     const Task *task = run->task;
     int64_t fired = 0;
     for (int64_t entry = 0; entry < task->members * task->depth; entry++)
-        fired += run->team.pending[entry * (task->steps + 1) + step];
+        fired += run->team.by_last[entry * (task->steps + 1) + step];
     return fired;
 }
 
@@ -294,7 +179,7 @@ static char *share(const Task *task, char *room, Team *into) {
     into->taken = take(&room, (task->depth + 1) * sizeof(int64_t));
     into->done = take(&room, (task->depth + 1) * sizeof(int64_t));
     into->ended = take(&room, sizeof(int64_t));
-    into->pending = take(&room, task->members * task->depth * (task->steps + 1) * sizeof(int64_t));
+    into->by_last = take(&room, task->members * task->depth * (task->steps + 1) * sizeof(int64_t));
     into->membranes = take(&room, kept * sizeof(Number));
     into->last = take(&room, kept * sizeof(int16_t));
     into->scores = take(&room, task->class_pitch * sizeof(int32_t));
@@ -311,6 +196,8 @@ static char *share(const Task *task, char *room, Team *into) {
 // The same for a thread's workspace.
 static char *divide(const Task *task, char *room, Workspace *into) {
     into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
+    into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
+    into->pending = take(&room, task->steps * task->depth * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(Scores));
     into->image = take(&room, task->image_room);
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
@@ -331,6 +218,14 @@ EXPORT int64_t room_of(const Task *task) {
     Workspace unused;
     char *start = (char *)64, *own = share(task, start, &team);
     return own - start + task->members * (divide(task, own, &unused) - own) + 64;
+}
+
+// Find a member's memory in that of its team, which has its slots.
+static Workspace workspace_of(const Task *task, int64_t member, char *room, Team *team) {
+    Workspace space;
+    char *first = share(task, room, team), *second = divide(task, first, &space);
+    divide(task, first + member * (second - first), &space);
+    return space;
 }
 
 // Run an image, block after block, and return after how many steps it ended: the last one, or when all was silent.
@@ -357,30 +252,23 @@ EXPORT void begin(const Task *task, char *room) {
         team.taken[layer] = team.done[layer] = 0;
     *team.ended = 0;
     for (int64_t entry = 0; entry < task->members * task->depth * (task->steps + 1); entry++)
-        team.pending[entry] = 0;
+        team.by_last[entry] = 0;
     for (int64_t neuron = 0; neuron < task->neurons && task->steps > BLOCK; neuron++)
         team.last[neuron] = 0;
     for (int64_t neuron = 0; neuron < task->neurons && task->rate != 0; neuron++)
         ((int16_t *)team.arrived)[neuron] = 0;
 }
 
-// Run an image as a member of a team, whose first one says last what came of it. totals [steps, depth, TOTALS]: this
-// thread's own, to which it adds; pending [depth, steps + 1]: neurons by the step of their last spike, likewise.
-EXPORT void join(const Task *task, int64_t index, int64_t member, int64_t *totals, int64_t *pending, char *room) {
+// Run an image as a member of a team, whose first one says last what came of it.
+static void take_part(const Task *task, int64_t index, int64_t member, Team team, Workspace *space) {
     int64_t entries = task->depth * (task->steps + 1), scores = task->images * task->classes, last = task->steps;
     int64_t pixels = task->synapses->in_channels * task->synapses->in_height * task->synapses->in_width;
     int64_t *logits = task->logits + index * task->classes;
-    Spikes slots[task->slots];
-    Team team = {.between = slots};
-    Workspace space;
-    char *own = share(task, room, &team), *end = divide(task, own, &space);
-    if (member)
-        divide(task, own + member * (end - own), &space);
     Run run = {.layers = task->layers, .synapses = task->synapses, .task = task, .team = team, .member = member,
-               .sample = index, .totals = totals, .pending = team.pending + member * entries};
+               .sample = index, .totals = space->totals, .by_last = team.by_last + member * entries};
     run.counts = task->counts + index * task->neurons * (task->wide_counts ? 2 : 1);
     run.arrived = task->rate == 0 ? run.counts : team.arrived;
-    int64_t ran = run_image(&run, task->pixels + index * pixels, &space, logits);
+    int64_t ran = run_image(&run, task->pixels + index * pixels, space, logits);
     if (member)
         return;
     // Scores stay as they are from silence on.
@@ -391,15 +279,49 @@ EXPORT void join(const Task *task, int64_t index, int64_t member, int64_t *total
         last--;
     last = LARGER(last, task->levels);
     task->settled_at[index] = last < task->steps ? last : 0;
-    for (int64_t other = 0; other < task->members; other++)
-        for (int64_t entry = 0; entry < entries; entry++)
-            pending[entry] += team.pending[other * entries + entry];
+    for (int64_t layer = 0; layer < task->members * task->depth; layer++) {
+        int64_t later = 0;
+        for (int64_t step = task->steps; step > 0; step--) {
+            space->pending[(step - 1) * task->depth + layer % task->depth] += later;
+            later += team.by_last[layer * (task->steps + 1) + step];
+        }
+    }
+}
+
+static void empty_totals(const Task *task, Workspace *space) {
+    for (int64_t entry = 0; entry < task->steps * task->depth * TOTALS; entry++)
+        space->totals[entry] = 0;
+    for (int64_t entry = 0; entry < task->steps * task->depth; entry++)
+        space->pending[entry] = 0;
+}
+
+// Add what this thread found to what all others do, in whatever order.
+static void add_totals(const Task *task, const Workspace *space) {
+    for (int64_t entry = 0; entry < task->steps * task->depth * TOTALS; entry++)
+        __atomic_fetch_add(task->totals + entry, space->totals[entry], __ATOMIC_RELAXED);
+    for (int64_t entry = 0; entry < task->steps * task->depth; entry++)
+        __atomic_fetch_add(task->pending + entry, space->pending[entry], __ATOMIC_RELAXED);
+}
+
+// Run an image as a member of a team.
+EXPORT void join(const Task *task, int64_t index, int64_t member, char *room) {
+    Spikes slots[task->slots];
+    Team team = {.between = slots};
+    Workspace space = workspace_of(task, member, room, &team);
+    empty_totals(task, &space);
+    take_part(task, index, member, team, &space);
+    add_totals(task, &space);
 }
 
 // Run images of index *next … end − 1, taken one by one, as other threads do that call this with the same `next`.
-EXPORT void simulate(const Task *task, int64_t end, int64_t *next, int64_t *totals, int64_t *pending, char *room) {
+EXPORT void simulate(const Task *task, int64_t end, int64_t *next, char *room) {
+    Spikes slots[task->slots];
+    Team team = {.between = slots};
+    Workspace space = workspace_of(task, 0, room, &team);
+    empty_totals(task, &space);
     for (int64_t index; (index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end;) {
         begin(task, room);
-        join(task, index, 0, totals, pending, room);
+        take_part(task, index, 0, team, &space);
     }
+    add_totals(task, &space);
 }

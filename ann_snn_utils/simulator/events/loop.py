@@ -45,7 +45,7 @@ class Task(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in "mark_room row_room image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
-        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits".split()],
+        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending".split()],
     ]
 
 
@@ -91,8 +91,9 @@ def _record(
     counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16)
     settled_at = torch.empty(number, dtype=torch.int64)
     logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64)
-    totals = np.zeros((threads, steps, depth, _TOTALS), np.int64)
-    pending = np.zeros((threads, depth, steps + 1), np.int64)
+    # Threads add to them what they found.
+    totals = np.zeros((steps, depth, _TOTALS), np.int64)
+    pending = np.zeros((steps, depth), np.int64)
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     images = images.contiguous()
     task = Task(
@@ -112,13 +113,14 @@ def _record(
         counts=counts.data_ptr(),
         settled_at=settled_at.data_ptr(),
         logits=logits.data_ptr(),
+        totals=totals.ctypes.data,
+        pending=pending.ctypes.data,
         **net.task,
     )
     run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
-        run(net, task, start, min(number, start + batch_size), totals, pending)
-    of_all, fired_last = totals.sum(0), pending[..., 1:].sum(0)
+        run(net, task, threads, start, min(number, start + batch_size))
     if snn.bias is not None:
         logits += snn.bias
     return Record(
@@ -130,48 +132,43 @@ def _record(
             for shape, strides, first in net.counts
         ],
         settled_at=settled_at,
-        positive=of_all[..., PLUS],
-        negative=of_all[..., MINUS],
-        sops=of_all[..., SOPS],
-        effective_sops=of_all[..., EFFECTIVE_SOPS],
-        encoder_sops=of_all[..., ENCODER_SOPS],
-        pending=(fired_last.sum(1, keepdims=True) - fired_last.cumsum(1)).T,
+        positive=totals[..., PLUS],
+        negative=totals[..., MINUS],
+        sops=totals[..., SOPS],
+        effective_sops=totals[..., EFFECTIVE_SOPS],
+        encoder_sops=totals[..., ENCODER_SOPS],
+        pending=pending,
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
         amplitude=snn.amplitude,
     )
 
 
-def _run_apart(net: Layout, task: Task, start: int, end: int, totals: np.ndarray, pending: np.ndarray) -> None:
-    """Run images from one index up to another, which threads take one by one, so that they end together.
-
-    Each has its own totals and neurons by the step of their last spike.
-    """
+def _run_apart(net: Layout, task: Task, threads: int, start: int, end: int) -> None:
+    """Run images from one index up to another, which threads take one by one, so that they end together."""
     library, asked, following = _kernel(net), ctypes.addressof(task), ctypes.c_int64(start)
     size = library.room_of(asked)
 
-    def work(thread: int) -> None:
+    def work(_: int) -> None:
         room = _room(net, size)
-        own = totals[thread].ctypes.data, pending[thread].ctypes.data
-        library.simulate(asked, end, ctypes.addressof(following), *own, room.data_ptr())
+        library.simulate(asked, end, ctypes.addressof(following), room.data_ptr())
         net.idle[size].append(room)
 
-    _in_threads(len(totals), work)
+    _in_threads(threads, work)
 
 
-def _run_together(net: Layout, task: Task, start: int, end: int, totals: np.ndarray, pending: np.ndarray) -> None:
+def _run_together(net: Layout, task: Task, threads: int, start: int, end: int) -> None:
     """The same, each image by all threads together."""
     library, asked = _kernel(net), ctypes.addressof(task)
     size = library.room_of(asked)
     room = _room(net, size)
 
     def work(index: int, thread: int) -> None:
-        own = totals[thread].ctypes.data, pending[thread].ctypes.data
-        library.join(asked, index, thread, *own, room.data_ptr())
+        library.join(asked, index, thread, room.data_ptr())
 
     for index in range(start, end):
         library.begin(asked, room.data_ptr())
-        _in_threads(len(totals), partial(work, index))
+        _in_threads(threads, partial(work, index))
     net.idle[size].append(room)
 
 

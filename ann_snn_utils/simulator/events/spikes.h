@@ -98,6 +98,8 @@ typedef struct {
     const uint8_t *pixels;                              // [images, C, H, W]
     char *counts;                                       // [images, neurons]
     int64_t *settled_at, *logits;                       // [images]; [steps, images, classes]
+    int64_t *totals, *pending;                          // of all images: [steps, depth, TOTALS]; neurons that fire
+                                                        // later, [steps, depth]
 } Task;
 
 // Spikes on their way to other layers: for each step of the block lists of them, one for each thread of a team, place
@@ -108,12 +110,12 @@ typedef struct {
 } Spikes;
 
 // What the threads of an image share, be they one or several. taken, done: rows of the maps, see team.h. ended: the
-// steps after which all is silent, once it is. pending: neurons by the step of their last spike, as far as each thread
+// steps after which all is silent, once it is. by_last: neurons by the step of their last spike, as far as each thread
 // knows, [members, depth, steps + 1]. membranes, last: of the hidden layers, kept from block to block. scores: of the
 // classes, so far. arrived: counts as the layers behind see them, which are those of `counts` where no fault strikes.
 // between: spikes from one layer to others, in slots.
 typedef struct {
-    int64_t *taken, *done, *ended, *pending;
+    int64_t *taken, *done, *ended, *by_last;
     Number *membranes;
     int16_t *last;
     int32_t *scores;
@@ -121,7 +123,7 @@ typedef struct {
     Spikes *between;
 } Team;
 
-// One thread's work on an image. arrived: of the team, or `counts`. totals, pending: this thread's own.
+// One thread's work on an image. arrived: of the team, or `counts`. totals, by_last: this thread's own.
 typedef struct {
     const Layer *layers;
     const Synapses *synapses;
@@ -130,7 +132,7 @@ typedef struct {
     int64_t member, sample;
     int64_t start, steps;                               // the block's first step, from 0 on, and how many it has
     void *counts, *arrived;
-    int64_t *totals, *pending;
+    int64_t *totals, *by_last;
 } Run;
 
 static const Spikes *spikes_of(const Run *run, int64_t layer) {
@@ -315,9 +317,10 @@ typedef struct {
 } Rows;
 
 // A thread's memory to work in. image: with its border. rows, sums, planes, differences, window, values: of one place.
-// sent: by a layer. came: synapses that spikes reach, [ways, BLOCK].
+// sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals, pending: as in `Task`, of what this thread
+// ran.
 typedef struct {
-    int64_t *came;
+    int64_t *came, *totals, *pending;
     Number *sums, *window, *values;
     uint8_t *image;
     Slice *planes, *differences;
