@@ -43,11 +43,7 @@ QUESTIONS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "widths": {"each value's own": {}, "8 bits for all": {"value_bits": 8}},
     },
     "yan": {
-        "movement": {
-            name: {field: getattr(how, field) for field in ("sparse_bit", "dense_bit", "multicast", "weight_bit")}
-            | {"state_bit": how.state_bit}
-            for name, how in PLACES.items()
-        },
+        "movement": PLACES,
         "hops": {"1 to a neuron": {}, "0.64, VGG16 on a mesh": {"hops": 0.64}},
         "multiplication": {"synthesized": {}, "scaled from FP32": {"scaled_mac": True}},
         "zero weights": _ZEROS,

@@ -8,6 +8,7 @@ bit and hop (Loihi's); activations move densely, at 0.25 pJ; the rival has ⌈lo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,11 +56,11 @@ class Yan:
 # What moves, and at what cost: the paper's typical case and its two bounds, where nothing has a way to go and
 # where every spike takes a read of 64 bits from DRAM; and one memory on the chip, which holds weights, membranes
 # and spikes.
-PLACES = {
-    "routed events": Yan(),
-    "no movement": Yan(sparse_bit=0.0, dense_bit=0.0),
-    "on-chip memory": Yan(sparse_bit=0.25, multicast=True, weight_bit=0.25, state_bit=0.25),
-    "through DRAM": Yan(sparse_bit=1300.0, dense_bit=1300 / 64),
+PLACES: dict[str, dict[str, Any]] = {
+    "routed events": {},
+    "no movement": {"sparse_bit": 0.0, "dense_bit": 0.0},
+    "on-chip memory": {"sparse_bit": 0.25, "multicast": True, "weight_bit": 0.25, "state_bit": 0.25},
+    "through DRAM": {"sparse_bit": 1300.0, "dense_bit": 1300 / 64},
 }
 
 
