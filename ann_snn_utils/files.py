@@ -163,6 +163,14 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cpu_info() -> list[str]:
+    """The lines in which Linux describes its processors; none on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
 def _file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():

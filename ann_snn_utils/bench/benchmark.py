@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..files import ROOT, load_json
+from ..files import ROOT, cpu_info, load_json
 from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
 from ..simulator.events.arrays import weight_bytes
@@ -319,8 +319,5 @@ def load() -> list[float] | None:
 
 def cpu_flags() -> list[str]:
     """Those instruction sets of this processor that matter for small integers; none where unknown."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        words = set()
+    words = set(" ".join(cpu_info()).split())
     return [flag for flag in _CPU_FLAGS if flag in words]

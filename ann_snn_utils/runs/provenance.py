@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _HOME
-from ..files import ROOT
+from ..files import ROOT, cpu_info
 from .parameters import code_cells, parsed, python
 
 PACKAGE = ROOT / "ann_snn_utils"
@@ -75,7 +75,9 @@ def machine() -> dict[str, Any]:
 
     Those of torch are told where this process has used it.
     """
-    own = {"system": platform.platform(terse=True), "processor": _processor(), "cores": os.cpu_count()}
+    named = (line.partition(":")[2].strip() for line in cpu_info() if line.startswith("model name"))
+    processor = next(named, "") or platform.processor() or platform.machine()
+    own = {"system": platform.platform(terse=True), "processor": processor, "cores": os.cpu_count()}
     torch = sys.modules.get("torch")
     if torch is None:
         return own
@@ -84,16 +86,6 @@ def machine() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def code_digest(notebook: str | os.PathLike[str], package: Path = PACKAGE, homes: Mapping[str, str] = _HOME) -> str:

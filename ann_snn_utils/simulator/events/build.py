@@ -16,6 +16,8 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...files import cpu_info
+
 _SOURCE = Path(__file__).with_name("kernel.c")
 
 # Sums wrap around while they are formed, and arrays are read as vectors. There may be no C library: none is used.
@@ -103,9 +105,6 @@ def _compile(target: Path, membrane_bits: int) -> None:
 
 def _processor() -> str:
     """What tells processors apart whose machine code differs: homes are shared between machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
     told = ("model name", "flags", "Features", "CPU part")
-    return "".join(sorted({line for line in lines if line.startswith(told)}))
+    lines = sorted({line for line in cpu_info() if line.startswith(told)})
+    return "".join(lines) or f"{platform.machine()} {platform.processor()}"
