@@ -350,7 +350,7 @@ def available(names: Iterable[str], work: Workload) -> tuple[list[str], list[str
             raise ValueError(f"contender {name!r}: choose from {', '.join(CONTENDERS)}")
         package, reason = CONTENDERS[name].package, ""
         if package and not find_spec(package):
-            reason = f"{package} is not installed: pip install -c constraints.txt '.[bench]'"
+            reason = f"{package} is not installed: pip install -c constraints.txt '.[bench,formats]'"
         command = CONTENDERS[name].command
         if command and not shutil.which(command):
             reason = f"there is no {command} on the path"
