@@ -65,7 +65,8 @@ def _check(snn: SNN) -> None:
         )
     for index, layer in enumerate(snn.layers):
         # Below 2^23 float32 holds a whole number and a half.
-        if max(-int(layer.lowest.min()), int(layer.highest.max()) + 2) >= 2**23:
+        lowest, highest = layer.membrane
+        if max(-lowest, highest + 2) >= 2**23:
             raise ValueError(
                 f"layer {index} ({layer.name}): membranes reach 2^23, where float32 is not exact: use fewer inputs"
             )

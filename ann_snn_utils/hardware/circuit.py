@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..simulator.record import Record, Traces
 from ..simulator.run import simulate
-from ..snn.certificate import LayerCertificate, certify, signed_bits
+from ..snn.certificate import LayerCertificate, certify, count_bits, signed_bits
 from ..snn.network import SNN, SpikingLayer, smallest_integer
 
 # Samples whose spikes and membranes are held in memory at once.
@@ -139,8 +139,8 @@ def _layer(index: int, layer: SpikingLayer, certificate: LayerCertificate) -> La
         bits,
         certificate.offset,
         certificate.step,
-        (lowest, highest),
+        certificate.membrane,
         certificate.membrane_bits,
         signed_bits(*ends),
-        signed_bits(least, least + most) if least else most.bit_length(),
+        count_bits(least, least + most),
     )

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..ann.notation import NetworkSpec
 from ..simulator.record import Record
-from ..snn.certificate import signed_bits
-from ..snn.network import SNN, SpikingLayer
+from ..snn.certificate import count_bits, signed_bits
+from ..snn.network import SNN
 
 ENCODER, HIDDEN, CLASSIFIER = "encoder", "hidden", "classifier"
 
@@ -114,7 +114,8 @@ def layer_events(
             nonzero = sum(_reached(record.counts[source], one.fan_out) for source, one in arrived)
         bits = FLOAT_BITS
         if layer.integer:
-            bits = signed_bits(int(layer.lowest.min()), int(layer.highest.max()) + 1)
+            lowest, highest = layer.membrane
+            bits = signed_bits(lowest, highest + 1)
         layers.append(
             LayerEvents(
                 name=layer.name,
@@ -130,7 +131,7 @@ def layer_events(
                 nonzero_macs=nonzero,
                 weight_bits=0 if maxima else max(_weight_bits(one.weight) for one in synapses),
                 membrane_bits=bits,
-                count_bits=_count_bits(layer) if index else 0,
+                count_bits=count_bits(*layer.counts) if index else 0,
                 threshold_bits=FLOAT_BITS if layer.thresholds.is_floating_point() else bits,
                 arriving=spikes[:, sources].sum(1),
                 sops=share * record.sops[:steps, index],
@@ -145,8 +146,7 @@ def layer_events(
 def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> LayerEvents:
     weight = snn.classifier.flatten(1)
     classes, inputs = weight.shape
-    counted = max(snn.layers[-1].largest_count, -int(snn.layers[-1].least_reachable.min()))
-    reach = weight.double().abs().sum(1).max() * counted
+    reach = weight.double().abs().sum(1).max() * max(map(abs, snn.layers[-1].counts))
     # Which inputs fired is not in the totals: the share of weights other than zero stands for all of them.
     share = int((weight != 0).sum()) / weight.numel()
     counts = record.counts[-1].flatten(1) if record.counts else None
@@ -180,12 +180,6 @@ def _weight_bits(weight: Tensor) -> int:
     if weight.is_floating_point():
         return FLOAT_BITS
     return 2 if int(weight.abs().max()) <= 1 else 8
-
-
-def _count_bits(layer: SpikingLayer) -> int:
-    """Bits of a count, with a sign in a layer without a ReLU."""
-    least = int(layer.least_reachable.min())
-    return signed_bits(least, layer.largest_count) if least < 0 else layer.largest_count.bit_length()
 
 
 def _reached(counts: Tensor, fan_out: Tensor) -> float:

@@ -128,7 +128,7 @@ def run_dense(
     depth, size = len(snn.layers), len(images)
     limit = time_steps or snn.sufficient_steps + 1
     # A lost or flipped spike can push a membrane beyond the bound of the undisturbed network.
-    farthest = max(max(int(layer.highest.max()), -int(layer.lowest.min())) for layer in snn.layers)
+    farthest = max(abs(end) for layer in snn.layers for end in layer.membrane)
     states, rules = _start(snn, images, 2 * limit * farthest if disturbance else 0, negative_spikes)
     counts = [torch.zeros_like(state.count) for state in states]
     fired_last = [torch.zeros_like(state.last) for state in states]

@@ -138,7 +138,8 @@ def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
     """
     if not layer.integer:
         return torch.float64
-    small = smallest_integer(int(layer.lowest.min()) - slack, int(layer.highest.max()) + slack)
+    lowest, highest = layer.membrane
+    small = smallest_integer(lowest - slack, highest + slack)
     return torch.int64 if small == torch.int64 else torch.int32
 
 

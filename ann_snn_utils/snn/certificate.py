@@ -57,6 +57,11 @@ def signed_bits(lowest: int, highest: int) -> int:
     return max(max(highest, 0).bit_length(), max(-lowest - 1, 0).bit_length()) + 1
 
 
+def count_bits(least: int, most: int) -> int:
+    """Width in bits of a net spike count from `least` to `most`, unsigned where it begins with 0."""
+    return signed_bits(least, most) if least else most.bit_length()
+
+
 def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
     """The certificate of every layer of an integer network, encoder first.
 
@@ -79,17 +84,16 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
     bits, offset, step = one_adder(layer)
     if _disagreeing(layer, bits, offset, step).any():
         raise AssertionError(f"{layer.name}: the one-adder form differs from the table; this is a bug")
-    lowest, highest, least = int(layer.lowest.min()), int(layer.highest.max()), int(layer.least_reachable.min())
     return LayerCertificate(
         layer.name,
         bits,
         offset,
         step,
         None if real is None or any(one.gain is not None for one in layer.synapses) else naive_bits(layer, real),
-        (lowest, highest),
-        signed_bits(lowest, highest),
+        layer.membrane,
+        signed_bits(*layer.membrane),
         signed_bits(int(layer.thresholds.min()), int(layer.thresholds.max())),
-        signed_bits(least, layer.largest_count) if least else layer.largest_count.bit_length(),
+        count_bits(*layer.counts),
     )
 
 
@@ -120,7 +124,8 @@ def one_adder(layer: SpikingLayer) -> tuple[int, Tensor, Tensor]:
     Raises ValueError where no f up to 30 will do: the thresholds of a channel do not lie on a line.
     """
     # What is compared, and any D times any level, must stay clear of the marks for "no bound".
-    reach = (int(layer.highest.max()) - int(layer.lowest.min()) + 2) * (layer.thresholds.shape[1] + 2)
+    lowest, highest = layer.membrane
+    reach = (highest - lowest + 2) * (layer.thresholds.shape[1] + 2)
     waiting = torch.arange(len(layer.thresholds))
     for bits in range(max(0, min(MOST_BITS, UNBOUNDED.bit_length() - 3 - reach.bit_length())) + 1):
         least, greatest = _bounds(layer, bits)

@@ -173,6 +173,16 @@ class SpikingLayer:
         """The largest net spike count that any neuron of the layer can reach."""
         return int(self.reachable.max())
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The least and the largest net spike count that any neuron of the layer can reach."""
+        return int(self.least_reachable.min()), self.largest_count
+
+    @property
+    def membrane(self) -> tuple[int, int]:
+        """The least and the greatest membrane of any neuron of the layer, in the worst case."""
+        return int(self.lowest.min()), int(self.highest.max())
+
 
 def membrane_range(
     synapses: Sequence[Synapses], before: Sequence[SpikingLayer], spec: NetworkSpec
