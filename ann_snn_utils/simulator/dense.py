@@ -183,27 +183,26 @@ def run_dense(
 
     shaped = zip(counts, snn.layers, strict=True)
     counts = [count.unflatten(2, layer.spec.out_shape[1:]) for count, layer in shaped]
-    settled = torch.where(last.clamp(min=snn.levels) < done, last.clamp(min=snn.levels), 0)
-    # Under faults a sample may never fall silent: the run then stays as long as it was.
-    if time_steps is None and bool((settled > 0).all()):
-        done = int(settled.max()) + 1
+    settled = last.clamp(min=snn.levels)
     integer = not snn.classifier.is_floating_point()
     traces = None
     if traced:
         spikes, membranes = ([torch.cat(parts) for parts in t] for t in (spike_traces, membrane_traces))
         traces = Traces(spikes, membranes)
-    return Record(
-        logits=torch.cat(logits)[:done].to(torch.int64 if integer else torch.float64),
+    record = Record(
+        logits=torch.cat(logits).to(torch.int64 if integer else torch.float64),
         labels=None,
         counts=counts,
-        settled_at=settled,
-        **{name: np.concatenate([totals[name] for totals in blocks])[:done] for name in _TOTALS},
+        settled_at=torch.where(settled < done, settled, 0),
+        **{name: np.concatenate([totals[name] for totals in blocks]) for name in _TOTALS},
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
         traces=traces,
         amplitude=snn.amplitude,
     )
+    # Under faults a sample may never fall silent: the run then stays as long as it was.
+    return record if time_steps else record.until_silence()
 
 
 def _pending(last: Tensor, steps: int) -> np.ndarray:

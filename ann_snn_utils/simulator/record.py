@@ -73,6 +73,11 @@ class Record:
             **{name: getattr(self, name)[:time_steps] for name in _TOTALS},
         )
 
+    def until_silence(self) -> Record:
+        """The record up to the first step in which all samples are silent, or all of it where there is none."""
+        settled = bool((self.settled_at > 0).all())
+        return self.until(int(self.settled_at.max()) + 1) if settled else self
+
     @property
     def silent(self) -> Tensor:
         """Whether each sample is silent at each step, bool [T, N]: nothing about it changes any more."""

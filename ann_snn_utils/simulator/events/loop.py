@@ -68,9 +68,8 @@ def run_events(
         record = _record(snn, images, steps, disturbance, batch_size or _BATCH, progress)
         if time_steps:
             return record
-        settled = bool((record.settled_at > 0).all())
-        if settled or steps == limit:
-            return record.until(int(record.settled_at.max()) + 1) if settled else record
+        if steps == limit or bool((record.settled_at > 0).all()):
+            return record.until_silence()
         steps = min(limit, _LONGER * steps)
 
 
