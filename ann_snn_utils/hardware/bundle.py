@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +41,22 @@ ALSO, OF_SYNAPSES = ("maximum", "lowest_count"), ("source", "dilation", "groups"
 class MemoryFile:
     """How an array lies in `<name>.bin` and `<name>.hex`.
 
-    bits: of one value, 2 (four values −1, 0, +1 to a byte, two's complement, the first in the lowest bits)
-    or those of `dtype`. shape, axes: of the values, the last axis fastest. frame_axes: how many leading axes
-    count frames; each frame begins at a whole byte.
+    shape, axes: of the values, the last axis fastest. packed: a value −1, 0 or +1 takes 2 bits of two's complement,
+    not those of `dtype`; four make a byte, the first in its lowest bits. frame_axes: how many leading axes count
+    frames; each frame begins at a whole byte.
     """
 
     name: str
     dtype: str
-    bits: int
     shape: tuple[int, ...]
     axes: tuple[str, ...]
+    packed: bool = False
     frame_axes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """What a reader needs to know about the file, as JSON values."""
-        described: dict[str, Any] = {"dtype": self.dtype, "bits": self.bits}
-        described |= {"shape": list(self.shape), "axes": list(self.axes)}
+        bits = 2 if self.packed else np.iinfo(self.dtype).bits
+        described = {"dtype": self.dtype, "bits": bits, "shape": list(self.shape), "axes": list(self.axes)}
         return described | ({"frame_axes": self.frame_axes} if self.frame_axes else {})
 
 
@@ -83,7 +82,7 @@ def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: boo
     one word a line, most significant digit first, and a comment above; the word of packed pairs is a byte.
     Raises ValueError for a value that the file's type does not hold.
     """
-    if file.bits == 2:
+    if file.packed:
         frames = values.shape[: file.frame_axes]
         words = pack_pairs(values.reshape(*frames, -1)).reshape(-1)
     else:
@@ -101,7 +100,7 @@ def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: boo
     lines = "\n".join(big[start : start + 2 * size] for start in range(0, len(big), 2 * size))
     with Path(f"{path}.hex").open("a" if append else "w", encoding="ascii") as text:
         if not append:
-            packed = ", four 2-bit values a byte, the first in bits 1:0" if file.bits == 2 else ""
+            packed = ", four 2-bit values a byte, the first in bits 1:0" if file.packed else ""
             text.write(f"// {file.name}: {file.dtype} {list(file.shape)} ({', '.join(file.axes)}){packed}\n")
         text.write(lines + "\n")
 
@@ -133,8 +132,9 @@ def write_bundle(
         report = cost_report(snn, circuit, dataset.images, record)
         save_json(folder / "cost.json", report)
         (folder / "layout.txt").write_text(layout_text(described), encoding="ascii")
-        for index in filter(partial(_for_test_bench, circuit), range(len(circuit.layers))):
-            (folder / f"network/layer{index}.vh").write_text(verilog_header(described, index), encoding="ascii")
+        for index in range(len(circuit.layers)):
+            if _for_test_bench(circuit, index):
+                (folder / f"network/layer{index}.vh").write_text(verilog_header(described, index), encoding="ascii")
         for name in sorted(path.name for path in READERS.iterdir() if path.is_file()):
             shutil.copyfile(READERS / name, folder / name)
         with (folder / "README.md").open("a", encoding="utf-8") as readme:
@@ -241,15 +241,12 @@ def _gain_bytes(one: Synapses) -> int:
 
 def _for_test_bench(circuit: Hardware, index: int) -> bool:
     """Whether layer_tb.v can run a layer: a convolution of the layer before it."""
-    layer = circuit.layers[index].layer
-    (one, *others), plain = layer.synapses, layer.spec.kind == "neurons" and layer.spec.lowest == 0
-    alone = (
-        not others
-        and one.gain is None
-        and (one.spec.source, one.spec.dilation, one.spec.groups) == (index - 1, 1, 1)
-    )
+    own = circuit.layers[index]
+    one, *others = own.layer.synapses
+    plain = not (own.maximum or own.lowest_count or others) and one.gain is None
+    next_to = (one.spec.source, one.spec.dilation, one.spec.groups) == (index - 1, 1, 1)
     # Its input has the encoder's amplitude in layer 1 only.
-    return plain and alone and not (index > 1 and circuit.layers[index - 1].maximum)
+    return plain and next_to and not (index > 1 and circuit.layers[index - 1].maximum)
 
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
@@ -296,15 +293,15 @@ def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[
     """Write the network and the inputs."""
     files: list[MemoryFile] = []
 
-    def write(name: str, dtype: str, axes: tuple[str, ...], values: Tensor, bits: int | None = None) -> None:
-        files.append(MemoryFile(name, dtype, bits or np.iinfo(dtype).bits, tuple(values.shape), axes))
+    def write(name: str, dtype: str, axes: tuple[str, ...], values: Tensor, packed: bool = False) -> None:
+        files.append(MemoryFile(name, dtype, tuple(values.shape), axes, packed))
         write_memory(folder, files[-1], values.numpy())
 
     for index, layer in enumerate(circuit.layers):
         start, kept = f"network/layer{index}", zip(layer.layer.synapses, layer.weights, strict=True)
         for number, (one, bits) in enumerate(kept if not layer.maximum else ()):
             also, axes = number or "", ("out_channel", "in_channel", "kernel_row", "kernel_column")
-            write(f"{start}_weight{also}", "int8", axes, one.weight, bits)
+            write(f"{start}_weight{also}", "int8", axes, one.weight, bits == 2)
             if one.gain is not None:
                 write(f"{start}_gain{also}", f"int{8 * _gain_bytes(one)}", ("out_channel",), one.gain)
         for part, values in (("offset", layer.offset), ("step", layer.step)):
@@ -318,18 +315,17 @@ def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[
 
 
 def _golden(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset, steps: int) -> list[MemoryFile]:
-    samples, classes, files = len(dataset), snn.spec.classes, []
-    over_time = ("sample", "step")
+    samples, times, over_time, files = len(dataset), (len(dataset), steps), ("sample", "step"), []
     for index, layer in enumerate(circuit.layers):
-        name, shape, bits = f"golden/layer{index}", layer.layer.spec.out_shape, 8 * layer.membrane_bytes
+        name, shape, dtype = f"golden/layer{index}", layer.layer.spec.out_shape, f"int{8 * layer.membrane_bytes}"
         files += [
-            MemoryFile(f"{name}_spikes", "int8", 2, (samples, steps, *shape), (*over_time, *MAP), frame_axes=2),
-            MemoryFile(f"{name}_membranes", f"int{bits}", bits, (samples, *shape), ("sample", *MAP)),
+            MemoryFile(f"{name}_spikes", "int8", (*times, *shape), (*over_time, *MAP), packed=True, frame_axes=2),
+            MemoryFile(f"{name}_membranes", dtype, (samples, *shape), ("sample", *MAP)),
         ]
-    bits = 8 * circuit.score_bytes
+    dtype = f"int{8 * circuit.score_bytes}"
     files += [
-        MemoryFile("golden/scores", f"int{bits}", bits, (samples, steps, classes), (*over_time, "class")),
-        MemoryFile("golden/predictions", "int32", 32, (samples, steps), over_time),
+        MemoryFile("golden/scores", dtype, (*times, snn.spec.classes), (*over_time, "class")),
+        MemoryFile("golden/predictions", "int32", times, over_time),
     ]
     for number, (record, traces) in enumerate(golden_records(snn, dataset.images, steps)):
         layers = zip(traces.spikes, traces.membranes, strict=True)
