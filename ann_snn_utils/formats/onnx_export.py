@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..ann.graph import SynapseSpec
 from ..files import atomic
 from ..snn.certificate import signed_bits
 from ..snn.network import SNN, SpikingLayer, membrane_range
@@ -122,15 +123,12 @@ class _Writer:
         return name
 
     def maximum(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
-        branch = layer.spec.branches[0]
-        source = branch.sources[0]
-        around = [branch.padding] * 4
-        geometry = {"strides": [branch.stride] * 2, "pads": around, "dilations": [branch.dilation] * 2}
-        self.node("MaxPool", [counts[source]], counts[index], kernel_shape=layer.spec.kernel, **geometry)
-        self.annotations[counts[index]] = self.annotations[counts[source]]
+        spec = layer.synapses[0].spec
+        self.node("MaxPool", [counts[spec.source]], counts[index], **_geometry(spec))
+        self.annotations[counts[index]] = self.annotations[counts[spec.source]]
 
     def neurons(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
-        lowest, highest = int(layer.lowest.min()), int(layer.highest.max())
+        lowest, highest = layer.membrane
         exact = max(-lowest, highest + 1) < EXACT
         if self.quantized and not exact:
             raise ValueError(
@@ -157,8 +155,7 @@ class _Writer:
         weight = synapses.weight.numpy().astype(np.float32)
         datatype = "TERNARY" if abs(weight).max() <= 1 else "INT8"
         inputs = [counts[spec.source], self.constant(f"weight_{name}", weight, datatype)]
-        geometry = {"strides": [spec.stride] * 2, "pads": [spec.padding] * 4, "dilations": [spec.dilation] * 2}
-        made = self.node("Conv", inputs, name, kernel_shape=spec.kernel, group=spec.groups, **geometry)
+        made = self.node("Conv", inputs, name, group=spec.groups, **_geometry(spec))
         unit = amplitude * gain.numpy()[:, None, None]
         plain = bool((unit == 1).all())
         self.annotations[made] = _integers(int(low.min()), int(high.max()))
@@ -206,10 +203,9 @@ class _Writer:
 
     def read_out(self, count: str) -> None:
         snn = self.snn
-        last = snn.layers[-1]
         amplitude = snn.spec.amplitude(len(snn.layers) - 1)
         weight = snn.classifier.flatten(1).numpy().astype(np.float32) * amplitude
-        largest = np.abs(weight).sum(1).max() * max(last.largest_count, -int(last.least_reachable.min()))
+        largest = np.abs(weight).sum(1).max() * max(map(abs, snn.layers[-1].counts))
         bias = np.zeros(len(weight), np.float32) if snn.bias is None else snn.bias.numpy().astype(np.float32)
         if largest + abs(bias).max() >= EXACT:
             raise ValueError("the scores of the classes reach 2^24, where float32 is not exact: use fewer levels")
@@ -225,6 +221,15 @@ class _Writer:
             self.annotations[product] = "INT32"
             self.node("Add", [product, self.constant("bias", bias, "INT32")], "scores")
         self.annotations["scores"] = "INT32"
+
+
+def _geometry(spec: SynapseSpec) -> dict[str, Any]:
+    return {
+        "kernel_shape": spec.kernel,
+        "strides": [spec.stride] * 2,
+        "pads": [spec.padding] * 4,
+        "dilations": [spec.dilation] * 2,
+    }
 
 
 def _integers(lowest: int, highest: int) -> str:
