@@ -220,38 +220,22 @@ def gathered(branch: Layer, values: dict[int, np.ndarray]) -> np.ndarray:
 
 def convolve(layer: Layer, inputs: np.ndarray) -> np.ndarray:
     """Σ w·m of every neuron: [N, I, H, W] → [N, O, H', W'], integer sums written out."""
-    sums = [
-        [
-            [
-                np.einsum("nikl,oikl->no", patch, weight)
-                for patch, weight in zip(
-                    np.split(window, layer.groups, 1), np.split(layer.weight, layer.groups), strict=True
-                )
-            ]
-            for window in row
-        ]
-        for row in windows(layer, inputs, 0)
-    ]
-    return np.stack([np.stack([np.concatenate(place, 1) for place in row], 2) for row in sums], 2)
+    seen, weights = np.split(windows(layer, inputs, 0), layer.groups, 1), np.split(layer.weight, layer.groups)
+    groups = zip(seen, weights, strict=True)
+    return np.concatenate([np.einsum("nihwkl,oikl->nohw", *group) for group in groups], 1)
 
 
 def maxima(layer: Layer, counts: np.ndarray) -> np.ndarray:
     """The largest count in each window: [N, C, H, W] → [N, C, H', W']; nothing outside the map is one."""
-    outside = int(counts.min()) - 1
-    rows = windows(layer, counts, outside)
-    return np.stack([np.stack([window.max((2, 3)) for window in row], 2) for row in rows], 2)
+    return windows(layer, counts, int(counts.min()) - 1).max((4, 5))
 
 
-def windows(layer: Layer, inputs: np.ndarray, outside: int) -> list[list[np.ndarray]]:
-    """What each place of the layer's kernel lies on, [N, I, kh, kw], row by row."""
+def windows(layer: Layer, inputs: np.ndarray, outside: int) -> np.ndarray:
+    """What the layer's kernel lies on at each place of its map: [N, I, H, W] → [N, I, H', W', kh, kw]."""
     p, s, d = layer.padding, layer.stride, layer.dilation
     padded = np.pad(inputs, ((0, 0), (0, 0), (p, p), (p, p)), constant_values=outside)
     reach = [(k - 1) * d + 1 for k in layer.weight.shape[2:]]
-    rows, columns = (
-        [slice(at, at + size, d) for at in range(0, side - size + 1, s)]
-        for side, size in zip(padded.shape[2:], reach, strict=True)
-    )
-    return [[padded[:, :, row, column] for column in columns] for row in rows]
+    return np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))[:, :, ::s, ::s, ::d, ::d]
 
 
 def operations(synapses: np.ndarray, layer: Layer, arriving: np.ndarray) -> int:
@@ -326,6 +310,5 @@ def to_ternary(w: np.ndarray) -> np.ndarray:
 
 def to_int8(w: np.ndarray, per_channel: bool) -> np.ndarray:
     """Whole multiples of the largest |w| / 127, of each channel or of the whole layer."""
-    channels = [np.abs(row).max() if per_channel else np.abs(w).max() for row in w]
-    scale = np.array(channels).reshape(-1, *[1] * (w.ndim - 1)) / 127
+    scale = np.abs(w).max(axis=tuple(range(1, w.ndim)) if per_channel else None, keepdims=True) / 127
     return np.round(np.divide(w, scale, out=np.zeros_like(w), where=scale > 0)).astype(np.int64)
