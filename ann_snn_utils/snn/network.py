@@ -146,10 +146,14 @@ class SpikingLayer:
         return channels * height * width
 
     @property
+    def factors(self) -> list[Tensor]:
+        """What its inputs are multiplied by: the weights of all synapses, and their gains where they have some."""
+        return [t for one in self.synapses for t in (one.weight, one.gain) if t is not None]
+
+    @property
     def integer(self) -> bool:
         """True where none of its tensors is floating point."""
-        tensors = (self.thresholds, *(t for one in self.synapses for t in (one.weight, one.gain) if t is not None))
-        return not any(tensor.is_floating_point() for tensor in tensors)
+        return not any(tensor.is_floating_point() for tensor in (self.thresholds, *self.factors))
 
     @property
     def reachable(self) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -39,32 +40,33 @@ _LARGEST = 2**31 - 1
 # The steps of last spikes have 16 bits, and so have counts, which move by one a step.
 _MOST_STEPS = 2**15 - 2
 
+Made = TypeVar("Made")
 _MADE: WeakKeyDictionary = WeakKeyDictionary()
 
 
-def _made_once(snn: SNN, key: tuple, make: Callable[[], Any]) -> Any:
-    """What `make` makes of a network, made once for a key and as long as its tensors stay as they are."""
-    made = _MADE.get(snn)
-    if made is None:
-        tensors = [snn.classifier, *(table for layer in snn.layers for table in layer.compared)]
-        for layer in snn.layers:
-            tensors.extend(t for one in layer.synapses for t in (one.weight, one.gain) if t is not None)
-        made = _MADE[snn] = {"tensors": tensors}
-    # Each change of a tensor adds 1 to its version.
-    key = (*key, sum([tensor._version for tensor in made["tensors"]]))
-    if key not in made:
-        made[key] = make()
-    return made[key]
+def _made_once(make: Callable[..., Made]) -> Callable[..., Made]:
+    """A function of a network that makes each of its results once, as long as the network's tensors stay."""
+
+    @wraps(make)
+    def kept(snn: SNN, *arguments: Any) -> Made:
+        made = _MADE.get(snn)
+        if made is None:
+            tensors = [snn.classifier, *(t for layer in snn.layers for t in (*layer.compared, *layer.factors))]
+            made = _MADE[snn] = {"tensors": tensors}
+        # Each change of a tensor adds 1 to its version.
+        key = (make, *arguments, sum([tensor._version for tensor in made["tensors"]]))
+        if key not in made:
+            made[key] = make(snn, *arguments)
+        return made[key]
+
+    return kept
 
 
+@_made_once
 def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     """Why the compiled simulator cannot take this network over `time_steps`; None where it is exact."""
-    return _made_once(snn, ("obstacle", time_steps, disturbed), lambda: _obstacle(snn, time_steps, disturbed))
-
-
-def _obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
-    numbers = [t for layer in snn.layers for one in layer.synapses for t in (one.weight, one.gain) if t is not None]
-    if any(tensor.is_floating_point() for tensor in (snn.classifier, *numbers)):
+    factors = (factor for layer in snn.layers for factor in layer.factors)
+    if any(tensor.is_floating_point() for tensor in (snn.classifier, *factors)):
         return "it has real-valued weights"
     if time_steps > _MOST_STEPS:
         return f"{time_steps} steps are more than {_MOST_STEPS}"
@@ -170,22 +172,19 @@ class Layout:
     idle: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
 
+@_made_once
 def lay_out(snn: SNN, time_steps: int, disturbed: bool = False) -> Layout:
     """The arrays of a network that meets no `obstacle`, with the narrowest membranes that are exact.
 
     Membranes are int16 where the worst case stays within: over all inputs, and over `time_steps` steps in
     which a neuron sends at most one spike each; with faults only the latter holds.
     """
-
-    def chosen() -> Layout:
-        bounds = (membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers)))
-        largest = max(bounds, default=0)
-        membrane = next(one for one in (np.int16, np.int32, np.int64) if largest < np.iinfo(one).max)
-        return _made_once(snn, ("layout", membrane), lambda: _flat(snn, membrane))
-
-    return _made_once(snn, ("chosen", time_steps, disturbed), chosen)
+    bounds = (membrane_bound(snn, index, time_steps, disturbed) for index in range(1, len(snn.layers)))
+    largest = max(bounds, default=0)
+    return _flat(snn, next(one for one in (np.int16, np.int32, np.int64) if largest < np.iinfo(one).max))
 
 
+@_made_once
 def _flat(snn: SNN, membrane: type) -> Layout:
     ways = [(target, one) for target, layer in enumerate(snn.layers) for one in layer.synapses]
     layers, synapses, slots = np.zeros(len(snn.layers), LAYER), np.zeros(len(ways), SYNAPSES), _slots(snn)
