@@ -110,8 +110,7 @@ def layer_events(
         sources = [one.spec.source for one in synapses] if index else []
         nonzero = None
         if sources and record.counts:
-            arrived = zip(sources, synapses, strict=True)
-            nonzero = sum(_reached(record.counts[source], one.fan_out) for source, one in arrived)
+            nonzero = sum(_reached(record.counts[one.spec.source], one.fan_out) for one in synapses)
         bits = FLOAT_BITS
         if layer.integer:
             lowest, highest = layer.membrane
@@ -185,7 +184,7 @@ def _weight_bits(weight: Tensor) -> int:
 def _reached(counts: Tensor, fan_out: Tensor) -> float:
     # NumPy counts ten times as fast as torch does.
     fired = np.count_nonzero(counts.numpy(), axis=0)
-    return float((fired * fan_out.reshape(fired.shape).numpy()).sum()) / len(counts)
+    return float((fired * fan_out.numpy()).sum()) / len(counts)
 
 
 def check_record(record: Record, snn: SNN, time_steps: int | None) -> int:

@@ -108,7 +108,7 @@ def lemaire_spiking(layer: LayerEvents, how: Lemaire) -> dict[str, np.ndarray]:
         "addressing": ADD["int32"] * sops + (0 if layer.fully_connected else 2) * _mac("int32") * layer.arriving,
     }
     if layer.kind == ENCODER:
-        for part, cost in _multiplied(layer, Rival("", 8, layer.weight_bits), how, layer.synapses).items():
+        for part, cost in _multiplied(layer, Rival("", 8, layer.weight_bits), how).items():
             spent[part] = spent[part] + at_first_step(layer, cost)
     return spent
 
@@ -116,7 +116,7 @@ def lemaire_spiking(layer: LayerEvents, how: Lemaire) -> dict[str, np.ndarray]:
 def lemaire_dense(layer: LayerEvents, rival: Rival, how: Lemaire) -> dict[str, float]:
     """Picojoules of a layer of a dense network, component by component."""
     bits, _ = rival.widths(layer)
-    spent = _multiplied(layer, rival, how, rival.operations(layer, layer.synapses))
+    spent = _multiplied(layer, rival, how)
     spent["arithmetic"] += ADD[_kind(bits)] * layer.neurons
     biased = how.thresholds and layer.kind != CLASSIFIER
     spent["thresholds"] = layer.neurons * biased * how.fetch(2 * layer.channels, 32)
@@ -125,9 +125,10 @@ def lemaire_dense(layer: LayerEvents, rival: Rival, how: Lemaire) -> dict[str, f
     return spent
 
 
-def _multiplied(layer: LayerEvents, rival: Rival, how: Lemaire, operations: float) -> dict[str, float]:
+def _multiplied(layer: LayerEvents, rival: Rival, how: Lemaire) -> dict[str, float]:
     """The dense products of a layer: what its multiply-accumulates, weights, inputs and their addresses cost."""
     input_bits, weight_bits = rival.widths(layer)
+    operations = rival.operations(layer, layer.synapses)
     each = ADD[kind_of_add(layer)] if rival.adds(layer) else _mac(_kind(max(input_bits, weight_bits)))
     fetched = layer.weights if how.reuse != "none" else operations
     read = layer.inputs if layer.fully_connected or how.reuse == "all" else operations
