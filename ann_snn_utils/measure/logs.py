@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,6 @@ from torch import Tensor
 from ..simulator.record import Record
 from ..snn.network import REAL_FORMS, SNN
 from .activity import correct
-
-TOTALS = ("spike_num", "spike_collect", "sop_num", "abs_spike", "sum_spike")
 
 
 def published_sop_num(record: Record) -> np.ndarray:
@@ -58,13 +57,13 @@ def write_logs(
         raise ValueError(f"the records hold {steps} time steps: run every batch with the same time_steps")
     if labels is not None:
         batches = _labelled(batches, labels)
-    lines = {"accuracy": [line for record in batches for line in correct(record).tolist()]}
-    for name in TOTALS:
-        totals = [published_sop_num(record) if name == "sop_num" else getattr(record, name) for record in batches]
-        lines[name] = [line for total in totals for line in total.tolist()]
-
+    logged: dict[str, Callable[[Record], np.ndarray]] = {"accuracy": correct, "sop_num": published_sop_num}
+    logged |= {name: attrgetter(name) for name in ("spike_num", "spike_collect", "abs_spike", "sum_spike")}
+    files = {
+        f"{name}.txt": "".join(f"{number}\n" for record in batches for number in of(record))
+        for name, of in logged.items()
+    }
     folder = Path(folder)
-    files = {f"{name}.txt": "".join(f"{line}\n" for line in column) for name, column in lines.items()}
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file where the folder of the logs is to be: choose another folder")
     for name in files:
