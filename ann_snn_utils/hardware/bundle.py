@@ -95,9 +95,7 @@ def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: boo
     path.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{path}.bin").open("ab" if append else "wb") as raw:
         raw.write(data)
-    size = words.dtype.itemsize
-    big = words.astype(words.dtype.newbyteorder(">")).tobytes().hex()
-    lines = "\n".join(big[start : start + 2 * size] for start in range(0, len(big), 2 * size))
+    lines = words.astype(words.dtype.newbyteorder(">")).tobytes().hex("\n", words.dtype.itemsize)
     with Path(f"{path}.hex").open("a" if append else "w", encoding="ascii") as text:
         if not append:
             packed = ", four 2-bit values a byte, the first in bits 1:0" if file.packed else ""
