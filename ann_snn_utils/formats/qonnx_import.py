@@ -111,7 +111,9 @@ class _Importer:
 
         settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
         if node.op_type == "Constant":
-            return numpy_helper.to_array(settings["value"])
+            # A tensor, or plain numbers under another name.
+            (value,) = settings.values()
+            return numpy_helper.to_array(value) if "value" in settings else np.asarray(value)
         if node.op_type == "Quant":
             return self.quant(node, settings)
         inputs = [name for name in node.input if name]
@@ -188,14 +190,10 @@ class _Importer:
 
     def read_conv(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         weight, scale = self.weights(inputs[1])
-        if weight.ndim != 4 or settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-            self.refuse("only two-dimensional convolutions with explicit padding")
-        outputs, size, rows, columns = weight.shape
-        pads, groups = settings.get("pads", [0, 0, 0, 0]), settings.get("group", 1)
-        if len(set(pads)) != 1:
-            self.refuse(f"pads={pads}: pad all sides alike")
-        stride, dilation = tuple(settings.get("strides", (1, 1))), tuple(settings.get("dilations", (1, 1)))
-        conv = nn.Conv2d(size * groups, outputs, (rows, columns), stride, pads[0], dilation, groups, bias=False)
+        if weight.ndim != 4:
+            self.refuse("only two-dimensional convolutions")
+        (outputs, size, *kernel), groups = weight.shape, settings.get("group", 1)
+        conv = nn.Conv2d(size * groups, outputs, tuple(kernel), *self.geometry(settings), groups, bias=False)
         conv.weight = nn.Parameter(torch.from_numpy(weight))
         return self.scaled(conv, inputs, scale)
 
@@ -234,18 +232,22 @@ class _Importer:
     # The rest
 
     def read_maxpool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        dilation = tuple(settings.get("dilations", (1, 1)))
-        return self.call(nn.MaxPool2d(*self.window(settings), dilation), inputs[0])
+        return self.call(nn.MaxPool2d(tuple(settings["kernel_shape"]), *self.geometry(settings)), inputs[0])
 
     def read_averagepool(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
+        kernel, (stride, padding, dilation) = tuple(settings["kernel_shape"]), self.geometry(settings)
+        if dilation != (1, 1):
+            self.refuse(f"dilations={dilation}: average values that lie side by side")
         included = bool(settings.get("count_include_pad", 0))
-        return self.call(nn.AvgPool2d(*self.window(settings), count_include_pad=included), inputs[0])
+        return self.call(nn.AvgPool2d(kernel, stride, padding, count_include_pad=included), inputs[0])
 
-    def window(self, settings: Mapping[str, Any]) -> tuple[Any, Any, int]:
+    def geometry(self, settings: Mapping[str, Any]) -> tuple[Any, int, Any]:
+        """Stride, padding and dilation of a convolution or of pooling."""
         pads, automatic = settings.get("pads", [0, 0, 0, 0]), settings.get("auto_pad", b"NOTSET")
         if len(set(pads)) != 1 or settings.get("ceil_mode", 0) or automatic not in (b"NOTSET", b"VALID"):
             self.refuse(f"pads={pads}, ceil_mode or auto_pad: pad all sides alike, by numbers")
-        return tuple(settings["kernel_shape"]), tuple(settings.get("strides", (1, 1))), pads[0]
+        stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
+        return stride, pads[0], dilation
 
     def plain(self, inputs: list[str], settings: Mapping[str, Any], make: Callable[[], nn.Module]) -> fx.Node:
         return self.call(make(), inputs[0])
