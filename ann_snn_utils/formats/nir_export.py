@@ -13,6 +13,7 @@ import numpy as np
 
 from ..files import atomic
 from ..snn.network import SNN
+from .onnx_export import check_scores
 from .packages import needed
 
 
@@ -75,3 +76,4 @@ def _check(snn: SNN) -> None:
                 f"layer {index} ({layer.name}) counts to {layer.thresholds.shape[1]}, and NIR's threshold stays: "
                 "build the network with clip=1, or use write_onnx"
             )
+    check_scores(snn)

@@ -62,6 +62,14 @@ def write_onnx(
     return Path(path)
 
 
+def check_scores(snn: SNN) -> None:
+    """Raise ValueError where class scores reach whole numbers that float32 does not hold."""
+    counted = snn.spec.amplitude(len(snn.layers) - 1) * max(map(abs, snn.layers[-1].counts))
+    largest = counted * int(snn.classifier.long().flatten(1).abs().sum(1).max())
+    if largest + (0 if snn.bias is None else int(snn.bias.abs().max())) >= EXACT:
+        raise ValueError("the scores of the classes reach 2^24, where float32 is not exact: use fewer levels")
+
+
 class _Writer:
     """Collects the nodes, constants and annotations of one file."""
 
@@ -203,12 +211,9 @@ class _Writer:
 
     def read_out(self, count: str) -> None:
         snn = self.snn
+        check_scores(snn)
         amplitude = snn.spec.amplitude(len(snn.layers) - 1)
         weight = snn.classifier.flatten(1).numpy().astype(np.float32) * amplitude
-        largest = np.abs(weight).sum(1).max() * max(map(abs, snn.layers[-1].counts))
-        bias = np.zeros(len(weight), np.float32) if snn.bias is None else snn.bias.numpy().astype(np.float32)
-        if largest + abs(bias).max() >= EXACT:
-            raise ValueError("the scores of the classes reach 2^24, where float32 is not exact: use fewer levels")
         flat = self.node("Flatten", [count], "flat")
         self.annotations[flat] = self.annotations[count]
         datatype = _integers(int(weight.min()), int(weight.max()))
@@ -219,6 +224,7 @@ class _Writer:
         )
         if snn.bias is not None:
             self.annotations[product] = "INT32"
+            bias = snn.bias.numpy().astype(np.float32)
             self.node("Add", [product, self.constant("bias", bias, "INT32")], "scores")
         self.annotations["scores"] = "INT32"
 
