@@ -28,9 +28,9 @@ class SpikingModule(nn.Module):
     def __init__(self, snn: SNN, time_steps: int) -> None:
         super().__init__()
         self.snn, self.time_steps = snn, time_steps
-        neurons = [layer if layer.spec.kind == "neurons" else None for layer in snn.layers]
         self.synapses = nn.ModuleList(
-            nn.ModuleList(_convolution(one) for one in (layer.synapses if layer else ())) for layer in neurons
+            nn.ModuleList(_convolution(one) for one in layer.synapses if layer.spec.kind == "neurons")
+            for layer in snn.layers
         )
         self.neurons = nn.ModuleList(Spikes() for _ in snn.layers)
         self.classifier = nn.Linear(snn.classifier[0].numel(), len(snn.classifier), bias=False)

@@ -6,6 +6,7 @@ second spike, and with one step none can come too early: Conv2d → IF is then t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,8 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
     weight = snn.classifier.flatten(1).numpy().astype(np.float32)
     nodes["classifier"] = nir.Affine(weight=weight, bias=bias.astype(np.float32))
     nodes["output"] = nir.Output(output_type=np.array([len(weight)]))
-    names = list(nodes)
     with atomic(path) as temporary:
-        nir.write(str(temporary), nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+        nir.write(str(temporary), nir.NIRGraph(nodes, list(pairwise(nodes))))
     return Path(path)
 
 
