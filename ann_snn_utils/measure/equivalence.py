@@ -105,7 +105,7 @@ def check_equivalence(
     examples: list[list[Mismatch]] = [[] for _ in names]
     for start in tqdm(starts, "equivalence", unit="batch", disable=not progress):
         batch = images[start : start + batch_size]
-        record = simulate(snn, batch, labels=None if labels is None else labels[start : start + batch_size])
+        record = simulate(snn, batch)
         for index, code in enumerate(reference.counts(batch)):
             count = record.counts[index]
             differs = code != count
@@ -126,7 +126,7 @@ def check_equivalence(
         examples=tuple(mismatch for layer in examples for mismatch in layer),
         prediction_mismatches=wrong,
         predictions=torch.cat(predictions),
-        record=merge(records, max(record.time_steps for record in records)),
+        record=merge(records, None, labels),
     )
 
 

@@ -86,10 +86,9 @@ def run_trial(
     records = []
     for start in range(0, len(chosen), size):
         report(start / len(chosen))
-        part = slice(start, start + size)
-        records.append(simulate(scaled, images[part], time_steps, labels=chosen.labels[part], **how))
+        records.append(simulate(scaled, images[start : start + size], time_steps, **how))
     report(1.0)
-    record = merge(records, time_steps)
+    record = merge(records, time_steps, chosen.labels)
     spent = energy_over_time(record, scaled)
     return Trial(
         setting,

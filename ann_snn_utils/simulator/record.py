@@ -116,25 +116,27 @@ class Record:
         return torch.from_numpy(self.logits.numpy().argmax(2))
 
 
-def merge(records: list[Record], time_steps: int) -> Record:
-    """One record of several batches, each continued to `time_steps` in the silence it had reached."""
-    first = records[0]
-    if len(records) == 1 and first.time_steps == time_steps:
-        return first
+def merge(records: list[Record], time_steps: int | None, labels: Tensor | None = None) -> Record:
+    """One record of several batches, each continued to `time_steps` in the silence it had reached.
+
+    time_steps: None is as long as the longest. labels: of all batches in turn.
+    """
+    first, steps = records[0], time_steps or max(record.time_steps for record in records)
+    if len(records) == 1 and first.time_steps == steps:
+        return replace(first, labels=labels)
 
     totals: dict[str, Any] = {}
     for name in _TOTALS:
         tables = [getattr(record, name) for record in records]
-        totals[name] = np.sum([np.pad(table, ((0, time_steps - len(table)), (0, 0))) for table in tables], 0)
+        totals[name] = np.sum([np.pad(table, ((0, steps - len(table)), (0, 0))) for table in tables], 0)
 
     def continued(logits: Tensor) -> Tensor:
-        return torch.cat([logits, logits[-1:].expand(time_steps - len(logits), -1, -1)])
+        return torch.cat([logits, logits[-1:].expand(steps - len(logits), -1, -1)])
 
-    labels = [record.labels for record in records if record.labels is not None]
     return replace(
         first,
         logits=torch.cat([continued(record.logits) for record in records], 1),
-        labels=torch.cat(labels) if len(labels) == len(records) else None,
+        labels=labels,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),
         traces=None,

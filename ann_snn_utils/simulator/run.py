@@ -113,7 +113,7 @@ def simulate(
             run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
-        merged = merge(records, time_steps or max(record.time_steps for record in records))
+        merged = merge(records, time_steps)
     if labels is not None:
         merged = replace(merged, labels=labels)
     _check_tables(snn, merged)
