@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -55,18 +56,18 @@ def _start(snn: SNN, images: Tensor, slack: int, negative_spikes: bool) -> tuple
     return states, rules
 
 
-def _summed(layer: SpikingLayer, received: Mapping[int, Firing], busy: Tensor, spec: NetworkSpec) -> Tensor:
-    """What the steps and samples in which a spike arrives (busy, [T, N]) add to membranes, [R, C, P]."""
-    total: Tensor | None = None
+def _summed(
+    layer: SpikingLayer, received: Mapping[int, Firing], busy: Tensor, spec: NetworkSpec, dtype: torch.dtype
+) -> Tensor:
+    """What the steps and samples in which a spike arrives (busy, [T, N]) add to membranes of a dtype, [R, C, P]."""
+    parts = []
     for one in layer.synapses:
         amplitude, (channels, height, width) = spec.amplitude(one.spec.source), one.spec.in_shape
         inputs = received[one.spec.source].spikes[busy].view(-1, channels, height, width)
-        sums = synaptic_input(one, inputs, amplitude, layer.name).flatten(2) * amplitude
-        if one.gain is not None:
-            sums = sums.to(one.gain.dtype) * one.gain[:, None]
-        total = sums if total is None else total + sums
-    assert total is not None
-    return total
+        # Each sum is exact in float32, but not what they add up to.
+        sums = (synaptic_input(one, inputs, amplitude, layer.name).flatten(2) * amplitude).to(dtype)
+        parts.append(sums if one.gain is None else sums * one.gain[:, None])
+    return reduce(torch.add, parts)
 
 
 def _maximum_change(layer: SpikingLayer, spikes: Tensor, state: Neurons) -> Tensor:
@@ -94,7 +95,7 @@ def _arriving(
     elif layer.spec.kind == "maximum":
         sums = _maximum_change(layer, sent[layer.spec.sources[0]].spikes, state)[busy]
     else:
-        sums = _summed(layer, sent, busy, snn.spec)
+        sums = _summed(layer, sent, busy, snn.spec, state.membrane.dtype)
     return sums.to(state.membrane.dtype).contiguous(), row
 
 
