@@ -124,7 +124,7 @@ def _busiest(layer: SpikingLayer, spikes: Sequence[Tensor]) -> int:
         one.sums(spikes[one.spec.source].ne(0).float(), (one.weight != 0).float()) for one in layer.synapses
     )
     assert isinstance(reached, Tensor)
-    return int(reached.flatten(1).amax(1).sum())
+    return int(reached.flatten(1).amax(1).sum(dtype=torch.float64))
 
 
 def _total(layers: list[dict[str, Any]], read_out: dict[str, Any]) -> dict[str, Any]:
