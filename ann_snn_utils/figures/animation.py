@@ -14,6 +14,8 @@ from .pictures import tiles
 from .template import FALL, INK, RISE, SKY
 
 _WIDTH, _HEIGHT, _TITLE, _MARGIN, _COLUMNS = 300, 236, 40, 12, 3
+# What is left of a panel for its picture, below the caption.
+_ROOM = (_WIDTH - 2 * _MARGIN, _HEIGHT - 34)
 _SECONDS = 0.8
 # Of −1, 0 and +1, which index it; and of what lies between the maps of two channels.
 _COLORS = np.array([ImageColor.getrgb(color) for color in ("#ebebeb", RISE, "#ffffff", FALL)], dtype=np.uint8)
@@ -72,8 +74,7 @@ def _frame(title: str, panels: Sequence[tuple[str, Image.Image]]) -> Image.Image
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    room = (_WIDTH - 2 * _MARGIN, _HEIGHT - 34)
-    scale = min(room[0] / picture.width, room[1] / picture.height)
+    scale = min(_ROOM[0] / picture.width, _ROOM[1] / picture.height)
     # Whole cells where there is room for them: spikes are single pixels.
     scale = float(int(scale)) if scale >= 1 else scale
     size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
@@ -88,8 +89,8 @@ def _maps(fired: np.ndarray) -> Image.Image:
 
 
 def _bars(scores: np.ndarray, step: int, chosen: Sequence[int], classes: Sequence[str], color: str) -> Image.Image:
-    width, height = _WIDTH - 2 * _MARGIN, _HEIGHT - 34
-    picture = Image.new("RGB", (width, height), "white")
+    width, height = _ROOM
+    picture = Image.new("RGB", _ROOM, "white")
     draw, each = ImageDraw.Draw(picture), height / len(chosen)
     low, high = min(0.0, scores.min()), max(0.0, scores.max())
     unit, begin = (width - 84) / ((high - low) or 1.0), 80

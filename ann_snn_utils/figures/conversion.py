@@ -40,16 +40,16 @@ def threshold_staircase(
         stairs.append(("published", "published rounding", published, "dash", 1.5))
     for column, channel in enumerate(channels, 1):
         low, high = _window(layer, channel)
-        place: dict[str, Any] = dict(row=1, col=column, showlegend=column == 1)
+        place: dict[str, Any] = dict(panel=column, showlegend=column == 1)
         for form, name, one, dash, width in stairs:
             hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>{form}</extra>"
-            corners = _corners(one, channel, low, high) | dict(legendgroup=form) | place
-            add_line(figure, name, FORMS[form], dash, width, hover, **corners)
+            x, y = _corners(one, channel, low, high)
+            add_line(figure, name, FORMS[form], dash, width, hover, x=x, y=y, legendgroup=form, **place)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)
             inside = (theta >= low) & (theta <= high)
             counts = layer.spec.lowest + np.flatnonzero(inside)
-            middles = dict(x=theta[inside], y=counts + 0.5, legendgroup="real", **place)
+            middles = dict(x=theta[inside], y=counts + 0.5, legendgroup="real") | place
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
             add_points(figure, "real θ", "diamond-open", 9, FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
@@ -77,13 +77,13 @@ def _window(layer: SpikingLayer, channel: int) -> tuple[int, int]:
     return max(lowest, int(jumps[0]) - margin), min(highest, int(jumps[-1]) + margin)
 
 
-def _corners(layer: SpikingLayer, channel: int, low: int, high: int) -> dict[str, Any]:
+def _corners(layer: SpikingLayer, channel: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
     """The corners of the staircase n(U) = lowest count + #{j: U ≥ θ_j} from `low` to `high`."""
     table = _reachable(layer, channel)
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = layer.spec.lowest + np.arange(start, start + len(jumps) + 1)
-    return dict(x=np.concatenate([[low], np.repeat(jumps, 2), [high]]), y=np.repeat(counts, 2))
+    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(counts, 2)
 
 
 def mismatch_bars(

@@ -78,17 +78,17 @@ def energy_parts(
     )
     panels = [f"each layer: SNN left, {rival} right", "each step of the SNN"]
     figure = blank(title, columns=2, subtitles=panels, horizontal_spacing=0.12, column_widths=(0.66, 0.34))
+    x = np.arange(1, steps + 1)
     for part in dict.fromkeys((*spiking, *dense)):
         own = np.asarray(spiking.get(part, np.zeros((len(names), steps))))
-        look: dict[str, Any] = dict(legendgroup=part, offsetgroup="snn", row=1)
-        colour, hover = SPENT_ON.get(part, INK), f"{part}: %{{y:.4g}} {unit}"
-        add_bars(figure, part, colour, "SNN, layer %{x}<br>" + hover, x=names, y=factor * own.sum(1), col=1, **look)
-        look["showlegend"] = False
-        x = np.arange(1, steps + 1)
-        add_bars(figure, part, colour, "step %{x}<br>" + hover, x=x, y=factor * own.sum(0), col=2, **look)
+        color, hover = SPENT_ON.get(part, INK), f"{part}: %{{y:.4g}} {unit}"
+        snn, again = dict(legendgroup=part, offsetgroup="snn"), dict(legendgroup=part, showlegend=False)
+        by_layer, by_step = factor * own.sum(1), factor * own.sum(0)
+        add_bars(figure, part, color, f"SNN, layer %{{x}}<br>{hover}", x=names, y=by_layer, panel=1, **snn)
+        add_bars(figure, part, color, f"step %{{x}}<br>{hover}", x=x, y=by_step, panel=2, **snn | again)
         if part in dense:
-            look["offsetgroup"], beside = "dense", dict(x=names, y=factor * np.asarray(dense[part]), opacity=0.55)
-            add_bars(figure, part, colour, f"{rival}, layer %{{x}}<br>" + hover, col=1, **beside, **look)
+            beside = dict(x=names, y=factor * np.asarray(dense[part]), offsetgroup="dense", opacity=0.55) | again
+            add_bars(figure, part, color, f"{rival}, layer %{{x}}<br>{hover}", panel=1, **beside)
     figure.update_layout(barmode="stack", bargroupgap=0.06)
     figure.update_xaxes(title_text="layer", col=1)
     figure.update_xaxes(**time_axis(steps), col=2)
@@ -114,32 +114,27 @@ def cost_over_time(
         ("synaptic operations", PALETTE[0], sops),
         ("… with a weight other than 0", SKY, effective_sops),
     ):
-        points: dict[str, Any] = dict(x=x, y=np.asarray(values), mode="lines+markers", row=1, col=1)
+        points: dict[str, Any] = dict(x=x, y=np.asarray(values), mode="lines+markers", panel=1)
         add_line(figure, name, color, hover=name + "<br>up to step %{x}<br>%{y:,.0f} per image", **points)
     # What its axis or the title names is not in the legend, which leaves room where a page is narrow.
-    plain: dict[str, Any] = dict(showlegend=False, row=1)
-    hover = "energy up to step %{x}<br>%{y:.4g} nJ per image"
-    add_line(figure, "energy", PALETTE[0], hover=hover, x=x, y=nanojoules, mode="lines+markers", col=2, **plain)
-    for column, (title, name, level, spent) in enumerate(
-        (
-            ("operations", "ANN's multiply–accumulates, hidden layers", macs, sops),
-            ("energy (nJ)", "int8 ANN's energy", ann_energy / 1000, nanojoules),
-        ),
-        1,
-    ):
-        ends: dict[str, Any] = dict(x=[0.5, len(sops) + 0.5], y=[level] * 2, col=column)
-        add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", **ends, **plain)
-        figure.update_yaxes(title_text=title, range=[0, 1.08 * max(level, *spent)], col=column)
+    points = dict(x=x, y=nanojoules, mode="lines+markers", panel=2, showlegend=False)
+    add_line(figure, "energy", PALETTE[0], hover="energy up to step %{x}<br>%{y:.4g} nJ per image", **points)
+    rivals = (
+        ("operations", "ANN's multiply–accumulates, hidden layers", macs, sops),
+        ("energy (nJ)", "int8 ANN's energy", ann_energy / 1000, nanojoules),
+    )
+    for panel, (axis, name, level, spent) in enumerate(rivals, 1):
+        ends: dict[str, Any] = dict(x=[0.5, len(sops) + 0.5], y=[level] * 2, panel=panel, showlegend=False)
+        add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", **ends)
+        figure.update_yaxes(title_text=axis, range=[0, 1.08 * max(level, *spent)], col=panel)
     figure.update_layout(shapes=step_marks(step, 2))
     return figure.update_xaxes(**time_axis(len(sops)))
 
 
 def energy_unit(picojoules: float) -> tuple[str, float]:
     """The largest unit of which an energy is one or more, and the factor from picojoules to it."""
-    for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
-        if picojoules >= size:
-            return unit, 1 / size
-    return "pJ", 1.0
+    units = (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3))
+    return next(((unit, 1 / size) for unit, size in units if picojoules >= size), ("pJ", 1.0))
 
 
 _KINDS = ("weights", "membranes", "counts", "thresholds", "scores")
@@ -179,13 +174,12 @@ def cycles_bars(report: Mapping[str, Any]) -> go.Figure:
 def break_even(report: Mapping[str, Any]) -> go.Figure:
     """The energy after each step, what it would be if every step cost the mean, and the int8 network's."""
     (entry, *_), steps = report["energy"], report["steps"]
-    spent, parts = entry["snn_picojoules_until_step"], entry["snn_picojoules"]
+    parts, level = entry["snn_picojoules"], entry["ann_int8"]["picojoules"] / 1000
     each = (parts["total"] - parts["encoder"]) / steps
     last = 1.25 * max(steps, entry["ann_int8"]["break_even_steps"] or 0)
     figure = blank("Energy against time steps")
-    level = entry["ann_int8"]["picojoules"] / 1000
-    hover, measured = "after step %{x}: %{y:.4g} nJ", [value / 1000 for value in spent]
-    x = list(range(1, steps + 1))
+    x, measured = list(range(1, steps + 1)), [spent / 1000 for spent in entry["snn_picojoules_until_step"]]
+    hover = "after step %{x}: %{y:.4g} nJ"
     add_line(figure, "SNN, measured", PALETTE[0], hover=hover, x=x, y=measured, mode="lines+markers")
     busy = [parts["encoder"] / 1000, (parts["encoder"] + last * each) / 1000]
     add_line(figure, "SNN, were every step as busy", PALETTE[0], "dot", x=[0, last], y=busy)

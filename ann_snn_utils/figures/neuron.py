@@ -45,35 +45,30 @@ def neuron_trace(
     largest = max(1, int(counts.max(initial=0)), int(ann_code or 0))
     panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=(0.7, 0.3), vertical_spacing=0.07)
     figure = blank("The moving threshold", 2, height=480, **panels)
-    above: dict[str, Any] = dict(row=1, col=1)
-    below: dict[str, Any] = dict(row=2, col=1)
-    band: dict[str, Any] = dict(x=edges + edges[::-1], y=_twice(ceilings) + _twice(floors)[::-1])
-    add_line(figure, "silent inside", width=0, fill="toself", fillcolor=BAND, **band, **above)
+    band: dict[str, Any] = dict(x=edges + edges[::-1], y=_twice(ceilings) + _twice(floors)[::-1], panel=1)
+    add_line(figure, "silent inside", width=0, fill="toself", fillcolor=BAND, **band)
     hover = "step %{customdata}<br>threshold %{y:.6g}"
+    compared: dict[str, Any] = dict(x=edges, customdata=_twice(t.tolist()), panel=1)
     climbing = "θ<sub>t</sub>: climbs" if encoder else "θ<sub>n+1</sub>: +1 from here"
-    for title, color, dash, values in (
-        (climbing, GREEN, "solid", upper),
-        ("θ<sub>n</sub>: −1 below", ORANGE, "dash", lower),
-    ):
-        compared: dict[str, Any] = dict(x=edges, y=_twice(values), customdata=_twice(t.tolist()))
-        shown = not encoder or values is upper
-        add_line(figure, title, color, dash, hover=hover, showlegend=shown, **compared, **above)
+    add_line(figure, climbing, GREEN, hover=hover, y=_twice(upper), showlegend=True, **compared)
+    falling = "θ<sub>n</sub>: −1 below"
+    add_line(figure, falling, ORANGE, "dash", hover=hover, y=_twice(lower), showlegend=not encoder, **compared)
     hover = "step %{x}<br>U = %{y:.6g}"
-    add_line(figure, "membrane U", hover=hover, x=t, y=u, mode="lines+markers", marker_size=6, **above)
+    add_line(figure, "membrane U", hover=hover, x=t, y=u, mode="lines+markers", marker_size=6, panel=1)
     for sign, (said, (symbol, color)) in zip((1, -1), SPIKES.items(), strict=True):
         where = np.flatnonzero(fires == sign)
         hover = f"step %{{x}}: spike {sign:+d}<br>count is now %{{customdata}}"
-        fired: dict[str, Any] = dict(x=where + 1, y=u[where], customdata=counts[where], marker_line_color="white")
-        add_points(figure, f"spike {said}", symbol, 14, color, hover, 1, **fired, **above)
+        fired = dict(x=where + 1, y=u[where], customdata=counts[where], marker_line_color="white", panel=1)
+        add_points(figure, f"spike {said}", symbol, 14, color, hover, 1, **fired)
     hover = "after step %{x}<br>count %{y}"
-    counted: dict[str, Any] = dict(x=t, y=counts, mode="lines+markers", line_shape="hvh")
-    add_line(figure, "count n", BLUE, hover=hover, **counted, **below)
+    counted: dict[str, Any] = dict(x=t, y=counts, mode="lines+markers", line_shape="hvh", panel=2)
+    add_line(figure, "count n", BLUE, hover=hover, **counted)
     if ann_code is not None:
-        code: dict[str, Any] = dict(x=[0.5, steps + 0.5], y=[int(ann_code)] * 2)
-        add_line(figure, "ANN's code", PURPLE, "dot", 3, "ANN code %{y}", **code, **below)
+        code = dict(x=[0.5, steps + 0.5], y=[int(ann_code)] * 2, panel=2)
+        add_line(figure, "ANN's code", PURPLE, "dot", 3, "ANN code %{y}", **code)
     hover = "the whole sample is silent<br>from step %{x} on"
-    star: dict[str, Any] = dict(x=silent, y=[int(counts[step - 1]) for step in silent])
-    add_points(figure, "sample silent", "star", 14, ORANGE, hover, 1, **star, **below)
+    star = dict(x=silent, y=[int(counts[step - 1]) for step in silent], panel=2)
+    add_points(figure, "sample silent", "star", 14, ORANGE, hover, 1, **star)
     figure.update_xaxes(**time_axis(steps))
     figure.update_xaxes(title_text=None, row=1)
     figure.update_yaxes(title_text="membrane U (weight units)", range=[low, high], row=1)

@@ -17,14 +17,14 @@ from .template import (
     PALETTE,
     SETTINGS,
     VERMILION,
+    accuracy_axis,
     add_bars,
     add_line,
     blank,
     color_of,
+    in_percent,
     layer_colors,
     numbered,
-    percent_axis,
-    share,
     step_marks,
     time_axis,
 )
@@ -45,32 +45,31 @@ def accuracy_over_time(
     later, [T, L] (Record.pending), stacked in a second panel under `layer_names`. step: is marked by an upright
     line. from_zero: the axis starts at 0 and so stays where it is, whatever the curves.
     """
-    curves = {name: share(values) for name, values in accuracy.items()}
-    level = [] if ann_accuracy is None else share([ann_accuracy] * 2)
+    curves = {name: in_percent(values) for name, values in accuracy.items()}
+    level = [] if ann_accuracy is None else in_percent([ann_accuracy] * 2)
     longest = max(map(len, curves.values()))
     panels = 1 if pending is None else 2
     figure = blank(title, columns=2, horizontal_spacing=0.16) if panels > 1 else blank(title)
-    left: dict[str, Any] = dict(row=1, col=1) if panels > 1 else {}
+    left = 1 if panels > 1 else None
     for index, (name, curve) in enumerate(curves.items()):
         color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
-        points: dict[str, Any] = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width) | left
+        points = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width, panel=left)
         hover = name + "<br>step %{x}<br>accuracy %{y:.2f} %"
         add_line(figure, name, color, dash, width, hover, mode="lines+markers", **points)
     if level:
-        hover = "quantized ANN<br>accuracy %{y:.2f} %"
-        add_line(figure, "quantized ANN", dash="dash", hover=hover, x=[0.5, longest + 0.5], y=level, **left)
+        hover, ends = "quantized ANN<br>accuracy %{y:.2f} %", [0.5, longest + 0.5]
+        add_line(figure, "quantized ANN", dash="dash", hover=hover, x=ends, y=level, panel=left)
     shown = [value for curve in [*curves.values(), level, [0.0] * from_zero] for value in curve]
-    figure.update_yaxes(**percent_axis("accuracy", shown), **left)
+    figure.update_layout(yaxis=accuracy_axis(shown))
     if pending is not None:
-        right: dict[str, Any] = dict(row=1, col=2)
         colors = layer_colors(len(layer_names))
         for name, color, waiting in zip(numbered(layer_names), colors, pending.T, strict=True):
-            look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending") | right
+            look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending", panel=2)
             hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
             add_line(figure, name, color, width=1, hover=hover, **look)
-        figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", **right)
+        figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", col=2)
     figure.update_layout(shapes=step_marks(step, panels))
     return figure.update_xaxes(**time_axis(longest))
 
@@ -173,15 +172,8 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
         found = np.sum(each, axis=0)
         there = np.flatnonzero(found)
         hover = f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
-        add_line(
-            figure,
-            name,
-            color,
-            hover=hover,
-            mode="lines+markers",
-            x=there + least,
-            y=100 * found[there] / values.size,
-        )
+        shares = 100 * found[there] / values.size
+        add_line(figure, name, color, hover=hover, x=there + least, y=shares, mode="lines+markers")
     largest = max(int(np.asarray(count).max()) for count in counts)
     figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
     return figure.update_yaxes(title_text="share of neurons", type="log", ticksuffix=" %", dtick=1)
@@ -193,15 +185,12 @@ def robustness(
     disturbance: str = "noise ratio",
 ) -> go.Figure:
     """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
-    figure = blank(f"Accuracy under {disturbance}")
-    everything = [share(values) for values in accuracy.values()]
-    for index, (name, values) in enumerate(zip(accuracy, everything, strict=True)):
-        points: dict[str, Any] = dict(
-            x=[float(rate) for rate in rates], y=values, marker=dict(symbol=index, size=8)
-        )
+    figure, strengths = blank(f"Accuracy under {disturbance}"), [float(rate) for rate in rates]
+    curves = {name: in_percent(values) for name, values in accuracy.items()}
+    for index, (name, curve) in enumerate(curves.items()):
+        points: dict[str, Any] = dict(x=strengths, y=curve, marker=dict(symbol=index, size=8))
         hover = f"{name}<br>{disturbance} %{{x:g}}<br>accuracy %{{y:.2f}} %"
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
         add_line(figure, name, color, dash, hover=hover, mode="lines+markers", **points)
     figure.update_xaxes(title_text=disturbance)
-    figure.update_yaxes(**percent_axis("accuracy", [v for row in everything for v in row]))
-    return figure
+    return figure.update_yaxes(**accuracy_axis([value for curve in curves.values() for value in curve]))

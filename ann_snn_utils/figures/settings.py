@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import FAINT, FORMS, INK, SETTINGS, add_points, blank, in_lines, log_ticks, share
+from .template import FAINT, FORMS, INK, SETTINGS, add_points, blank, in_lines, in_percent, log_ticks
 
 COLOURED = 5
 
@@ -54,7 +54,7 @@ def accuracy_of_settings(
     longest = max(*(len(curve) for runs in curves.values() for curve in runs), published[0] if published else 1)
     steps = list(range(1, longest + 1))
     full = {
-        name: [share([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
+        name: [in_percent([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
         for name, runs in curves.items()
     }
     means = {name: [mean(column) for column in zip(*runs, strict=True)] for name, runs in full.items()}
@@ -62,7 +62,7 @@ def accuracy_of_settings(
     for name in _grey_first(curves, colours):
         runs, colour = full[name], colours.get(name, _GREY)
         if name in colours and len(runs) > 1:
-            points = [point for curve in curves[name] for point in enumerate(share(curve), 1)]
+            points = [point for curve in curves[name] for point in enumerate(in_percent(curve), 1)]
             at, percent = zip(*points, strict=True)
             dots: dict[str, Any] = dict(mode="markers", marker=dict(size=4, color=colour, opacity=0.45))
             _add(figure, at, percent, name=f"every run of {name}", **dots)
@@ -73,7 +73,7 @@ def accuracy_of_settings(
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
         named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
         _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
-    axis = accuracy_axis(values, height - _TOP - _BOTTOM)
+    axis = error_axis(values, height - _TOP - _BOTTOM)
     figure.update_yaxes(**axis, side="right")
     begin = {name: math.log10(errors(means[name])[0]) for name in colours}
     beside: dict[str, Any] = dict(x=0, xanchor="right", xshift=-9, showarrow=False, align="right")
@@ -140,23 +140,26 @@ def accuracy_vs_cost(
         for name in _grey_first(points, colours):
             if name not in points:
                 continue
-            costs, accuracy = [scale * cost for cost, _ in points[name]], share(right for _, right in points[name])
+            costs, accuracy = along(points[name], scale)
             hover = f"{name}<br>T = %{{text}}<br>accuracy %{{customdata:.2f}} %<br>%{{x:.4g}} {unit}<extra></extra>"
             style: dict[str, Any] = dict(mode="lines+markers", text=list(range(1, len(costs) + 1)))
             style |= dict(line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1))
             style |= dict(marker=dict(size=6 if name in colours else 4), showlegend=name in colours and column == 1)
             _add(figure, costs, accuracy, hover, name=in_lines(name), row=1, col=column, **style)
         front = _front([point for own in points.values() for point in own])
-        costs, accuracy = [scale * cost for cost, _ in front], share(right for _, right in front)
         style = dict(line=dict(color=INK, dash="dot", shape="hv", width=1.5), showlegend=column == 1)
-        style |= dict(name="no other is better for its cost")
-        _add(figure, costs, accuracy, row=1, col=column, **style)
+        _add(figure, *along(front, scale), name="no other is better for its cost", row=1, col=column, **style)
         ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
         figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
     shares = [100 * right for points in (energy, sops) for own in points.values() for _, right in own]
-    figure.update_yaxes(**accuracy_axis(shares or [0.0]))
+    figure.update_yaxes(**error_axis(shares or [0.0]))
     figure.update_yaxes(title_text=None, col=2)
     return figure.update_layout(legend_traceorder="reversed", margin_b=90)
+
+
+def along(points: Sequence[tuple[float, float]], scale: float) -> tuple[list[float], list[float]]:
+    """The costs of points (cost, fraction), scaled, and their accuracies in percent."""
+    return [scale * cost for cost, _ in points], in_percent(right for _, right in points)
 
 
 def _ticks(costs: Sequence[float], scale: float) -> list[float]:
@@ -191,26 +194,26 @@ def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What eac
     for column, step in enumerate(at, 1):
         for index, parameter in enumerate(parameters):
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
-            own = [name for name in settings if varied[name] == parameter]
             colour = SETTINGS[index % len(SETTINGS)]
             points: dict[str, Any] = dict(
-                x=[_spread(row[step]) for row in rows],
+                x=[_stretched(row[step]) for row in rows],
                 y=[names[row["setting"]] for row in rows],
                 customdata=[[row.get("seed", ""), row[step]] for row in rows],
                 marker_opacity=0.7,
+                panel=column,
             )
             hover = "%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points"
-            add_points(figure, parameter, "circle", 8, colour, hover, row=1, col=column, **points)
-            runs = {name: [row[step] for row in rows if row["setting"] == name] for name in own}
+            add_points(figure, parameter, "circle", 8, colour, hover, **points)
+            runs = {name: [row[step] for row in rows if row["setting"] == name] for name in settings}
             means = {name: mean(values) for name, values in runs.items() if values}
-            points = dict(x=[_spread(value) for value in means.values()], y=[names[name] for name in means])
-            points |= dict(customdata=list(means.values()), row=1, col=column)
+            points = dict(x=[_stretched(value) for value in means.values()], y=[names[name] for name in means])
+            points |= dict(customdata=list(means.values()), panel=column)
             hover = "%{y}<br>mean %{customdata:+.2f} points"
             add_points(figure, f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
         ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
         figure.add_vline(x=0, line=dict(color=INK, width=1), row=1, col=column)
         words = [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]
-        figure.update_xaxes(tickvals=[_spread(tick) for tick in ticks], ticktext=words, row=1, col=column)
+        figure.update_xaxes(tickvals=[_stretched(tick) for tick in ticks], ticktext=words, row=1, col=column)
     figure.update_xaxes(title_text="percentage points")
     ends = [sum(varied[s] in parameters[: i + 1] for s in settings) - 0.5 for i in range(len(parameters) - 1)]
     for end in ends:
@@ -227,7 +230,7 @@ def _signed_ticks(values: Sequence[float]) -> list[float]:
     return [tick for tick in ticks if 1.6 * low <= tick <= 1.6 * high]
 
 
-def _spread(points: float) -> float:
+def _stretched(points: float) -> float:
     # Linear near zero, logarithmic further out: a tenth of a point and ten points are both to be seen.
     return math.asinh(points / 0.1)
 
@@ -237,7 +240,7 @@ def errors(percent: Sequence[float]) -> list[float]:
     return [max(100 - value, _LEAST) for value in percent]
 
 
-def accuracy_axis(percent: Sequence[float], pixels: int = 220) -> dict[str, Any]:
+def error_axis(percent: Sequence[float], pixels: int = 220) -> dict[str, Any]:
     """A y axis of errors on a log scale that is labelled with accuracies, with room for these, in percent.
 
     pixels: its length; it has as many ticks as do not touch.

@@ -27,7 +27,7 @@ def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
         chosen = [row for row in ordered if member(row["contender"])]
         rates = [row["samples_per_second"] for row in chosen]
         names, texts = [_name(row) for row in chosen], [f"  {rate['median']:,.0f}" for rate in rates]
-        values = dict(x=[rate["median"] for rate in rates], error_x=_quartiles(rates, VERMILION), y=names)
+        values = dict(x=[rate["median"] for rate in rates], error_x=_error_bars(rates, VERMILION), y=names)
         add_bars(figure, group, color, "%{y}<br>%{x:,.0f} images/s", orientation="h", **values)
         bar_labels(figure, [rate["high"] for rate in rates], names, texts)
     medians = [row["samples_per_second"]["median"] for row in rows]
@@ -41,7 +41,8 @@ def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
     return figure
 
 
-def _quartiles(spreads: Sequence[Mapping[str, float]], color: str) -> dict[str, Any]:
+def _error_bars(spreads: Sequence[Mapping[str, float]], color: str) -> dict[str, Any]:
+    """From the lower quartile of each to the upper one."""
     up, down = [one["high"] - one["median"] for one in spreads], [one["median"] - one["low"] for one in spreads]
     return dict(type="data", symmetric=False, array=up, arrayminus=down, color=color, thickness=1.5, width=3)
 
@@ -64,12 +65,12 @@ def cost_curves(sweeps: Mapping[str, Sequence[Mapping]], ann_seconds: float | No
         ([row["time_steps"] for row in steps], [_scaled(row, 1e3) for row in steps], "T = %{x}: %{y:.3g} ms"),
         (ticks, each, "N = %{x}: %{y:.3g} µs per image"),
     )
-    for column, (x, times, hover) in enumerate(panels, 1):
-        points: dict[str, Any] = dict(x=x, y=[time["median"] for time in times], error_y=_quartiles(times, SKY))
-        look: dict[str, Any] = dict(mode="lines+markers", showlegend=column == 1, row=1, col=column)
+    for panel, (x, times, hover) in enumerate(panels, 1):
+        points: dict[str, Any] = dict(x=x, y=[time["median"] for time in times], error_y=_error_bars(times, SKY))
+        look: dict[str, Any] = dict(mode="lines+markers", showlegend=panel == 1, panel=panel)
         add_line(figure, "this project, median and quartiles", BLUE, hover=hover, **points, **look)
     if ann_seconds is not None:
-        level: dict[str, Any] = dict(x=[0, steps[-1]["time_steps"]], y=[1e3 * ann_seconds] * 2, row=1, col=1)
+        level: dict[str, Any] = dict(x=[0, steps[-1]["time_steps"]], y=[1e3 * ann_seconds] * 2, panel=1)
         add_line(figure, "float32 ANN, one pass", dash="dash", hover="ANN: %{y:.3g} ms", **level)
     figure.update_xaxes(title_text="time steps T", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="milliseconds", rangemode="tozero", col=1)

@@ -143,10 +143,11 @@ def add_line(
 ) -> None:
     """Add a line to a figure.
 
-    hover: what is said of a point, nothing where empty. trace: further properties.
+    hover: what is said of a point, nothing where empty. trace: x, y and further properties; `panel`, in a figure
+    that has several, is the number of one, row by row from 1.
     """
-    look = dict(name=name, mode="lines", line=dict(color=color, dash=dash, width=width))
-    _add(figure, "scatter", look | _said(hover) | trace)
+    line = dict(color=color, dash=dash, width=width)
+    _add(figure, hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
 
 
 def add_points(
@@ -154,24 +155,25 @@ def add_points(
 ) -> None:
     """Add markers to a figure; rim: the width of their line. hover, trace: as in `add_line`."""
     marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
-    _add(figure, "scatter", dict(name=name, mode="markers", marker=marker) | _said(hover) | trace)
+    _add(figure, hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
 
 
 def add_bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
     """Add bars to a figure, all of one colour or each of its own. hover, trace: as in `add_line`."""
-    _add(figure, "bar", dict(name=name, marker=dict(color=color, line=dict(width=0))) | _said(hover) | trace)
+    _add(figure, hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
 
 
-def _add(figure: go.Figure, kind: str, trace: dict[str, Any]) -> None:
+def _add(figure: go.Figure, hover: str, trace: dict[str, Any]) -> None:
+    if panel := trace.pop("panel", None):
+        trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
+    said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
     # As a dictionary, which plotly takes in a third of the time of keywords: figures follow sliders.
-    row, column = trace.pop("row", None), trace.pop("col", None)
-    figure.add_trace({"type": kind} | trace, row, column)
+    figure.add_trace((said if hover else dict(hoverinfo="skip")) | trace)
 
 
-def _said(hover: str) -> dict[str, str]:
-    if not hover:
-        return dict(hoverinfo="skip")
-    return dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
+def axis_of(letter: str, panel: int) -> str:
+    """plotly's name of an axis of a panel: x, x2, x3, …"""
+    return f"{letter}{panel}" if panel > 1 else letter
 
 
 def layer_bars(
@@ -191,8 +193,8 @@ def layer_bars(
     for index, (name, values) in enumerate(series.items()):
         own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
         said = f"layer %{{x}}<br>{hover.replace('{name}', name)}"
-        heights: dict[str, Any] = dict(x=numbered(layer_names), y=[float(value) for value in values])
-        add_bars(figure, name, color_of(name, index, colors), said, **heights | own)
+        color, heights = color_of(name, index, colors), [float(value) for value in values]
+        add_bars(figure, name, color, said, x=numbered(layer_names), y=heights, **own)
     figure.update_xaxes(title_text="layer")
     figure.update_yaxes(title_text=axis, rangemode="tozero")
     return figure
@@ -215,8 +217,8 @@ def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], t
 def step_marks(step: int | None, panels: int = 1) -> list[dict]:
     """The shapes, named "step", that mark a time step in each panel of a row; none without a step."""
     line = dict(type="line", name="step", x0=step, x1=step, y0=0, y1=1, line=dict(color=INK, width=1, dash="dot"))
-    axes = [str(panel) if panel > 1 else "" for panel in range(1, panels + 1)]
-    return [line | dict(xref=f"x{axis}", yref=f"y{axis} domain") for axis in axes if step]
+    axes = [(axis_of("x", panel), axis_of("y", panel)) for panel in range(1, panels + 1)]
+    return [line | dict(xref=x, yref=f"{y} domain") for x, y in axes if step]
 
 
 def time_axis(time_steps: int) -> dict:
@@ -224,10 +226,10 @@ def time_axis(time_steps: int) -> dict:
     return dict(title_text="time step", range=[0.5, time_steps + 0.5], dtick=max(1, -(-time_steps // 16)), tick0=0)
 
 
-def percent_axis(title: str, values: Sequence[float]) -> dict:
-    """A y axis in percent up to 100, from the ten below the smallest of `values` (in percent), or from 0."""
+def accuracy_axis(values: Sequence[float]) -> dict:
+    """A y axis of accuracies up to 100 %, from the ten below the smallest of `values` (in percent), or from 0."""
     floor = max(0.0, 10.0 * ((min(values) - 2) // 10)) if len(values) else 0.0
-    return dict(title_text=title, ticksuffix=" %", range=[floor, 100 + (100 - floor) * 0.04])
+    return dict(title_text="accuracy", ticksuffix=" %", range=[floor, 100 + (100 - floor) * 0.04])
 
 
 def log_ticks(low: float, high: float, steps: Sequence[float] = (1, 2, 5)) -> list[float]:
@@ -241,9 +243,9 @@ def log_ticks(low: float, high: float, steps: Sequence[float] = (1, 2, 5)) -> li
     return [tick for tick in series if low <= tick <= high]
 
 
-def share(values: Iterable[float]) -> list[float]:
-    """Fractions 0 … 1 as percent."""
-    return [100 * float(value) for value in values]
+def in_percent(fractions: Iterable[float]) -> list[float]:
+    """Fractions 0 … 1 in percent."""
+    return [100 * float(fraction) for fraction in fractions]
 
 
 def in_lines(name: str, letters: int = 40) -> str:

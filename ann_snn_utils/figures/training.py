@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, FALL, GREEN, INK, RISE, add_bars, add_line, blank, percent_axis, share
+from .template import BLUE, FALL, GREEN, INK, RISE, accuracy_axis, add_bars, add_line, blank, in_percent
 
 
 def training_curves(history: Sequence[Mapping]) -> go.Figure:
@@ -23,7 +23,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
     figure = blank("Training", columns=2, horizontal_spacing=0.12)
     epochs = [row["epoch"] for row in history]
     lines = "lines+markers" if len(history) < 40 else "lines"
-    losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, row=1, col=1)
+    losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, panel=1)
     add_line(figure, "training loss", BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
     values: list[float] = []
     for key, name, color, dash in (
@@ -32,13 +32,13 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
     ):
         rows = [row for row in history if row.get(key) is not None]
         if rows:
-            y = share([row[key] for row in rows])
+            y = in_percent(row[key] for row in rows)
             values += y
-            points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, row=1, col=2)
+            points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, panel=2)
             add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
     figure.update_xaxes(title_text="epoch", tick0=0, dtick=-(-len(history) // 8))
-    figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(**percent_axis("accuracy", values), row=1, col=2)
+    figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", col=1)
+    figure.update_yaxes(**accuracy_axis(values), col=2)
     return figure
 
 
@@ -65,12 +65,12 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
     panels = dict(shared_xaxes=True, horizontal_spacing=0.08, vertical_spacing=0.26 / rows)
     figure = blank("Weights before they become ternary", rows, columns, 110 + 210 * rows, subtitles, **panels)
     parts = (("−1", FALL, centres < -1), ("0", INK, abs(centres) < 1), ("+1", RISE, centres > 1))
-    for index, (name, (bins, shares, total)) in enumerate(counted.items()):
-        place = dict(showlegend=index == 0, row=index // columns + 1, col=index % columns + 1)
+    for panel, (name, (bins, shares, total)) in enumerate(counted.items(), 1):
         for (code, color, chosen), part in zip(parts, shares, strict=True):
-            bars = dict(x=centres[chosen], y=100 * bins[chosen] / total, legendgroup=code, **place)
+            bars = dict(x=centres[chosen], y=100 * bins[chosen] / total, panel=panel)
             hover = f"{name}<br>w = %{{x:.2f}} thresholds → {code}<br>%{{y:.2f}} % of weights"
-            add_bars(figure, code, color, f"{hover}<extra>{part:.1f} % become {code}</extra>", **bars)
+            hover += f"<extra>{part:.1f} % become {code}</extra>"
+            add_bars(figure, code, color, hover, **bars, legendgroup=code, showlegend=panel == 1)
     figure.update_layout(bargap=0, barmode="overlay", margin_t=66, legend_title_text="becomes")
     figure.update_xaxes(range=[-4, 4])
     figure.update_xaxes(title_text="w / threshold", row=rows)

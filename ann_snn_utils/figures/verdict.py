@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from .settings import accuracy_axis, errors
+from .settings import along, error_axis, errors
 from .template import DASHES, INK, PALETTE, add_line, add_points, blank, log_ticks
 
 
@@ -118,28 +118,26 @@ def accuracy_per_energy(
     curves: model → network → for each step (picojoules of one image so far, accuracy as a fraction), all images run
     together. silence: the same where each image stops at its own silence, a star. Accuracy on a log scale of error.
     """
-    columns = len(curves)
-    figure = blank(
-        "Accuracy against energy", height=430, columns=columns, subtitles=list(curves), shared_yaxes=True
-    )
+    columns, title = len(curves), "Accuracy against energy"
+    figure = blank(title, height=430, columns=columns, subtitles=list(curves), shared_yaxes=True)
     shares = [100 * right for networks in curves.values() for points in networks.values() for _, right in points]
     for column, (model, networks) in enumerate(curves.items(), 1):
         for index, (name, points) in enumerate(networks.items()):
             colour = PALETTE[index % len(PALETTE)]
-            panel: dict[str, Any] = dict(row=1, col=column, legendgroup=name)
-            x, y = ([pair[i] * scale for pair in points] for i, scale in ((0, 1e-6), (1, 100)))
+            place: dict[str, Any] = dict(panel=column, legendgroup=name)
+            costs, accuracy = along(points, 1e-6)
             hover = f"{name}, T = %{{customdata[0]}}<br>%{{x:.4g}} µJ<br>%{{customdata[1]:.2f}} %"
-            told = [[step, share] for step, share in enumerate(y, 1)]
-            shown: dict[str, Any] = dict(x=x, y=errors(y), customdata=told, showlegend=column == 1)
+            told = [[step, percent] for step, percent in enumerate(accuracy, 1)]
+            line: dict[str, Any] = dict(x=costs, y=errors(accuracy), customdata=told, showlegend=column == 1)
             dash = DASHES[index % len(DASHES)]
-            add_line(figure, name, colour, dash, hover=hover, mode="lines+markers", **shown, **panel)
-            spent, right = silence[model][name]
-            said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{100 * right:.2f} %"
-            star: dict[str, Any] = dict(x=[spent * 1e-6], y=errors([100 * right]), showlegend=False)
-            add_points(figure, name, "star", 13, colour, said, rim=1, **star, **panel)
-        costs = [cost * 1e-6 for points in networks.values() for cost, _ in points]
-        figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(costs), col=column)
-    figure.update_yaxes(**accuracy_axis(shares))
+            add_line(figure, name, colour, dash, hover=hover, mode="lines+markers", **line, **place)
+            costs, accuracy = along([silence[model][name]], 1e-6)
+            said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{accuracy[0]:.2f} %"
+            star = dict(x=costs, y=errors(accuracy), showlegend=False) | place
+            add_points(figure, name, "star", 13, colour, said, rim=1, **star)
+        spent = [cost * 1e-6 for points in networks.values() for cost, _ in points]
+        figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(spent), col=column)
+    figure.update_yaxes(**error_axis(shares))
     for column in range(2, columns + 1):
         figure.update_yaxes(title_text="", col=column)
     return figure
