@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from ..ann.store import BUNDLED, list_pretrained
-from ..figures import accuracy_over_time, confusion_matrix
+from ..figures import accuracy_over_time
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network, network_names, open_network
+from .answers import agreement, differing, table
 from .images import stand_ins
-from .lab import confused, differing, table
 from .page import IN_PAGE, Explorer, Report, choice, drawn, figure_explorer, remembered, slider
 
 CAPTION = (
@@ -39,17 +39,15 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
     trial = remembered(run)
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
-        step, name, title = values["step"], values["other"], "Answers at step {}"
-        runs = {"A": trial(net.name, report), "B": trial(name, report)}
-        ours, theirs = (run.record.predictions for run in runs.values())
-        labels, axes = net.samples.labels[:size], ("A says", "B says")
+        step, names = values["step"], (net.name, values["other"])
+        runs = [trial(name, report) for name in names]
+        curves = {sign: run.accuracy for sign, run in zip("AB", runs, strict=True)}
+        ours, theirs = (run.record.predictions for run in runs)
+        labels = net.samples.labels[:size]
+        matrix, changes = agreement(ours, theirs, net.samples.classes, step, ("A says", "B says"))
         figures = {
-            "accuracy": accuracy_over_time(
-                {name: run.accuracy for name, run in runs.items()}, step=step, from_zero=True
-            ),
-            "agreement": confusion_matrix(
-                ours[step - 1], theirs[step - 1], net.samples.classes, title.format(step), axes
-            ),
+            "accuracy": accuracy_over_time(curves, step=step, from_zero=True),
+            "agreement": matrix,
         }
         pixels, images = differing(net, ours, theirs, "A → B, where they differ")
         at = []
@@ -58,26 +56,31 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
             line = f"{int((one != two).sum())} answers differ; only A is right on {only_a}, only B on {only_b}"
             words = {
                 "line": f"T = {t}, {size:,} images: {line}",
-                "below": _table(zip((net.name, name), runs.values(), strict=True), t),
+                "below": _table(names, runs, t),
                 "images": images[t - 1],
+                "changes": {"agreement": changes[t - 1]},
             }
-            at.append(words | confused("agreement", one, two, net.samples.classes, title.format(t)))
+            at.append(words)
         return {"figures": drawn(figures), "at": at, "pixels": pixels}
 
-    if not other:
-        spec = net.snn.spec
-        shape, bundled = [list(spec.in_shape), spec.classes], list_pretrained()
-        specs = {BUNDLED + name: entry["spec"] for name, entry in bundled.items() if BUNDLED + name != net.name}
-        other = next((n for n, s in specs.items() if [s["in_shape"], s["classes"]] == shape), net.name)
-    names = list(dict.fromkeys([net.name, other, *network_names()]))
+    other = other or _first_that_fits(net)
+    options = dict.fromkeys([net.name, other, *network_names()])
     controls = [
-        choice("other", "network B", "Beside the open network", names, other),
+        choice("other", "network B", "Beside the open network", options, other),
         slider("step", "time step T", "Answers read out after T steps", 1, time_steps, time_steps) | IN_PAGE,
     ]
     return figure_explorer("Two networks", CAPTION, controls, answer)
 
 
-def _table(runs: Iterable[tuple[str, Trial]], step: int) -> str:
+def _first_that_fits(net: Network) -> str:
+    """The first bundled network of the same images and classes, other than `net`; `net` where there is none."""
+    fits = [list(net.snn.spec.in_shape), net.snn.spec.classes]
+    specs = {BUNDLED + name: entry["spec"] for name, entry in list_pretrained().items()}
+    names = (name for name, spec in specs.items() if [spec["in_shape"], spec["classes"]] == fits)
+    return next((name for name in names if name != net.name), net.name)
+
+
+def _table(names: Sequence[str], runs: Sequence[Trial], step: int) -> str:
     head = ("", "network", f"accuracy at T = {step}", "spikes per image", "synaptic operations", "mean silence")
     rows = [
         (
@@ -88,7 +91,7 @@ def _table(runs: Iterable[tuple[str, Trial]], step: int) -> str:
             f"{run.sops[step - 1]:,.0f}",
             f"step {_mean_silence(run)}",
         )
-        for sign, (name, run) in zip("AB", runs, strict=True)
+        for sign, name, run in zip("AB", names, runs, strict=True)
     ]
     return table(head, rows)
 

@@ -11,7 +11,7 @@ from ..measure.lemaire import ACCESS
 from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, runs_of
 from ..runs.gallery import Network
 from ..simulator.run import simulate
-from .page import Explorer, Report, choice, drawn, figure_explorer, slider
+from .page import Explorer, Report, check, choice, drawn, figure_explorer, slider
 
 CAPTION = (
     "The same spikes under another model of energy, or with other constants. What is charged for memory, and "
@@ -64,7 +64,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     controls = [
         choice("model", "model", "Who counts", [(TITLES[model], model) for model in _ASKED], "lemaire"),
         choice("run", "run", until, RUNS, "until silence"),
-        dict(kind="check", name="skip_zero_weights", label="skip zeros", help=zeros, value=True),
+        check("skip_zero_weights", "skip zeros", zeros, True),
         *(_control(model, field) | {"shown_by": ["model", model]} for model in _ASKED for field in _ASKED[model]),
     ]
     return figure_explorer("Energy bench", CAPTION, controls, answer)

@@ -74,14 +74,20 @@ def own_image(pixels: np.ndarray, in_shape: tuple[int, int, int]) -> Tensor:
     picture = torch.from_numpy(pixels.astype(np.float32))
     if picture.dim() != 3 or picture.shape[0] not in (1, 3) or picture.numel() == 0:
         raise ValueError(f"a picture has shape {list(picture.shape)}: give [1 or 3, height, width]")
-    if channels == 3:
-        tall, wide = picture.shape[1:]
-        scale = min(tall / height, wide / width)
-        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        top, left = (tall - rows) // 2, (wide - columns) // 2
-        part = picture[:, top : top + rows, left : left + columns].expand(3, -1, -1)
-        return _resized(part, height, width).round().clamp(0, 255).byte()
-    grey = picture.mean(0)
+    image = _middle(picture, height, width) if channels == 3 else _digit(picture.mean(0), height, width)
+    return image.round().clamp(0, 255).byte()
+
+
+def _middle(picture: Tensor, height: int, width: int) -> Tensor:
+    tall, wide = picture.shape[1:]
+    scale = min(tall / height, wide / width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (tall - rows) // 2, (wide - columns) // 2
+    part = picture[:, top : top + rows, left : left + columns].expand(3, -1, -1)
+    return _resized(part, height, width)
+
+
+def _digit(grey: Tensor, height: int, width: int) -> Tensor:
     border = torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     paper = float(border.median())
     # Ink is what differs from the paper, which a photograph never has quite even.
@@ -102,7 +108,7 @@ def own_image(pixels: np.ndarray, in_shape: tuple[int, int, int]) -> Tensor:
         for side, part in ((height, mass.sum(1)), (width, mass.sum(0)))
     )
     image[top : top + size[0], left : left + size[1]] = small
-    return image.round().clamp(0, 255).byte()[None]
+    return image[None]
 
 
 def _resized(picture: Tensor, height: int, width: int) -> Tensor:

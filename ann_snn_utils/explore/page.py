@@ -208,3 +208,8 @@ def choice(name: str, label: str, help: str, options: Iterable[tuple[str, Any] |
     """A drop-down list; options are pairs of label and value, or values that are their own labels."""
     pairs = [[one, one] if isinstance(one, str) else list(one) for one in options]
     return dict(kind="choice", name=name, label=label, help=help, options=pairs, value=value)
+
+
+def check(name: str, label: str, help: str, value: bool) -> dict:
+    """A box to tick."""
+    return dict(kind="check", name=name, label=label, help=help, value=value)

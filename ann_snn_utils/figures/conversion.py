@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..snn.network import SpikingLayer
-from .template import FORMS, INK, add_line, add_points, blank, layer_bars
+from .template import FORMS, INK, add_line, add_points, blank, layer_bars, stairs
 
 # Jumps of a staircase that decide how much of the membrane's range is shown.
 _STEPS = 6
@@ -55,8 +55,7 @@ def threshold_staircase(
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)
-    figure.update_layout(margin_t=66)
-    return figure
+    return figure.update_layout(margin_t=66)
 
 
 def _reachable(layer: SpikingLayer, channel: int) -> np.ndarray:
@@ -83,7 +82,7 @@ def _corners(layer: SpikingLayer, channel: int, low: int, high: int) -> tuple[np
     start = int((table <= low).sum())
     jumps = table[start:][table[start:] <= high]
     counts = layer.spec.lowest + np.arange(start, start + len(jumps) + 1)
-    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(counts, 2)
+    return stairs(low, jumps, high, counts)
 
 
 def mismatch_bars(
@@ -111,8 +110,7 @@ def mismatch_bars(
         constraintext="none",
         cliponaxis=False,
     )
-    figure.update_yaxes(ticksuffix=" %")
-    return figure
+    return figure.update_yaxes(ticksuffix=" %")
 
 
 def bit_widths(

@@ -57,8 +57,7 @@ def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
     ends = [factor * totals[system] for system in systems]
     bar_labels(figure, ends, systems, [f" {end:.3g} {unit}" for end in ends])
     figure.update_layout(barmode="stack", legend_traceorder="normal")
-    figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
-    return figure
+    return figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
 
 
 def energy_parts(
@@ -185,5 +184,4 @@ def break_even(report: Mapping[str, Any]) -> go.Figure:
     add_line(figure, "SNN, were every step as busy", PALETTE[0], "dot", x=[0, last], y=busy)
     add_line(figure, "int8 ANN", PALETTE[1], "dash", hover="int8 ANN: %{y:,.4g} nJ", x=[0, last], y=[level, level])
     figure.update_xaxes(title_text="time steps", rangemode="tozero")
-    figure.update_yaxes(title_text=f"energy per image (nJ, {entry['constants']})", rangemode="tozero")
-    return figure
+    return figure.update_yaxes(title_text=f"energy per image (nJ, {entry['constants']})", rangemode="tozero")

@@ -37,8 +37,7 @@ def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
         type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d", range=decades
     )
     figure.update_layout(barmode="overlay")
-    figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
-    return figure
+    return figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
 
 
 def _error_bars(spreads: Sequence[Mapping[str, float]], color: str) -> dict[str, Any]:
@@ -75,8 +74,7 @@ def cost_curves(sweeps: Mapping[str, Sequence[Mapping]], ann_seconds: float | No
     figure.update_xaxes(title_text="time steps T", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="milliseconds", rangemode="tozero", col=1)
     figure.update_xaxes(title_text="images N (logarithmic)", type="log", tickvals=ticks, col=2)
-    figure.update_yaxes(title_text="microseconds per image", rangemode="tozero", col=2)
-    return figure
+    return figure.update_yaxes(title_text="microseconds per image", rangemode="tozero", col=2)
 
 
 def _scaled(row: Mapping, factor: float) -> dict[str, float]:
@@ -98,5 +96,4 @@ def limit_bars(distance: Mapping, limits: Mapping) -> go.Figure:
     texts, billions = [f"{100 * rate / peak:.0f} %" for rate in rates], [rate / 1e9 for rate in rates]
     add_bars(figure, "", colors, "%{y}<br>%{x:.3g} billion per second", x=billions, y=names, text=texts, **look)
     figure.update_xaxes(title_text="billion per second", rangemode="tozero", range=[0, 1.12 * peak / 1e9])
-    figure.update_yaxes(autorange="reversed")
-    return figure
+    return figure.update_yaxes(autorange="reversed")

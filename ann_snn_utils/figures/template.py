@@ -8,6 +8,7 @@ from functools import lru_cache
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
@@ -196,8 +197,7 @@ def layer_bars(
         color, heights = color_of(name, index, colors), [float(value) for value in values]
         add_bars(figure, name, color, said, x=numbered(layer_names), y=heights, **own)
     figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text=axis, rangemode="tozero")
-    return figure
+    return figure.update_yaxes(title_text=axis, rangemode="tozero")
 
 
 def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
@@ -230,6 +230,11 @@ def accuracy_axis(values: Sequence[float]) -> dict:
     """A y axis of accuracies up to 100 %, from the ten below the smallest of `values` (in percent), or from 0."""
     floor = max(0.0, 10.0 * ((min(values) - 2) // 10)) if len(values) else 0.0
     return dict(title_text="accuracy", ticksuffix=" %", range=[floor, 100 + (100 - floor) * 0.04])
+
+
+def stairs(low: float, jumps: np.ndarray, high: float, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of a staircase from `low` to `high`, which goes on to the next of its levels at each jump."""
+    return np.concatenate([[low], np.repeat(jumps, 2), [high]]), np.repeat(levels, 2)
 
 
 def log_ticks(low: float, high: float, steps: Sequence[float] = (1, 2, 5)) -> list[float]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ..ann.quantize import TERNARY_RATIO
-from .template import BLUE, FALL, GREEN, INK, RISE, accuracy_axis, add_bars, add_line, blank, in_percent
+from .template import BLUE, FALL, GREEN, INK, RISE, accuracy_axis, add_bars, add_line, blank, in_percent, stairs
 
 
 def training_curves(history: Sequence[Mapping]) -> go.Figure:
@@ -38,8 +38,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
             add_line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
     figure.update_xaxes(title_text="epoch", tick0=0, dtick=-(-len(history) // 8))
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", col=1)
-    figure.update_yaxes(**accuracy_axis(values), col=2)
-    return figure
+    return figure.update_yaxes(**accuracy_axis(values), col=2)
 
 
 def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
@@ -75,8 +74,7 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
     figure.update_xaxes(range=[-4, 4])
     figure.update_xaxes(title_text="w / threshold", row=rows)
     figure.update_yaxes(ticksuffix=" %")
-    figure.update_yaxes(title_text="share of weights", col=1)
-    return figure
+    return figure.update_yaxes(title_text="share of weights", col=1)
 
 
 def activation_staircase(k: int = 0, clip: int | None = None) -> go.Figure:
@@ -84,12 +82,11 @@ def activation_staircase(k: int = 0, clip: int | None = None) -> go.Figure:
     n, top = 2**k, 4 if clip is None else clip
     largest = n * (top + 1 if clip is None else top)
     figure = blank("Quantized activation")
-    relu: dict[str, Any] = dict(x=[-1, 0, top + 1], y=[0, 0, top + 1])
-    add_line(figure, "ReLU", dash="dot", hover="x = %{x:.2f}<br>relu = %{y:.2f}", **relu)
-    jumps = (np.arange(1, largest + 1) - 0.5) / n
-    x, y = np.concatenate([[-1], np.repeat(jumps, 2), [top + 1]]), np.repeat(np.arange(largest + 1), 2) / n
+    ends, hover = [0, top + 1], "x = %{x:.2f}<br>relu = %{y:.2f}"
+    add_line(figure, "ReLU", dash="dot", hover=hover, x=[-1, *ends], y=[0, *ends])
+    codes = np.arange(largest + 1)
+    x, y = stairs(-1, (codes[1:] - 0.5) / n, top + 1, codes / n)
     name = f"k = {k}: steps of {f'1/{n}' if k else 1}"
     add_line(figure, name, BLUE, hover=f"k = {k}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
-    figure.update_yaxes(title_text="activation a")
-    return figure
+    return figure.update_yaxes(title_text="activation a")
