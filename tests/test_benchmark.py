@@ -22,7 +22,7 @@ from ann_snn_utils.bench import benchmark, contenders, timing
 from ann_snn_utils.bench.benchmark import PARTS, QUICK, newest_file, run_benchmark
 from ann_snn_utils.bench.contenders import simulate_numpy
 from ann_snn_utils.bench.tables import short_table, speed_table, tables
-from ann_snn_utils.bench.timing import interleaved, peak_memory, ratios, spread
+from ann_snn_utils.bench.timing import interleaved, peak_memory, quartiles, ratios
 from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT, load_json
@@ -71,7 +71,7 @@ def test_jobs_take_turns_and_run_at_each_once_before_they_are_timed(monkeypatch)
 
 def test_a_ratio_is_that_of_each_round():
     assert ratios([2.0, 40.0, 6.0], [1.0, 20.0, 3.0]) == {"median": 2.0, "low": 2.0, "high": 2.0, "n": 3}
-    assert spread([1, 2, 3, 4, 5]) == {"median": 3.0, "low": 2.0, "high": 4.0, "n": 5}
+    assert quartiles([1, 2, 3, 4, 5]) == {"median": 3.0, "low": 2.0, "high": 4.0, "n": 5}
 
 
 def test_every_contender_that_was_asked_for_has_its_rows_and_all_agree(result):

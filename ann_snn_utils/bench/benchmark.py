@@ -16,7 +16,7 @@ from ..runs.provenance import git_state, machine, versions
 from ..simulator.events.arrays import weight_bytes
 from ..simulator.run import simulate
 from .contenders import ANNS, CONTENDERS, available, exactness
-from .timing import hardware_limits, interleaved, peak_memory, ratios, spread, training_times, work_of
+from .timing import hardware_limits, interleaved, peak_memory, quartiles, ratios, training_times, work_of
 from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
@@ -157,7 +157,7 @@ def compare(
     }
     # So short a job as that of one image is timed over many calls.
     seconds = interleaved(jobs, repeats, max(1, 64 // batch))
-    ann = min((key for key in jobs if key[0] in ANNS), key=lambda key: spread(seconds[key])["median"])
+    ann = min((key for key in jobs if key[0] in ANNS), key=lambda key: quartiles(seconds[key])["median"])
     run = simulate(work.snn, work.images, middle)
     activity = {
         "time_steps": run.time_steps,
@@ -168,9 +168,9 @@ def compare(
     reference = simulate(work.snn, work.images, max(*steps, work.snn.levels), backend="dense").predictions
     settled = simulate(work.snn, work.images).predictions[-1]
     rows = []
-    for (name, t), job in jobs.items():
-        key, timeless = (name, t), CONTENDERS[name].timeless
-        expected = settled if timeless else reference[t - 1]
+    for key, job in jobs.items():
+        (name, t), contender = key, CONTENDERS[key[0]]
+        expected = settled if contender.timeless else reference[t - 1]
         rows.append(
             {
                 "workload": workload,
@@ -178,11 +178,11 @@ def compare(
                 "origin": work.origin,
                 "contender": name,
                 "activity": activity,
-                "label": CONTENDERS[name].label,
-                "time_steps": None if timeless else t,
+                "label": contender.label,
+                "time_steps": None if contender.timeless else t,
                 "batch": batch,
-                "seconds": spread(seconds[key]),
-                "samples_per_second": spread([batch / s for s in seconds[key]]),
+                "seconds": quartiles(seconds[key]),
+                "samples_per_second": quartiles([batch / s for s in seconds[key]]),
                 "to_ann": ratios(seconds[key], seconds[ann]),
                 "to_ours": ratios(seconds[key], seconds[ours, t]),
                 "best_ann": key == ann,
@@ -223,13 +223,13 @@ def distance(work: Workload, limits: dict, backend: str, repeats: int) -> dict[s
     record = simulate(work.snn, work.images, 4, backend=backend)
     seconds = interleaved({"run": lambda: simulate(work.snn, work.images, 4, backend=backend)}, repeats)["run"]
     rates = {
-        f"{name}_per_second": spread([count * record.samples / s for s in seconds])
+        f"{name}_per_second": quartiles([count * record.samples / s for s in seconds])
         for name, count in work_of(record).items()
     }
     dense = sum(macs(work.snn.spec)[1:-1])
     return {
         **rates,
-        "seconds": spread(seconds)["median"],
+        "seconds": quartiles(seconds)["median"],
         # If the matrix product's speed on this machine were reached, at two operations per multiply–accumulate.
         "seconds_of_dense_int8_per_step": 2 * dense * record.samples / limits["int8_operations"]["median"],
     }
@@ -255,7 +255,7 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
     seconds = interleaved({index: first(index + 1) for index in hidden}, repeats)
     costs, before = [], [0.0] * repeats
     for index in hidden:
-        own = spread([now - then for now, then in zip(seconds[index], before, strict=True)])
+        own = quartiles([now - then for now, then in zip(seconds[index], before, strict=True)])
         possible = own["median"] * limits["int8_additions"]["median"]
         additions, before = float(record.sops[:, index].sum()), seconds[index]
         costs.append(
@@ -281,8 +281,8 @@ def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dic
     over_steps = interleaved({t: job(batch, t) for t in settings.steps}, repeats)
     over_batches = interleaved({n: job(n, 4) for n in settings.batches}, repeats)
     return {
-        "steps": [{"time_steps": t, "batch": batch, "seconds": spread(s)} for t, s in over_steps.items()],
-        "batches": [{"time_steps": 4, "batch": n, "seconds": spread(s)} for n, s in over_batches.items()],
+        "steps": [{"time_steps": t, "batch": batch, "seconds": quartiles(s)} for t, s in over_steps.items()],
+        "batches": [{"time_steps": 4, "batch": n, "seconds": quartiles(s)} for n, s in over_batches.items()],
     }
 
 
@@ -296,7 +296,7 @@ def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, objec
         "samples": samples,
         "time_steps": time_steps,
         "origin": work.origin,
-        "seconds": spread(interleaved(job, repeats)["run"]),
+        "seconds": quartiles(interleaved(job, repeats)["run"]),
         "memory": peak_memory(backend, name, samples, time_steps),
     }
 

@@ -118,9 +118,13 @@ class _State:
 class Quantizer(nn.Module):
     """The quantized ReLU in the form that SpikingJelly's SpikeZIP recipe looks for: s, sym, pos_max, neg_min."""
 
-    def __init__(self, step: float, largest: int, level: int) -> None:
+    sym, neg_min = False, 0
+    # The recipe spreads every bias over so many steps, two at the least.
+    level = 2
+
+    def __init__(self, step: float, largest: int) -> None:
         super().__init__()
-        self.s, self.sym, self.pos_max, self.neg_min, self.level = step, False, largest, 0, level
+        self.s, self.pos_max = step, largest
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.floor(x / self.s + 0.5).clamp(0, self.pos_max) * self.s
@@ -147,9 +151,7 @@ def spikingjelly(qann: ANN) -> nn.Sequential:
     logging.getLogger("spikingjelly").setLevel(logging.ERROR)
     from spikingjelly.activation_based.ann2snn import ModuleConverter, SpikeZIPTFQANNRecipe
 
-    # The recipe spreads every bias over `level` steps, two at the least.
-    ann = folded(qann, lambda step, largest: Quantizer(step, largest, level=2))
-    return ModuleConverter(SpikeZIPTFQANNRecipe(time_steps=SETTLING_STEPS)).convert(ann)
+    return ModuleConverter(SpikeZIPTFQANNRecipe(time_steps=SETTLING_STEPS)).convert(folded(qann, Quantizer))
 
 
 @torch.inference_mode()

@@ -93,8 +93,8 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         _NETWORKS[row["workload"]],
         f"{row['batch']:,}",
         row["label"] + steps,
-        _spread(row["samples_per_second"], ",.0f"),
-        _spread(row["to_ann"], ".2f"),
+        _median(row["samples_per_second"], ",.0f"),
+        _median(row["to_ann"], ".2f"),
         "–" if row["to_ours"] is None else f"{row['to_ours']['median']:.2f}",
         f"{row['memory']['peak_mib']:,.0f}" if row["memory"] else "–",
         {True: "yes", False: "NO", None: "–"}[row["exact"]],
@@ -148,7 +148,7 @@ def _size(result: Result) -> str:
     memory = run["memory"]
     peak = f", {memory['peak_mib']:,.0f} MiB at the peak and {memory['before_mib']:,.0f} before" if memory else ""
     return (
-        f"**Size**: {run['samples']:,} images at T = {run['time_steps']} take {_spread(run['seconds'], '.2f')} s"
+        f"**Size**: {run['samples']:,} images at T = {run['time_steps']} take {_median(run['seconds'], '.2f')} s"
         f"{peak}: beside the record itself, each thread holds the state of one image."
     )
 
@@ -189,9 +189,9 @@ def _training(result: Result) -> str:
     step = result["training"]
     return (
         f"**Training**: a quantized {step['network']} step (side {step['side']}, batch {step['batch_size']}, "
-        f"{step['precision']}) takes {_spread(step['quantized_to_convolutions'], '.2f')} times its convolutions "
-        f"alone and {_spread(step['quantized_to_full_precision'], '.2f')} times a full-precision step, "
-        f"{_spread(step['seconds']['quantized'], '.2f')} s."
+        f"{step['precision']}) takes {_median(step['quantized_to_convolutions'], '.2f')} times its convolutions "
+        f"alone and {_median(step['quantized_to_full_precision'], '.2f')} times a full-precision step, "
+        f"{_median(step['seconds']['quantized'], '.2f')} s."
     )
 
 
@@ -205,6 +205,6 @@ _STATEMENTS = {
 }
 
 
-def _spread(values: Mapping[str, float], form: str) -> str:
-    # A cell does not break within.
+def _median(values: Mapping[str, float], form: str) -> str:
+    # With its quartiles; a cell does not break within.
     return f"{values['median']:{form}}{SPACE}({values['low']:{form}}{_RANGE}{values['high']:{form}})"

@@ -52,10 +52,10 @@ def interleaved(jobs: Mapping[K, Callable[[], object]], repeats: int, times: int
     return seconds
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, float]:
     """The median, the quartiles (`low`, `high`) and the number n of some values.
 
-    >>> spread([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
     {'median': 3.0, 'low': 2.0, 'high': 4.0, 'n': 5}
     """
     low, median, high = np.percentile(values, (25, 50, 75)).tolist()
@@ -63,8 +63,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(values: Sequence[float], to: Sequence[float]) -> dict[str, float]:
-    """The spread of values[i] / to[i]: a slow moment of the machine slows both of a round."""
-    return spread([value / other for value, other in zip(values, to, strict=True)])
+    """The quartiles of values[i] / to[i]: a slow moment of the machine slows both of a round."""
+    return quartiles([value / other for value, other in zip(values, to, strict=True)])
 
 
 # Elements that stay in one core's cache.
@@ -72,7 +72,7 @@ _CACHED = 2**15
 
 
 def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, float]]:
-    """The spread of what the machine does at best in a second.
+    """Quartiles of what the machine does at best in a second.
 
     int8_operations: of a large matrix product, a multiply–add counted as two. int8_additions: in the cache,
     by one core, times the threads in use.
@@ -88,8 +88,8 @@ def hardware_limits(repeats: int, quick: bool = False) -> dict[str, dict[str, fl
 
     seconds = interleaved({"product": lambda: torch._int_mm(a, b), "cached": add}, repeats)
     return {
-        "int8_operations": spread([2 * side**3 / s for s in seconds["product"]]),
-        "int8_additions": spread([torch.get_num_threads() * times * _CACHED / s for s in seconds["cached"]]),
+        "int8_operations": quartiles([2 * side**3 / s for s in seconds["product"]]),
+        "int8_additions": quartiles([torch.get_num_threads() * times * _CACHED / s for s in seconds["cached"]]),
     }
 
 
@@ -159,7 +159,7 @@ def training_times(network: str, side: int, batch_size: int, repeats: int) -> di
         "side": side,
         "batch_size": batch_size,
         "precision": str(dtype).removeprefix("torch."),
-        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "seconds": {name: quartiles(values) for name, values in seconds.items()},
         "quantized_to_convolutions": ratios(seconds["quantized"], seconds["convolutions"]),
         "quantized_to_full_precision": ratios(seconds["quantized"], seconds["full precision"]),
     }
