@@ -45,10 +45,7 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
         ours, theirs = (run.record.predictions for run in runs)
         labels = net.samples.labels[:size]
         matrix, changes = agreement(ours, theirs, net.samples.classes, step, ("A says", "B says"))
-        figures = {
-            "accuracy": accuracy_over_time(curves, step=step, from_zero=True),
-            "agreement": matrix,
-        }
+        figures = {"accuracy": accuracy_over_time(curves, step=step, from_zero=True), "agreement": matrix}
         pixels, images = differing(net, ours, theirs, "A → B, where they differ")
         at = []
         for t, (one, two) in enumerate(zip(ours, theirs, strict=True), 1):
