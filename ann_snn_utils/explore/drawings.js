@@ -10,6 +10,8 @@ const svg = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+const across = (x1, x2, y, style) => svg("line", { x1, x2, y1: y, y2: y, ...style });
+
 function ticks(low, high, most) {
   const rough = (high - low) / most, unit = 10 ** Math.floor(Math.log10(rough));
   const step = unit * [1, 2, 5, 10].find(factor => factor * unit >= rough);
@@ -28,9 +30,8 @@ function panel(drawing, [left, top, width, height], [low, high], steps, title, m
   const x = step => left + ((step - 0.5) / steps) * width;
   const y = value => top + height - ((value - low) / (high - low)) * height;
   for (const value of ticks(low, high, most)) {
-    drawing.append(svg("line", { x1: left, x2: left + width, y1: y(value), y2: y(value), class: "snn-grid" }));
     const label = svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, told(+value.toFixed(9)));
-    drawing.append(label);
+    drawing.append(across(left, left + width, y(value), { class: "snn-grid" }), label);
   }
   const middle = top + height / 2;
   const turned = `rotate(-90 12 ${middle})`;
@@ -78,8 +79,7 @@ function drawNeuron(place, rows, step, code, silent) {
   });
   for (const [pick, stroke, dash] of [[r => r.high, GREEN, ""], [r => r.low, ORANGE, "6 4"]]) {
     for (const [x1, level, x2] of edges(pick, y, value => value >= low && value <= high)) {
-      const line = { x1, x2, y1: level, y2: level, stroke, "stroke-width": 2.5, "stroke-dasharray": dash };
-      drawing.append(svg("line", line));
+      drawing.append(across(x1, x2, level, { stroke, "stroke-width": 2.5, "stroke-dasharray": dash }));
     }
   }
   const shown = rows.slice(0, step);
@@ -94,8 +94,8 @@ function drawNeuron(place, rows, step, code, silent) {
   const corners = stairs.flatMap(([x1, level, x2]) => [[x1, level], [x2, level]]);
   drawing.append(path(corners, { fill: "none", stroke: BLUE, "stroke-width": 2 }));
   if (code !== null) {
-    const level = lower.y(code), line = { x1: left, x2: left + wide, y1: level, y2: level, stroke: PURPLE };
-    drawing.append(svg("line", { ...line, "stroke-width": 3, "stroke-dasharray": "2 4" }));
+    const look = { stroke: PURPLE, "stroke-width": 3, "stroke-dasharray": "2 4" };
+    drawing.append(across(left, left + wide, lower.y(code), look));
   }
   if (silent && silent <= step) {
     const at = { x: x(silent), y: lower.y(counts[silent - 1]) + 5, "text-anchor": "middle", class: "snn-star" };

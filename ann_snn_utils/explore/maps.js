@@ -2,17 +2,22 @@
 
 const QUIET = [128, 128, 128, 31], RISE = [27, 127, 192], FALL = [213, 94, 0];
 
+// Channel, row and column of a neuron of a map [C, H, W].
+function placeIn([, height, width], neuron) {
+  const rest = neuron % (height * width);
+  return [Math.floor(neuron / (height * width)), Math.floor(rest / width), rest % width];
+}
+
 // How many channels of a map [C, H, W] lie side by side, and the cells between two.
-export function mosaic([channels, height, width]) {
+function mosaic([channels, height, width]) {
   const columns = Math.max(1, Math.round(Math.sqrt((1.8 * channels * height) / width)));
   const gap = height === 1 && width === 1 ? 0 : 1, rows = Math.ceil(channels / columns);
   const wide = columns * (width + gap) - gap, high = rows * (height + gap) - gap;
   // The neuron in each cell of the sheet, −1 between channels.
   const cells = new Int32Array(wide * high).fill(-1);
   const place = neuron => {
-    const channel = Math.floor(neuron / (height * width)), rest = neuron % (height * width);
-    const row = Math.floor(channel / columns) * (height + gap) + Math.floor(rest / width);
-    return [row, (channel % columns) * (width + gap) + (rest % width)];
+    const [channel, row, column] = placeIn([channels, height, width], neuron);
+    return [Math.floor(channel / columns) * (height + gap) + row, (channel % columns) * (width + gap) + column];
   };
   for (let neuron = 0; neuron < channels * height * width; neuron++) {
     const [row, column] = place(neuron);

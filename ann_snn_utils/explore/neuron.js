@@ -2,16 +2,16 @@
 
 // What reached a neuron at a step, and by how much that moved its membrane; for each source of its inputs the patch
 // [C, h, w], the kernel's weights, and where in the source the patch lies.
-export function arrivals(network, run, pixels, at, neuron, step) {
-  const layer = network.layers[at], [outputs, height, width] = layer.shape;
-  const channel = Math.floor(neuron / (height * width)), rest = neuron % (height * width);
+function arrivals(network, run, pixels, at, neuron, step) {
+  const layer = network.layers[at], [outputs] = layer.shape;
+  const [channel, row, column] = placeIn(layer.shape, neuron);
   let sum = 0;
   const parts = layer.inputs.map(input => {
     const { from, weight, stride, padding, dilation, groups, amplitude, gain } = input;
     const [channels, rows, columns] = input.in_shape;
     const [, deep, tall, broad] = weight.shape, count = deep * tall * broad;
     const first = Math.floor((channel * groups) / outputs) * deep;
-    const top = Math.floor(rest / width) * stride - padding, left = (rest % width) * stride - padding;
+    const top = row * stride - padding, left = column * stride - padding;
     const weights = weight.subarray(channel * count, (channel + 1) * count), inputs = new Float64Array(count);
     // The image is there at the first step only.
     const source = from === null ? (step ? null : pixels) : run.spikes[from];
@@ -55,9 +55,9 @@ function largest(input, run, { channel, top, left, tall, broad }, steps) {
 }
 
 // The membrane after every step, and what each step compared it with: [{u, low, high, before, spike}, …]
-export function history(network, run, pixels, at, neuron) {
-  const layer = network.layers[at], [channels, height, width] = layer.shape;
-  const size = channels * height * width, channel = Math.floor(neuron / (height * width));
+function history(network, run, pixels, at, neuron) {
+  const layer = network.layers[at], [channel] = placeIn(layer.shape, neuron);
+  const size = layer.shape.reduce((a, b) => a * b);
   // θ of a count: columns of the tables begin with the least count but one.
   const threshold = (table, count) => {
     const [, columns] = table.shape, column = count - 1 - layer.lowest;

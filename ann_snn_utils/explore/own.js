@@ -23,10 +23,7 @@ function ownPicture(drawable, found, failed) {
   const side = 168, pen = filled(side, side, "black"), sheet = pen.canvas;
   Object.assign(sheet, { className: "snn-pad", role: "img" }).setAttribute("aria-label", "draw here");
   Object.assign(pen, { strokeStyle: "white", lineWidth: 15, lineCap: "round", lineJoin: "round" });
-  const at = ({ clientX, clientY }) => {
-    const { left, top, width, height } = sheet.getBoundingClientRect();
-    return [((clientX - left) / width) * side, ((clientY - top) / height) * side];
-  };
+  const at = event => pointed(sheet, event).map(share => share * side);
   sheet.onpointerdown = event => {
     sheet.setPointerCapture(event.pointerId);
     pen.beginPath();

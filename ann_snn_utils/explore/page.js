@@ -2,7 +2,7 @@
 // The same text runs in JupyterLab, in an exported page and in a file of its own; it asks for nothing from elsewhere.
 
 // An element with properties (those with a hyphen, and "role", are attributes) and children.
-export function make(tag, properties = {}, ...children) {
+function make(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name.includes("-") || name === "role") node.setAttribute(name, value);
@@ -15,7 +15,7 @@ export function make(tag, properties = {}, ...children) {
 const ARRAYS = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array, int32: Int32Array, float64: Float64Array };
 
 // What Python packed: {dtype, shape, data} anywhere in a value becomes a typed array that has a `shape`.
-export async function unpack(value) {
+async function unpack(value) {
   if (value?.dtype && "data" in value) {
     const packed = Uint8Array.from(atob(value.data), letter => letter.charCodeAt(0));
     const bytes = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -113,7 +113,7 @@ const CONTROLS = {
   },
 };
 
-export function control(about, changed) {
+function control(about, changed) {
   const { nodes, set, get } = CONTROLS[about.kind](about, changed);
   const id = unique();
   nodes[0].id = id;
@@ -124,12 +124,18 @@ export function control(about, changed) {
   return { row, set, get, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
 }
 
-export function button(label, help, onclick) {
+// Where in a node a pointer is: shares of its width and height.
+function pointed(node, { clientX, clientY }) {
+  const { left, top, width, height } = node.getBoundingClientRect();
+  return [(clientX - left) / width, (clientY - top) / height];
+}
+
+function button(label, help, onclick) {
   return make("button", { type: "button", textContent: label, title: help, onclick });
 }
 
 // The time step, and the button that plays it. Nobody is asked: what it moves is in the page.
-export function player(steps, step, changed) {
+function player(steps, step, changed) {
   const about = { kind: "range", label: "time step T", low: 1, high: steps, step: 1, value: step };
   about.help = "Slices the finished run at T: nothing is computed anew.";
   const slider = control(about, value => { pause(); move(value); });
@@ -150,7 +156,7 @@ export function player(steps, step, changed) {
 // ---- the page ----
 
 // Draw an explorer into its box. about: what `Explorer.html` tells of it.
-export async function mount(box, about) {
+async function mount(box, about) {
   if (!box || box.dataset.mounted) return;
   box.dataset.mounted = "yes";
   // JupyterLab's own keys (letters, digits, arrows) would be taken from the control in focus.
@@ -169,7 +175,9 @@ export async function mount(box, about) {
     status.classList.toggle("snn-wrong", wrong);
     status.innerHTML = text;
   }
-  const page = { box, bar, body, status, progress, hint, say, to, ask };
+  const fail = error => say(`⚠ ${escape(error.message)}`, true);
+  const answer = (values, part) => ask({ ask: "answer", values }, part);
+  const page = { box, bar, body, to, say, fail, answer };
 
   async function ask(question, part) {
     if (to.state === "none" || to.state === "closed") throw new Error(about.hint);
@@ -220,7 +228,7 @@ export async function mount(box, about) {
   new IntersectionObserver(entries => { seen = entries.some(e => e.isIntersecting); renew(); }).observe(box);
 }
 
-export const escape = text => make("i", { textContent: text }).innerHTML;
+const escape = text => make("i", { textContent: text }).innerHTML;
 
 // Ask for the answer to the newest values, one question at a time: what came in between is never asked.
 function newest(ask, show, fail) {
@@ -260,7 +268,7 @@ async function figures(page, shown) {
     const key = JSON.stringify(asked);
     if (!answers.has(key)) {
       const since = performance.now();
-      const answer = page.ask({ ask: "answer", values: asked }, part);
+      const answer = page.answer(asked, part);
       answers.set(key, answer);
       answer.then(() => { slow = performance.now() - since > 1000; }, () => answers.delete(key));
       if (answers.size > 32) answers.delete(answers.keys().next().value);
@@ -271,7 +279,7 @@ async function figures(page, shown) {
     await show(found);
     if (ahead && !slow) ask(question(ahead)).catch(() => {});
     ahead = undefined;
-  }, error => page.say(`⚠ ${escape(error.message)}`, true));
+  }, page.fail);
   for (const about of shown.controls) {
     const { name, kind, low, high, digits } = about;
     made[name] = control(about, value => {
@@ -400,7 +408,7 @@ function gallery({ title, images }, pixels) {
 }
 
 // One image, uint8 [C, H, W], as a canvas of its own size.
-export function picture(pixels, [channels, height, width]) {
+function picture(pixels, [channels, height, width]) {
   const canvas = make("canvas", { width, height, "aria-hidden": "true" });
   const sheet = new ImageData(width, height), plane = height * width;
   for (let cell = 0; cell < plane; cell++) {
@@ -419,7 +427,7 @@ async function networks(page, shown) {
   const list = control(shown.control, async name => {
     list.enable(false);
     try {
-      const found = await page.ask({ ask: "answer", values: { name } });
+      const found = await page.answer({ name });
       current = name;
       page.say(found.line);
     } catch (error) {

@@ -15,8 +15,9 @@ function liveliest({ network, run }, at) {
 }
 
 // Net counts of a layer after a step, and the least and largest that any of its neurons has in the whole run.
-function counts(run, at, steps, step) {
-  const size = run.spikes[at].length / steps, sums = new Int16Array(size), all = new Int16Array(size);
+function counts(run, at, step) {
+  const [steps] = run.spikes[at].shape, size = run.spikes[at].length / steps;
+  const sums = new Int16Array(size), all = new Int16Array(size);
   let least = 0, largest = 1;
   for (let t = 0; t < steps; t++) {
     for (let neuron = 0; neuron < size; neuron++) {
@@ -31,7 +32,7 @@ function counts(run, at, steps, step) {
 
 // The image, and a map of every layer: a click opens a neuron.
 function mapsPart(view) {
-  const { network, steps, images } = view, shape = images.pixels.shape.slice(1);
+  const { network, images } = view, shape = images.pixels.shape.slice(1);
   let counted = false;
   const kind = control({
     kind: "choice", label: "maps show", options: [["spikes at T", false], ["counts up to T", true]], value: counted,
@@ -40,7 +41,7 @@ function mapsPart(view) {
   const saves = [["GIF", ".gif"], ["page", ".html"]].map(([label, suffix]) =>
     button(`Save as ${label}`, `Write all time steps of this image to a ${label} of its own`, async () => {
       try {
-        const { path } = await view.ask({ ask: "answer", values: { save: suffix, sample: +view.item.key } });
+        const { path } = await view.answer({ save: suffix, sample: +view.item.key });
         readout.textContent = `Written: ${path}`;
       } catch (error) {
         readout.textContent = `⚠ ${error.message}`;
@@ -54,10 +55,8 @@ function mapsPart(view) {
     const box = make("div", { className: "snn-map" }, canvas, marker), caption = make("figcaption");
     const index = mosaic(layer.shape), size = layer.shape.reduce((a, b) => a * b);
     const under = event => {
-      const { left, top, width, height } = box.getBoundingClientRect();
-      const column = Math.floor(((event.clientX - left) / width) * index.wide);
-      const row = Math.floor(((event.clientY - top) / height) * index.high);
-      return index.cells[row * index.wide + column] ?? -1;
+      const [right, down] = pointed(box, event);
+      return index.cells[Math.floor(down * index.high) * index.wide + Math.floor(right * index.wide)] ?? -1;
     };
     box.onclick = event => { if (under(event) >= 0) view.choose(at, under(event)); };
     box.onmousemove = event => {
@@ -65,7 +64,7 @@ function mapsPart(view) {
       if (neuron < 0) return;
       const spike = view.run.spikes[at][(view.step - 1) * size + neuron];
       const did = spike ? `spike ${spike > 0 ? "+1" : "−1"}` : "silent";
-      const count = counts(view.run, at, steps, view.step).sums[neuron], place = view.where(at, neuron);
+      const count = counts(view.run, at, view.step).sums[neuron], place = view.where(at, neuron);
       readout.textContent = `${view.title(at)}, ${place}: ${did} at step ${view.step}, count ${count}`;
     };
     const colours = make("div");
@@ -77,7 +76,7 @@ function mapsPart(view) {
     for (const { at, canvas, marker, caption, index, size } of maps) {
       let text;
       if (counted) {
-        const { sums, largest } = counts(view.run, at, steps, view.step);
+        const { sums, largest } = counts(view.run, at, view.step);
         paint(canvas, index, neuron => amount(sums[neuron], largest));
         text = `${told(sums.reduce((a, b) => a + b, 0))} in all`;
       } else {
@@ -106,7 +105,7 @@ function mapsPart(view) {
     image.replaceChildren(picture(view.item.pixels, shape), patch);
     enable();
     for (const { at, colours } of maps) {
-      const { least, largest } = counts(view.run, at, steps, 0);
+      const { least, largest } = counts(view.run, at, 0);
       colours.replaceChildren(counted ? scale(amount, least, largest) : scale(signed, -1, 1));
     }
   }
@@ -237,9 +236,8 @@ function rasterPart(view) {
   const canvas = make("canvas", look);
   const now = make("div", { className: "snn-now" });
   canvas.onclick = event => {
-    const { left, top, width, height } = canvas.getBoundingClientRect();
-    const column = Math.floor(((event.clientX - left) / width) * canvas.width), step = Math.floor(column / depth);
-    const row = Math.min(canvas.height - 1, Math.floor(((event.clientY - top) / height) * canvas.height));
+    const [right, down] = pointed(canvas, event), step = Math.floor(right * steps);
+    const row = Math.min(canvas.height - 1, Math.floor(down * canvas.height));
     const at = Math.floor(row / BAND), size = view.run.spikes[at].length / steps, bin = row % BAND;
     const from = Math.floor((bin * size) / BAND), to = Math.max(from + 1, Math.floor(((bin + 1) * size) / BAND));
     const fired = view.run.spikes[at].subarray(step * size + from, step * size + to).findIndex(spike => spike);

@@ -54,12 +54,9 @@ async function sample(page, shown) {
   const runs = Object.fromEntries(Object.entries(shown.runs).map(([key, run]) => [key, summarize(network, run)]));
   // What the parts draw: an image and its run, a step, a neuron and its history.
   const first = Math.min(1, network.layers.length - 1);
-  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0, ask: page.ask };
+  const view = { network, steps, images, step: shown.step, layer: first, neuron: 0, answer: page.answer };
   view.title = at => `${at} · ${network.layers[at].name}`;
-  view.place = (at, neuron) => {
-    const [, height, width] = network.layers[at].shape, rest = neuron % (height * width);
-    return [Math.floor(neuron / (height * width)), Math.floor(rest / width), rest % width];
-  };
+  view.place = (at, neuron) => placeIn(network.layers[at].shape, neuron);
   view.where = (at, neuron) => {
     const [channel, row, column] = view.place(at, neuron);
     return `channel ${channel}, row ${row}, column ${column}`;
@@ -78,12 +75,12 @@ async function sample(page, shown) {
   });
   const own = ownPicture(shown.draw, async (pixels, shape) => {
     const letters = Array.from(pixels, pixel => String.fromCharCode(pixel)).join("");
-    const found = await page.ask({ ask: "answer", values: { pixels: btoa(letters), shape } });
+    const found = await page.answer({ pixels: btoa(letters), shape });
     const item = row.add(found.pixels, found.run);
     runs[item.key] = summarize(network, found.run);
     await open(item);
     time.move(steps);
-  }, error => page.say(`⚠ ${escape(error.message)}`, true));
+  }, page.fail);
   const note = make("span", { className: "snn-note", innerHTML: images.note });
   page.bar.append(make("div", { className: "snn-choose" }, ...row.nodes, own.opener), own.panel, time.row, note);
 
@@ -105,9 +102,9 @@ async function sample(page, shown) {
     if (!item) return;
     latest = item;
     try {
-      runs[item.key] ??= summarize(network, (await page.ask({ ask: "answer", values: { sample: +item.key } })).run);
+      runs[item.key] ??= summarize(network, (await page.answer({ sample: +item.key })).run);
     } catch (error) {
-      page.say(`⚠ ${escape(error.message)}`, true);
+      page.fail(error);
       return;
     }
     // Another one was chosen while the kernel answered.
