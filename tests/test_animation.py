@@ -44,7 +44,8 @@ def test_a_command_writes_a_gif_or_a_page_that_needs_no_network(
     assert Image.open("digits-lenet-k0-2.gif").n_frames == 4
     assert capsys.readouterr().out == "wrote digits-lenet-k0-2.gif: image 2 of digits\n"
     assert main([*command, "--out", "page.html"]) == 0
-    assert 'src="http' not in Path("page.html").read_text(encoding="utf-8")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert 'src="http' not in page and '"first": 2' in page, "it is offline, and image 2 is called so"
     for arguments, message in (
         (["--out", "x.mp4"], "x.mp4: name a file that ends in .gif or .html"),
         (["--sample", "9999"], "sample=9999: 'digits' has images 0 to 359"),

@@ -28,7 +28,7 @@ def animate(network: Network, path: str | os.PathLike[str], sample: int = 0, tim
     chosen = network.samples.subset([sample])
     record = simulate(network.snn, chosen.images, time_steps, trace=[0])
     if path.suffix.lower() == ".html":
-        return one_image(replace(network, samples=chosen), record.time_steps, 1, step=1).save(path)
+        return one_image(replace(network, samples=chosen), record.time_steps, 1, 1, sample).save(path)
     assert record.traces is not None, "the run was asked to trace its sample"
     spikes = [fired[:, 0].numpy() for fired in record.traces.spikes]
     about = (record.layer_names, chosen.classes, int(chosen.labels[0]))

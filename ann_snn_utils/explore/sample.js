@@ -148,7 +148,7 @@ function imageRow(view, images, ready, open) {
   const one = images.pixels.length / count;
   const items = Array.from({ length: count }, (_, index) => ({
     key: String(index),
-    name: `Image ${index}`,
+    name: `Image ${images.first + index}`,
     label: images.labels[index],
     settled: images.settled[index],
     pixels: images.pixels.subarray(index * one, (index + 1) * one),

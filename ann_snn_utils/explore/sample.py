@@ -27,10 +27,11 @@ CAPTION = (
 ROOM = 1_500_000
 
 
-def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int = 2) -> Explorer:
+def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int = 2, first: int = 0) -> Explorer:
     """The explorer of single images: maps, one neuron and why it fires, class scores and raster, over time.
 
-    samples: how many images stand in the row to choose from, 0 for all. step: shown at first.
+    samples: how many images stand in the row to choose from, 0 for all. step: shown at first. first: the number
+    that the first image is called by.
     """
     count = min(samples or len(net.samples), len(net.samples))
     images, labels = net.samples.images[:count], net.samples.labels[:count]
@@ -63,6 +64,7 @@ def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int =
         "sample": 0,
         "draw": images.shape[1] == 1,
         "images": {
+            "first": first,
             "pixels": packed(images),
             "labels": labels.tolist(),
             "settled": record.settled_at.tolist(),
