@@ -274,7 +274,7 @@ def test_the_short_table_shows_one_image_and_many_and_few_rows():
 
 def test_what_was_not_measured_is_not_shown(result):
     text = speed_table(
-        {"rows": result["rows"]}
+        {"rows": result["rows"], "layers": {}}
         | {name: result[name] for name in ("machine", "repeats", "load_before", "load_after")},
         "here",
     )

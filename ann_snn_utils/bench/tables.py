@@ -112,7 +112,7 @@ def _origin(row: Mapping[str, Any]) -> str:
 
 
 def _facts(result: Result) -> list[str]:
-    return [state(result) for name, state in _STATEMENTS.items() if name in result]
+    return [state(result) for name, state in _STATEMENTS.items() if result.get(name)]
 
 
 def _silence(result: Result) -> str:
