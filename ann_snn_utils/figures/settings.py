@@ -15,7 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .cost import energy_unit
-from .template import FAINT, FORMS, INK, SETTINGS, add_points, blank, in_lines, in_percent, log_ticks
+from .template import FAINT, FORMS, INK, SETTINGS, add_points, add_trace, blank, in_lines, in_percent, log_ticks
 
 COLOURED = 5
 
@@ -72,7 +72,7 @@ def accuracy_of_settings(
         values.append(100 * published[1])
         named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
         named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
-        _add(figure, published[:1], values[-1:], f"published<br>{_STEP}<extra></extra>", **named)
+        _add(figure, published[:1], values[-1:], f"published<br>{_STEP}", **named)
     axis = error_axis(values, height - _TOP - _BOTTOM)
     figure.update_yaxes(**axis, side="right")
     begin = {name: math.log10(errors(means[name])[0]) for name in colours}
@@ -85,12 +85,10 @@ def accuracy_of_settings(
     return figure.update_layout(showlegend=False, margin=dict(l=_LEFT, r=_RIGHT, t=_TOP, b=_BOTTOM))
 
 
-def _add(
-    figure: go.Figure, x: Sequence[float], percent: Sequence[float], hover: str | None = None, **style: Any
-) -> None:
+def _add(figure: go.Figure, x: Sequence[float], percent: Sequence[float], hover: str = "", **style: Any) -> None:
     """Draw accuracies in percent at their errors; `hover` tells them as `customdata`."""
-    told: dict[str, Any] = dict(customdata=percent, hovertemplate=hover) if hover else dict(hoverinfo="skip")
-    figure.add_scatter(x=x, y=errors(percent), **{"mode": "lines"} | told | style)
+    told = dict(customdata=percent) if hover else {}
+    add_trace(figure, hover, dict(type="scatter", mode="lines", x=x, y=errors(percent)) | told | style)
 
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
@@ -141,14 +139,14 @@ def accuracy_vs_cost(
             if name not in points:
                 continue
             costs, accuracy = along(points[name], scale)
-            hover = f"{name}<br>T = %{{text}}<br>accuracy %{{customdata:.2f}} %<br>%{{x:.4g}} {unit}<extra></extra>"
+            hover = f"{name}<br>T = %{{text}}<br>accuracy %{{customdata:.2f}} %<br>%{{x:.4g}} {unit}"
             style: dict[str, Any] = dict(mode="lines+markers", text=list(range(1, len(costs) + 1)))
             style |= dict(line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1))
             style |= dict(marker=dict(size=6 if name in colours else 4), showlegend=name in colours and column == 1)
-            _add(figure, costs, accuracy, hover, name=in_lines(name), row=1, col=column, **style)
+            _add(figure, costs, accuracy, hover, name=in_lines(name), panel=column, **style)
         front = _front([point for own in points.values() for point in own])
         style = dict(line=dict(color=INK, dash="dot", shape="hv", width=1.5), showlegend=column == 1)
-        _add(figure, *along(front, scale), name="no other is better for its cost", row=1, col=column, **style)
+        _add(figure, *along(front, scale), name="no other is better for its cost", panel=column, **style)
         ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
         figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
     shares = [100 * right for points in (energy, sops) for own in points.values() for _, right in own]

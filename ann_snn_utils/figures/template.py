@@ -148,7 +148,7 @@ def add_line(
     that has several, is the number of one, row by row from 1.
     """
     line = dict(color=color, dash=dash, width=width)
-    _add(figure, hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
+    add_trace(figure, hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
 
 
 def add_points(
@@ -156,15 +156,16 @@ def add_points(
 ) -> None:
     """Add markers to a figure; rim: the width of their line. hover, trace: as in `add_line`."""
     marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
-    _add(figure, hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
+    add_trace(figure, hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
 
 
 def add_bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
     """Add bars to a figure, all of one colour or each of its own. hover, trace: as in `add_line`."""
-    _add(figure, hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
+    add_trace(figure, hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
 
 
-def _add(figure: go.Figure, hover: str, trace: dict[str, Any]) -> None:
+def add_trace(figure: go.Figure, hover: str, trace: dict[str, Any]) -> None:
+    """Add a trace of any type, which it says, to a figure. hover, panel: as in `add_line`."""
     if panel := trace.pop("panel", None):
         trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
     said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
