@@ -177,13 +177,14 @@ def _step(ann: ANN, images: Tensor, labels: Tensor) -> Callable[[], None]:
 
 
 def _convolutions(layers: Sequence[LayerSpec], batch_size: int, dtype: torch.dtype) -> Callable[[], None]:
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=dtype).to(memory_format=torch.channels_last)
+
     made = []
     for index, layer in enumerate(layers):
-        x = torch.randn(batch_size, *layer.in_shape, dtype=dtype).to(memory_format=torch.channels_last)
-        weight = torch.randn(layer.out_shape[0], layer.in_shape[0], *layer.kernel, dtype=dtype)
-        weight = weight.to(memory_format=torch.channels_last).requires_grad_()
-        gradient = torch.randn(batch_size, *layer.out_shape, dtype=dtype).to(memory_format=torch.channels_last)
-        made.append((x.requires_grad_(index > 0), weight, gradient, layer))
+        x = drawn(batch_size, *layer.in_shape).requires_grad_(index > 0)
+        weight = drawn(layer.out_shape[0], layer.in_shape[0], *layer.kernel).requires_grad_()
+        made.append((x, weight, drawn(batch_size, *layer.out_shape), layer))
 
     def run() -> None:
         for x, weight, gradient, layer in made:

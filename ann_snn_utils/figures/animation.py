@@ -41,13 +41,12 @@ def spike_gif(
     layers, after = [np.asarray(fired) for fired in spikes], np.asarray(scores, dtype=np.float64)
     pixels = np.asarray(image)
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    frames = []
+    chosen, frames = sorted(np.argsort(-after[-1], kind="stable")[:10].tolist()), []
     for step in range(len(after)):
         now = [fired[step] for fired in layers]
         answer = int(after[step].argmax())
         total = sum(int(np.abs(fired).sum()) for fired in now)
-        chosen = np.argsort(-after[-1], kind="stable")[:10]
-        bars = _bars(after, step, sorted(chosen.tolist()), classes, RISE if answer == label else FALL)
+        bars = _bars(after, step, chosen, classes, RISE if answer == label else FALL)
         panels = [(f"image: {classes[label]}", picture), (f"scores: {classes[answer]}", bars)]
         panels += [
             (f"{index} · {name}: {(fired > 0).sum():,} of +1, {(fired < 0).sum():,} of -1", _maps(fired))

@@ -79,22 +79,23 @@ def tiles(maps: np.ndarray, columns: int, between: int = 0) -> np.ndarray:
     """Maps [I, H, W] in rows of `columns` on one sheet; a line of `between` parts those of more than one pixel."""
     count, height, width = maps.shape
     gap = int(count > 1 and height * width > 1)
-    rows = -(-count // columns)
-    cells = np.full((rows * columns, height + gap, width + gap), between, dtype=maps.dtype)
+    rows, down, across = -(-count // columns), height + gap, width + gap
+    cells = np.full((rows * columns, down, across), between, dtype=maps.dtype)
     cells[:count, :height, :width] = maps
-    sheet = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
-    return sheet.reshape(rows * (height + gap), -1)[: rows * (height + gap) - gap, : columns * (width + gap) - gap]
+    sheet = cells.reshape(rows, columns, down, across).swapaxes(1, 2).reshape(rows * down, columns * across)
+    return sheet[: rows * down - gap, : columns * across - gap]
 
 
 def _pictures(title: str, pictures: Sequence[np.ndarray], names: Sequence[str], columns: int = 10) -> go.Figure:
     """Pictures uint8 [H, W, 4] of one size in rows, each with its name below."""
     height, width, _ = pictures[0].shape
     columns = min(columns, len(pictures))
-    rows, gap = -(-len(pictures) // columns), max(1, height // 3)
-    sheet = np.zeros((rows * (height + gap), columns * (width + max(1, width // 6)), 4), dtype=np.uint8)
+    rows = -(-len(pictures) // columns)
+    down, across = height + max(1, height // 3), width + max(1, width // 6)
+    sheet = np.zeros((rows * down, columns * across, 4), dtype=np.uint8)
     figure = blank(title, height=60 + 115 * rows)
     for index, (picture, name) in enumerate(zip(pictures, names, strict=True)):
-        top, left = (index // columns) * (height + gap), (index % columns) * (sheet.shape[1] // columns)
+        top, left = index // columns * down, index % columns * across
         sheet[top : top + height, left : left + width] = picture
         below = dict(x=left + width / 2 - 0.5, y=top + height - 0.5, yanchor="top", showarrow=False)
         figure.add_annotation(text=name, font_size=12, **below)
