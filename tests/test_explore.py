@@ -246,6 +246,14 @@ class TestTwoNetworks:
         assert len(differ) and [one["sample"] for one in answer["at"][2]["images"]["images"]] == differ
         assert f"{len(differ)} answers differ" in answer["at"][2]["line"]
 
+    def test_a_network_that_was_trained_anew_is_run_anew(self, monkeypatch):
+        one, opened = network(3), [network(8), network(5)]
+        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: opened.pop(0))
+        shown = explore.compare_networks(one, "mine", size=10, time_steps=STEPS)
+        found = shown.answer({"other": "mine", "step": 3}, print)
+        again = run_trial(network(5).snn, one.samples, Setting(10), STEPS)
+        assert found["figures"]["accuracy"]["data"][1]["y"] == [100 * share for share in again.accuracy]
+
     def test_networks_of_other_images_are_refused_by_name(self, monkeypatch):
         one, other = network(), network()
         ann = random_ann(1, in_shape=(3, 8, 8))

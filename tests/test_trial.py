@@ -99,7 +99,7 @@ def test_the_command_leaves_out_what_is_as_it_always_is():
 
 def test_scales_of_the_layers_travel_as_yaml():
     line = Setting(64, (1.0, 0.95)).command("r", 8)
-    assert shlex.split(line)[-2:] == ["-y", "threshold_scale: [1, 0.95]"]
+    assert shlex.split(line)[-2:] == ["-y", "threshold_scale: [1.0, 0.95]"]
 
 
 def test_a_bundled_network_is_named_as_everywhere():

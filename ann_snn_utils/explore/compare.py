@@ -11,7 +11,7 @@ from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network, network_names, open_network
 from .answers import agreement, differing, table
 from .images import stand_ins
-from .page import IN_PAGE, Explorer, Report, choice, drawn, figure_explorer, remembered, slider
+from .page import IN_PAGE, Explorer, Report, choice, drawn, figure_explorer, slider
 
 CAPTION = (
     "The open network, A, and another one, B, on the same images, those of A. Both must take "
@@ -26,7 +26,7 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
     """
     size = min(size or len(net.samples), len(net.samples))
 
-    def run(name: str, report: Report) -> Trial:
+    def trial(name: str, report: Report) -> Trial:
         second = net if name == net.name else open_network(name, stand_ins=stand_ins)
         theirs, ours = (one.snn.spec for one in (second, net))
         if (theirs.in_shape, theirs.classes) != (ours.in_shape, ours.classes):
@@ -35,8 +35,6 @@ def compare_networks(net: Network, other: str = "", size: int = 256, time_steps:
                 f"{ours.in_shape} of {ours.classes}: choose another network"
             )
         return run_trial(second.snn, net.samples, Setting(size), time_steps, report)
-
-    trial = remembered(run)
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         step, names = values["step"], (net.name, values["other"])

@@ -40,13 +40,13 @@ class Setting:
         for key, value in (("time_steps", time_steps), ("samples", self.samples), ("seed", self.seed)):
             words += ["-p", key, str(value)]
         if isinstance(self.threshold_scale, tuple):
-            words += ["-y", f"threshold_scale: [{', '.join(f'{s:g}' for s in self.threshold_scale)}]"]
+            words += ["-y", f"threshold_scale: [{', '.join(map(str, self.threshold_scale))}]"]
         elif self.threshold_scale != 1:
-            words += ["-p", "threshold_scale", f"{self.threshold_scale:g}"]
+            words += ["-p", "threshold_scale", str(self.threshold_scale)]
         if self.noise_ratio:
-            words += ["-p", "noise_ratio", f"{self.noise_ratio:g}"]
+            words += ["-p", "noise_ratio", str(self.noise_ratio)]
         if self.fault and self.fault_rate:
-            words += ["-p", "fault", self.fault, "-p", "fault_rate", f"{self.fault_rate:g}"]
+            words += ["-p", "fault", self.fault, "-p", "fault_rate", str(self.fault_rate)]
         return shlex.join(words)
 
 
