@@ -17,18 +17,23 @@ from torch.nn.utils import parametrize, prune
 from ann_snn_utils import (
     ANN,
     SNN,
+    build_ann,
     check_equivalence,
     codes,
     convert,
     convert_module,
+    copy_weights,
     layer_losses,
     load_ann,
+    load_pretrained,
     quantize,
+    quantize_ends,
     save_ann,
 )
 from ann_snn_utils.ann import calibrate
 from ann_snn_utils.ann.network import Layer
 from ann_snn_utils.ann.quantize import Counts, Int8, QuantReLU, Ternary
+from ann_snn_utils.ann.store import save_pretrained
 
 IMAGES = torch.randint(0, 256, (24, 2, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 PROVED = IMAGES[:4]
@@ -396,6 +401,17 @@ def test_a_quantized_network_is_kept_in_a_file(tmp_path):
     assert again.spec == ann.spec and torch.equal(again(IMAGES), ann(IMAGES))
 
 
+def test_a_quantized_network_is_copied_in_the_units_of_its_weights(tmp_path):
+    torch.manual_seed(0)
+    ann = quantize(Of(*PATHS["projected shortcut"]), IMAGES)
+    save_pretrained(ann, "net", tmp_path)
+    logits = codes(ann, PROVED)[1]
+    assert len(logits.unique()) == logits.numel()
+    copied = copy_weights(ann, build_ann(**ann.spec.to_dict())).eval()
+    for copy_of_it in (copied, quantize_ends(ann), load_pretrained("net", tmp_path)):
+        assert torch.equal(codes(copy_of_it, PROVED)[1], logits)
+
+
 def test_the_model_itself_is_left_as_it_is():
     model = trained(Of(*PATHS["identity shortcut"])).train()
     before = copy.deepcopy(model.state_dict())
@@ -586,6 +602,7 @@ def test_weights_of_1_and_minus_1_by_chance_are_rounded_as_any_others():
 
 
 def test_what_is_done_in_place_and_read_by_its_result_is_taken():
+    torch.manual_seed(0)
     model = Of(lambda m, x: F.relu_(m.inner(x).add_(1).mul_(2)), 600)
     found, wanted = quantize(model, IMAGES, levels=200)(IMAGES), model(IMAGES / 255)
     assert (found - wanted).std() < 0.1 * wanted.std(0).mean()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checks import check
 from ..data.dataset import as_images
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
-from .network import ANN, Layer, build_ann, raw_weight, set_affine
+from .network import ANN, Layer, build_ann, raw_weight, set_affine, set_unit
 from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
 from .quantized import check_ties, is_whole, unquantized
@@ -234,13 +234,12 @@ def _fill(ann: ANN, traced: Trace, weights: str, exact: bool) -> None:
         if isinstance(layer, Layer):
             _fill_layer(layer, source, ann, "whole" if exact else weights if number else "int8")
     weight, scale = traced.classifier.weight, traced.classifier.scale
-    assert weight is not None and ann.classifier.unit is not None
+    assert weight is not None
     whole = is_whole(weight, INT8_LARGEST) and len(scale.unique()) == 1
     weight = weight * scale[:, None, None, None]
     unit = scale[0].abs() if whole else int8_scale(weight, per_channel=False).flatten()[0]
     raw_weight(ann.classifier).copy_(weight.flatten(1))
-    _set_unit(ann.classifier, unit)
-    ann.classifier.unit.copy_(unit)
+    set_unit(ann.classifier, unit)
     if ann.classifier.bias is not None:
         ann.classifier.bias.copy_((traced.bias / (unit * ann.classifier.count)).round())
 
@@ -268,7 +267,7 @@ def _fill_layer(layer: Layer, source: TracedLayer, ann: ANN, how: str) -> None:
         if part is None:
             continue
         raw_weight(part.conv).copy_(_weight(term))
-        _set_unit(part.conv, units[position])
+        set_unit(part.conv, units[position])
         if how == "whole" and term.norm is not None and term.norm.eps == part.norm.eps:
             part.norm.load_state_dict(term.norm.state_dict())
         else:
@@ -282,10 +281,6 @@ def _to_power_of_two(worth: Tensor, other: Tensor) -> Tensor:
     usable = torch.isfinite(ratio) & (ratio > 0)
     ratio = torch.where(usable, ratio, 1.0)
     return ratio / 2 ** ratio.log2().floor()
-
-
-def _set_unit(module: Any, unit: Tensor) -> None:
-    module.parametrizations.weight[0].unit.copy_(unit.view(-1, 1, 1, 1) if unit.ndim else unit)
 
 
 def _scales(weight: Tensor, how: str) -> tuple[Tensor, Tensor]:

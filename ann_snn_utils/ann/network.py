@@ -282,6 +282,16 @@ def raw_weight(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
 
 
 @torch.no_grad()
+def set_unit(module: nn.Conv2d | Classifier, unit: Tensor) -> None:
+    """Make a module of a given graph round its weights in a unit: one for each output, [O], or one for all, []."""
+    units = [cast(Any, module).parametrizations.weight[0].unit]
+    # A file keeps the classifier's in two places.
+    units += [module.unit] if isinstance(module, Classifier) else []
+    for own in units:
+        own.copy_(unit.view_as(own))
+
+
+@torch.no_grad()
 def set_affine(norm: nn.BatchNorm2d, scale: Tensor, bias: Tensor) -> None:
     """Make the batch norm of a given graph scale · z + bias for each channel, in evaluation mode."""
     norm.load_state_dict(nn.BatchNorm2d(norm.num_features).state_dict())
@@ -299,11 +309,12 @@ def copy_weights(source: ANN, target: ANN) -> ANN:
     ours, theirs = ((spec.graph, spec.classes, spec.given) for spec in (target.spec, source.spec))
     if ours != theirs:
         raise ValueError(f"cannot copy weights of {source.spec.title} into {target.spec.title}: shapes differ")
+    if source.spec.given:
+        # Its weights are integers in units that belong to them; no full-precision network shares its graph.
+        target.load_state_dict(source.state_dict())
+        return target
     for old, new in zip(source.parts, target.parts, strict=True):
         raw_weight(new.conv).copy_(raw_weight(old.conv))
         new.norm.load_state_dict(old.norm.state_dict())
     raw_weight(target.classifier).copy_(raw_weight(source.classifier))
-    for name in ("bias", "unit"):
-        if getattr(target.classifier, name) is not None:
-            getattr(target.classifier, name).copy_(getattr(source.classifier, name))
     return target

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
-from .network import ANN, Layer, Shortcut, raw_weight
+from .network import ANN, Layer, Shortcut, raw_weight, set_unit
 from .notation import spec_of
 from .reference import in_float64
 
@@ -180,7 +180,7 @@ def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
         for name in _NORM:
             getattr(part.norm, name).copy_(tensors[f"{prefix}.norm.{name}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
-    if ann.classifier.unit is not None:
-        ann.classifier.unit.copy_(tensors["scale"][0])
+    if ann.spec.given:
+        set_unit(ann.classifier, tensors["scale"])
     if ann.classifier.bias is not None:
         ann.classifier.bias.copy_(tensors["bias"])
