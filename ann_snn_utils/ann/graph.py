@@ -170,6 +170,11 @@ def input_shape(branch: Branch, sizes: Sequence[Shape]) -> Shape:
     return sum(size[0] for size in sizes), height // branch.average, width // branch.average
 
 
+def windows(side: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """How many windows lie along a side of a map, as torch counts them; none where this is less than 1."""
+    return (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
 @dataclass(frozen=True)
 class ReadOut:
     """The linear classifier of the last layer: of averages over windows of a size, with or without a bias."""

@@ -28,7 +28,7 @@ import msgspec
 from ..checks import RULES, check
 from ..data.dataset import SOURCE_OPTIONS
 from .graph import Branch, Graph, LayerSpec, Node, ReadOut, Shape, input_shape
-from .placement import MOST_COUNTS, MOST_WEIGHTS, check_graph, checked_shape, placed, read_graph
+from .placement import MOST_COUNTS, MOST_WEIGHTS, check_divides, check_graph, checked_shape, placed, read_graph
 
 NETWORKS = {
     "lenet": ("32C5-P2-64C5-P2-1000", "valid"),
@@ -100,8 +100,7 @@ def _graph_of(network: str, in_shape: Shape, padding: str) -> Graph:
                 raise ValueError("a residual block ends with a convolution or neurons, to which its input is added")
             if match := re.fullmatch(r"A([2-9]?)", token.text):
                 average *= int(match[1] or _side(height // average, width // average))
-                if height % average or width % average:
-                    raise ValueError(f"the {height}×{width} map before {token.text} does not divide by {average}")
+                check_divides(shape, average, token.text)
             else:
                 branch = Branch((len(layers) - 1,), average=average)
                 node = _node(token.text, branch, (shape[0], height // average, width // average), padding)
@@ -196,11 +195,11 @@ def _node(token: str, branch: Branch, shape: Shape, padding: str) -> Node:
             raise ValueError(f"windows of {kernel}×{kernel} that overlap are even, and 'same' needs odd ones")
         pad = kernel // 2 if padding == "same" and overlap else 0
         if stride == kernel:
-            _check_divides(token, shape, kernel)
+            check_divides(shape, kernel, token)
         return Node(token, (replace(branch, kernel=(kernel, kernel), stride=stride, padding=pad),), kind="maximum")
     if match := re.fullmatch(r"P([2-9])", token):
         step = int(match[1])
-        _check_divides(token, shape, step)
+        check_divides(shape, step, token)
         return Node(token, (replace(branch, kernel=(step, step), stride=step),), channels)
     if re.fullmatch(_NUMBER, token, re.ASCII):
         return Node(token, (branch,), int(token))
@@ -215,12 +214,6 @@ def _options(text: str) -> dict[str, int]:
     if len(dict(found)) < len(found):
         raise ValueError(f"{text!r:.40} says one thing twice")
     return {name: int(number) for name, number in found}
-
-
-def _check_divides(token: str, shape: Shape, step: int) -> None:
-    _, height, width = shape
-    if height % step or width % step:
-        raise ValueError(f"the {height}×{width} map before {token} does not divide by {step}")
 
 
 def _shortcut(entry: Branch, last: LayerSpec, layers: list[LayerSpec]) -> Branch:

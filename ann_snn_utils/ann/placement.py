@@ -9,7 +9,7 @@ from math import isfinite, prod
 
 import msgspec
 
-from .graph import Branch, Graph, GraphText, LayerSpec, Node, Shape, input_shape
+from .graph import Branch, Graph, GraphText, LayerSpec, Node, Shape, input_shape, windows
 
 # Limits that no study on one machine comes near; beyond them a mistyped number would take all memory.
 MOST_NEURONS, MOST_WEIGHTS = 2**26, 2**28
@@ -48,6 +48,7 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
     branches, sizes, shapes = [], [], set()
     for branch in node.branches:
         sources = [_source(source, before, in_shape) for source in branch.sources]
+        _check_branch(branch, sources)
         branch, out = _settled(branch, sources, node)
         branches.append(branch)
         sizes.append(tuple(sources))
@@ -97,8 +98,8 @@ def _source(source: int, before: Sequence[LayerSpec], in_shape: Shape) -> Shape:
     return before[source].out_shape
 
 
-def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch, Shape]:
-    """The branch with its kernel, and its groups where it is the identity, and the shape of what it gives."""
+def _check_branch(branch: Branch, sizes: Sequence[Shape]) -> None:
+    """Refuse numbers that no convolution has, and sources of these shapes that it cannot take together."""
     numbers = (branch.stride, branch.dilation, branch.groups, branch.average, branch.padding + 1)
     if not branch.sources or min(numbers) < 1 or min(branch.kernel or (1,)) < 1:
         told = ", ".join(f"{name}={value!r:.40}" for name, value in vars(branch).items())
@@ -110,30 +111,36 @@ def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch
             "groups, or the identity, of a concatenation: let a layer of its own take each source, and concatenate "
             "behind it"
         )
-    p = branch.average
-    if sizes[0][1] % p or sizes[0][2] % p:
-        raise ValueError(f"the {sizes[0][1]}×{sizes[0][2]} map before it does not divide by {p}")
+    check_divides(sizes[0], branch.average, "it")
+
+
+def check_divides(shape: Shape, size: int, reader: str) -> None:
+    """Refuse a map (C, H, W) that windows of size × size, which `reader` takes of it, do not fill."""
+    _, height, width = shape
+    if height % size or width % size:
+        raise ValueError(f"the {height}×{width} map before {reader} does not divide by {size}")
+
+
+def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch, Shape]:
+    """The branch with its kernel and groups, and the shape of what it makes of sources of these shapes."""
     channels, height, width = input_shape(branch, sizes)
-    apart = branch.identity or node.kind == "maximum"
-    kernels = (1, 1) if branch.identity else branch.kernel or (height, width)
-    branch = replace(branch, kernel=kernels, groups=channels if apart else branch.groups)
-    outputs = channels if apart else node.channels
+    kernel, outputs, groups = branch.kernel or (height, width), node.channels, branch.groups
+    if branch.identity:
+        kernel = (1, 1)
+    if branch.identity or node.kind == "maximum":
+        # Each channel is passed on by itself.
+        outputs = groups = channels
     if outputs is None or outputs < 1:
         raise ValueError(f"channels={node.channels}: give at least 1")
-    if channels % branch.groups or outputs % branch.groups:
-        raise ValueError(
-            f"{channels} input and {outputs} output channels do not divide into {branch.groups} groups"
-        )
-    map_size = []
-    for size, kernel in zip((height, width), kernels, strict=True):
-        reach = (kernel - 1) * branch.dilation + 1
-        if size + 2 * branch.padding < reach:
-            told = "×".join(map(str, kernels))
-            raise ValueError(f"kernel {told} is larger than the {height}×{width} map before it")
-        map_size.append((size + 2 * branch.padding - reach) // branch.stride + 1)
-    if node.kind == "maximum" and 2 * branch.padding > min(kernels):
+    if channels % groups or outputs % groups:
+        raise ValueError(f"{channels} input and {outputs} output channels do not divide into {groups} groups")
+    around = branch.stride, branch.padding, branch.dilation
+    rows, columns = (windows(*pair, *around) for pair in zip((height, width), kernel, strict=True))
+    if min(rows, columns) < 1:
+        raise ValueError(f"kernel {kernel[0]}×{kernel[1]} is larger than the {height}×{width} map before it")
+    if node.kind == "maximum" and 2 * branch.padding > min(kernel):
         raise ValueError(f"padding={branch.padding} of a maximum: give at most half of its window")
-    return branch, (outputs, map_size[0], map_size[1])
+    return replace(branch, kernel=kernel, groups=groups), (outputs, rows, columns)
 
 
 def _check_size(layer: LayerSpec, before: Sequence[LayerSpec]) -> None:
