@@ -19,10 +19,10 @@ from ..checks import check
 from ..data.dataset import as_images
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine, set_unit
-from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
 from .quantized import check_ties, is_whole, unquantized
 from .trace import trace, watch
+from .traced import Term, Trace, TracedLayer
 
 WEIGHTS = ("int8", "ternary")
 

@@ -1,147 +1,51 @@
-"""What a traced torch model is made of: terms and layers, and the meaning of its functions and constants."""
+"""What the modules, functions and constants of torch mean for layers of whole numbers."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from .graph import Shape
-
-IMAGE = -1
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """scale ⊙ (weight * maps), where the maps are those of the layers `sources`, one behind another in channels.
-
-    weight: real [O, I / groups, kh, kw], or None where the maps are passed on. scale: [O]. The source of the first
-    layer is IMAGE, the pixels divided by 255. average: the maps are averaged over windows of so many rows and
-    columns first. norm: the batch norm from which scale and shift come, where nothing else does.
-    """
-
-    sources: tuple[int, ...]
-    weight: Tensor | None
-    scale: Tensor
-    average: int = 1
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-    groups: int = 1
-    norm: nn.BatchNorm2d | nn.BatchNorm1d | None = None
+from .graph import windows
+from .traced import Maps, Term, Window
 
 
-@dataclass(frozen=True, eq=False)
-class TracedLayer:
-    """Neurons: a sum of terms and `shift` [O], clamped to `low` … `high`; or the maximum over windows of a source.
-
-    name: the operation of the model whose value the sum is. step: of the activations, where the model rounds them
-    itself. pool: the size, stride, padding and dilation of max pooling's windows.
-    """
-
-    name: str
-    out_shape: Shape
-    terms: tuple[Term, ...]
-    shift: Tensor
-    low: float = 0.0
-    high: float = math.inf
-    step: float | None = None
-    pool: tuple[int, int, int, int] | None = None
+def geometry_of(conv: nn.Conv2d) -> tuple[int, int, int]:
+    """Stride, padding and dilation of a convolution; ValueError where its sides differ in them."""
+    padding: Any = conv.padding
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        around = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+        if any(total % 2 for total in around):
+            raise ValueError("'same' padding of an even kernel is wider on one side: use an odd kernel")
+        padding = [total // 2 for total in around]
+    return _one("stride", conv.stride), _one("padding", padding), _one("dilation", conv.dilation)
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """The layers in the order of computation, the classifier behind them with its bias, and the model as traced."""
-
-    in_shape: Shape
-    layers: tuple[TracedLayer, ...]
-    classifier: Term
-    bias: Tensor
-    model: fx.GraphModule
-
-
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """Values of layers that are closed: scale ⊙ (their maps, one behind another in channels) + shift, [C] each.
-
-    name: the operation that made them. resized: the map that an adaptive pooling makes of them where no window
-    does, and a linear layer must follow.
-    """
-
-    name: str
-    sources: tuple[int, ...]
-    shape: Shape
-    scale: Tensor
-    shift: Tensor
-    average: int = 1
-    resized: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Sum:
-    """Terms that wait for an activation; max poolings that wait with them come after it."""
-
-    name: str
-    terms: tuple[Term, ...]
-    shift: Tensor
-    shape: Shape
-    pools: tuple[tuple[int, int, int, int], ...] = ()
-
-
-def plain_maps(name: str, sources: tuple[int, ...], shape: Shape) -> Maps:
-    channels = shape[0]
-    return Maps(
-        name, sources, shape, torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+def window_of(pooling: nn.MaxPool2d | nn.AvgPool2d, before: Sequence[int], behind: Sequence[int]) -> Window:
+    """The windows of a pooling from a map of the sides `before` to one of those `behind`; ValueError for others."""
+    window = Window(
+        _one("kernel_size", pooling.kernel_size),
+        _one("stride", pooling.stride or pooling.kernel_size),
+        _one("padding", pooling.padding),
+        _one("dilation", getattr(pooling, "dilation", 1)),
     )
+    if any(number > windows(side, *window) for side, number in zip(before, behind, strict=True)):
+        raise ValueError("ceil_mode=True makes windows that hang over the border: pad, or leave it out")
+    return window
 
 
-def passed(maps: Maps) -> Sum:
-    """The maps as a sum that an activation may close."""
-    return Sum(maps.name, (Term(maps.sources, None, maps.scale, maps.average),), maps.shift, maps.shape)
-
-
-def within(maps: Maps, layers: Sequence[TracedLayer], low: float, high: float) -> bool:
-    """Whether maps are those of layers as they are, whose values are in low … high."""
-    if maps.sources == (IMAGE,) or not bool((maps.scale == 1).all()) or maps.shift.any() or maps.resized:
-        return False
-    return all(layers[i].low >= low and layers[i].high <= high for i in maps.sources)
-
-
-def bounds(maps: Maps, layers: Sequence[TracedLayer]) -> tuple[float, float]:
-    """The least and the greatest value that maps of layers may have."""
-    positive = all(layers[i].low >= 0 for i in maps.sources) and bool((maps.scale >= 0).all())
-    return (0.0 if positive else -math.inf), math.inf
-
-
-def beside(sources: Sequence[int], layers: Sequence[TracedLayer]) -> Shape:
-    """(C, H, W) of the maps of layers, one behind another."""
-    shapes = [layers[source].out_shape for source in sources]
-    return sum(shape[0] for shape in shapes), shapes[0][1], shapes[0][2]
-
-
-def reads_out(total: Sum, layers: Sequence[TracedLayer]) -> bool:
-    """Whether a sum is that of one linear layer over all that a layer holds."""
-    term = total.terms[0]
-    if len(total.terms) > 1 or total.pools or term.weight is None or IMAGE in term.sources or term.padding:
-        return False
-    rows, columns = (n // term.average for n in beside(term.sources, layers)[1:])
-    return term.weight.shape[2:] == (rows, columns) and term.groups == 1
-
-
-def padding_of(conv: nn.Conv2d) -> Any:
-    """The padding of a convolution in numbers; None where it is not the same on both sides."""
-    if not isinstance(conv.padding, str):
-        return conv.padding
-    around = [
-        d * (k - 1) if conv.padding == "same" else 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
-    ]
-    return None if any(total % 2 for total in around) else [total // 2 for total in around]
+def _one(name: str, value: Any) -> int:
+    numbers = set(value) if isinstance(value, Sequence) else {value}
+    if len(numbers) != 1:
+        raise ValueError(f"{name}={tuple(value)} differs between rows and columns: use one number for both")
+    return int(numbers.pop())
 
 
 def before_pooling(weight: Tensor, sides: tuple[int, int]) -> Tensor:
@@ -256,3 +160,10 @@ INSTEAD = {
     ),
     **dict.fromkeys(("adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "use MaxPool2d"),
 }
+
+
+def not_convertible(target: Any) -> ValueError:
+    """The error for a module's type, a function or the name of a method that is no layer of whole numbers."""
+    kind = getattr(target, "__name__", str(target))
+    instead = INSTEAD.get(kind.lower().replace("_", ""), "compute it with convolutions and ReLU")
+    return ValueError(f"{kind} cannot be converted; {instead}")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from .euclid import nearest_whole
 from .network import ANN, LARGEST_PIXEL, Layer
-from .operations import Term, Trace, TracedLayer
 from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole
+from .traced import Term, Trace, TracedLayer
 
 _ELSEWHERE = "or export it (brevitas.export.export_qonnx) and take the file with import_qonnx"
 

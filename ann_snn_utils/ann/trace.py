@@ -16,9 +16,9 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from .layers import LayerReader
 from .notation import LARGEST_PIXEL
-from .operations import Trace
 from .quantize import Counts, QuantReLU
 from .quantized import check_quantized, without_brevitas
+from .traced import Trace
 
 
 def trace(model: nn.Module, images: Tensor) -> Trace:
