@@ -249,7 +249,7 @@ class SNN:
     @property
     def amplitude(self) -> int:
         """Counts that one spike of the encoding layer carries, 2^k."""
-        return 2**self.spec.k
+        return self.spec.amplitude(0)
 
     @property
     def integer(self) -> bool:

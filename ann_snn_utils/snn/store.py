@@ -38,9 +38,10 @@ class _Description:
     metadata: dict[str, Any]
 
 
-def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: Synapses, channels: int) -> None:
+def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: Synapses) -> None:
     """Raise ValueError for weights or gains that conversion could not have made."""
     integer, weight, gain, geometry = spec.has_whole_weights(index), one.weight, one.gain, one.spec
+    channels = geometry.out_shape[0]
     shape = (channels, geometry.in_shape[0] // geometry.groups, *geometry.kernel)
     if weight.shape != shape:
         raise ValueError(f"{where}.weight has shape {tuple(weight.shape)}, not {shape}")
@@ -54,12 +55,13 @@ def _check_synapses(where: str, index: int, spec: NetworkSpec, form: str, one: S
 
 
 def _check_layer(
-    where: str, index: int, spec: NetworkSpec, form: str, part: dict[str, Tensor], reach: tuple[Tensor, Tensor]
+    index: int, spec: NetworkSpec, form: str, part: dict[str, Tensor], reach: tuple[Tensor, Tensor]
 ) -> None:
-    """Raise ValueError for a tensor of a layer that conversion could not have made; make integers int64.
+    """Raise ValueError for a tensor of a layer that conversion could not have made.
 
     reach: the worst case of the layer's membrane.
     """
+    where = f"layers.{index}"
     integer, table, channels = spec.has_whole_weights(index), part["thresholds"], spec.layers[index].out_shape[0]
     if integer and form not in REAL_FORMS and table.is_floating_point():
         raise ValueError(f"{where}.thresholds are {table.dtype}, not integers")
@@ -75,11 +77,8 @@ def _check_layer(
         found = part[name]
         same = found.shape == bound.shape and not found.is_floating_point()
         # The last bit of a sum of real weights differs between machines.
-        if not same or ((found.long() - bound).abs() > (not integer)).any():
+        if not same or ((found - bound).abs() > (not integer)).any():
             raise ValueError(f"{where}.{name} is not the worst case of its weights and inputs; convert it again")
-    for name in part:
-        if not part[name].is_floating_point():
-            part[name] = part[name].long()
 
 
 def _check_compared(where: str, table: Tensor, rising: Tensor, falling: Tensor) -> None:
@@ -93,16 +92,22 @@ def _check_compared(where: str, table: Tensor, rising: Tensor, falling: Tensor) 
         raise ValueError(f"{where}: a spike is taken back above the membrane that sends it; convert it again")
 
 
-def _checked(tensors: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
+def _stored(tensors: dict[str, Tensor], name: str) -> Tensor:
     """A tensor of a file by its name; ValueError where it is missing, of another type, or holds NaN."""
     tensor = tensors.get(name)
     if tensor is None:
-        raise ValueError(f"{path}: tensor {name} is missing; convert the network again")
+        raise ValueError(f"tensor {name} is missing; convert the network again")
     if tensor.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.float64):
-        raise ValueError(f"{path}: {name} are {tensor.dtype}, not integers or float64; convert the network again")
+        raise ValueError(f"{name} are {tensor.dtype}, not integers or float64; convert the network again")
     if tensor.is_floating_point() and torch.isnan(tensor).any():
-        raise ValueError(f"{path}: tensor {name} holds NaN; convert the network again")
+        raise ValueError(f"tensor {name} holds NaN; convert the network again")
     return tensor
+
+
+def _widened(tensors: dict[str, Tensor], name: str) -> Tensor:
+    """A tensor as `_stored`, int64 where the file has it in a smaller integer."""
+    tensor = _stored(tensors, name)
+    return tensor if tensor.is_floating_point() else tensor.long()
 
 
 def _prefixes(index: int, number: int) -> list[str]:
@@ -125,9 +130,8 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
         if not tensor.is_floating_point():
             tensors[name] = tensor.to(smallest_integer(int(tensor.min()), int(tensor.max())))
     saturates = [layer.saturates for layer in snn.layers]
-    save_tensors(
-        path, tensors, vars(_Description(snn.spec.to_dict(), snn.thresholds, saturates, snn.metadata | metadata))
-    )
+    description = _Description(snn.spec.to_dict(), snn.thresholds, saturates, snn.metadata | metadata)
+    save_tensors(path, tensors, vars(description))
 
 
 def load_snn(path: str | Path) -> SNN:
@@ -144,36 +148,49 @@ def load_snn(path: str | Path) -> SNN:
     if form not in FORMS or len(told.saturates) != len(spec.layers):
         raise ValueError(f"{path} holds no spiking network of {spec.title:.80}; notebook 03_convert writes one")
     layers: list[SpikingLayer] = []
-    for index, (geometry, saturates) in enumerate(zip(spec.layers, told.saturates, strict=True)):
-        if geometry.kind == "maximum":
-            layers.append(layer_of_maxima(geometry, layers))
-            continue
-        names = (*_TENSORS, *_COMPARED) if index and form.startswith("published") else _TENSORS
-        if names != _TENSORS and f"layers.{index}.rising" not in tensors:
-            raise ValueError(
-                f"{path}: thresholds={form!r} was written by a version whose published neuron compared with ≥; "
-                "the published one compares strictly: convert the network again (notebook 03_convert)"
-            )
-        synapses = []
-        shapes = [one for branch in geometry.synapses for one in branch]
-        for prefix, one in zip(_prefixes(index, len(shapes)), shapes, strict=True):
-            gain = _checked(tensors, f"{prefix}.gain", path) if f"{prefix}.gain" in tensors else None
-            gain = gain if gain is None or gain.is_floating_point() else gain.long()
-            synapses.append(Synapses(one, _checked(tensors, f"{prefix}.weight", path), gain))
-            _check_synapses(f"{path}: {prefix}", index, spec, form, synapses[-1], geometry.out_shape[0])
-        part = {name: _checked(tensors, f"layers.{index}.{name}", path) for name in names}
-        reach = membrane_range(synapses, layers, spec)
-        _check_layer(f"{path}: layers.{index}", index, spec, form, part, reach)
-        layers.append(SpikingLayer(geometry, tuple(synapses), **part, saturates=saturates))
-    classifier, bias = _checked(tensors, "classifier", path), None
-    shape = (spec.classes, *layers[-1].spec.out_shape)
+    try:
+        for saturates in told.saturates:
+            layers.append(_layer(tensors, layers, spec, form, saturates))
+        classifier, bias = _read_out(tensors, spec)
+    except ValueError as reason:
+        raise ValueError(f"{path}: {reason}") from None
+    return SNN(spec, tuple(layers), classifier, form, told.metadata, bias)
+
+
+def _layer(
+    tensors: dict[str, Tensor], before: list[SpikingLayer], spec: NetworkSpec, form: str, saturates: bool
+) -> SpikingLayer:
+    """The layer of a file that comes behind the layers `before` it."""
+    index = len(before)
+    geometry, published = spec.layers[index], form.startswith("published") and index > 0
+    if geometry.kind == "maximum":
+        return layer_of_maxima(geometry, before)
+    if published and f"layers.{index}.rising" not in tensors:
+        raise ValueError(
+            f"thresholds={form!r} was written by a version whose published neuron compared with ≥; "
+            "the published one compares strictly: convert the network again (notebook 03_convert)"
+        )
+    synapses = []
+    shapes = [one for branch in geometry.synapses for one in branch]
+    for prefix, shape in zip(_prefixes(index, len(shapes)), shapes, strict=True):
+        gain = _widened(tensors, f"{prefix}.gain") if f"{prefix}.gain" in tensors else None
+        synapses.append(Synapses(shape, _stored(tensors, f"{prefix}.weight"), gain))
+        _check_synapses(prefix, index, spec, form, synapses[-1])
+    names = (*_TENSORS, *_COMPARED) if published else _TENSORS
+    part = {name: _widened(tensors, f"layers.{index}.{name}") for name in names}
+    _check_layer(index, spec, form, part, membrane_range(synapses, before, spec))
+    return SpikingLayer(geometry, tuple(synapses), **part, saturates=saturates)
+
+
+def _read_out(tensors: dict[str, Tensor], spec: NetworkSpec) -> tuple[Tensor, Tensor | None]:
+    """The classifier of a file, and its bias where the network has one."""
+    classifier, shape = _stored(tensors, "classifier"), (spec.classes, *spec.layers[-1].out_shape)
     wanted = torch.int8 if spec.int8_ends else torch.float64
     if classifier.shape != shape or classifier.dtype != wanted:
-        found = f"{classifier.dtype} {tuple(classifier.shape)}"
-        raise ValueError(f"{path}: classifier is {found}, not {wanted} {shape}")
-    if spec.graph.read_out.bias:
-        bias = _checked(tensors, "bias", path)
-        if bias.shape != (spec.classes,) or bias.is_floating_point():
-            raise ValueError(f"{path}: bias is {bias.dtype} {tuple(bias.shape)}, not {spec.classes} integers")
-        bias = bias.long()
-    return SNN(spec, tuple(layers), classifier, form, told.metadata, bias)
+        raise ValueError(f"classifier is {classifier.dtype} {tuple(classifier.shape)}, not {wanted} {shape}")
+    if not spec.graph.read_out.bias:
+        return classifier, None
+    bias = _widened(tensors, "bias")
+    if bias.shape != (spec.classes,) or bias.is_floating_point():
+        raise ValueError(f"bias is {bias.dtype} {tuple(bias.shape)}, not {spec.classes} integers")
+    return classifier, bias
