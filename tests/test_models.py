@@ -12,7 +12,7 @@ from ann_snn_utils.ann.exact_sums import exact_sums
 from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.network import ANN, build_ann, copy_weights
 from ann_snn_utils.ann.notation import parse
-from ann_snn_utils.ann.quantize import QuantReLU, int8, int8_scale, ternary
+from ann_snn_utils.ann.quantize import Int8, QuantReLU, int8_scale, ternary
 from ann_snn_utils.ann.reference import codes, in_float64, reference_of
 from ann_snn_utils.ann.store import load_ann, save_ann
 from ann_snn_utils.files import load_tensors, save_tensors
@@ -81,7 +81,7 @@ def test_ternary_weights_follow_the_published_rule():
 @given(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=8))
 def test_int8_weights_are_the_nearest_multiples_of_their_scale(values):
     weight = torch.tensor([values], dtype=torch.float64)
-    codes, scale = int8(weight), int8_scale(weight)
+    codes, scale = Int8()(weight), int8_scale(weight)
     assert codes.abs().max() <= 127 and torch.equal(codes, codes.round())
     assert ((codes * scale - weight).abs() <= scale / 2 * (1 + 1e-9)).all()
 

@@ -62,6 +62,11 @@ class Layer(nn.Module):
             return norm_act(z, self.norm, 2**self.activation.k, self.activation.clip)
         return norm_act(z, self.norm, 0, None)
 
+    @property
+    def branch_modules(self) -> list[Layer | Shortcut | None]:
+        """For each branch what holds its convolution and batch norm; None for the identity."""
+        return [self, self.shortcut][: len(self.spec.branches)]
+
     def _added(self, around: Tensor) -> Tensor:
         return around if self.shortcut is None else self.shortcut(around)
 
@@ -268,8 +273,8 @@ def build_ann(
         notation, in_shape, classes, k, ternary, quantized, levels, clip, padding or own_padding, int8_ends
     )
     spec = checked_spec(spec)
-    if spec.quantized and spec.clip is not None:
-        check_counts(spec, spec.clip * 2**spec.k)
+    if spec.quantized:
+        check_counts(spec)
     return ANN(spec)
 
 

@@ -269,7 +269,7 @@ class NetworkSpec:
 
     @property
     def given(self) -> bool:
-        """Whether the network is a graph in JSON, whose weights are given as integers and not made by rounding."""
+        """Whether the network is a graph in JSON, whose weights are integers in units that it keeps."""
         return self.network.startswith("{")
 
     @property
@@ -329,8 +329,9 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
     return spec
 
 
-def check_counts(spec: NetworkSpec, most: int) -> None:
-    """Refuse tables of thresholds for counts up to `most` that would be too large for the layers of a network."""
+def check_counts(spec: NetworkSpec, open_ended: int = 0) -> None:
+    """Refuse a network whose tables of thresholds would be too large; open_ended: their length without a clip."""
+    most = open_ended if spec.clip is None else spec.clip * 2**spec.k
     widest = max(layer.out_shape[0] for layer in spec.layers)
     if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
         raise ValueError(

@@ -42,7 +42,7 @@ class Reference:
             if isinstance(layer, MaxPool):
                 values[index] = layer(values[layer.spec.sources[0]])
             else:
-                parts = zip((layer, layer.shortcut), layer.spec.branches, strict=False)
+                parts = zip(layer.branch_modules, layer.spec.branches, strict=True)
                 first, *added = (self._branch(part, branch, values) for part, branch in parts)
                 values[index] = layer.activation(sum(added, first)).div_(spec.step(index)).round_()
             yield values[index]

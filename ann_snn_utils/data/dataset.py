@@ -27,9 +27,6 @@ from .published import read_cifar10, read_mnist
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
-# Letters and digits of the names that no image folder has in results.
-_TAKEN = {name.replace("_", "").replace("-", "") for name in NAMES}
-
 SPLITS = ("train", "test")
 
 # Fixed, so that split and subsets are the same whatever seed a user trains with.
@@ -205,7 +202,11 @@ def load_dataset(
 
 def folder_label(name: str) -> str:
     """What results call the image folder of this name: "folder mnist" is not MNIST, whatever it is called."""
-    return f"folder {name}" if "".join(filter(str.isalnum, name.lower())) in _TAKEN else name
+    return f"folder {name}" if _letters(name) in map(_letters, NAMES) else name
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def _data_folder(root: str | os.PathLike[str] | None) -> Path:

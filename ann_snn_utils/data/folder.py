@@ -98,9 +98,9 @@ def read_image_folder(
     labels = torch.tensor([label for _, label in files[split]], dtype=torch.int64)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        contents = [list(pool.map(_digest, [path for path, _ in part])) for part in files.values()]
-    _warn_of_copies(folder, files, dict(zip(files, contents, strict=True)))
-    key = json.dumps([_CACHE_VERSION, target, contents])
+        contents = {part: list(pool.map(_digest, [path for path, _ in listed])) for part, listed in files.items()}
+    _warn_of_copies(folder, files, contents)
+    key = json.dumps([_CACHE_VERSION, target, [*contents.values()]])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     caches = {part: cache_folder() / f"{digest}-{part}.safetensors" for part in files}
     images = _cached(caches[split], len(labels))

@@ -43,7 +43,7 @@ def check_network(
     asked = {name: settings[name] for name in ("k", "ternary", "levels", "int8_ends") if name in settings}
     clip, padding = settings.get("clip") or None, settings.get("padding") or own_padding
     spec = checked_spec(NetworkSpec(notation, in_shape, classes, clip=clip, padding=padding, **asked))
-    check_counts(spec, settings.get("max_levels") or SHORTEST if clip is None else clip * 2**spec.k)
+    check_counts(spec, settings.get("max_levels") or SHORTEST)
     if "batch_size" in settings:
         batch_sizes(spec, images, settings["batch_size"])
     scales = settings.get("threshold_scale", 1.0)
@@ -102,7 +102,7 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
         raise ValueError("convert: this network is full precision; train one built with quantized=True")
     max_levels = check("max_levels", max_levels)
     reference, spec = in_float64(ann), ann.spec
-    check_counts(spec, max_levels if spec.clip is None else spec.clip * 2**spec.k)
+    check_counts(spec, max_levels)
     layers: list[SpikingLayer] = []
     for layer in reference.layers:
         layers.append(_spiking_layer(layer, layers, spec, thresholds, max_levels))
@@ -164,11 +164,11 @@ def _spiking_layer(
             f"{name} has full-precision weights, and thresholds='exact' needs integer membranes: "
             "build the network with ternary=True or int8_ends=True, or use thresholds='float'"
         )
-    least, limit = spec.counts(index)
-    open_ended = limit is None
-    limit = (max_levels if limit is None else limit) - least
+    least, most = spec.counts(index)
+    open_ended = most is None
+    longest = (max_levels if most is None else most) - least
     # One level more than the table holds tells whether an open-ended layer could ask for it.
-    levels = limit + open_ended
+    levels = longest + open_ended
     parts = _parts(layer, name, before, spec, integer)
     gains: Sequence[Tensor | None] = [None]
     if len(parts) == 1:
@@ -184,7 +184,7 @@ def _spiking_layer(
     lowest, highest = membrane_range(synapses, before, spec)
     used = int((tables[0] <= highest[:, None]).sum(1).max())
     # Where no level is ever reached, neurons of signed counts still begin at 0 and come down from there.
-    length = limit if encoder else max(1, -geometry.lowest, min(limit, used))
+    length = longest if encoder else max(1, -least, min(longest, used))
     table, *compared = (table[:, :length].contiguous() for table in tables)
     return SpikingLayer(geometry, synapses, table, lowest, highest, used > length and open_ended, *compared)
 
@@ -209,18 +209,15 @@ class _Part:
         if self.norm is None:
             return self.unit
         sign = 1 if self.turned else int(self.norm.sign[channel])
-        return sign * _exact(self.norm.gamma, channel) / _exact(self.norm.sigma, channel) * self.unit
+        gamma, _, _, sigma = self.norm.exact(channel)
+        return sign * gamma / sigma * self.unit
 
     def offset(self, channel: int) -> Fraction:
         """What is added in a channel whatever the sum."""
         if self.norm is None or not self.leads:
             return Fraction(0)
-        gamma, mean, sigma = (_exact(v, channel) for v in (self.norm.gamma, self.norm.mean, self.norm.sigma))
-        return _exact(self.norm.beta, channel) - gamma * mean / sigma
-
-
-def _exact(values: Tensor, channel: int) -> Fraction:
-    return Fraction(float(values[channel]))
+        gamma, beta, mean, sigma = self.norm.exact(channel)
+        return beta - gamma * mean / sigma
 
 
 def _parts(
@@ -228,7 +225,7 @@ def _parts(
 ) -> list[_Part]:
     """What the layer adds up; weights of its first branch are negated where γ < 0."""
     parts: list[_Part] = []
-    branches = zip(layer.spec.branches, layer.spec.synapses, (layer, layer.shortcut), strict=False)
+    branches = zip(layer.spec.branches, layer.spec.synapses, layer.branch_modules, strict=True)
     for number, (branch, synapses, module) in enumerate(branches):
         norm = None
         weight = torch.ones(layer.spec.out_shape[0], 1, 1, 1, dtype=torch.float64)

@@ -82,6 +82,10 @@ class Normalization:
     mean: Tensor
     sigma: Tensor
 
+    def exact(self, channel: int) -> tuple[Fraction, ...]:
+        """γ, β, μ and σ of a channel."""
+        return tuple(Fraction(float(of[channel])) for of in (self.gamma, self.beta, self.mean, self.sigma))
+
 
 def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     """The layer's batch norm with γ ≥ 0: γ·(z − μ) = |γ|·((−z) − (−μ)) where γ < 0.
@@ -141,7 +145,7 @@ def exact_thresholds(
 
 
 def _rational(norm: Normalization, channel: int, n: Rational, level: int, scale: Rational) -> Fraction:
-    gamma, beta, mean, sigma = (Fraction(float(v[channel])) for v in (norm.gamma, norm.beta, norm.mean, norm.sigma))
+    gamma, beta, mean, sigma = norm.exact(channel)
     return scale * ((level - Fraction(1, 2) - n * beta) * sigma / gamma + n * mean)
 
 
