@@ -17,10 +17,8 @@ from .traced import Maps, Term, Window
 
 def geometry_of(conv: nn.Conv2d) -> tuple[int, int, int]:
     """Stride, padding and dilation of a convolution; ValueError where its sides differ in them."""
-    padding: Any = conv.padding
-    if padding == "valid":
-        padding = 0
-    elif padding == "same":
+    padding: Any = 0 if conv.padding == "valid" else conv.padding
+    if padding == "same":
         around = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         if any(total % 2 for total in around):
             raise ValueError("'same' padding of an even kernel is wider on one side: use an odd kernel")

@@ -8,7 +8,6 @@ rounding and clamping keep the order. A sum that no activation follows becomes a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -107,10 +106,8 @@ class Sum:
 
 
 def plain_maps(name: str, sources: tuple[int, ...], shape: Shape) -> Maps:
-    channels = shape[0]
-    return Maps(
-        name, sources, shape, torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    )
+    scale = torch.ones(shape[0], dtype=torch.float64)
+    return Maps(name, sources, shape, scale, torch.zeros_like(scale))
 
 
 def passed(maps: Maps) -> Sum:
@@ -176,24 +173,23 @@ class LayerBuilder:
         if maps.average > 1:
             maps = self.rounded(maps)
         rows, columns = (windows(side, *pool) for side in maps.shape[1:])
-        made = []
+        first = len(self.layers)
         for source in maps.sources:
             before = self.layers[source]
-            term = Term((source,), None, torch.ones(before.out_shape[0]))
-            shape = (before.out_shape[0], rows, columns)
-            self.layers.append(
-                replace(before, name=f"{before.name}_max", out_shape=shape, terms=(term,), pool=pool)
-            )
-            made.append(len(self.layers) - 1)
-        return replace(maps, sources=tuple(made), shape=(maps.shape[0], rows, columns))
+            channels, name = before.out_shape[0], f"{before.name}_max"
+            term, shape = Term((source,), None, torch.ones(channels)), (channels, rows, columns)
+            self.layers.append(replace(before, name=name, out_shape=shape, terms=(term,), pool=pool))
+        made = tuple(range(first, len(self.layers)))
+        return replace(maps, sources=made, shape=(maps.shape[0], rows, columns))
 
-    def gathered(self, sources: Sequence[int]) -> Maps:
+    def gathered(self, sources: tuple[int, ...]) -> Maps:
         """Maps of several layers, one behind another in channels, as a layer that passes on their counts."""
         read = [self.layers[source] for source in sources]
         steps = {layer.step for layer in read}
         if len(steps) > 1 and None not in steps:
             raise ValueError(f"counts in steps of {sorted(filter(None, steps))} are read out together: use one")
-        maps = plain_maps("read_out", tuple(sources), self.beside(sources))
+        _, height, width = read[0].out_shape
+        maps = plain_maps("read_out", sources, (sum(layer.out_shape[0] for layer in read), height, width))
         ends = min(layer.low for layer in read), max(layer.high for layer in read)
         return self.activation(passed(maps), *ends, steps.pop() if len(steps) == 1 else None)
 
@@ -220,15 +216,10 @@ class LayerBuilder:
         positive = all(self.layers[i].low >= 0 for i in maps.sources) and bool((maps.scale >= 0).all())
         return (0.0 if positive else -math.inf), math.inf
 
-    def beside(self, sources: Sequence[int]) -> Shape:
-        """(C, H, W) of the maps of layers, one behind another."""
-        shapes = [self.layers[source].out_shape for source in sources]
-        return sum(shape[0] for shape in shapes), shapes[0][1], shapes[0][2]
-
     def reads_out(self, total: Sum) -> bool:
         """Whether a sum is that of one linear layer over all that a layer holds."""
         term = total.terms[0]
         if len(total.terms) > 1 or total.pools or term.weight is None or IMAGE in term.sources or term.padding:
             return False
-        rows, columns = (n // term.average for n in self.beside(term.sources)[1:])
+        rows, columns = (side // term.average for side in self.layers[term.sources[0]].out_shape[1:])
         return term.weight.shape[2:] == (rows, columns) and term.groups == 1
