@@ -305,6 +305,48 @@ def test_layers_side_by_side_keep_the_steps_that_a_model_gives_them(k, last):
         assert torch.allclose(codes(ann, IMAGES)[1], model.double()(IMAGES.double() / 255))
 
 
+@pytest.mark.parametrize("eps", [(None, 1e-5), (1e-5, None), (1e-5, 1e-3), (1e-3, 1e-3)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_branches_of_whole_weights_keep_what_each_of_them_adds(eps, bias):
+    def whole(layer: nn.Module) -> nn.Module:
+        nn.init.uniform_(layer.weight, -3, 3).data.round_()
+        return layer
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(whole(nn.Conv2d(2, 3, 3, bias=False)), Counts(0.5, 0, 7))
+            self.ways = nn.ModuleList(
+                nn.Sequential(
+                    whole(nn.Conv2d(3, 3, 1, bias=bias and one is None)),
+                    nn.Identity() if one is None else nn.BatchNorm2d(3, one),
+                )
+                for one in eps
+            )
+            self.end = nn.Sequential(Counts(0.5, 0, 7), nn.Flatten(), whole(nn.Linear(192, 5, bias=False)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.end(self.ways[0](x) + self.ways[1](x))
+
+    torch.manual_seed(0)
+    model = trained(Branches())
+    ann = quantize(model, IMAGES)
+    with torch.no_grad():
+        assert torch.allclose(codes(ann, IMAGES)[1], model.double()(IMAGES.double() / 255))
+
+
+def test_averages_that_a_model_rounds_are_rounded():
+    torch.manual_seed(0)
+    conv, classifier = nn.Conv2d(2, 3, 3, bias=False), nn.Linear(48, 5, bias=False)
+    for layer in (conv, classifier):
+        nn.init.uniform_(layer.weight, -3, 3).data.round_()
+    model = nn.Sequential(conv, Counts(0.5, 0, 7), nn.AvgPool2d(2), Counts(0.5, 0, 7), nn.Flatten(), classifier)
+    ann, _ = proved(model)
+    with torch.no_grad():
+        assert torch.allclose(codes(ann, IMAGES)[1], model.double()(IMAGES.double() / 255))
+
+
 def test_counts_of_two_steps_are_not_classified_side_by_side():
     with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are read out together: use one"):
         quantize(SideBySide(1, last=True).eval(), IMAGES)

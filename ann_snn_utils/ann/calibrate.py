@@ -19,6 +19,7 @@ from ..checks import check
 from ..data.dataset import as_images
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine, set_unit
+from .operations import factor_and_shift
 from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
 from .quantized import check_ties, is_whole, unquantized
 from .trace import trace, watch
@@ -59,7 +60,7 @@ def quantize(
     """The quantized network of a trained torch model, in evaluation mode; it trains on in anyone's loop.
 
     model        of convolutions, linear layers, batch norms, ReLUs, poolings, additions and concatenations, which
-                 sees pixels divided by 255; `Trace` says all it may hold
+                 sees pixels divided by 255; `ann.layers` says all it may hold
     images       uint8 [N, C, H, W], some hundred of the training set, by which steps are chosen
     levels       the largest count of a layer; where no ReLU follows, counts go from −levels to levels
     weights      of hidden layers, "int8" or "ternary", with a scale for each channel; first and last are int8
@@ -81,11 +82,8 @@ def quantize(
         raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
     levels, images = check("levels", levels), as_images(images).cpu()
     traced = trace(model, images)
-    statistics = _statistics(traced, images) if unquantized(traced) else None
-    if statistics is None:
-        steps = [layer.step or 0.0 for layer in traced.layers]
-        levels = round(traced.layers[0].high / steps[0])
-    else:
+    if unquantized(traced):
+        statistics = _statistics(traced, images)
         steps = _common(
             traced,
             [
@@ -94,15 +92,17 @@ def quantize(
                 for number, layer in enumerate(traced.layers)
             ],
         )
-    hidden = [term.weight for layer in traced.layers[1:] for term in layer.terms]
-    # Integers are taken as they are; others are rounded as was asked for, be they 1 and −1 by chance.
-    ternary = weights == "ternary" if statistics else all(is_whole(weight, 1) for weight in hidden)
-    ann = _built(traced, steps, levels, ternary, exact=statistics is None)
-    _fill(ann, traced, weights, exact=statistics is None)
-    if statistics is None:
-        check_ties(ann, traced)
-    else:
+        # As was asked for, even of weights that are 1 and −1 by chance.
+        ann = _built(traced, steps, levels, weights == "ternary", exact=False)
+        _fill(ann, traced, weights, exact=False)
         _correct(ann, traced, statistics, images)
+    else:
+        steps = [layer.step or 0.0 for layer in traced.layers]
+        levels = round(traced.layers[0].high / steps[0])
+        hidden = [term.weight for layer in traced.layers[1:] for term in layer.terms]
+        ann = _built(traced, steps, levels, all(is_whole(weight, 1) for weight in hidden), exact=True)
+        _fill(ann, traced, weights, exact=True)
+        check_ties(ann, traced)
     return ann.eval()
 
 
@@ -245,34 +245,42 @@ def _fill(ann: ANN, traced: Trace, weights: str, exact: bool) -> None:
 
 
 def _fill_layer(layer: Layer, source: TracedLayer, ann: ANN, how: str) -> None:
-    terms = source.terms
-    parts = [layer, layer.shortcut][: len(terms)]
-    plain = all(term.weight is None and bool((term.scale == 1).all()) for term in terms)
-    units, worths = [], []
-    for part, term in zip(parts, terms, strict=True):
-        identity = part is None or plain or (term.weight is None and len(terms) == 1)
-        unit, worth = _scales(_weight(term), "whole" if identity else how)
-        units.append(unit)
-        worths.append(worth)
-    if len(terms) > 1 and how == "int8" and not plain:
-        # A sum worth a power of two of the other one adds to it by a shift.
-        changed = 0 if parts[1] is None else 1
-        counts = [
-            worth * term.scale.abs() * (ann.spec.step(term.sources[0]) / term.average**2)
-            for worth, term in zip(worths, terms, strict=True)
-        ]
-        factor = _to_power_of_two(counts[changed], counts[1 - changed])
-        units[changed], worths[changed] = units[changed] * factor, worths[changed] * factor
-    for position, (part, term) in enumerate(zip(parts, terms, strict=True)):
+    eps = layer.norm.eps if how == "whole" else None
+    kept = [term.norm if term.norm is not None and term.norm.eps == eps else None for term in source.terms]
+    # Batch norms that stay as they are add what is theirs; the first of the others adds what is left.
+    shift = source.shift - sum(factor_and_shift(norm)[1] for norm in kept if norm is not None)
+    rounding = zip(layer.branch_modules, source.terms, kept, _rounding(layer, source, ann, how), strict=True)
+    for part, term, norm, (unit, worth) in rounding:
         if part is None:
             continue
         raw_weight(part.conv).copy_(_weight(term))
-        set_unit(part.conv, units[position])
-        if how == "whole" and term.norm is not None and term.norm.eps == part.norm.eps:
-            part.norm.load_state_dict(term.norm.state_dict())
+        set_unit(part.conv, unit)
+        if norm is not None:
+            part.norm.load_state_dict(norm.state_dict())
         else:
-            shift = source.shift if position == 0 else torch.zeros_like(source.shift)
-            set_affine(part.norm, worths[position] * term.scale, shift)
+            set_affine(part.norm, worth * term.scale, shift)
+            shift = torch.zeros_like(shift)
+
+
+def _rounding(layer: Layer, source: TracedLayer, ann: ANN, how: str) -> list[tuple[Tensor, Tensor]]:
+    """What `_scales` says of each term; of int8 terms that are added, the one is worth 2^n times the other."""
+    terms, parts = source.terms, layer.branch_modules
+    plain = all(term.weight is None and bool((term.scale == 1).all()) for term in terms)
+    found = []
+    for part, term in zip(parts, terms, strict=True):
+        passes = part is None or plain or (term.weight is None and len(terms) == 1)
+        found.append(_scales(_weight(term), "whole" if passes else how))
+    if len(terms) > 1 and how == "int8" and not plain:
+        # Then it adds to the other by a shift.
+        counts = [
+            worth * term.scale.abs() * (ann.spec.step(term.sources[0]) / term.average**2)
+            for (_, worth), term in zip(found, terms, strict=True)
+        ]
+        changed = 0 if parts[1] is None else 1
+        factor = _to_power_of_two(counts[changed], counts[1 - changed])
+        unit, worth = found[changed]
+        found[changed] = unit * factor, worth * factor
+    return found
 
 
 def _to_power_of_two(worth: Tensor, other: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class LayerReader(LayerBuilder):
         if node.op == "placeholder":
             return plain_maps(node.name, (IMAGE,), in_shape)
         if node.op == "get_attr":
-            return operator.attrgetter(node.target)(self.model)
+            return operator.attrgetter(str(node.target))(self.model)
         value = self.operation(node)
         if len(node.users) > 1 and isinstance(value, Sum):
             # What two operations read is rounded once, for both.
@@ -232,7 +232,8 @@ class LayerReader(LayerBuilder):
     def counted(self, value: Maps | Sum, module: Counts) -> Maps:
         low = module.lowest * module.step
         high = math.inf if module.highest is None else module.highest * module.step
-        if isinstance(value, Maps) and self.within(value, low, high):
+        # Averages of counts are none: they are rounded anew.
+        if isinstance(value, Maps) and value.average == 1 and self.within(value, low, high):
             if all(self.layers[source].step == module.step for source in value.sources):
                 return value
         return self.activation(value, low, high, module.step)
