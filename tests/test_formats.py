@@ -134,11 +134,16 @@ def quantized_file(path, step: float, rounding: str = "ROUND", bias: float = 0.0
         helper.make_node("Conv", ["image", "whole", "bias"], ["sum"], "conv", kernel_shape=[3, 3]),
         helper.make_node(changed.get("activation", "Relu"), ["sum"], ["positive"], "relu"),
         quant("a", ["positive", "step", "zero", "two"], "code", signed=0, rounding_mode=rounding),
-        helper.make_node("MaxPool" if pool else "Identity", ["code"], ["pooled"], "pool", **pool),
+        helper.make_node(
+            changed.get("pooling", "MaxPool") if pool else "Identity", ["code"], ["pooled"], "pool", **pool
+        ),
         helper.make_node("Reshape", ["pooled", "shape"], ["flat"], "flatten"),
         quant("d", ["dense", "quarter", "zero", "bits"], "linear", narrow=1),
         helper.make_node("Gemm", ["flat", "linear"], ["scores"], "gemm", transB=1),
     ]
+    if changed.get("scale_as_node"):
+        scale = helper.make_node("Constant", [], ["scale"], value_float=float(constants.pop("scale")))
+        nodes.insert(0, scale)
     graph = helper.make_graph(
         nodes,
         "file",
@@ -247,12 +252,23 @@ def test_levels_that_rounding_to_even_would_move_are_refused(tmp_path):
             {"pool": {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}},
             "MaxPool pool: .*auto_pad: pad all sides alike",
         ),
+        (
+            {"pooling": "AveragePool", "pool": {"kernel_shape": [2, 2], "dilations": [2, 2]}},
+            "AveragePool pool: dilations=\\(2, 2\\): average values that lie side by side",
+        ),
     ],
 )
 def test_what_a_qonnx_file_cannot_have_is_refused_with_its_node(tmp_path, changed, message):
     pytest.importorskip("onnx")
     with pytest.raises(ValueError, match=message):
         import_qonnx(quantized_file(tmp_path / "file.onnx", **{"step": 0.3} | changed), SMALL)
+
+
+def test_a_constant_may_be_a_node_that_holds_a_number(tmp_path):
+    pytest.importorskip("onnx")
+    made = [quantized_file(tmp_path / f"{one}.onnx", 0.3, scale_as_node=one) for one in (False, True)]
+    plain, node = (codes(import_qonnx(path, SMALL), SMALL)[1] for path in made)
+    assert plain.equal(node)
 
 
 def test_what_is_no_onnx_file_is_refused(tmp_path):
@@ -334,6 +350,9 @@ def test_nir_says_what_it_cannot_hold(networks, tmp_path):
     wide = convert(build_ann("4", (3, 64, 64), 5, levels=1, clip=1).eval())
     with pytest.raises(ValueError, match="layer 0 \\(4\\): membranes reach 2\\^23"):
         write_nir(wide, tmp_path / "no.nir")
+    exact = convert(build_ann("4C3", (1, 12, 12), 5, k=0, levels=1, clip=1).eval())
+    with pytest.raises(ValueError, match="scores of the classes reach 2\\^24"):
+        write_nir(replace(exact, bias=torch.full((5,), 2**24 + 1)), tmp_path / "no.nir")
     assert not list(tmp_path.iterdir())
     more = convert(build_ann("4C3-4C3", (1, 12, 12), 5, levels=1, clip=3).eval())
     with pytest.raises(ValueError, match="layer 1 \\(4C3\\) counts to 3"):

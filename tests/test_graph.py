@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.ann.euclid import most_of, nearest_whole
-from ann_snn_utils.ann.graph import Branch, Node, graph_text
+from ann_snn_utils.ann.graph import Branch, Node, SynapseSpec, graph_text
 from ann_snn_utils.ann.network import build_ann, raw_weight, set_affine
 from ann_snn_utils.ann.notation import NETWORKS, graph_of, parse
 from ann_snn_utils.ann.placement import read_graph
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.measure.equivalence import check_equivalence
+from ann_snn_utils.simulator.dense import _summed
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.addition import Decision, add_in_integers
 from ann_snn_utils.snn.conversion import convert
+from ann_snn_utils.snn.network import Synapses
 from ann_snn_utils.snn.store import load_snn, save_snn
 
 STEM = Node("stem", (Branch((-1,), (3, 3), padding=1),), 2)
@@ -251,3 +254,15 @@ def test_no_fewer_fractional_bits_would_do(one):
             ends = range(sums[0] - size * 3, sums[-1] + size * 3 + 2)
             lines = ([a + (j + 1) * d for j in range(one.levels)] for a in ends for d in range(len(ends)))
             assert not any(alike(one, gains, line) for line in lines)
+
+
+def test_what_two_sources_send_adds_up_beyond_what_float32_holds():
+    # float32 holds each of the sums, up to 2^24, but every fourth number only of 2^25 and more.
+    inputs = (2**24 - 1) // 127
+    weights = torch.full((2, 1, inputs, 1, 1), 127, dtype=torch.int8)
+    weights[1, 0, 0] = 126
+    spec = SynapseSpec(0, (inputs, 1, 1), (1, 1, 1), (1, 1))
+    layer = SimpleNamespace(name="sum", synapses=[Synapses(spec, weight) for weight in weights])
+    fired = {0: SimpleNamespace(spikes=torch.ones(1, 1, inputs, 1, dtype=torch.int8))}
+    network, busy = SimpleNamespace(amplitude=lambda source: 1), torch.ones(1, 1, dtype=torch.bool)
+    assert _summed(layer, fired, busy, network, torch.int32).item() == 2 * 127 * inputs - 1

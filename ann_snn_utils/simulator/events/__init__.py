@@ -2,8 +2,8 @@
 
 The plain way is `dense.py`: every layer a convolution at every step. Yet most neurons are silent at most steps,
 and a spike of ±1 needs no multiplication: it adds a row of weights to the membranes that it reaches. This room
-does only that. `kernel.c` runs images: spikes leave the first layer by `encoder.h`, travel by `spikes.h`, and add up
-by `sums.h`. `layout.py` lays the network out for it in the arrays of `arrays.py`, `build.py` compiles it, and
+does only that. `kernel.c` runs images: spikes leave the first layer by `encoder.h`, travel by `spikes.h`, and add
+up by `sums.h`. `layout.py` lays the network out for it in the arrays of `arrays.py`, `build.py` compiles it, and
 `loop.py` calls it and makes a record of what it leaves. One page of how things lie, and why:
 
 *Order.* Layers only feed forward, so a layer may run all its steps before the next one begins: `BLOCK` steps of
