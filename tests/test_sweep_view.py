@@ -34,13 +34,13 @@ def test_the_time_left_comes_from_like_stages() -> None:
 
 def test_what_runs_is_shown_with_its_epoch_or_last_words() -> None:
     shown = view()
-    shown.hear("a/01_train_ann", "epoch 3/15 loss 0.5")
-    shown.hear("b/01_train_ann", "[hello]")
+    shown.tell("a/01_train_ann", "epoch 3/15 loss 0.5")
+    shown.tell("b/01_train_ann", "[hello]")
     descriptions = [task.description for task in shown.live.tasks[1:]]
     assert descriptions == ["a  01_train_ann  epoch 3/15", "b  01_train_ann  [hello]"]
     shown.end("a/01_train_ann", 1.0)
     assert [task.description for task in shown.live.tasks[1:]] == ["b  01_train_ann  [hello]"]
-    shown.hear("a/01_train_ann", "late words of a stage that is there")
+    shown.tell("a/01_train_ann", "late words of a stage that is there")
     assert len(shown.live.tasks) == 2
 
 
@@ -48,9 +48,9 @@ def test_elsewhere_than_on_a_terminal_each_line_is_said_once_and_a_summary_after
     shown = view()
     with shown:
         shown.line("[1/2] one")
-        shown.hear("a/01_train_ann", "epoch 1/2")
-        shown.said -= 61
-        shown.hear("a/01_train_ann", "epoch 2/2")
+        shown.tell("a/01_train_ann", "epoch 1/2")
+        shown.last_line -= 61
+        shown.tell("a/01_train_ann", "epoch 2/2")
     one, summary = shown.live.console.file.getvalue().splitlines()
     assert one == "[1/2] one"
     assert summary.startswith("0/2 runs done · 0/4 stages") and summary.endswith("a  01_train_ann  epoch 2/2")

@@ -78,17 +78,17 @@ class Engine:
     futures: dict[str, Future] = field(default_factory=dict)
 
     def work(
-        self, steps: Sequence[Step], on_line: Callable[[str, str], object], *, force: bool = False
+        self, steps: Sequence[Step], tell: Callable[[str, str], object], *, force: bool = False
     ) -> Iterator[Made | Failure]:
         """Make steps, each as soon as those that it needs are there; what came of each, as it comes.
 
         - steps: each after those that it needs
-        - on_line: called, in another thread, with a step's key and each line that its notebook prints
+        - tell: called, in another thread, with a step's key and each line that its notebook prints
         - force: make even what is there
 
         After a failure the steps that need it are not made: those of the same run give the same failure again.
         """
-        self.client.subscribe_topic(self.name, lambda event: on_line(*event[1]["line"]))
+        self.client.subscribe_topic(self.name, lambda event: tell(*event[1]["line"]))
         make = functools.partial(_make, owner=self.name, environment=self.environment, force=force)
         for place, step in enumerate(steps):
             needs = [self.futures[key] for key in step.needs if key in self.futures]

@@ -33,7 +33,7 @@ class View:
         self.total, self.runs = len(steps), len(datasets)
         self.seconds: dict[tuple[str, str], list[float]] = {}
         self.running: dict[str, TaskID] = {}
-        self.started = self.said = time.monotonic()
+        self.started = self.last_line = time.monotonic()
         self.lock = threading.Lock()
         console = Console(file=stream, highlight=False, soft_wrap=True)
         columns = BarColumn(20), TextColumn("{task.description}", markup=False)
@@ -49,11 +49,11 @@ class View:
 
     def line(self, text: str) -> None:
         """Write one line that stays."""
-        self.said = time.monotonic()
+        self.last_line = time.monotonic()
         self.live.console.print(Text(text))
 
-    def hear(self, key: str, text: str) -> None:
-        """Take a line that a running stage printed."""
+    def tell(self, key: str, text: str) -> None:
+        """Show a line that a running stage printed."""
         with self.lock:
             if key not in self.steps:
                 return
@@ -63,7 +63,7 @@ class View:
                 self.running[key] = self.live.add_task("", total=None)
             self.live.update(self.running[key], description=shown, visible=len(self.running) <= _SHOWN)
             self.live.update(self.bar, description=self.summary(), completed=self.total - len(self.steps))
-        if self.live.disable and time.monotonic() - self.said > _QUIET_SECONDS:
+        if self.live.disable and time.monotonic() - self.last_line > _QUIET_SECONDS:
             self.line(f"{self.summary()} · {shown}")
 
     def end(self, key: str, seconds: float | None = None) -> None:

@@ -80,19 +80,19 @@ def _work(plan: Plan, stream: TextIO | None) -> None:
     labels = {step.key: f"[{place}/{total}] {step.notebook.stem:{width}}" for place, step in enumerate(steps, 1)}
     began, finished = dict[str, float](), list[str]()
 
-    def say(key: str, text: str) -> None:
+    def tell(key: str, text: str) -> None:
         now = time.monotonic()
         if stream:
             print(f"{labels[key]}  {now - began.setdefault(key, now):6.1f} s  {text}", file=stream, flush=True)
 
     try:
         with engine(1) as running:
-            outcomes = running.work(plan.pending(), say, force=plan.force)
+            outcomes = running.work(plan.pending(), tell, force=plan.force)
             for step in steps:
                 outcome = None if step.state == "done" else next(outcomes)
                 if isinstance(outcome, Failure):
                     raise outcome.error
-                say(step.key, _HOW.get(outcome.how if outcome else "kept", f"shared: made by {step.donor}"))
+                tell(step.key, _HOW.get(outcome.how if outcome else "kept", f"shared: made by {step.donor}"))
                 finished.append(step.notebook.stem)
     except KeyboardInterrupt as interrupt:
         stage = next((step.notebook.stem for step in steps if step.notebook.stem not in finished), "the end")

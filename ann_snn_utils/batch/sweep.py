@@ -141,7 +141,7 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
     outcomes: list[Made | Failure] = []
     failed: set[str] = set()
     with View(steps, datasets, running.jobs, done, sys.stderr) as view:
-        for outcome in running.work(steps, view.hear, force=plan.force):
+        for outcome in running.work(steps, view.tell, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
                 if run not in failed:
