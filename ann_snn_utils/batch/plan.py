@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..runs.folder import ARTIFACTS, list_runs, runs_root
-from ..runs.manifest import StageRecord, is_current, read_manifest
+from ..runs.manifest import StageRecord, read_manifest
 from ..runs.parameters import declared
 from ..runs.stage import check_replaced, request_of
 from .grid import Sweep
-from .stage import inputs_of
+from .stage import has_stage, inputs_of
 
 # A run, and the record of one of its stages.
 _Recorded = tuple[str, StageRecord]
@@ -69,7 +69,7 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
     the first is made and the others share it. A run's steps follow each other: one process makes it at a time.
     Raises ValueError, unless forced, where a run has results that were made with other parameters.
     """
-    found = {} if force else _stages_by_request()
+    found = {} if force else _recorded_stages()
     reads = {notebook: inputs_of(notebook) for notebook in sweep.notebooks}
     requests: dict[tuple[Path, str], dict[str, Any]] = {}
     makers: dict[str, Step] = {}
@@ -85,45 +85,42 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             request = requests[asked]
             inputs = {name: known.get(name, "") for name in reads[notebook]}
             content = _digest(notebook.stem, request, inputs)
-            candidates = found.get(_digest(notebook.stem, request, {}), ())
-            donor, record = _having(candidates, run, notebook, request, inputs)
-            maker = makers.get(content)
+            donor, record = _having(found.get(content, ()), run, notebook, request)
             needs = [step.key for step in own[-1:] if step.state != "done"]
-            if donor is None and maker is not None:
+            if donor is None and (maker := makers.get(content)):
                 donor = maker.run
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
-            other = None if donor == run else donor
+            other = None if state == "done" else donor
             step = Step(run, notebook, parameters, request, state, other, tuple(needs))
             if state != "done" and not force:
                 check_replaced(runs_root() / run, notebook, request["parameters"])
             if state == "make":
                 makers[content] = step
             own.append(step)
-            made = [name for name, maker in ARTIFACTS.items() if maker == notebook.stem]
+            made = [name for name, stem in ARTIFACTS.items() if stem == notebook.stem]
             known |= record.artifacts if record else dict.fromkeys(made, content)
         planned[run] = tuple(own)
     return Plan(sweep, planned, force)
 
 
-def _stages_by_request() -> dict[str, list[_Recorded]]:
+def _recorded_stages() -> dict[str, list[_Recorded]]:
+    """The recorded stages of all runs, by their content."""
     stages: dict[str, list[_Recorded]] = {}
     for run in list_runs():
         # A run whose manifest is damaged has nothing to share; whoever works in it is told.
         with contextlib.suppress(ValueError):
             for stem, record in read_manifest(runs_root() / run).stages.items():
-                stages.setdefault(_digest(stem, record.request, {}), []).append((run, record))
+                stages.setdefault(_digest(stem, record.request, record.inputs), []).append((run, record))
     return stages
 
 
 def _having(
-    candidates: Sequence[_Recorded], run: str, notebook: Path, request: dict[str, Any], inputs: dict[str, str]
+    candidates: Sequence[_Recorded], run: str, notebook: Path, request: Mapping[str, Any]
 ) -> _Recorded | tuple[None, None]:
-    """The run that has this very stage, itself first, and its record."""
+    """The run among these that still has the stage which it recorded, this one first, and the record."""
     for donor, record in sorted(candidates, key=lambda found: found[0] != run):
-        folder = runs_root() / donor
-        executed = (folder / "notebooks" / notebook.name).is_file()
-        if record.inputs == inputs and executed and is_current(folder, notebook.stem, request):
+        if has_stage(runs_root() / donor, notebook, request):
             return donor, record
     return None, None
 

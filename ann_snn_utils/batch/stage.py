@@ -20,7 +20,7 @@ from ..runs.manifest import (
     unchanged,
     unmark,
 )
-from ..runs.parameters import code_cells, declared, defaults_of, parsed, python
+from ..runs.parameters import code_cells, declared, parsed, python
 from ..runs.provenance import code_digest
 from ..runs.stage import PLANNED, images_of
 from .execute import NotebookFailed, execute
@@ -43,6 +43,11 @@ def records_stage(notebook: Path) -> bool:
 
 def _nodes(notebook: Path) -> Iterator[ast.AST]:
     return ast.walk(parsed(python(code_cells(notebook))))
+
+
+def has_stage(folder: Path, notebook: Path, request: Mapping[str, Any]) -> bool:
+    """Whether a run has a stage, made by this very request and unchanged, and its executed notebook."""
+    return (folder / "notebooks" / notebook.name).is_file() and is_current(folder, notebook.stem, request)
 
 
 def make_stage(
@@ -69,7 +74,7 @@ def make_stage(
     """
     stage = notebook.stem
     with only_maker(folder, tell):
-        if not force and (folder / "notebooks" / notebook.name).is_file() and is_current(folder, stage, request):
+        if not force and has_stage(folder, notebook, request):
             unmark(folder, stage)
             return "kept"
         if donor is not None and share(folder, donor, notebook, request):
@@ -80,15 +85,14 @@ def make_stage(
             raise RuntimeError(f"the code {changed}")
         inputs = inputs_of(notebook)
         # A notebook that only compares runs takes a data set too, and may leave it open.
-        taken = defaults_of([notebook]) | declared(parameters, notebook)
-        images = images_of(folder, taken, inputs) if records_stage(notebook) else None
+        images = images_of(folder, request["parameters"], inputs) if records_stage(notebook) else None
         digests = {name: sha256(folder / name) for name in inputs if (folder / name).is_file()}
         asked = {**request, "inputs": digests, "images": images and images.identity}
         _drop_old_checkpoint(folder, stage, asked)
         before = read_manifest(folder).stages.get(stage)
         with marked(folder, stage, asked) as mark:
 
-            def note(line: str) -> None:
+            def mark_and_tell(line: str) -> None:
                 mark.said = line[:200]
                 mark.write(folder)
                 tell(line)
@@ -97,7 +101,7 @@ def make_stage(
             try:
                 given = declared({**parameters, "run": folder.name}, notebook)
                 planned = {**(environment or {}), PLANNED: "1"}
-                execute(notebook, folder, given, note, planned, owner)
+                execute(notebook, folder, given, mark_and_tell, planned, owner)
             except NotebookFailed as error:
                 mark.error, mark.cell, mark.path = f"{error.ename}: {error.evalue}", error.cell, str(error.path)
                 raise
@@ -117,8 +121,7 @@ def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any])
 
     Its files are copied, not linked: JupyterLab saves in place, and would change those of the other run.
     """
-    executed = donor / "notebooks" / notebook.name
-    if not executed.is_file() or not is_current(donor, notebook.stem, request):
+    if not has_stage(donor, notebook, request):
         return False
     record = read_manifest(donor).stages[notebook.stem]
     if not unchanged(folder, record.inputs):
@@ -131,7 +134,7 @@ def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any])
     with change_manifest(folder) as manifest:
         manifest.stages[notebook.stem] = record
     (folder / "html" / f"{notebook.stem}.html").unlink(missing_ok=True)
-    return is_current(folder, notebook.stem, request)
+    return has_stage(folder, notebook, request)
 
 
 def _own(path: Path, donor: str, run: str) -> str:
