@@ -13,11 +13,11 @@ from ann_snn_utils.batch.progress import View, clock
 
 def view() -> View:
     steps = [
-        Step(run, Path(f"{notebook}.ipynb"), {}, {}, "make", None, ())
-        for run in "ab"
+        Step(run, Path(f"{notebook}.ipynb"), {"dataset": dataset}, {}, "make", None, ())
+        for run, dataset in (("a", "digits"), ("b", "mnist"))
         for notebook in ("01_train_ann", "02_quantize")
     ]
-    return View(steps, {"a": "digits", "b": "mnist"}, jobs=2, done=0, stream=io.StringIO())
+    return View(steps, runs=2, jobs=2, done=0, stream=io.StringIO())
 
 
 def test_the_time_left_comes_from_like_stages() -> None:

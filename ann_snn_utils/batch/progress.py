@@ -25,12 +25,9 @@ class View:
     On a terminal it redraws itself; elsewhere a summary is written when nothing was for a minute.
     """
 
-    def __init__(
-        self, steps: Sequence[Step], datasets: dict[str, str], jobs: int, done: int, stream: TextIO
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], runs: int, jobs: int, done: int, stream: TextIO) -> None:
         self.steps = {step.key: step for step in steps}
-        self.datasets, self.jobs, self.done, self.failed = datasets, jobs, done, 0
-        self.total, self.runs = len(steps), len(datasets)
+        self.total, self.runs, self.jobs, self.done, self.failed = len(steps), runs, jobs, done, 0
         self.seconds: dict[tuple[str, str], list[float]] = {}
         self.running: dict[str, TaskID] = {}
         self.started = self.last_line = time.monotonic()
@@ -71,7 +68,7 @@ class View:
         with self.lock:
             step = self.steps.pop(key, None)
             if step and seconds is not None:
-                self.seconds.setdefault((step.notebook.stem, self.datasets[step.run]), []).append(seconds)
+                self.seconds.setdefault(_kind(step), []).append(seconds)
             if key in self.running:
                 self.live.remove_task(self.running.pop(key))
             self.live.update(self.bar, description=self.summary(), completed=self.total - len(self.steps))
@@ -82,8 +79,7 @@ class View:
         if not means:
             return None
         any_kind = sum(means.values()) / len(means)
-        kinds = [(step.notebook.stem, self.datasets[step.run]) for step in list(self.steps.values())]
-        return sum(means.get(kind, any_kind) for kind in kinds) / self.jobs
+        return sum(means.get(_kind(step), any_kind) for step in list(self.steps.values())) / self.jobs
 
     def summary(self) -> str:
         """One line: runs done of all, failed, stages done of all, time spent and left."""
@@ -94,6 +90,11 @@ class View:
         if self.steps:
             parts.append("time left unknown yet" if left is None else f"about {clock(left)} left")
         return " · ".join(parts)
+
+
+def _kind(step: Step) -> tuple[str, str]:
+    # All runs of a sweep are given a data set, or none is.
+    return step.notebook.stem, step.parameters.get("dataset", "")
 
 
 def clock(seconds: float) -> str:

@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
-from ..runs.parameters import FOLDER, defaults_of
+from ..runs.parameters import FOLDER
 from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, engine
@@ -134,13 +134,11 @@ def run_sweep(
 
 def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
     """What came of a plan's steps, with one failure for each run that failed."""
-    steps, last = plan.pending(), {run: own[-1].key for run, own in plan.steps.items()}
-    defaults = defaults_of(plan.sweep.notebooks)
-    datasets = {run: str((defaults | dict(own)).get("dataset", "")) for run, own in plan.sweep.runs.items()}
+    steps, runs = plan.pending(), len(plan.steps)
     done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
     outcomes: list[Made | Failure] = []
     failed: set[str] = set()
-    with View(steps, datasets, running.jobs, done, sys.stderr) as view:
+    with View(steps, runs, running.jobs, done, sys.stderr) as view:
         for outcome in running.work(steps, view.tell, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
@@ -154,9 +152,9 @@ def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
                 continue
             outcomes.append(outcome)
             view.end(step.key, outcome.seconds if outcome.how == "made" else None)
-            view.done += step.key == last[run]
+            view.done += step.key == plan.steps[run][-1].key
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
-            view.line(f"[{view.done}/{len(plan.steps)}] {run}  {step.notebook.stem} {took}")
+            view.line(f"[{view.done}/{runs}] {run}  {step.notebook.stem} {took}")
     return outcomes
 
 
