@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from ..files import atomic
 
 # What latex2mathml does not know, in words that it knows.
@@ -69,8 +71,6 @@ def export_html(
     kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
     text. Raises ValueError where `notebook` is not one.
     """
-    import nbformat
-
     notebook = Path(notebook)
     try:
         content = nbformat.read(notebook, as_version=4)

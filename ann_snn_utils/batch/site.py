@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from ..runs.folder import RESULTS_FILE
 from ..runs.parameters import FOLDER, ordered_notebooks
 from ..runs.report import run_card
+from ..tables import markdown_table
 from .pages import PLOTLY_MIME, export_html, write_page
 
 # By which an index is known again.
@@ -42,7 +43,7 @@ def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[st
     sources = ordered_notebooks(folder)
     names = {"index": "Index"} | {path.stem: path.stem.replace("_", " ") for path in sources}
     names["gallery"] = "Figures"
-    lines, figures = [], list[Any]()
+    rows, figures = [], list[Any]()
     for source in sources:
         executed = run / "notebooks" / source.name
         there = executed.is_file()
@@ -52,22 +53,21 @@ def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[st
             text = nbformat.read(source, as_version=4)
             text.cells.insert(1, new_markdown_cell(_NOT_RUN))
             write_page(text, site / f"{source.stem}.html", names)
-        lines.append(_line(source, there))
+        rows.append(_row(source, there))
         figures += _figures(executed) if there else []
     title = f"# {run.name}\n\n{_OPENING}; [all its figures](gallery.html) on one page."
-    table = "\n".join(["| notebook | question |", "|---|---|", *lines])
-    index = [new_markdown_cell(text) for text in (title, table, *_card(run))]
+    index = [new_markdown_cell(text) for text in (title, markdown_table(rows), *_card(run))]
     write_page(new_notebook(cells=index), site / "index.html", names)
     gallery = [new_markdown_cell("# Figures\n\nPoint at a figure for its numbers."), *figures]
     write_page(new_notebook(cells=gallery), site / "gallery.html", names)
     return site / "index.html"
 
 
-def _line(source: Path, executed: bool) -> str:
+def _row(source: Path, executed: bool) -> dict[str, str]:
     opening = nbformat.read(source, as_version=4).cells[0].source
     title, asked = re.search(r"^# (.+)", opening), re.search(r"\*\*Question\.\*\* (.+)", opening)
-    name, question = title[1] if title else source.stem, asked[1] if asked else ""
-    return f"| [{name}]({source.stem}.html){'' if executed else ', not run here'} | {question} |"
+    page = f"[{title[1] if title else source.stem}]({source.stem}.html){'' if executed else ', not run here'}"
+    return {"notebook": page, "question": asked[1] if asked else ""}
 
 
 def _card(run: Path) -> list[str]:
