@@ -10,7 +10,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,9 @@ def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
 @click.option("--site", metavar="DIR", type=Path, help="Write the pages there too, as a site of plain files.")
 @click.option("-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as in papermill.")
 @click.pass_obj
-def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **options: Any) -> None:
+def study(
+    folder: Path, run: str, notebooks: str, force: bool, quiet: bool, site: Path | None, pairs: Any, **options: Any
+) -> None:
     """Run the notebooks in order and print the results.
 
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
@@ -105,12 +107,11 @@ def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **
 
     if site:
         check_site(site)
-    asked = {name: options.pop(name) for name in ("run", "notebooks", "force")}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-    target = run_study(given, **asked, progress=not quiet, folder=folder)
+    target = run_study(given, notebooks, run, progress=not quiet, force=force, folder=folder)
     if (target / RESULTS_FILE).is_file():
         print(f"\n{run_report(target)}\n")
     index = write_site(target, site, folder) if site else target / "html" / "index.html"
@@ -367,16 +368,23 @@ def bundle(network: str, out: str, samples: int | None, time_steps: int | None, 
     print(f"check it: cd {shlex.quote(str(folder))} && cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle")
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_list = functools.partial(click.option, metavar="LIST", type=_listed)
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Small networks, to try the benchmark: their times tell nothing.")
-@click.option("--contenders", metavar="LIST", help="Names, with commas between (default: all).")
-@click.option("--parts", metavar="LIST", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
+@_list("--contenders", help="Names, with commas between (default: all).")
+@_list("--parts", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
 @click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
 @click.option("--output", metavar="FILE", type=Path, help="Default: data/benchmark/<date>.json.")
-def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None:
+def bench(quick: bool, no_memory: bool, show: bool, everything: bool, output: Path | None, **how: Any) -> None:
     """Time the simulator against an ANN and other simulators.
 
     The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
@@ -386,8 +394,7 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
         raise click.UsageError("--all says how much of a result to print: give --show too.")
     # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from .bench.benchmark import FOLDER, FULL, PARTS, QUICK, newest_file, run_benchmark
-    from .bench.contenders import CONTENDERS
+    from .bench.benchmark import FOLDER, FULL, QUICK, newest_file, run_benchmark
     from .bench.tables import short_table, speed_table, tables
     from .files import save_json
 
@@ -400,11 +407,7 @@ def bench(show: bool, everything: bool, output: Path | None, **how: Any) -> None
     target = output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
     if target.suffix != ".json" or target.is_dir():
         raise ValueError(f"output={str(target)!r}: give the path of a .json file")
-    names, parts = _listed(how["contenders"], CONTENDERS), _listed(how["parts"], PARTS)
-    result = run_benchmark(QUICK if how["quick"] else FULL, names, how["repeats"], parts, not how["no_memory"])
+    given = {name: value for name, value in how.items() if value is not None}
+    result = run_benchmark(QUICK if quick else FULL, memory=not no_memory, **given)
     save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
     print("\n".join(["", *tables(result), "", f"wrote {target}"]))
-
-
-def _listed(text: str | None, otherwise: Iterable[str]) -> tuple[str, ...]:
-    return tuple(otherwise) if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
