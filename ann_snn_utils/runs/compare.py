@@ -15,11 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ..ann.notation import NETWORKS, title_of
-from ..ann.store import list_pretrained
 from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
 from ..tables import mean_and_deviation
-from .results import RunResult, usual_values
+from .results import RunResult, bundled_runs, usual_values
 from .sweeps import grouped, row_of, with_differences
 
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
@@ -94,9 +93,9 @@ def setting_of(result: RunResult) -> dict[str, Any]:
 def baseline_of(found: Mapping[str, RunResult]) -> dict[str, Any]:
     """The setting that the others are named by: the first bundled network's, else the one most like all others."""
     settings = {run: setting_of(result) for run, result in found.items()}
-    for entry in list_pretrained().values():
-        if entry.get("run") in settings:
-            return settings[entry["run"]]
+    for run in bundled_runs():
+        if run in settings:
+            return settings[run]
     told = told_apart(list(settings.values()))
 
     def alike(one: Mapping[str, Any]) -> int:

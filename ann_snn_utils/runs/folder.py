@@ -7,16 +7,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import ROOT
 from .manifest import MANIFEST
-from .parameters import (
-    defaults_of,
-    ordered_notebooks,
-)
+from .parameters import ordered_notebooks, takers_of
 
 ANN_FILE, QANN_FILE, SNN_FILE = "ann.safetensors", "qann.safetensors", "snn.safetensors"
 RESULTS_FILE = "results.json"
@@ -103,13 +100,18 @@ def list_runs(file: str = MANIFEST) -> list[str]:
     return sorted(name for name in names if not _wrong_in(name, "run"))
 
 
+def recorded_last(runs: Iterable[str]) -> str:
+    """The run among these that was recorded last; empty where there is none."""
+    root = runs_root()
+    return max(runs, key=lambda run: ((root / run / MANIFEST).stat().st_mtime_ns, run), default="")
+
+
 def latest_run(artifact: str) -> str:
     """The run that was recorded last among those that hold an artifact; FileNotFoundError where there is none."""
     root = runs_root()
-    found = [root / run for run in list_runs() if (root / run / artifact).is_file()]
-    if not found:
-        raise FileNotFoundError(f"no run in {root} has {artifact} yet: {_remedy(artifact)}")
-    return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name)).name
+    if run := recorded_last(run for run in list_runs() if (root / run / artifact).is_file()):
+        return run
+    raise FileNotFoundError(f"no run in {root} has {artifact} yet: {_remedy(artifact)}")
 
 
 def require(folder: str | os.PathLike[str], artifact: str) -> Path:
@@ -135,15 +137,15 @@ def default_run_name(
     any other one differs from its default, or a name had to be shortened, eight hexadecimal digits of these
     follow: no two settings share a name.
     """
-    defaults = [defaults_of([path]) for path in (ordered_notebooks() if notebooks is None else notebooks)]
-    full = _IN_NAME | {n: v for own in reversed(defaults) for n, v in own.items()} | dict(parameters)
+    takers = takers_of(ordered_notebooks() if notebooks is None else notebooks)
+    defaults = {name: [taker.default for taker in own.values()] for name, own in takers.items()}
+    full = _IN_NAME | {name: first for name, (first, *_) in defaults.items()} | dict(parameters)
     # A value counts as the default only where every notebook that takes it has that default.
-    known = {name for own in defaults for name in own}
     rest = {
         name: value
         for name, value in parameters.items()
         if name not in {"run", *_IN_NAME}
-        and (name not in known or any(own.get(name, value) != value for own in defaults))
+        and (name not in defaults or any(value != default for default in defaults[name]))
     }
     parts = []
     for name in ("dataset", "network"):

@@ -50,7 +50,7 @@ class StageRecord(msgspec.Struct, kw_only=True):
     """How a notebook made its artifacts.
 
     inputs, artifacts: SHA-256 by the file's name in the run folder. stale: made from an outdated input. request:
-    what was asked of the stage, see `runs.folder.request_of`; None where that is unknown. images: those it stands
+    what was asked of the stage, see `runs.stage.request_of`; None where that is unknown. images: those it stands
     on, None where it names none. shared_from: the run that made it, None for this one.
     """
 

@@ -16,7 +16,7 @@ from ..ann.store import list_pretrained
 from ..measure.activity import SILENCE
 from ..tables import markdown_table
 from .compare import baseline_of, by_setting, compare, describe, in_words, neuron_forms, setting_of
-from .results import RECORDED, RunResult, collected_results, read_collected, results_root
+from .results import RECORDED, RunResult, bundled_runs, collected_results, read_collected, results_root
 
 # Zou et al., Frontiers in Neuroscience 18:1449020, 2024, k = 0, 200 epochs.
 PUBLISHED = (
@@ -116,15 +116,11 @@ def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     falls silent soonest. Networks of which none is bundled are left out where another one of the data set is. No
     row is chosen by its accuracy.
     """
-    tested = on_test_set(found)
-    bundled = {entry.get("run") for entry in list_pretrained().values()}
+    tested, bundled = on_test_set(found), bundled_runs()
     rows = []
     for dataset, members in by_dataset(tested).items():
-        networks = [
-            {one.results["network"]: None for run, one in members.items() if run in kept}
-            for kept in (bundled, members)
-        ]
-        for network in networks[0] or networks[1]:
+        networks = [one.results["network"] for run, one in members.items() if run in bundled]
+        for network in dict.fromkeys(networks or [one.results["network"] for one in members.values()]):
             own = {run: one for run, one in members.items() if one.results["network"] == network}
             frame = compare(own)
             main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))

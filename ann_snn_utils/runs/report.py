@@ -22,12 +22,13 @@ from ..files import sha256
 from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
-from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms, result_row
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, run_folder
+from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
+from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, recorded_last, run_folder
 from .gallery import bundled_name, network_names
-from .manifest import MANIFEST, mark_of, read_manifest
+from .manifest import mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, load_results, local_result, result_in
+from .results import RunResult, bundled_runs, load_results, local_result, result_in
+from .sweeps import RESULT_COLUMNS, result_cells
 
 MOST_SETTINGS = 8
 
@@ -148,10 +149,9 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
         if result := found.get(run) or load_results(run).get(run):
             return result
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
-    local = [name for name in list_runs() if name in found]
-    latest = max(local, key=lambda name: (run_folder(name) / MANIFEST).stat().st_mtime_ns, default="")
-    bundled = (str(entry.get("run")) for entry in list_pretrained().values())
-    return found[next((name for name in (latest, *bundled, *on_test_set(found)) if name in found), min(found))]
+    latest = recorded_last(name for name in list_runs() if name in found)
+    likely = (latest, *bundled_runs(), *on_test_set(found))
+    return found[next((name for name in likely if name in found), min(found))]
 
 
 def folded(title: str, frame: pd.DataFrame) -> HTML:
@@ -226,15 +226,12 @@ def run_report(folder: str | os.PathLike[str]) -> str:
 
 def runs_table(runs: Sequence[str]) -> str:
     """One line for each run: data set, accuracy of its networks, mismatches and spikes, or what is missing."""
-    names = ("run", "data set", "ANN %", "QANN %", "SNN %", "last spike", "mismatches", "spikes/image")
-    rows: list[tuple[str, ...]] = [names]
+    rows: list[tuple[str, ...]] = [("run", "data set", *RESULT_COLUMNS)]
     for run in runs:
         if isinstance(result := _result_or_state(run), str):
             rows.append((run, result))
-            continue
-        row = result_row(result.results)
-        told = (cell(row[name]) for name in ("ANN", "quantized", SILENCE, "last spike", "mismatches"))
-        rows.append((run, result.results["dataset"], *told, f"{row['spikes']:,.0f}"))
+        else:
+            rows.append((run, result.results["dataset"], *result_cells(result.results).values()))
     return "\n".join(aligned(rows))
 
 
@@ -263,7 +260,7 @@ def networks_table() -> str:
         if isinstance(result := _result_or_state(run), str):
             rows.append((run, result.partition(";")[0]))
             continue
-        found, accuracy = result.results, result_row(result.results)[SILENCE]
+        found, accuracy = result.results, 100 * result.results["accuracy"]["snn"][SILENCE]
         rows.append((run, found["dataset"], title_of(found["network"]), f"{accuracy:.2f} %", f"{size:.1f} MB"))
     if len(rows) == 1:
         raise ValueError(

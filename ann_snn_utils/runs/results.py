@@ -199,6 +199,11 @@ def result_in(folder: str | os.PathLike[str]) -> RunResult:
     return RunResult(path.parent.name, results, read_manifest(path.parent))
 
 
+def bundled_runs() -> list[str]:
+    """The runs that made the networks which come with the project, as far as their index tells."""
+    return [str(entry["run"]) for entry in list_pretrained().values() if "run" in entry]
+
+
 def collected_results() -> dict[str, RunResult]:
     """Run → every collected result, in alphabetical order. Raises ValueError that names a damaged file."""
     return {path.stem: read_collected(path) for path in sorted(results_root().glob("*.json"))}

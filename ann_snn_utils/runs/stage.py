@@ -28,15 +28,7 @@ from .folder import (
     run_folder,
 )
 from .manifest import Images, read_manifest, record_stage
-from .parameters import (
-    FOLDER,
-    code_cells,
-    declared,
-    defaults_of,
-    parameters_in,
-    parameters_of,
-    parameters_source,
-)
+from .parameters import FOLDER, code_cells, declared, defaults_of, parameters_in, parameters_of, parameters_source
 from .provenance import code_digest
 
 # Set in the kernels of a study or a sweep, whose plan has checked already what each stage would replace.

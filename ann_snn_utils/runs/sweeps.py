@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import pandas as pd
 
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
@@ -23,8 +24,8 @@ from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
 
-# The columns of the report that are shown where a run has them.
-_SHOWN = {
+# What tables of runs tell of their results: the heading, and the entry of results.json.
+RESULT_COLUMNS = {
     "ANN %": "accuracy.ann",
     "QANN %": "accuracy.qann",
     "SNN %": "accuracy.snn.silence",
@@ -203,8 +204,6 @@ def _peers(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
     """Write the rows as a CSV file with one header line, atomically; lists are written as JSON."""
-    import pandas as pd
-
     plain = [{n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()} for row in rows]
     # As objects: a whole number beside an empty cell would become 4.0.
     frame = pd.DataFrame(plain, dtype=object)
@@ -232,11 +231,12 @@ def write_results(name: str) -> list[dict[str, Any]]:
 def sweep_report(name: str) -> str:
     """The results of a sweep as text: a line for each run, and what of it differs from the others."""
     varied, rows = _read_results(name)
-    columns = {label: column for label, column in _SHOWN.items() if any(column in row for row in rows)}
-    lines = [("run", *varied, *columns, "state")]
+    known = [label for label, column in RESULT_COLUMNS.items() if any(column in row for row in rows)]
+    lines = [("run", *varied, *known, "state")]
     for row in rows:
-        cells = (_cell(label, row.get(column)) for label, column in columns.items())
-        lines.append((row["run"], *(str(row.get(parameter, "–")) for parameter in varied), *cells, row["state"]))
+        cells = result_cells(row)
+        settings = (str(row.get(parameter, "–")) for parameter in varied)
+        lines.append((row["run"], *settings, *(cells[label] for label in known), row["state"]))
     mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
     other = "other {} than most runs; do not mix their results"
     notes = {other.format(what): runs for what, runs in mixed.items()} | around
@@ -246,6 +246,12 @@ def sweep_report(name: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def result_cells(results: Mapping[str, Any]) -> dict[str, str]:
+    """What tables tell of results, in the form of results.json or of a run's row; "–" for what these lack."""
+    row = dict(_flat(results))
+    return {label: _cell(label, row.get(column)) for label, column in RESULT_COLUMNS.items()}
 
 
 def _cell(label: str, value: Any) -> str:
