@@ -177,7 +177,7 @@ def _run(
             return None
         except PapermillExecutionError as error:
             return error.ename, error.evalue
-        except (DeadKernelError, RuntimeError) as error:
+        except RuntimeError as error:
             if owner in _stopped:
                 raise KeyboardInterrupt from None
             if isinstance(error, DeadKernelError):

@@ -71,12 +71,15 @@ def export_html(
     kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
     text. Raises ValueError where `notebook` is not one.
     """
-    notebook = Path(notebook)
+    return write_page(read_notebook(notebook), Path(page), site)
+
+
+def read_notebook(path: str | os.PathLike[str]) -> Any:
+    """The notebook in a file. Raises ValueError where it is none."""
     try:
-        content = nbformat.read(notebook, as_version=4)
+        return nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises kinds of its own for each way of not being a notebook
-        raise ValueError(f"{notebook} cannot be read as a notebook: {error}") from None
-    return write_page(content, Path(page), site)
+        raise ValueError(f"{path} cannot be read as a notebook: {error}") from None
 
 
 def write_page(content: Any, page: Path, site: Mapping[str, str] | None = None) -> Path:

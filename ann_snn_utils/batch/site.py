@@ -7,14 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ..runs.folder import RESULTS_FILE
 from ..runs.parameters import FOLDER, ordered_notebooks
 from ..runs.report import run_card
 from ..tables import markdown_table
-from .pages import PLOTLY_MIME, export_html, write_page
+from .pages import PLOTLY_MIME, read_notebook, write_page
 
 # By which an index is known again.
 _OPENING = "The study, notebook by notebook"
@@ -47,14 +46,13 @@ def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[st
     for source in sources:
         executed = run / "notebooks" / source.name
         there = executed.is_file()
+        notebook = read_notebook(executed if there else source)
         if there:
-            export_html(executed, site / f"{source.stem}.html", names)
+            figures += _figures(notebook, source.stem)
         else:
-            text = nbformat.read(source, as_version=4)
-            text.cells.insert(1, new_markdown_cell(_NOT_RUN))
-            write_page(text, site / f"{source.stem}.html", names)
+            notebook.cells.insert(1, new_markdown_cell(_NOT_RUN))
+        write_page(notebook, site / f"{source.stem}.html", names)
         rows.append(_row(source, there))
-        figures += _figures(executed) if there else []
     title = f"# {run.name}\n\n{_OPENING}; [all its figures](gallery.html) on one page."
     index = [new_markdown_cell(text) for text in (title, markdown_table(rows), *_card(run))]
     write_page(new_notebook(cells=index), site / "index.html", names)
@@ -64,7 +62,7 @@ def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[st
 
 
 def _row(source: Path, executed: bool) -> dict[str, str]:
-    opening = nbformat.read(source, as_version=4).cells[0].source
+    opening = read_notebook(source).cells[0].source
     title, asked = re.search(r"^# (.+)", opening), re.search(r"\*\*Question\.\*\* (.+)", opening)
     page = f"[{title[1] if title else source.stem}]({source.stem}.html){'' if executed else ', not run here'}"
     return {"notebook": page, "question": asked[1] if asked else ""}
@@ -80,13 +78,9 @@ def _card(run: Path) -> list[str]:
     return [f"```\n{told}\n```"]
 
 
-def _figures(executed: Path) -> list[Any]:
+def _figures(executed: Any, stem: str) -> list[Any]:
     """The figures of an executed notebook as cells without code, below a link to its page."""
-    outputs = [
-        output
-        for cell in nbformat.read(executed, as_version=4).cells
-        for output in cell.get("outputs", [])
-        if PLOTLY_MIME in output.get("data", {})
-    ]
-    heading = f"## [{executed.stem.replace('_', ' ')}]({executed.stem}.html)"
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    outputs = [output for output in outputs if PLOTLY_MIME in output.get("data", {})]
+    heading = f"## [{stem.replace('_', ' ')}]({stem}.html)"
     return [new_markdown_cell(heading), *(new_code_cell(outputs=[one]) for one in outputs)] if outputs else []
