@@ -113,11 +113,7 @@ def parsed(source: str) -> ast.Module:
 
 def parameters_source(path: Path) -> str:
     """The source of a notebook's `parameters` cell. Raises ValueError where there is not exactly one."""
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a notebook ({error}): restore it from the repository") from None
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    tagged = [cell for cell in _cells(path) if _has_tag(cell, "parameters")]
     if len(tagged) != 1:
         raise ValueError(f"{path.name} has {len(tagged)} cells tagged `parameters`: tag exactly one")
     return "".join(tagged[0]["source"])
@@ -125,9 +121,19 @@ def parameters_source(path: Path) -> str:
 
 def code_cells(notebook: str | os.PathLike[str], without: str = "") -> list[str]:
     """The source of a notebook's code cells, in order; `without` those that have this tag."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    code = (cell for cell in cells if cell["cell_type"] == "code")
-    return ["".join(cell["source"]) for cell in code if without not in cell.get("metadata", {}).get("tags", [])]
+    code = (cell for cell in _cells(Path(notebook)) if cell["cell_type"] == "code")
+    return ["".join(cell["source"]) for cell in code if not _has_tag(cell, without)]
+
+
+def _cells(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a notebook ({error}): restore it from the repository") from None
+
+
+def _has_tag(cell: Mapping[str, Any], tag: str) -> bool:
+    return tag in cell.get("metadata", {}).get("tags", [])
 
 
 def python(cells: Iterable[str]) -> str:
