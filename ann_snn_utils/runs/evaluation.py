@@ -19,14 +19,13 @@ from .results import local_result
 class Evaluation:
     """A network's results, measured anew, beside those recorded of it; both in the form of results.json.
 
-    recorded: None where nothing is. complete: whether all images that were recorded are measured. differences: a
-    line for each recorded number that is not reproduced.
+    recorded: None where nothing is. differences: a line for each recorded number that is not reproduced; none where
+    only some of the recorded images were measured.
     """
 
     name: str
     measured: dict[str, Any]
     recorded: dict[str, Any] | None
-    complete: bool
     differences: tuple[str, ...]
 
 
@@ -44,11 +43,12 @@ def evaluate_network(name: str, samples: int | None = None, progress: bool = Fal
         raise ValueError(f"samples={samples}: the test set of {named} has 1 to {images} images to give")
     test = network.samples if samples is None else network.samples.subset(range(samples))
     measured = measure(replace(network, samples=test), progress)
-    complete = recorded is not None and len(test) == recorded["samples"]
-    differences = differing(measured, recorded) if recorded and complete else ()
-    if recorded and samples is None and not complete:
+    differences: tuple[str, ...] = ()
+    if recorded and len(test) == recorded["samples"]:
+        differences = differing(measured, recorded)
+    elif recorded and samples is None:
         differences = (f"the test set has {len(test):,} images, recorded are results on {recorded['samples']:,}",)
-    return Evaluation(network.name, measured, recorded, complete, differences)
+    return Evaluation(network.name, measured, recorded, differences)
 
 
 def _recorded(network: Network) -> dict[str, Any] | None:
@@ -99,7 +99,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     verdict = [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
     if recorded is None:
         verdict = ["no results are recorded to compare these with"]
-    elif not evaluation.complete and not verdict:
+    elif not verdict and measured["samples"] != recorded["samples"]:
         verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
     last = "every recorded number is reproduced, but that of the full-precision network, which is not measured"
     return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])
