@@ -9,7 +9,7 @@ images, are never of one setting.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -116,11 +116,15 @@ def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in told if name != "images" or several]
 
 
-def describe(setting: Mapping[str, Any]) -> str:
-    """A setting in words: the network, k, weights and epochs, and every parameter that is not the usual one."""
+def describe(setting: Mapping[str, Any], among: Iterable[str] | None = None) -> str:
+    """A setting in words: the network, k, weights and epochs, and every parameter that is not the usual one.
+
+    among: the only parameters to tell of, in their order; None for all.
+    """
     usual, aside = usual_values(str(setting.get("dataset"))), ("dataset", "method", "images", "padding")
-    unusual = [n for n, v in setting.items() if n not in (*_CORE, *aside) and v not in usual.get(n, ())]
-    return ", ".join(in_words(name, setting.get(name)) for name in [*_CORE, *unusual])
+    named = [name for name in among or setting if name in setting and name not in aside]
+    told = [name for name in named if name in _CORE or setting[name] not in usual.get(name, ())]
+    return ", ".join(in_words(name, setting[name]) for name in told)
 
 
 def compare(found: Mapping[str, RunResult]) -> pd.DataFrame:

@@ -130,17 +130,11 @@ def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
                 run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
                 made = setting_of(run)
                 row = {"images, network": f"{label(dataset)}, {in_words('network', made['network'])}"}
-                row |= {"setting": _in_form(made), "epochs": made["epochs"]}
+                row |= {"setting": describe(made, _FORM), "epochs": made["epochs"]}
                 row |= {"seeds": reached["runs"], "ANN": reached["ANN"]}
                 row |= {f"SNN, {at}": reached[at] for at in ("T = 1", "T = 2", "T = 4")}
                 rows.append(row | {"SNN at silence": reached[SILENCE], "published": _beside(run)})
     return pd.DataFrame(rows[:MOST_ROWS])
-
-
-def _in_form(setting: Mapping[str, Any]) -> str:
-    usual = {"levels": 4, "clip": 0, "int8_ends": True}
-    told = [name for name in _FORM if name in setting and (name not in usual or setting[name] != usual[name])]
-    return ", ".join(in_words(name, setting[name]) for name in told)
 
 
 def main_table(found: Mapping[str, RunResult] | None = None, columns: Sequence[str] | None = None) -> str:
