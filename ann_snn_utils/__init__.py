@@ -1,7 +1,8 @@
 """All-integer spiking neural networks, converted from quantized networks, with dynamic thresholds.
 
-The rooms, from the ground up: `data` → `ann` → `snn` → `simulator` → `measure` → `figures` → `explore`, with `runs`
-and `batch` beside them. The names below are imported when they are first used, so that the import costs nothing.
+The rooms, from the ground up: `data` → `ann` → `snn` → `simulator` → `measure` → `figures`, `formats`, `hardware` →
+`runs` → `explore`, `batch`, `bench`. The names below are imported when they are first used: importing the package
+costs nothing.
 """
 
 from __future__ import annotations

@@ -92,9 +92,7 @@ def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
 @click.option("--site", metavar="DIR", type=Path, help="Write the pages there too, as a site of plain files.")
 @click.option("-p", "pairs", metavar="NAME VALUE", nargs=2, multiple=True, help="Set a parameter, as in papermill.")
 @click.pass_obj
-def study(
-    folder: Path, run: str, notebooks: str, force: bool, quiet: bool, site: Path | None, pairs: Any, **options: Any
-) -> None:
+def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **options: Any) -> None:
     """Run the notebooks in order and print the results.
 
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
@@ -107,11 +105,12 @@ def study(
 
     if site:
         check_site(site)
+    asked = {name: options.pop(name) for name in ("run", "notebooks", "force")}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-    target = run_study(given, notebooks, run, progress=not quiet, force=force, folder=folder)
+    target = run_study(given, **asked, progress=not quiet, folder=folder)
     if (target / RESULTS_FILE).is_file():
         print(f"\n{run_report(target)}\n")
     index = write_site(target, site, folder) if site else target / "html" / "index.html"

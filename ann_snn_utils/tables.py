@@ -55,11 +55,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """
     columns = max(map(len, rows), default=0)
     full = [row for row in rows if len(row) == columns]
-    widths = [max(len(row[column]) for row in full) for column in range(columns)]
-    widths[:1] = [max(len(row[0]) for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    left = max((len(row[0]) for row in rows), default=0)
     lines = []
     for first, *others in rows:
         right = widths[1:] if len(others) == columns - 1 else [0] * len(others)
-        cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, right, strict=True))]
+        cells = [first.ljust(left), *(text.rjust(width) for text, width in zip(others, right, strict=True))]
         lines.append(("  " + "  ".join(cells)).rstrip())
     return lines

@@ -230,9 +230,8 @@ def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[s
     stage = manifest.stages.get(notebook)
     if stage is None or stage.request != request or notebook in manifest.stale_stages() or not stage.artifacts:
         return False
-    if not unchanged(folder, stage.inputs | stage.artifacts):
-        return False
-    return stage.images is None or stage.images.unchanged()
+    same_files = unchanged(folder, stage.inputs | stage.artifacts)
+    return same_files and (stage.images is None or stage.images.unchanged())
 
 
 def unchanged(folder: Path, digests: Mapping[str, str]) -> bool:
