@@ -1,8 +1,7 @@
 """All-integer spiking neural networks, converted from quantized networks, with dynamic thresholds.
 
 The rooms, from the ground up: `data` → `ann` → `snn` → `simulator` → `measure` → `figures`, `formats`, `hardware` →
-`runs` → `explore`, `batch`, `bench`. The names below are imported when they are first used: importing the package
-costs nothing.
+`runs` → `explore`, `batch`, `bench`. The names below are imported when first used, so the import costs nothing.
 """
 
 from __future__ import annotations

@@ -96,9 +96,9 @@ class Engine:
             # one by one, in their order.
             key = f"{self.name}-{step.notebook.stem}", step.run
             self.futures[step.key] = self.client.submit(make, step, needs, key=key, priority=-place, pure=False)
-        by_key = {self.futures[step.key].key: step for step in steps}
-        for future in as_completed(self.futures.values()):
-            yield future.result() if future.status == "finished" else Failure(by_key[future.key], _given_up(future))
+        asked = {self.futures[step.key]: step for step in steps}
+        for future in as_completed(asked):
+            yield future.result() if future.status == "finished" else Failure(asked[future], _given_up(future))
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """The result of a function, called on a worker."""
