@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from ann_snn_utils.batch.plan import Step
+from ann_snn_utils.batch.grid import Sweep
+from ann_snn_utils.batch.plan import Plan, Step
 from ann_snn_utils.batch.progress import View, clock
 
 
 def view() -> View:
-    steps = [
-        Step(run, Path(f"{notebook}.ipynb"), {"dataset": dataset}, {}, "make", None, ())
-        for run, dataset in (("a", "digits"), ("b", "mnist"))
-        for notebook in ("01_train_ann", "02_quantize")
-    ]
-    return View(steps, runs=2, jobs=2, done=0, stream=io.StringIO())
+    notebooks = Path("01_train_ann.ipynb"), Path("02_quantize.ipynb")
+    runs = {"a": {"dataset": "digits"}, "b": {"dataset": "mnist"}}
+    steps = {
+        run: tuple(Step(run, notebook, given, {}, "make", None, ()) for notebook in notebooks)
+        for run, given in runs.items()
+    }
+    return View(Plan(Sweep("s", notebooks, ("dataset",), runs), steps), jobs=2, stream=io.StringIO())
 
 
 def test_the_time_left_comes_from_like_stages() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from .plan import Step
+from .plan import Plan, Step
 
 _SHOWN = 8
 
@@ -25,9 +24,10 @@ class View:
     On a terminal it redraws itself; elsewhere a summary is written when nothing was for a minute.
     """
 
-    def __init__(self, steps: Sequence[Step], runs: int, jobs: int, done: int, stream: TextIO) -> None:
-        self.steps = {step.key: step for step in steps}
-        self.total, self.runs, self.jobs, self.done, self.failed = len(steps), runs, jobs, done, 0
+    def __init__(self, plan: Plan, jobs: int, stream: TextIO) -> None:
+        self.steps = {step.key: step for step in plan.pending()}
+        self.total, self.runs, self.jobs, self.failed = len(self.steps), len(plan.steps), jobs, 0
+        self.done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
         self.seconds: dict[tuple[str, str], list[float]] = {}
         self.running: dict[str, TaskID] = {}
         self.started = self.last_line = time.monotonic()

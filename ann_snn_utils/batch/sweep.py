@@ -107,7 +107,7 @@ def run_sweep(
     try:
         # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
         with engine(jobs or CPU_COUNT, dask, threads) as running:
-            outcomes = _work(plan, running)
+            made, failures = _work(plan, running)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
         for run in plan.steps if pages else ():
@@ -120,42 +120,37 @@ def run_sweep(
         raise
     rows = write_results(sweep.name)
     print("\n" + sweep_report(sweep.name))
-    if outcomes:
-        how = Counter(outcome.how for outcome in outcomes if isinstance(outcome, Made))
+    if made or failures:
+        how = Counter(outcome.how for outcome in made)
         print(f"{how['made']} stages made and {how['shared']} shared in {seconds:.0f} s, {running.jobs} at a time")
     for label, path in (("table", sweep_folder(sweep.name) / TABLE_FILE), ("page", page)):
         if path:
             print(f"{label:<6} {path}")
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if failures:
         print(_listed(failures), file=sys.stderr)
     return int(bool(failures) or any(row["state"] != "done" for row in rows))
 
 
-def _work(plan: Plan, running: Engine) -> list[Made | Failure]:
-    """What came of a plan's steps, with one failure for each run that failed."""
-    steps, runs = plan.pending(), len(plan.steps)
-    done = sum(all(step.state == "done" for step in own) for own in plan.steps.values())
-    outcomes: list[Made | Failure] = []
-    failed: set[str] = set()
-    with View(steps, runs, running.jobs, done, sys.stderr) as view:
-        for outcome in running.work(steps, view.tell, force=plan.force):
+def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:
+    """What came of a plan's steps: those that are there, and the first failure of each run that failed."""
+    made, failed = list[Made](), dict[str, Failure]()
+    with View(plan, running.jobs, sys.stderr) as view:
+        for outcome in running.work(plan.pending(), view.tell, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
                 if run not in failed:
-                    outcomes.append(outcome)
-                    failed.add(run)
+                    failed[run] = outcome
                     view.failed += 1
                     view.line(f"{run}  FAILED in {step.notebook.stem}: {str(outcome)[:200]}")
                 for own in plan.steps[run]:
                     view.end(own.key)
                 continue
-            outcomes.append(outcome)
+            made.append(outcome)
             view.end(step.key, outcome.seconds if outcome.how == "made" else None)
             view.done += step.key == plan.steps[run][-1].key
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
-            view.line(f"[{view.done}/{runs}] {run}  {step.notebook.stem} {took}")
-    return outcomes
+            view.line(f"[{view.done}/{view.runs}] {run}  {step.notebook.stem} {took}")
+    return made, list(failed.values())
 
 
 def _listed(failures: Sequence[Failure]) -> str:
