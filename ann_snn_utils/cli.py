@@ -22,6 +22,9 @@ from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
 
 _COUNT = click.IntRange(min=1)
 _values = functools.partial(click.option, metavar="NAME=VALUES", multiple=True)
+_names = functools.partial(
+    click.option, metavar="LIST", type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip())
+)
 _dataset = click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
 
 
@@ -72,7 +75,7 @@ def _command_line(folder: Path) -> click.Group:
 
 
 def _option(name: str, takers: Mapping[str, Parameter]) -> click.Option:
-    """The option of a notebooks' parameter: its value stays text, which the study reads strictly."""
+    """The option of a parameter of notebooks: its value stays text, which the study reads strictly."""
     first, *_ = takers.values()
     places: dict[str, list[str]] = {}
     for stem, parameter in takers.items():
@@ -367,17 +370,10 @@ def bundle(network: str, out: str, samples: int | None, time_steps: int | None, 
     print(f"check it: cd {shlex.quote(str(folder))} && cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle")
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-_list = functools.partial(click.option, metavar="LIST", type=_listed)
-
-
 @click.command()
 @click.option("--quick", is_flag=True, help="Small networks, to try the benchmark: their times tell nothing.")
-@_list("--contenders", help="Names, with commas between (default: all).")
-@_list("--parts", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
+@_names("--contenders", help="Names, with commas between (default: all).")
+@_names("--parts", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
