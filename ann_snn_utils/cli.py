@@ -240,7 +240,8 @@ def animate(network: str, sample: int, time_steps: int | None, out: Path | None,
     from .runs.gallery import open_network
 
     opened = open_network(network, dataset, stand_ins)
-    target = out or Path(f"{network.rpartition(':')[2].strip()}-{sample}.gif")
+    # A folder's path may end in a slash, which a Path leaves out.
+    target = out or Path(f"{Path(network.rpartition(':')[2].strip())}-{sample}.gif")
     print(f"wrote {animate(opened, target, sample, time_steps)}: image {sample} of {opened.samples.name}")
 
 

@@ -79,7 +79,7 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
     [
         ({"correct": 41}, "quantized ANN: "),
         ({"snn_correct": {"1": 41}}, "SNN, T = 1: "),
-        ({"snn_correct": {"5": 3}}, "SNN, T = 5: not measured, recorded 3"),
+        ({"snn_correct": {"5": 41}}, "SNN, T = 5: "),
         ({"mismatches": 2}, "code mismatches: 0, recorded 2"),
         ({"neurons": 2}, "codes compared: "),
         ({"spikes_per_sample": 1e-3}, "spikes per image: "),
@@ -91,6 +91,13 @@ def test_a_number_that_is_not_reproduced_is_named_and_fails(keep, capsys, change
     keep(**changed)
     assert main(["evaluate", "--pretrained", "tiny"]) == 1
     assert f"NOT REPRODUCED  {said}" in capsys.readouterr().out
+
+
+def test_steps_that_a_study_was_asked_for_are_measured_too(keep, capsys):
+    right = correct(simulate(convert(ANN), load_dataset(split="test", **SOURCE))).tolist()
+    keep(snn_correct={"5": right[:5][-1], "100": right[-1], "silence": right[-1]})
+    assert main(["evaluate", "--pretrained", "tiny"]) == 0
+    assert {"SNN, T = 5", "SNN, T = 100"} <= set(lines_of(capsys))
 
 
 def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_far_as_they_go():

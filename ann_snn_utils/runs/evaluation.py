@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ann.notation import title_of
-from ..measure.activity import reached
+from ..measure.activity import SILENCE, reached
 from ..measure.equivalence import check_equivalence
 from .gallery import Network, bundled_name, is_path, open_network
 from .published import recorded_in
@@ -42,7 +42,9 @@ def evaluate_network(name: str, samples: int | None = None, progress: bool = Fal
         named = repr(network.samples.name)
         raise ValueError(f"samples={samples}: the test set of {named} has 1 to {images} images to give")
     test = network.samples if samples is None else network.samples.subset(range(samples))
-    measured = measure(replace(network, samples=test), progress)
+    steps = recorded["accuracy"]["snn"] if recorded else ()
+    also = [int(step) for step in steps if step != SILENCE]
+    measured = measure(replace(network, samples=test), also, progress)
     differences: tuple[str, ...] = ()
     if recorded and len(test) == recorded["samples"]:
         differences = differing(measured, recorded)
@@ -58,11 +60,11 @@ def _recorded(network: Network) -> dict[str, Any] | None:
     return found.results if found and found.results["undisturbed"] else None
 
 
-def measure(network: Network, progress: bool = False) -> dict[str, Any]:
-    """A network's results on its samples, in the form of results.json."""
+def measure(network: Network, also: Iterable[int] = (), progress: bool = False) -> dict[str, Any]:
+    """A network's results on its samples, in the form of results.json; `also` as of `reached`."""
     test, snn = network.samples, network.snn
     exact = check_equivalence(network.ann, snn, test, progress=progress)
-    found = reached(exact.record, snn)
+    found = reached(exact.record, snn, also)
     right = int((exact.predictions == test.labels).sum())
     found["accuracy"]["qann"], found["correct"]["qann"] = right / len(test), right
     found |= {"dataset": test.name, "network": snn.spec.network, "k": snn.k}
@@ -77,7 +79,7 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
         "code mismatches": (measured["mismatches"], recorded["mismatches"]),
     }
     for step, share in shares["snn"].items():
-        pairs[step_label(step)] = right["snn"].get(step), round(share * images)
+        pairs[step_label(step)] = right["snn"][step], round(share * images)
     if "neurons" in recorded:
         pairs["codes compared"] = measured["neurons"], recorded["neurons"]
     for label, name in (("spikes per image", "spikes_per_sample"), ("SOPs per image", "sops_per_sample")):
@@ -85,9 +87,7 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
             # Sums of whole numbers over the images, written as fractions.
             pairs[label] = round(measured[name], 6), round(recorded[name], 6)
     return tuple(
-        f"{label}: {'not measured' if found is None else f'{found:,}'}, recorded {wanted:,}"
-        for label, (found, wanted) in pairs.items()
-        if found != wanted
+        f"{label}: {found:,}, recorded {wanted:,}" for label, (found, wanted) in pairs.items() if found != wanted
     )
 
 
