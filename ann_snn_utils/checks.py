@@ -167,6 +167,28 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
 
 
+# What a function takes, and what makes it.
+_KINDS = {
+    "ANN": "an ANN, as build_ann, load_ann, load_pretrained and quantize make it",
+    "SNN": "an SNN, as convert and load_snn make it",
+    "Dataset": "a Dataset, as load_dataset makes it",
+    "Record": "a Record, as simulate makes it",
+}
+
+
+def expect(kind: type, **given: object) -> None:
+    """Refuse arguments of another kind: TypeError that names the argument, its type and what to give.
+
+    >>> from ann_snn_utils import SNN
+    >>> expect(SNN, snn="mnist-lenet-k0")
+    Traceback (most recent call last):
+    TypeError: snn is of type str: give an SNN, as convert and load_snn make it
+    """
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is of type {type(value).__name__}: give {_KINDS[kind.__name__]}")
+
+
 def generator(seed: int) -> torch.Generator:
     """A generator of torch that starts from a seed; ValueError for a number that is none."""
     import torch

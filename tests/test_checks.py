@@ -7,6 +7,7 @@ import torch
 from networks import random_ann, random_images
 from test_train import network, stripes
 
+import ann_snn_utils as package
 from ann_snn_utils import build_ann, train
 from ann_snn_utils.ann.notation import NetworkSpec
 from ann_snn_utils.ann.train import batch_sizes
@@ -105,6 +106,24 @@ def test_full_precision_weights_are_refused_before_they_are_trained():
     with pytest.raises(ValueError, match="ternary=False with int8_ends=False"):
         check_settings({"ternary": False, "int8_ends": False})
     check_settings({"ternary": True, "int8_ends": False})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ann, snn, images: package.simulate(ann, images), "^snn is of type ANN: give an SNN, as convert"),
+        (lambda ann, snn, images: package.certify(snn, ann), "^real is of type ANN: give an SNN"),
+        (lambda ann, snn, images: package.check_equivalence(snn, ann, images), "^ann is of type SNN: give an ANN"),
+        (lambda ann, snn, images: package.evaluate(ann, images), "^dataset is of type Tensor: .* load_dataset"),
+        (lambda ann, snn, images: train(ann, images, epochs=1), "^dataset is of type Tensor: give a Dataset"),
+        (lambda ann, snn, images: package.save_network("mine", snn, ann, "digits"), "^ann is of type SNN"),
+        (lambda ann, snn, images: package.accuracy(images), "^record is of type Tensor: .* as simulate makes it"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_with_what_makes_one(call, message):
+    ann = random_ann(1)
+    with pytest.raises(TypeError, match=message):
+        call(ann, convert(ann), random_images(1, ann.spec.in_shape, 1))
 
 
 def test_a_rate_of_faults_that_are_none_is_refused_and_not_run_as_undisturbed():

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..checks import expect
 from .graph import Branch, LayerSpec, Shape, input_shape
 from .notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
 from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole, int8_scale, straight_through
@@ -311,6 +312,7 @@ def copy_weights(source: ANN, target: ANN) -> ANN:
 
     Raises ValueError where the two networks differ in shape.
     """
+    expect(ANN, source=source, target=target)
     ours, theirs = ((spec.graph, spec.classes, spec.given) for spec in (target.spec, source.spec))
     if ours != theirs:
         raise ValueError(f"cannot copy weights of {source.spec.title} into {target.spec.title}: shapes differ")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import expect
 from ..data.dataset import Dataset, as_images
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
@@ -82,6 +83,7 @@ class Reference:
 @torch.no_grad()
 def reference_of(ann: ANN) -> Reference:
     """The reference for every claim about a quantized network; ValueError for one of full precision."""
+    expect(ANN, ann=ann)
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
     network = in_float64(ann)
@@ -114,6 +116,7 @@ def predict(
     dtype: None evaluates a quantized network in float64 on the CPU, where its codes are those that a spiking
     network must reach, and a full-precision one in float32 where it lies.
     """
+    expect(ANN, ann=ann)
     images = as_images(images, ann.spec.in_shape)
     if ann.spec.quantized and dtype in (None, torch.float64):
         reference = reference_of(ann)
@@ -137,4 +140,5 @@ def predict(
 
 def evaluate(ann: ANN, dataset: Dataset, dtype: torch.dtype | None = None) -> int:
     """The number of images of a data set that the network classifies correctly; dtype as in `predict`."""
+    expect(Dataset, dataset=dataset)
     return int((predict(ann, dataset.images, dtype) == dataset.labels).sum())

@@ -15,6 +15,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from ..checks import expect
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
 from .network import ANN, Layer, Shortcut, raw_weight, set_unit
 from .notation import spec_of
@@ -34,6 +35,7 @@ def _described(tensor: Tensor | None) -> str:
 
 def save_ann(ann: ANN, path: str | Path, **metadata: object) -> None:
     """Write the network to a safetensors file, with its spec and `metadata` (JSON values) inside."""
+    expect(ANN, ann=ann)
     save_tensors(path, ann.state_dict(), {"spec": ann.spec.to_dict(), **metadata})
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import expect
 from .network import ANN, build_ann, copy_weights, raw_weight
 from .notation import NetworkSpec, Shape
 from .quantize import int8_scale
@@ -275,6 +276,7 @@ def quantize_ends(ann: ANN) -> ANN:
     layers with full-precision weights are rounded likewise; ternary ones stay as they are. A network with
     int8 ends is copied. Raises ValueError for a network that is not quantized.
     """
+    expect(ANN, ann=ann)
     if not ann.spec.quantized:
         raise ValueError("quantize_ends: this network is full precision; build it with quantized=True first")
     result = build_ann(**replace(ann.spec, int8_ends=True).to_dict()).to(ann.layers[0].norm.weight)

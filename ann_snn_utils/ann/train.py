@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import RULES, check
+from ..checks import RULES, check, expect
 from ..checks import generator as seeded
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
@@ -207,6 +207,8 @@ def train(
     Raises ValueError that names a wrong argument, or a checkpoint that belongs to another training.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if name in RULES}
+    expect(ANN, ann=ann)
+    expect(Dataset, dataset=dataset)
     for name, value in given.items():
         if name != "momentum" or value is not None:
             check(name, value)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..checks import expect
 from ..data.dataset import Dataset
 from ..files import atomic, save_json, sha256
 from ..simulator.run import simulate
@@ -118,6 +119,8 @@ def write_bundle(
     bundle that lies there already is replaced. Raises ValueError for a network that is not all integers,
     FileExistsError for a folder that holds something else, OSError where it cannot be written.
     """
+    expect(SNN, snn=snn)
+    expect(Dataset, dataset=dataset)
     out = Path(out)
     check_target(out, replace_old)
     circuit = hardware(snn)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..checks import expect
 from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.network import SNN
@@ -18,6 +19,7 @@ from .verdict import energy_by_model, runs_of
 
 def correct(record: Record) -> np.ndarray:
     """How many samples are classified correctly after each step, int64 [T]; ValueError without labels."""
+    expect(Record, record=record)
     if record.labels is None:
         raise ValueError("this record has no labels: give simulate a Dataset, or labels=…, to measure accuracy")
     return (record.predictions == record.labels).sum(1).numpy()

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ..ann.network import ANN, build_ann, copy_weights
 from ..ann.reference import codes, reference_of
-from ..checks import check
+from ..checks import check, expect
 from ..data.dataset import Dataset, as_images
 from ..simulator.record import Record, merge
 from ..simulator.run import simulate
@@ -91,6 +91,8 @@ def check_equivalence(
     A network converted with "published" thresholds is allowed: its mismatches are what the rounding costs.
     Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
     """
+    expect(ANN, ann=ann)
+    expect(SNN, snn=snn)
     ours, theirs = asdict(ann.spec), asdict(snn.spec)
     if different := [f"{name} {ours[name]!r} ≠ {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]:
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")

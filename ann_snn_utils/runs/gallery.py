@@ -12,6 +12,7 @@ import torch
 
 from ..ann.network import ANN
 from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pretrained_file, save_ann
+from ..checks import expect
 from ..data.dataset import SOURCE_OPTIONS, Dataset, identity_of, load_recorded, load_splits, source_of
 from ..files import sha256
 from ..measure.equivalence import check_equivalence
@@ -113,6 +114,8 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     ValueError where one is not, where images of the data set have another shape, and where the folder holds a
     network; and what `load_dataset` raises.
     """
+    expect(ANN, ann=ann)
+    expect(SNN, snn=snn)
     if ann.spec != snn.spec:
         raise ValueError(f"{name}: the spiking network was not made of this quantized one; give convert(ann)")
     if unknown := options.keys() - set(SOURCE_OPTIONS):

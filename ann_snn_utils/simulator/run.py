@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import check, check_settings
+from ..checks import check, check_settings, expect
 from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN
@@ -83,6 +83,7 @@ def simulate(
     published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
     is too short.
     """
+    expect(SNN, snn=snn)
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
     images = as_images(images, snn.spec.in_shape)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import expect
 from .network import SNN, SpikingLayer
 
 MOST_BITS = 30
@@ -74,6 +75,7 @@ def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
     >>> [(layer.name, layer.count_bits) for layer in certify(snn)][1:]
     [('P2', 2), ('16', 2)]
     """
+    expect(SNN, snn=snn, real=snn if real is None else real)
     if not snn.integer:
         raise ValueError(f"certify: thresholds={snn.thresholds!r} or real-valued ends; convert an integer network")
     reals = [None] * len(snn.layers) if real is None else real.layers

@@ -16,7 +16,7 @@ from ..ann.network import ANN, Layer, MaxPool
 from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
 from ..ann.reference import in_float64, reference_of
 from ..ann.train import batch_sizes
-from ..checks import check
+from ..checks import check, expect
 from ..data.dataset import as_images
 from .addition import Decision, add_in_integers
 from .network import FORMS, REAL_FORMS, SNN, SpikingLayer, Synapses, layer_of_maxima, membrane_range
@@ -96,6 +96,7 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
     >>> snn.integer
     True
     """
+    expect(ANN, ann=ann)
     if thresholds not in FORMS:
         raise ValueError(f"thresholds={thresholds!r}: choose one of {', '.join(FORMS)}")
     if not ann.spec.quantized:

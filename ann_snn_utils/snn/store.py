@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..ann.notation import NetworkSpec, spec_of
 from ..ann.placement import MOST_COUNTS
+from ..checks import expect
 from ..files import load_tensors, save_tensors
 from .network import (
     FORMS,
@@ -117,6 +118,7 @@ def _prefixes(index: int, number: int) -> list[str]:
 
 def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
     """Write the network to a safetensors file, every integer tensor in its smallest type."""
+    expect(SNN, snn=snn)
     found: dict[str, Tensor | None] = {"classifier": snn.classifier, "bias": snn.bias}
     for index, layer in enumerate(snn.layers):
         # Maxima follow from the layer of which they are taken.
