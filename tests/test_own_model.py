@@ -631,6 +631,21 @@ def test_images_of_another_kind_are_refused(images, message):
         quantize(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)), images)
 
 
+def test_modules_may_be_defined_in_another_order_than_they_are_called_in():
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.end = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+            self.stem = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(self.stem(x))
+
+    assert [layer.spec.token for layer in quantize(Late(), IMAGES).layers] == ["stem_0", "end_0"]
+    with pytest.raises(ValueError, match="the model takes 2 channels"):
+        quantize(Late(), IMAGES[:, :1])
+
+
 def test_weights_of_1_and_minus_1_by_chance_are_rounded_as_any_others():
     # Also those of an average over windows that overlap, which are ones.
     average = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(3, 2), nn.Flatten(), nn.Linear(36, 5))

@@ -39,8 +39,8 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
-    _check_channels(model, images)
     graph_module = _followed(model)
+    _check_channels(graph_module, images)
     if next(graph_module.parameters(), None) is None:
         raise ValueError(f"model: {type(model).__name__} has no weights: give a trained network")
     shapes: dict[str, tuple[int, ...]] = {}
@@ -123,8 +123,10 @@ def _check_same(followed: fx.GraphModule, model: nn.Module, image: Tensor) -> No
         )
 
 
-def _check_channels(model: nn.Module, images: Tensor) -> None:
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
+def _check_channels(model: fx.GraphModule, images: Tensor) -> None:
+    # In the order of computation, in which modules need not be defined.
+    called = (model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module")
+    first = next((m for m in called if isinstance(m, nn.Conv2d | nn.Linear)), None)
     if isinstance(first, nn.Conv2d) and images.shape[1] != first.in_channels:
         swapped = images.shape[3] == first.in_channels
         remedy = "they are channels-last: pass images.permute(0, 3, 1, 2)" if swapped else "give images that fit"
