@@ -136,6 +136,27 @@ def test_every_kind_of_layer_settles_on_the_quantized_networks_codes(path, weigh
         assert all(weight.abs().max() <= 1 for weight in hidden)
 
 
+CLAMPED: dict[str, Callable] = {
+    "behind a ReLU": lambda m, x: torch.cat([F.relu(9 * m.inner(x)).clamp(0, 0.3), F.relu(m.depthwise(x))], 1),
+    "beside larger values": lambda m, x: torch.cat([m.inner(x).clamp(0, 0.05), F.relu(9 * m.depthwise(x))], 1),
+    "of the encoder": lambda m, x: torch.cat([x, F.relu(3 * m.inner(x))], 1),
+}
+
+
+@pytest.mark.parametrize("path", CLAMPED)
+def test_a_clamp_holds_in_the_step_that_a_layer_shares(path):
+    class Clamped(Of):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).clamp(0, 0.1 if path == "of the encoder" else 9)
+            return self.classifier(self.function(self, x).flatten(1))
+
+    torch.manual_seed(0)
+    model = Clamped(CLAMPED[path], 1200)
+    found, wanted = quantize(model, IMAGES, levels=255)(IMAGES), model(IMAGES / 255)
+    assert (found - wanted).abs().max() < 0.1 * wanted.std(0).mean()
+    proved(model, levels=15)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_with_many_counts_the_quantized_network_is_the_model(path):
     torch.manual_seed(0)

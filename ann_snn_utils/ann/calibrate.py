@@ -190,7 +190,7 @@ def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact:
             window = Branch(layer.terms[0].sources, (size, size), stride, padding, dilation)
             nodes.append(Node(layer.name, (window,), kind="maximum"))
             continue
-        lowest, highest = (0 if layer.low >= 0 else -levels), int(levels) if number else None
+        lowest, highest = (0 if layer.low >= 0 else -levels), _largest(layer, step, levels) if number else None
         if layer.step is not None:
             lowest = round(layer.low / step)
             highest = None if math.isinf(layer.high) or number == 0 else round(layer.high / step)
@@ -206,7 +206,13 @@ def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact:
             )
         )
     text = graph_text(nodes, traced.classifier.average, bool(traced.bias.any()))
+    levels = _largest(traced.layers[0], steps[0], levels)
     return build_ann(text, traced.in_shape, len(traced.bias), levels=levels, ternary=ternary)
+
+
+def _largest(layer: TracedLayer, step: float, levels: int) -> int:
+    """The largest count of a layer: `levels`, or less where a step that it shares takes it to its clamp before."""
+    return levels if math.isinf(layer.high) else min(levels, max(1, round(layer.high / step)))
 
 
 def _branch(term: Term, position: int, layer: TracedLayer) -> Branch:
