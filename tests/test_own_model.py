@@ -33,6 +33,7 @@ from ann_snn_utils import (
 from ann_snn_utils.ann import calibrate
 from ann_snn_utils.ann.network import Layer
 from ann_snn_utils.ann.quantize import Counts, Int8, QuantReLU, Ternary
+from ann_snn_utils.ann.quantized import Scaled
 from ann_snn_utils.ann.store import save_pretrained
 
 IMAGES = torch.randint(0, 256, (24, 2, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -371,6 +372,24 @@ def test_averages_that_a_model_rounds_are_rounded():
 def test_counts_of_two_steps_are_not_classified_side_by_side():
     with pytest.raises(ValueError, match="counts in steps of \\[0.5, 1.0\\] are read out together: use one"):
         quantize(SideBySide(1, last=True).eval(), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("scale", "taken"), [((0.3, 0.3, 0.3), True), ((0.5, -2.0, 0.25), True), ((0.3, 0.2, 0.25), False)]
+)
+def test_scales_of_classes_are_taken_where_whole_scores_can_be_compared(scale, taken):
+    torch.manual_seed(0)
+    conv, linear = nn.Conv2d(2, 3, 3, bias=False), nn.Linear(192, 3, bias=False)
+    for layer in (conv, linear):
+        nn.init.uniform_(layer.weight, -3, 3).data.round_()
+    model = nn.Sequential(conv, Counts(0.5, 0, 7), nn.Flatten(), Scaled(linear, torch.tensor(scale), None))
+    if not taken:
+        with pytest.raises(ValueError, match="has a scale for each class, .* give its weights one scale"):
+            quantize(model, IMAGES)
+        return
+    ann, _ = proved(model)
+    with torch.no_grad():
+        assert torch.allclose(codes(ann, IMAGES)[1], model.double()(IMAGES.double() / 255))
 
 
 def of_brevitas(modules: ModuleType) -> nn.Sequential:

@@ -20,8 +20,8 @@ from ..data.dataset import as_images
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine, set_unit
 from .operations import factor_and_shift
-from .quantize import INT8_LARGEST, TERNARY_RATIO, int8_scale
-from .quantized import check_ties, is_whole, unquantized
+from .quantize import TERNARY_RATIO, int8_scale
+from .quantized import check_ties, is_whole, unquantized, whole_unit
 from .trace import trace, watch
 from .traced import Term, Trace, TracedLayer
 
@@ -241,9 +241,8 @@ def _fill(ann: ANN, traced: Trace, weights: str, exact: bool) -> None:
             _fill_layer(layer, source, ann, "whole" if exact else weights if number else "int8")
     weight, scale = traced.classifier.weight, traced.classifier.scale
     assert weight is not None
-    whole = is_whole(weight, INT8_LARGEST) and len(scale.unique()) == 1
-    weight = weight * scale[:, None, None, None]
-    unit = scale[0].abs() if whole else int8_scale(weight, per_channel=False).flatten()[0]
+    weight, unit = weight * scale[:, None, None, None], whole_unit(traced.classifier)
+    unit = int8_scale(weight, per_channel=False).flatten()[0] if unit is None else unit
     raw_weight(ann.classifier).copy_(weight.flatten(1))
     set_unit(ann.classifier, unit)
     if ann.classifier.bias is not None:

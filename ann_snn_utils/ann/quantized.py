@@ -126,8 +126,19 @@ def unquantized(traced: Trace) -> list[str]:
     ]
 
 
+def whole_unit(classifier: Term) -> Tensor | None:
+    """What 1 of a classifier's whole weights is worth for all classes, []; None where int8 does not hold them."""
+    assert classifier.weight is not None
+    unit = classifier.scale.abs().min()
+    weight = classifier.weight * (classifier.scale / unit)[:, None, None, None]
+    return unit if is_whole(weight, INT8_LARGEST) else None
+
+
 def check_quantized(model: nn.Module, traced: Trace) -> None:
-    """Raise ValueError where a model rounds only some layers: they would be quantized anew with the others."""
+    """Raise ValueError where a model rounds only some layers, or scores of classes that no whole numbers compare.
+
+    They would be quantized anew with the others.
+    """
     classifier = [] if is_whole(traced.classifier.weight, INT8_LARGEST) else ["the classifier"]
     real = unquantized(traced) + classifier
     whole = any(
@@ -135,6 +146,11 @@ def check_quantized(model: nn.Module, traced: Trace) -> None:
     )
     if real and whole:
         raise ValueError(f"{real[0]} of the model is not quantized, and others are: quantize all layers, or none")
+    if whole and whole_unit(traced.classifier) is None:
+        raise ValueError(
+            "the classifier of the model has a scale for each class, and whole scores are compared: give its "
+            "weights one scale, and put no batch norm behind it"
+        )
 
 
 def check_ties(ann: ANN, traced: Trace) -> None:
