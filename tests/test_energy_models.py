@@ -312,12 +312,18 @@ def test_silence_pays_for_what_runs_by_the_clock_and_never_costs():
         )
     assert steps[0] == pytest.approx(RECORD.settled_at.double().mean() + 1)
     longer = simulate(SNN, IMAGES, SNN.sufficient_steps)
-    assert costs[2] == pytest.approx(estimate(runs_of(longer, SNN).fixed, MODELS["yan"]).total)
+    always = layer_events(longer, SNN, until_silence=False)
+    assert costs[2] == pytest.approx(estimate(always, MODELS["yan"]).total)
 
 
 def test_a_run_of_fixed_length_has_the_same_spikes_and_always_works():
     for one, other in zip(RUNS.fixed, layer_events(RECORD, SNN, until_silence=False), strict=True):
         assert (one.working == other.working).all() and (one.sops == other.sops).all()
+
+
+def test_steps_beyond_the_silence_of_all_images_cost_nothing_and_give_no_rival_more_bits():
+    longer = simulate(SNN, IMAGES, 4 * RECORD.time_steps)
+    assert energy_summary(longer, SNN) == energy_summary(RECORD, SNN)
 
 
 def test_at_the_break_even_both_cost_the_same():

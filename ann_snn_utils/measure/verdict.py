@@ -144,8 +144,12 @@ class Runs:
 
 
 def runs_of(record: Record, snn: SNN) -> Runs:
-    """The events of a run until silence; ValueError where it ended before, and as of `layer_events`."""
+    """The events of a run until silence; ValueError where it ended before, and as of `layer_events`.
+
+    Steps beyond the silence of all images are left out.
+    """
     check_silent(record)
+    record = record.until_silence()
     stopping = layer_events(record, snn)
     always = np.ones(record.time_steps)
     fixed = (layer if layer.kind == ENCODER else replace(layer, working=always) for layer in stopping)
