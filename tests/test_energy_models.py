@@ -291,6 +291,15 @@ def test_a_neuron_that_nothing_reaches_is_neither_read_nor_compared_where_membra
     assert clocked["membranes"] == pytest.approx(2 * 3 * 48 * by_size(48 * 8, 8)) and clocked["arithmetic"] > 0
 
 
+def test_no_model_fetches_weights_for_maxima():
+    snn = convert(random_ann(5, network="2C3-M2-4", in_shape=(1, 6, 6), padding="same"))
+    layers = layer_events(simulate(snn, random_images(5, (1, 6, 6))), snn)
+    for how in (Lemaire(), Yan(), Yan(reuse=False)):
+        found = estimate(layers, how)
+        maxima = [parts["weights"][1].sum() for parts in (found.spiking, *found.dense.values())]
+        assert found.layers[1] == "M2" and maxima == [0] * 6
+
+
 def test_a_rival_that_skips_zeros_multiplies_by_what_is_not_zero():
     found = estimate(RUNS.until_silence, Arithmetic())
     encoder, *others = RUNS.until_silence

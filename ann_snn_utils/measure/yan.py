@@ -97,7 +97,8 @@ def _multiplied(layer: LayerEvents, rival: Rival, how: Yan) -> dict[str, float]:
     input_bits, weight_bits = rival.widths(layer)
     operations = rival.operations(layer, layer.synapses)
     each = how.add if rival.adds(layer) else how.multiply_accumulate(input_bits, weight_bits)
-    fetched = layer.weights if how.reuse else operations
+    # Maxima have no weights to fetch.
+    fetched = layer.weights if how.reuse or not layer.weights else operations
     moved = layer.inputs if how.multicast else operations
     return {
         "arithmetic": each * operations,
