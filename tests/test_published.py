@@ -49,6 +49,12 @@ def test_the_main_settings_are_the_usual_one_and_the_one_that_is_silent_soonest_
     assert [row["setting"] for row in table(*forms, bundled)][0] == "k = 0, ternary, clip 2"
 
 
+def test_a_row_says_where_not_all_test_images_were_shown() -> None:
+    whole, part = table(reached("a"), reached("b", last=3, limit=100))
+    assert (whole["setting"], part["setting"]) == ("k = 0, ternary", "k = 0, ternary, 100 images")
+    assert "samples 500" in table(reached("a"), reached("b", last=3, samples=500))[1]["setting"]
+
+
 def test_the_table_has_at_most_eight_rows_and_what_was_published_stands_first() -> None:
     rows = table(*(reached(str(i), dataset=f"images{i}") for i in range(9)), reached("m"))
     assert len(rows) == MOST_ROWS and rows[0]["images, network"] == "MNIST, LeNet"

@@ -28,8 +28,8 @@ _LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR
 
 MOST_ROWS = 8
 
-# What of a setting changes the spiking network; the rest is how it was trained.
-_FORM = ("k", "ternary", "levels", "clip", "int8_ends")
+# What of a setting changes the spiking network, and which images it is shown; the rest is how it was trained.
+_FORM = ("k", "ternary", "levels", "clip", "int8_ends", "size", "crop", "limit", "samples")
 
 
 def published(dataset: str, network: str) -> Mapping[str, Any] | None:
