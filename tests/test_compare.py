@@ -286,15 +286,24 @@ def test_a_missing_input_names_the_notebook_that_makes_it(place):
         open_stage("02_quantize", {"run": "r", "seed": 0}, ["ann.safetensors"])
 
 
-def test_of_a_network_that_was_trained_elsewhere_nothing_is_said_but_what_it_is():
-    graph, trained = '{"layers":[{}, {}]}', outcome("a")
+def trained_elsewhere(run: str) -> RunResult:
+    """The results of a network of two layers that no run trained."""
+    trained = outcome(run)
     alone = {"04_spike_analysis": trained.manifest.stages["04_spike_analysis"]}
     alone["04_spike_analysis"] = msgspec.structs.replace(alone["04_spike_analysis"], parameters={})
     accuracy = {name: value for name, value in trained.results["accuracy"].items() if name != "ann"}
-    found = trained.results | {"network": graph, "k": 0, "ternary": False, "accuracy": accuracy}
-    own = RunResult("own", found, msgspec.structs.replace(trained.manifest, stages=alone))
-    row = compare({"a": trained, "b": outcome("b"), "own": own}).loc["own"]
-    assert row.setting == "graph of 2 layers, int8, trained elsewhere" and math.isnan(row["ANN"])
+    of_graph = {"network": '{"layers":[{}, {}]}', "k": 0, "ternary": False, "accuracy": accuracy}
+    return RunResult(run, trained.results | of_graph, msgspec.structs.replace(trained.manifest, stages=alone))
+
+
+def test_of_a_network_that_was_trained_elsewhere_nothing_is_said_but_what_it_is_and_its_name():
+    row = compare({"a": outcome("a"), "b": outcome("b"), "own": trained_elsewhere("own")}).loc["own"]
+    assert row.setting == "graph of 2 layers, int8, trained elsewhere, run own" and math.isnan(row["ANN"])
+
+
+def test_two_networks_that_were_trained_elsewhere_are_not_two_seeds_of_one_training():
+    table = by_setting(compare({"one": trained_elsewhere("one"), "other": trained_elsewhere("other")}))
+    assert list(table.runs) == ["1", "1"] and len(set(table.index)) == 2
 
 
 def test_a_number_that_rounds_to_zero_has_no_sign():

@@ -75,14 +75,20 @@ def in_words(parameter: str, value: Any) -> str:
 
 
 def setting_of(result: RunResult) -> dict[str, Any]:
-    """What a run was made with, without its seed: network, k, weights, epochs, then its other parameters."""
+    """What a run was made with, without its seed: network, k, weights, epochs, then its other parameters.
+
+    Of a network that no run trained this is not known: it is a setting of its own, under the run's name.
+    """
     notation, dataset, parameters = result.results["network"], result.results["dataset"], result.parameters
     named = next((name for name, (network, _) in NETWORKS.items() if network == notation), notation)
     made = [result.stages[stem].metrics if stem in result.stages else {} for stem in _TRAINING]
     histories = (metrics.get("history") for metrics in made)
     epochs = " + ".join(str(len(history)) if isinstance(history, list) else "?" for history in histories)
     first = {name: parameters.get(name, result.results.get(name)) for name in ("network", "k", "ternary")}
-    first |= {"network": named, "epochs": epochs if any(stem in result.stages for stem in _TRAINING) else ""}
+    first |= {"network": named, "epochs": epochs}
+    if not any(stem in result.stages for stem in _TRAINING):
+        # Two networks that were made elsewhere are not two seeds of one training.
+        first |= {"epochs": "", "run": result.run}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}
     if "padding" in rest:
         # Left empty, it is the named network's own.
