@@ -156,3 +156,11 @@ def test_the_equations_of_a_notebook_can_be_shown_without_a_script(path: Path) -
 def test_a_notebook_leaves_the_choice_of_the_renderer_to_where_it_runs(path: Path) -> None:
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert not any("renderers.default" in source for source in code)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_of_the_package_is_there(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        for node in ast.walk(ast.parse(cell.source if cell.cell_type == "code" else "")):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ann_snn_utils"):
+                exec(compile(ast.Module([node], []), path.name, "exec"), {})

@@ -37,6 +37,11 @@ def int8_scale(weight: Tensor, per_channel: bool = True) -> Tensor:
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
+def int8(weight: Tensor, per_channel: bool = True) -> Tensor:
+    """The integers round(w / s) in −127 … 127, in the dtype of `weight`; s as `int8_scale` says."""
+    return (weight.detach() / int8_scale(weight, per_channel)).round()
+
+
 class _StraightThrough(torch.autograd.Function):
     """The integers; their gradient goes to the values that they were made of."""
 
@@ -62,10 +67,7 @@ class Ternary(nn.Module):
 
 
 class Int8(nn.Module):
-    """Parametrization: the layer computes with round(w / s) in −127 … 127, s as `int8_scale` says.
-
-    The gradient reaches w through w / s.
-    """
+    """Parametrization: the layer computes with int8 weights; the gradient reaches w through w / s."""
 
     def __init__(self, per_channel: bool = True) -> None:
         super().__init__()
