@@ -33,14 +33,14 @@ from .traced import IMAGE, LayerBuilder, Maps, Sum, Term, Trace, Window, plain_m
 _ASIDE = ("inplace", "training")
 
 
-class LayerReader(LayerBuilder):
+class LayerReader:
     """Turns the operations of a traced model into layers, in their order; shapes: of the value of each of them.
 
     Raises ValueError that names the operation and the remedy for what layers of whole numbers cannot be.
     """
 
     def __init__(self, model: fx.GraphModule, shapes: dict[str, tuple[int, ...]]) -> None:
-        super().__init__()
+        self.built = LayerBuilder()
         self.model, self.shapes = model, shapes
         self.values: dict[fx.Node, Any] = {}
         self.node: fx.Node = next(iter(model.graph.nodes))
@@ -49,7 +49,7 @@ class LayerReader(LayerBuilder):
             nn.Linear: self.linear,
             nn.BatchNorm2d: self.norm,
             nn.BatchNorm1d: self.norm,
-            nn.ReLU: lambda value, _: self.activation(value, 0.0, math.inf),
+            nn.ReLU: lambda value, _: self.built.activation(value, 0.0, math.inf),
             nn.Hardtanh: self.hardtanh,
             QuantReLU: self.quantized,
             Counts: self.counted,
@@ -81,7 +81,7 @@ class LayerReader(LayerBuilder):
         value = self.operation(node)
         if len(node.users) > 1 and isinstance(value, Sum):
             # What two operations read is rounded once, for both.
-            value = self.closed(value)
+            value = self.built.closed(value)
         return replace(value, name=node.name) if isinstance(value, Maps) else value
 
     def operation(self, node: fx.Node) -> Any:
@@ -92,7 +92,7 @@ class LayerReader(LayerBuilder):
         if node.op == "call_module":
             return self.module(args[0], self.model.get_submodule(target))
         if target in CONCATENATE:
-            return self.concatenated(args[0], named.get("dim", args[1] if len(args) > 1 else 0))
+            return self.built.concatenated(args[0], named.get("dim", args[1] if len(args) > 1 else 0))
         if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
             return self.added(args[0], args[1], named.get("alpha", 1))
         if target in ARITHMETIC:
@@ -128,7 +128,7 @@ class LayerReader(LayerBuilder):
     # Layers with weights
 
     def convolution(self, value: Maps | Sum, conv: nn.Conv2d) -> Sum:
-        maps = self.closed(value)
+        maps = self.built.closed(value)
         if conv.padding_mode != "zeros":
             raise ValueError(
                 f"padding_mode={conv.padding_mode!r}: beyond the border no spikes are sent; use 'zeros'"
@@ -148,7 +148,7 @@ class LayerReader(LayerBuilder):
             raise ValueError(
                 "a linear layer over one axis of a map: put nn.Flatten() before it, or use a 1×1 Conv2d"
             )
-        maps = self.closed(value, resized=True)
+        maps = self.built.closed(value, resized=True)
         channels, height, width = maps.shape
         rows, columns = maps.resized or (height, width)
         weight = linear.weight.detach().view(-1, channels, rows, columns)
@@ -186,7 +186,7 @@ class LayerReader(LayerBuilder):
         factor, shift = factor.expand(channels), shift.expand(channels)
         if isinstance(value, Maps) and (value.sources == (IMAGE,) or not shift.any()):
             return replace(value, scale=value.scale * factor, shift=value.shift * factor + shift)
-        total = self.waiting(value)
+        total = self.built.waiting(value)
         terms = tuple(replace(term, scale=term.scale * factor, norm=None) for term in total.terms)
         return replace(total, name=self.node.name, terms=terms, shift=total.shift * factor + shift)
 
@@ -206,13 +206,13 @@ class LayerReader(LayerBuilder):
     def added(self, first: Maps | Sum, second: Maps | Sum, factor: float) -> Sum:
         if factor != 1:
             raise ValueError(f"a sum with alpha={factor}: multiply by it in the layer before")
-        one, other = self.waiting(first), self.waiting(second)
+        one, other = self.built.waiting(first), self.built.waiting(second)
         if one.shape != other.shape:
             raise ValueError(f"maps of {one.shape} and {other.shape} are added: give them one shape")
         while len(one.terms) + len(other.terms) > 2:
             # A neuron has two synapses at most: the longer sum becomes a layer of its own.
             one, other = sorted((one, other), key=lambda total: len(total.terms))
-            other = self.waiting(self.closed(other))
+            other = self.built.waiting(self.built.closed(other))
         terms = sorted(one.terms + other.terms, key=lambda term: term.weight is None)
         return Sum(self.node.name, tuple(terms), one.shift + other.shift, one.shape)
 
@@ -223,26 +223,26 @@ class LayerReader(LayerBuilder):
             raise ValueError(
                 f"a clamp to {module.min_val:g} … {module.max_val:g}: a count starts at 0, as with ReLU6"
             )
-        return self.activation(value, 0.0, module.max_val)
+        return self.built.activation(value, 0.0, module.max_val)
 
     def quantized(self, value: Maps | Sum, module: QuantReLU) -> Maps:
         high = math.inf if module.clip is None else float(module.clip)
-        return self.activation(value, 0.0, high, 2.0**-module.k)
+        return self.built.activation(value, 0.0, high, 2.0**-module.k)
 
     def counted(self, value: Maps | Sum, module: Counts) -> Maps:
         low = module.lowest * module.step
         high = math.inf if module.highest is None else module.highest * module.step
         # Averages of counts are none: they are rounded anew.
-        if isinstance(value, Maps) and value.average == 1 and self.within(value, low, high):
-            if all(self.layers[source].step == module.step for source in value.sources):
+        if isinstance(value, Maps) and value.average == 1 and self.built.within(value, low, high):
+            if all(self.built.layers[source].step == module.step for source in value.sources):
                 return value
-        return self.activation(value, low, high, module.step)
+        return self.built.activation(value, low, high, module.step)
 
     # Pooling, and the end of the model
 
     def flatten(self, value: Maps | Sum, _: nn.Module) -> Maps | Sum:
         if isinstance(value, Sum) and value.pools:
-            value = self.closed(value)
+            value = self.built.closed(value)
         channels, *sides = value.shape
         if isinstance(value, Maps) and value.resized:
             sides = list(value.resized)
@@ -260,7 +260,7 @@ class LayerReader(LayerBuilder):
             return replace(value, pools=(*value.pools, pool))
         if not bool((value.scale > 0).all()):
             raise ValueError("the maximum of negated maps is a minimum: pool before the multiplication")
-        return self.maximum(self.closed(value, pooled=True), pool)
+        return self.built.maximum(self.built.closed(value, pooled=True), pool)
 
     def window(self, pooling: nn.MaxPool2d | nn.AvgPool2d) -> Window:
         before, behind = (self.shapes[node.name][1:] for node in (self.node.all_input_nodes[0], self.node))
@@ -270,7 +270,7 @@ class LayerReader(LayerBuilder):
         window = self.window(module)
         if window.padding and not module.count_include_pad:
             raise ValueError("an average that leaves out the padding differs at the border: count_include_pad=True")
-        maps = self.closed(value, pooled=True)
+        maps = self.built.closed(value, pooled=True)
         size, divisor = window.size, module.divisor_override or window.size**2
         if window != (size, size, 0, 1) or any(side % size for side in maps.shape[1:]) or maps.average > 1:
             return self.overlapping(maps, window, divisor)
@@ -283,10 +283,10 @@ class LayerReader(LayerBuilder):
         weight = torch.ones(channels, 1, size, size, dtype=torch.float64)
         total = self.weighted(maps, weight, None, *window[1:], channels)
         total = replace(total, terms=(replace(total.terms[0], scale=total.terms[0].scale / divisor),))
-        return self.activation(total, *self.bounds(maps))
+        return self.built.activation(total, *self.built.bounds(maps))
 
     def adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
-        maps, wanted = self.closed(value, pooled=True), module.output_size
+        maps, wanted = self.built.closed(value, pooled=True), module.output_size
         _, height, width = maps.shape
         rows, columns = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
         rows, columns = rows or height, columns or width
@@ -300,8 +300,8 @@ class LayerReader(LayerBuilder):
         value = self.values.get(output) if isinstance(output, fx.Node) else None
         if not isinstance(value, Maps | Sum):
             raise ValueError("it returns something else than one tensor of scores: return those of the classes")
-        if isinstance(value, Sum) and not self.reads_out(value):
-            value = self.closed(value)
+        if isinstance(value, Sum) and not self.built.reads_out(value):
+            value = self.built.closed(value)
         if math.prod(value.shape[1:]) != 1:
             raise ValueError(f"it returns maps of {value.shape}: end in scores, one for each class")
         if isinstance(value, Maps):
@@ -310,6 +310,6 @@ class LayerReader(LayerBuilder):
             one = torch.ones_like(value.scale)
             value = Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
         (classifier,) = value.terms
-        if classifier.sources != (len(self.layers) - 1,):
-            classifier = replace(classifier, sources=self.gathered(classifier.sources).sources)
-        return Trace(in_shape, tuple(self.layers), classifier, value.shift, self.model)
+        if classifier.sources != (len(self.built.layers) - 1,):
+            classifier = replace(classifier, sources=self.built.gathered(classifier.sources).sources)
+        return Trace(in_shape, tuple(self.built.layers), classifier, value.shift, self.model)
