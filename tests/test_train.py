@@ -10,7 +10,7 @@ import torch
 
 from ann_snn_utils import train as train_network
 from ann_snn_utils.ann.network import build_ann, raw_weight
-from ann_snn_utils.ann.optimizer import Optimizer
+from ann_snn_utils.ann.optimizer import Muon, Optimizer
 from ann_snn_utils.ann.reference import evaluate, predict
 from ann_snn_utils.ann.train import pick_device, set_seed
 from ann_snn_utils.checks import OPTIMIZERS, SCHEDULES
@@ -201,7 +201,7 @@ def larger(height: int = 10, width: int = 10) -> Dataset:
 
 def test_a_network_smaller_than_the_images_learns_from_random_crops_of_them():
     ann, again, other = network(), network(), network()
-    arguments = {"epochs": 12, "batch_size": 16, "progress": False}
+    arguments = {"epochs": 30, "batch_size": 16, "progress": False}
     history = train_network(ann, larger(), **arguments)
     train_network(again, larger(), **arguments)
     train_network(other, larger(), seed=1, **arguments)
@@ -260,6 +260,23 @@ def test_muon_moves_layers_in_orthogonal_steps_relative_to_weights_of_unit_norm(
         assert weight.grad is None and float(weight.detach().norm()) == pytest.approx(len(weight) ** 0.5, rel=1e-5)
         step = torch.linalg.svdvals((weight - old).detach().flatten(1))
         assert step.max() < 2 * step.median() and not torch.equal(weight, old)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (7, 7)])
+def test_muon_steps_as_that_of_torch_and_by_float32_where_bfloat16_is_slow(shape, fast, monkeypatch):
+    monkeypatch.setattr("ann_snn_utils.ann.optimizer.multiplies_bfloat16", lambda device: fast)
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(4, *shape, generator=generator)
+    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    own = Muon([ours], 0.1, 0.6)
+    of_torch = torch.optim.Muon([theirs], 0.1, weight_decay=0, momentum=0.6, ns_steps=3)
+    for gradient in gradients:
+        for parameter, optimizer in ((ours, own), (theirs, of_torch)):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.equal(ours, theirs) == fast
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
 
 
 def courses(steps: int = 10, **how) -> tuple[list[list[float]], list[list[float]]]:

@@ -23,7 +23,7 @@ from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
 from .network import ANN, raw_weight
 from .notation import NetworkSpec
-from .optimizer import Optimizer
+from .optimizer import Optimizer, multiplies_bfloat16
 from .reference import evaluate
 
 
@@ -134,13 +134,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def precision(device: torch.device) -> AbstractContextManager[Any]:
     """The autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
-    fast = {
-        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported(),
-    }
-    if fast.get(device.type, lambda: False)():
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if multiplies_bfloat16(device) else nullcontext()
 
 
 def set_seed(seed: int) -> None:
