@@ -12,11 +12,12 @@ from pathlib import Path
 
 _MODULES = {
     "data.dataset": ("Dataset", "load_dataset"),
+    "ann.device": ("pick_device",),
     "ann.notation": ("NETWORKS", "parse"),
     "ann.network": ("ANN", "build_ann", "copy_weights"),
     "ann.calibrate": ("layer_losses", "quantize"),
     "ann.reference": ("codes", "evaluate", "predict"),
-    "ann.train": ("pick_device", "set_seed", "train"),
+    "ann.train": ("set_seed", "train"),
     "ann.store": ("load_ann", "load_pretrained", "save_ann"),
     "ann.tensorlayer": ("import_tensorlayer", "quantize_ends"),
     "snn.network": ("SNN",),

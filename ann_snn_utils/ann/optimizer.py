@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from .device import multiplies_bfloat16
 from .network import ANN, raw_weight
 
 # AdamW steps by so much, Muon by a share of the weights: where the one takes 0.003, the other takes 0.05.
@@ -18,14 +19,6 @@ _MUON_RATE = 50 / 3
 _ITERATIONS = 3
 # Its polynomial brings singular values near 1 soonest, not closest (K. Jordan et al., 2024).
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
-    return device.type == "cpu" and has
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

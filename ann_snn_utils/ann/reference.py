@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checks import expect
 from ..data.dataset import Dataset, as_images
+from .device import pick_device
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
 from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
@@ -114,7 +115,7 @@ def predict(
     """The class of each uint8 image, int64 [N].
 
     dtype: None evaluates a quantized network in float64 on the CPU, where its codes are those that a spiking
-    network must reach, and a full-precision one in float32 where it lies.
+    network must reach, and a full-precision one in float32, on the accelerator where there is one.
     """
     expect(ANN, ann=ann)
     images = as_images(images, ann.spec.in_shape)
@@ -128,12 +129,11 @@ def predict(
         network = in_float64(ann)
         logits = [network(batch.cpu()) for batch in images.split(batch_size)]
     else:
-        mode, device = ann.training, ann.layers[0].norm.weight.device
-        ann.eval()
-        try:
-            logits = [ann(batch.to(device)).double().cpu() for batch in images.split(batch_size)]
-        finally:
-            ann.train(mode)
+        device = pick_device()
+        network = copy.deepcopy(ann).to(device).eval()
+        # By default, convolutions on CUDA round what they multiply to 10 bits.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            logits = [network(batch.to(device)).cpu().double() for batch in images.split(batch_size)]
     # NumPy promises the first of equal maxima; torch does not.
     return torch.from_numpy(torch.cat(logits).numpy().argmax(1))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from ..checks import generator as seeded
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
+from .device import pick_device, precision
 from .network import ANN, raw_weight
 from .notation import NetworkSpec
-from .optimizer import Optimizer, multiplies_bfloat16
+from .optimizer import Optimizer
 from .reference import evaluate
 
 
@@ -121,22 +121,6 @@ def _restore_optimizer(
             moments[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU. ValueError if it is absent."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={name!r} cannot be used here ({error}); choose 'auto' or 'cpu'") from None
-    return torch.device(name)
-
-
-def precision(device: torch.device) -> AbstractContextManager[Any]:
-    """The autocast context to train in: bfloat16 where the device multiplies it fast, else float32."""
-    return torch.autocast(device.type, torch.bfloat16) if multiplies_bfloat16(device) else nullcontext()
-
-
 def set_seed(seed: int) -> None:
     """Seed every generator of torch, so that networks built next start from the same weights."""
     torch.manual_seed(check("seed", seed))
@@ -195,6 +179,7 @@ def train(
                     network for the same images, for labels
     checkpoint      file written after every epoch; where it exists, training goes on from it to exactly the
                     state that an uninterrupted run would have reached
+    device          where to train, as `pick_device` says; the network goes back to where it was
     validation      evaluated after every epoch: training images that were held out, never the test set
     progress        show a bar, and print a line for each epoch
 
@@ -210,7 +195,7 @@ def train(
         raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
     _check_fit(ann, dataset, validation, teacher)
     sizes = batch_sizes(ann.spec, len(dataset), batch_size)
-    target = pick_device(device)
+    home, target = ann.classifier.weight.device, pick_device(device)
     ann.to(target).to(memory_format=torch.channels_last).train()
     images, labels = dataset.images.to(target), dataset.labels.to(target)
     encoder = raw_weight(ann.layers[0].conv).requires_grad_(not freeze_encoder)
@@ -264,7 +249,7 @@ def train(
             tqdm.write(epoch_line(row, epochs))
     bar.close()
     encoder.requires_grad_(True)
-    ann.eval()
+    ann.to(home).eval()
     return history
 
 

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ann.device import pick_device, precision
 from ..ann.network import ANN, build_ann, convolve
 from ..ann.notation import LayerSpec
 from ..ann.optimizer import Optimizer
-from ..ann.train import pick_device, precision, training_step
+from ..ann.train import training_step
 from ..data.augment import augment
 from ..files import ROOT
 from ..simulator.record import Record
