@@ -28,11 +28,20 @@ _TOTALS = ("positive", "negative", "sops", "effective_sops", "encoder_sops")
 # Neurons · samples · steps of the widest layer that are worked on at once: a few MiB, near the cache.
 WORKING_SET = 2**24
 
+# On an accelerator, numbers of `column_sums` that are worked on at once: 2 GiB in float32.
+COLUMNS = 2**29
 
-def batch_size(snn: SNN, time_steps: int | None) -> int:
-    """How many samples to run at once, so that the widest layer's spikes stay within `WORKING_SET`."""
+
+def batch_size(snn: SNN, time_steps: int | None, device: torch.device) -> int:
+    """How many samples to run at once, so that the widest layer stays within `WORKING_SET`, or `COLUMNS`."""
+    steps = min(time_steps or BLOCK, BLOCK)
     widest = max(layer.neurons for layer in snn.layers)
-    return min(500, max(1, WORKING_SET // (widest * min(time_steps or BLOCK, BLOCK))))
+    if device.type == "cpu":
+        return min(500, max(1, WORKING_SET // (widest * steps)))
+    for one in (one for layer in snn.layers for one in layer.synapses):
+        _, height, width = one.spec.out_shape
+        widest = max(widest, height * width * one.weight[0].numel() * one.spec.groups)
+    return max(1, COLUMNS // (widest * steps))
 
 
 def _start(snn: SNN, images: Tensor, slack: int, negative_spikes: bool) -> tuple[list[Neurons], list[Rule]]:
@@ -104,7 +113,7 @@ def _count_operations(totals: Mapping[str, np.ndarray], snn: SNN, index: int, se
     for one in snn.layers[index].synapses if index else ():
         events = sent[one.spec.source].events.flatten(1)
         reached, effective = (
-            (events * reach.flatten()).sum(1).numpy() for reach in (one.fan_out, one.effective_fan_out)
+            (events * reach.flatten()).sum(1).cpu().numpy() for reach in (one.fan_out, one.effective_fan_out)
         )
         totals["sops"][:, index] += reached
         totals["effective_sops"][:, index] += effective
@@ -123,6 +132,7 @@ def run_dense(
 ) -> Record:
     """The record of one batch of uint8 images [N, C, H, W], with traces of them all where `traced`.
 
+    It works where the tensors of network, images and samples are, under `torch.device`; the record is on the CPU.
     samples: their indices, int64 [N], from which faults are drawn. time_steps: None runs until silence.
     disturbance: fault, rate and seed of `disturb.faulty`. negative_spikes: see `neuron.Rule`.
     """
@@ -151,14 +161,14 @@ def run_dense(
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
             fired = fire(*_arriving(snn, index, sent, state, steps), state, rule, done + 1, traced)
             _count_operations(totals, snn, index, sent)
-            totals["positive"][:, index] = fired.positive
-            totals["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
+            totals["positive"][:, index] = fired.positive.cpu()
+            totals["negative"][:, index] = (fired.events.sum((1, 2)) - fired.positive).cpu()
             latest = (fired.active * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
             last[active] = torch.maximum(last[active], latest)
             if fired.membranes is not None:
                 shape = layer.spec.out_shape[1:]
-                spike_traces[index].append(fired.spikes.unflatten(3, shape))
-                membrane_traces[index].append(fired.membranes.unflatten(3, shape))
+                spike_traces[index].append(fired.spikes.unflatten(3, shape).cpu())
+                membrane_traces[index].append(fired.membranes.unflatten(3, shape).cpu())
             if disturbance is not None:
                 received = faulty(fired.spikes, *disturbance, samples[active], index, done + 1)
                 fired = replace(fired, spikes=received, events=(received != 0).sum(1))
@@ -171,7 +181,7 @@ def run_dense(
         gained[busy] = fired.spikes[busy].flatten(1).double() @ weight
         scores[:, active] += gained.cumsum(0)
         score = scores[-1]
-        logits.append(scores)
+        logits.append(scores.cpu())
         blocks.append(totals)
         done += steps
         silent = (last[active] < done) & (done > snn.levels) & (not traced)
@@ -183,8 +193,8 @@ def run_dense(
         active = active[~silent]
 
     shaped = zip(counts, snn.layers, strict=True)
-    counts = [count.unflatten(2, layer.spec.out_shape[1:]) for count, layer in shaped]
-    settled = last.clamp(min=snn.levels)
+    counts = [count.unflatten(2, layer.spec.out_shape[1:]).cpu() for count, layer in shaped]
+    settled = last.clamp(min=snn.levels).cpu()
     integer = not snn.classifier.is_floating_point()
     traces = None
     if traced:
@@ -208,5 +218,5 @@ def run_dense(
 
 def _pending(last: Tensor, steps: int) -> np.ndarray:
     """How many neurons fire after each step 1 … steps, from the step of each one's last spike."""
-    at = torch.bincount(last.flatten(), minlength=steps + 1).numpy()
+    at = torch.bincount(last.flatten(), minlength=steps + 1).cpu().numpy()
     return at.sum() - at.cumsum()[1 : steps + 1]

@@ -28,7 +28,7 @@ def uniform(seed: int, sample: Tensor, layer: int, step: Tensor, neuron: Tensor)
     """
     word = np.full(len(sample), check("seed", seed) % 2**64, np.uint64)
     for part in (sample, torch.full_like(sample, layer), step, neuron):
-        word = (word ^ part.numpy().astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ part.cpu().numpy().astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
         word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
         word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
         word ^= word >> np.uint64(31)
@@ -42,7 +42,7 @@ def faulty(
     # Spikes are rare: only they draw a number.
     step, row, channel, position = spikes.nonzero(as_tuple=True)
     neuron = position * spikes.shape[2] + channel
-    hit = uniform(seed, samples[row], layer, step + first_step, neuron) < rate
+    hit = uniform(seed, samples[row], layer, step + first_step, neuron).to(row.device) < rate
     received = spikes.clone()
     at = tuple(index[hit] for index in (step, row, channel, position))
     received[at] = 0 if fault == "delete" else -spikes[at]

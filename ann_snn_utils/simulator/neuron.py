@@ -155,5 +155,15 @@ def synaptic_input(synapses: Synapses, inputs: Tensor, largest: int, name: str) 
         worst = int(weight.long().abs().sum((1, 2, 3)).max()) * largest
         if worst >= EXACT_IN_FLOAT64:
             raise ValueError(f"{name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
-        dtype = torch.float32 if worst < EXACT_IN_FLOAT32 else torch.float64
+        if worst < EXACT_IN_FLOAT32 and not (inputs.is_cuda and _rounds_to_tf32()):
+            dtype = torch.float32
     return synapses.sums(inputs.to(dtype), weight.to(dtype))
+
+
+def _rounds_to_tf32() -> bool:
+    """Whether a matrix product on CUDA may round float32 to TF32's 11 bits, as the process has set it."""
+    try:
+        return torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:
+        # Set by both of torch's interfaces, which then says nothing.
+        return True

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..ann.device import pick_device
 from ..checks import check, check_settings, expect
 from ..data.dataset import Dataset, as_images
 from ..snn.conversion import LONGEST
@@ -55,6 +56,29 @@ def choose_backend(
     return "dense" if reason else "events"
 
 
+def choose_device(snn: SNN, name: str | None, backend: str | None = None) -> torch.device:
+    """Where dense tensors compute: on the device called `name`, as `pick_device` says, with None on the CPU.
+
+    Another device than the CPU must be CUDA, the network integer, and the backend not the compiled one: then every
+    sum is exact there too, while those of real numbers would depend on the order of their terms. ValueError where
+    it is not so; "auto" then takes the CPU, and the log says why.
+    """
+    if name is None or (device := pick_device(name)).type == "cpu":
+        return torch.device("cpu")
+    reason = None
+    if device.type != "cuda":
+        reason = "it has no float64, by which sums and scores are exact"
+    elif not snn.integer:
+        reason = f"sums of real numbers ({snn.thresholds!r}, or a float classifier) round differently there"
+    elif backend == "events":
+        reason = "backend='events' is compiled for the CPU; use backend='dense'"
+    if reason and name != "auto":
+        raise ValueError(f"device={name!r} cannot run this network exactly: {reason}, or device='cpu'")
+    if reason:
+        _log.info("simulating on the CPU: device=%r: %s", str(device), reason)
+    return torch.device("cpu") if reason else device
+
+
 def simulate(
     snn: SNN,
     images: Tensor | np.ndarray | Dataset,
@@ -69,6 +93,7 @@ def simulate(
     backend: str | None = None,
     progress: bool = False,
     negative_spikes: bool = True,
+    device: str | None = None,
 ) -> Record:
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
@@ -78,7 +103,9 @@ def simulate(
     seed: of noise and faults; those of a sample do not depend on the batch it is in. batch_size: samples at a time,
     None for as many as memory takes well. backend: "events" or "dense", None for the fastest that is exact: see
     `choose_backend`. negative_spikes: False never takes a spike back, as the integrate-and-fire neuron of rate
-    conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes.
+    conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes. device:
+    "cuda" runs dense tensors there, with the same record to the last bit, "auto" does so where it can, None
+    computes on the CPU: see `choose_device`.
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
     published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
     is too short.
@@ -105,13 +132,25 @@ def simulate(
         chosen = (-1,)
     if not all(0 <= sample < len(images) for sample in chosen):
         raise ValueError(f"trace={trace!r:.80}: give a list of indices from 0 to {len(images) - 1}")
+    target = choose_device(snn, device, backend)
+    if target.type != "cpu":
+        backend = backend or "dense"
     backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
+
+    def dense(samples: Tensor, steps: int | None, traced: bool) -> Record:
+        if target.type == "cpu":
+            return run_dense(snn, images[samples], samples, steps, disturbance, traced, negative_spikes)
+        # What is made on the way is made there; autocast would round the sums.
+        with target, torch.autocast(target.type, enabled=False):
+            there = snn.to(target), images[samples].to(target), samples.to(target)
+            return run_dense(*there, steps, disturbance, traced, negative_spikes)
+
     if backend == "events":
         merged = run_events(snn, images, time_steps, disturbance, batch_size, progress)
     else:
-        parts = torch.arange(len(images)).split(batch_size or dense_batch(snn, time_steps))
+        parts = torch.arange(len(images)).split(batch_size or dense_batch(snn, time_steps, target))
         records = [
-            run_dense(snn, images[samples], samples, time_steps, disturbance, False, negative_spikes)
+            dense(samples, time_steps, False)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
         merged = merge(records, time_steps)
@@ -120,9 +159,7 @@ def simulate(
     _check_tables(snn, merged)
     if not chosen:
         return merged
-    few = torch.tensor(chosen)
-    traced = run_dense(snn, images[few], few, merged.time_steps, disturbance, True, negative_spikes)
-    return replace(merged, traces=traced.traces)
+    return replace(merged, traces=dense(torch.tensor(chosen), merged.time_steps, True).traces)
 
 
 def _check_tables(snn: SNN, record: Record) -> None:

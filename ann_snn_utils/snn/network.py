@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,21 @@ def memoized(tensor: Tensor, key: tuple, make: Callable[[], Any]) -> Any:
     return made[key]
 
 
+def column_sums(spec: SynapseSpec, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Σ w·m [N, O, H, W] of inputs [N, I, H, W] as one matrix product for each group.
+
+    It only multiplies and adds: of integers it is exact in any order, where the largest sum of magnitudes is.
+    """
+    around, groups, (_, *sides) = [spec.padding] * 4, spec.groups, spec.out_shape
+    rows, columns = ((k - 1) * spec.dilation + 1 for k in spec.kernel)
+    windows = F.pad(inputs, around).unfold(2, rows, spec.stride).unfold(3, columns, spec.stride)
+    windows = windows[..., :: spec.dilation, :: spec.dilation].unflatten(1, (groups, -1))
+    # What each place of the map sees, [G, N·H·W, I / G · kh · kw].
+    seen = windows.permute(1, 0, 3, 4, 2, 5, 6).flatten(4).flatten(1, 3)
+    sums = seen @ weight.unflatten(0, (groups, -1)).flatten(2).mT
+    return sums.unflatten(1, (len(inputs), *sides)).permute(1, 0, 4, 2, 3).flatten(1, 2)
+
+
 FORMS = ("exact", "published", "float", "published-float")
 
 # Forms whose thresholds are real numbers.
@@ -71,6 +86,9 @@ class Synapses:
     def sums(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """Σ w·m [N, O, H, W] of inputs [N, I, H, W], with weights in place of its own."""
         spec = self.spec
+        if inputs.is_cuda:
+            # A convolution of cuDNN may go by Winograd or FFT, which round integers too.
+            return column_sums(spec, inputs, weight)
         return F.conv2d(inputs, weight, None, spec.stride, spec.padding, spec.dilation, spec.groups)
 
     @property
@@ -255,6 +273,20 @@ class SNN:
     def integer(self) -> bool:
         """True where no tensor of the network is floating point."""
         return not self.classifier.is_floating_point() and all(layer.integer for layer in self.layers)
+
+    def to(self, device: torch.device) -> SNN:
+        """The network with all tensors on an accelerator: each goes there once, as long as it stays as it is."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return memoized(value, ("on", device), lambda: value.to(device))
+            if isinstance(value, tuple):
+                return tuple(map(moved, value))
+            if isinstance(value, (SNN, SpikingLayer, Synapses)):
+                return replace(value, **{part.name: moved(getattr(value, part.name)) for part in fields(value)})
+            return value
+
+        return moved(self)
 
     @cached_property
     def sufficient_steps(self) -> int:
