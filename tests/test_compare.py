@@ -263,7 +263,7 @@ def test_a_run_of_before_there_were_recipes_is_compared_by_what_it_did():
 
 
 def test_what_is_unusual_of_a_run_is_neither_a_default_nor_its_recipes():
-    own = {"optimizer": "muon", "learning_rate": 0.003, "qann_learning_rate": 0.0012, "label_smoothing": 0.2}
+    own = {"optimizer": "muon", "learning_rate": 0.003, "qann_learning_rate": 0.002, "label_smoothing": 0.2}
     own |= {"schedule": "linear", "momentum": 0.6, "initialisation": "whitened", "augmentation": "reflect-flip"}
     assert {"k", "seed"} & outcome("a").unusual.keys() == set()
     named = {"dataset", "network"}

@@ -53,6 +53,8 @@ def test_the_quantized_training_may_have_an_optimizer_and_a_rate_of_its_own():
     ours = recipe("cifar10", {"learning_rate": 0.01, "qann_learning_rate": 0.02, "qann_optimizer": "adamw"})
     assert [ours.training(q)["learning_rate"] for q in (False, True)] == [0.01, 0.02]
     assert [ours.training(q)["optimizer"] for q in (False, True)] == ["muon", "adamw"]
+    both = recipe("cifar10", {"optimizer": "muon"})
+    assert [both.training(q)["optimizer"] for q in (False, True)] == ["muon", "muon"]
 
 
 def test_only_full_precision_keeps_whitened_filters():
