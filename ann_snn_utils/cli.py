@@ -5,7 +5,6 @@ What imports torch or papermill is imported by the command that needs it, so tha
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
 import shlex
@@ -377,10 +376,19 @@ def bundle(network: str, out: str, samples: int | None, time_steps: int | None, 
 @_names("--parts", help="Of lenet,few,cifar,vgg,sweeps,whole,training (default: all).")
 @click.option("--repeats", type=_COUNT, default=7, show_default=True, metavar="N", help="Rounds.")
 @click.option("--no-memory", is_flag=True, help="Leave out the peaks of memory.")
+@click.option("--device", metavar="NAME", help="Time dense tensors and their peers there instead, as on cuda.")
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
 @click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
-@click.option("--output", metavar="FILE", type=Path, help="Default: data/benchmark/<date>.json.")
-def bench(quick: bool, no_memory: bool, show: bool, everything: bool, output: Path | None, **how: Any) -> None:
+@click.option("--output", metavar="FILE", type=Path, help="Default: data/benchmark/[device/]<date>.json.")
+def bench(
+    quick: bool,
+    no_memory: bool,
+    show: bool,
+    everything: bool,
+    output: Path | None,
+    device: str | None,
+    **how: Any,
+) -> None:
     """Time the simulator against an ANN and other simulators.
 
     The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
@@ -390,20 +398,20 @@ def bench(quick: bool, no_memory: bool, show: bool, everything: bool, output: Pa
         raise click.UsageError("--all says how much of a result to print: give --show too.")
     # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from .bench.benchmark import FOLDER, FULL, QUICK, newest_file, run_benchmark
-    from .bench.tables import short_table, speed_table, tables
-    from .files import save_json
+    from .bench.benchmark import FULL, QUICK, run_benchmark, write_result
+    from .bench.tables import newest_tables, tables
 
     if show:
-        file, result = newest_file()
-        page = "[data/benchmark](data/benchmark/README.md)"
-        print(speed_table(result, f"[{file.name}]({file.name})") if everything else short_table(result, page))
+        print(newest_tables(everything))
         return
-    now = datetime.datetime.now(datetime.UTC)
-    target = output or FOLDER / f"{now:%Y-%m-%d-%H%M}.json"
-    if target.suffix != ".json" or target.is_dir():
-        raise ValueError(f"output={str(target)!r}: give the path of a .json file")
     given = {name: value for name, value in how.items() if value is not None}
-    result = run_benchmark(QUICK if quick else FULL, memory=not no_memory, **given)
-    save_json(target, {"date": now.isoformat(timespec="seconds")} | result)
-    print("\n".join(["", *tables(result), "", f"wrote {target}"]))
+    if device is None:
+        measure = functools.partial(run_benchmark, QUICK if quick else FULL, memory=not no_memory, **given)
+    elif "parts" in given:
+        raise click.UsageError("--device has networks of its own: leave out --parts.")
+    else:
+        from .bench.accelerator import run_on_device
+
+        measure = functools.partial(run_on_device, device, quick, **given)
+    result, path = write_result(measure, output, device is not None)
+    print("\n".join(["", *tables(result), "", f"wrote {path}"]))

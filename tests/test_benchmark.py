@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from dataclasses import replace
 
 import nbformat
@@ -18,10 +19,10 @@ from toy_notebooks import run_here
 
 from ann_snn_utils import codes, convert, figures, simulate
 from ann_snn_utils.batch.execute import execute
-from ann_snn_utils.bench import benchmark, contenders, timing
-from ann_snn_utils.bench.benchmark import PARTS, QUICK, newest_file, run_benchmark
+from ann_snn_utils.bench import accelerator, benchmark, contenders, timing
+from ann_snn_utils.bench.benchmark import ON_DEVICE, PARTS, QUICK, newest_file, run_benchmark
 from ann_snn_utils.bench.contenders import simulate_numpy
-from ann_snn_utils.bench.tables import short_table, speed_table, tables
+from ann_snn_utils.bench.tables import device_table, short_table, speed_table, tables
 from ann_snn_utils.bench.timing import interleaved, peak_memory, quartiles, ratios
 from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
@@ -312,3 +313,44 @@ def test_the_notebook_measures_small_networks_where_it_is_asked_to(tmp_path, res
     run_here(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": True, "repeats": 2})
     ((settings, contenders, repeats, parts),) = asked
     assert (settings, repeats) == (QUICK, 2) and "events" in contenders and set(parts) < set(PARTS)
+
+
+def test_a_device_has_a_comparison_of_its_own_which_no_other_reads(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(accelerator, "QUICK", {"small": ((4, 6), 5)})
+    target = tmp_path / "device.json"
+    arguments = ["bench", "--device", "cpu", "--quick", "--repeats", "2", "--output", str(target)]
+    assert main([*arguments, "--contenders", "dense,ann-channels-last,ann-bf16"]) == 0
+    assert "float32 ANN, channels last" in capsys.readouterr().out
+    written = load_json(target)
+    assert written["device"] == "cpu" and "cuda" in written["versions"]
+    rows = {(row["contender"], row["batch"]): row for row in written["rows"]}
+    assert len(rows) == 6 and rows["dense", 6]["exact"] is True and rows["dense", 6]["same_class"] == 1.0
+    page = device_table(written, "here")
+    assert page.startswith("**On ") and page.count("\n| ") == 7 and "All numbers: here." in page
+    assert newest_file()[0].parent == benchmark.FOLDER == ON_DEVICE.parent
+    for words, message in (
+        (["--parts", "lenet"], "leave out --parts"),
+        (["--contenders", "dense"], "ratios need 'dense' and 'ann-channels-last'"),
+        (["--contenders", "events"], "contender 'events': on a device choose from dense"),
+        (["--device", "xpu:7"], "device='xpu:7' cannot be used here"),
+    ):
+        assert main([*arguments, *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_contender_that_fails_or_takes_too_long_on_a_device_is_skipped_and_ours_is_not(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no kernel")
+
+    known = accelerator.contenders_on("cpu")
+    broken = known | {"ann-bf16": replace(known["ann-bf16"], prepare=fails)}
+    monkeypatch.setattr(accelerator, "contenders_on", lambda device: broken)
+    monkeypatch.setattr(accelerator, "QUICK", {"small": ((4,), 4)})
+    names = ("dense", "ann-channels-last", "ann-bf16")
+    result = accelerator.run_on_device("cpu", True, names, 1, lambda line: None)
+    assert result["skipped"] == ["bf16 ANN, channels last, small, 4: skipped, RuntimeError: no kernel"]
+    broken["dense"] = replace(known["dense"], prepare=fails)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        accelerator.run_on_device("cpu", True, names, 1, lambda line: None)
+    with pytest.raises(TimeoutError, match="not ready within 1 s"):
+        accelerator._within(1, lambda: time.sleep(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..files import ROOT, cpu_info, load_json
+from ..files import ROOT, cpu_info, load_json, save_json
 from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
 from ..simulator.events.arrays import weight_bytes
@@ -20,6 +21,9 @@ from .timing import hardware_limits, interleaved, peak_memory, quartiles, ratios
 from .workload import Workload, load_workload
 
 FOLDER = ROOT / "data" / "benchmark"
+
+# Results of other devices, which are read apart.
+ON_DEVICE = FOLDER / "device"
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -299,6 +303,22 @@ def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, objec
         "seconds": quartiles(interleaved(job, repeats)["run"]),
         "memory": peak_memory(backend, name, samples, time_steps),
     }
+
+
+def write_result(
+    measure: Callable[[], dict[str, Any]], output: Path | None = None, on_device: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Measure, and write the result with its date to `output`, or to where `newest_file` finds it; both.
+
+    Raises ValueError for a path that is no .json file, before anything is measured.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    path = output or (ON_DEVICE if on_device else FOLDER) / f"{now:%Y-%m-%d-%H%M}.json"
+    if path.suffix != ".json" or path.is_dir():
+        raise ValueError(f"output={str(path)!r}: give the path of a .json file")
+    result = {"date": now.isoformat(timespec="seconds")} | measure()
+    save_json(path, result)
+    return result, path
 
 
 def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import timeit
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -261,13 +261,21 @@ def _onnx(int8: bool, work: Workload, _: int) -> Job:
     return onnx_job(model, images)
 
 
-def _ours(backend: str | None, work: Workload, time_steps: int | None) -> Job:
-    return lambda: simulate(work.snn, work.images, time_steps, backend=backend).predictions[-1]
+def _ours(backend: str | None, work: Workload, time_steps: int | None, device: str | None = None) -> Job:
+    return lambda: simulate(work.snn, work.images, time_steps, backend=backend, device=device).predictions[-1]
 
 
-def _ann(layout: torch.memory_format, compiled: bool, work: Workload, _: int) -> Job:
+def _ann(
+    layout: torch.memory_format,
+    compiled: bool,
+    work: Workload,
+    _: int,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Job:
     net = folded(work.ann, lambda *_: nn.ReLU()) if compiled else copy.deepcopy(work.ann)
-    net, batch = net.to(memory_format=layout), work.pixels.contiguous(memory_format=layout)
+    net = net.to(device, dtype).to(memory_format=layout)
+    batch = work.pixels.to(device, dtype).contiguous(memory_format=layout)
     forward = torch.compile(net) if compiled else net
 
     @torch.inference_mode()
@@ -282,13 +290,13 @@ def _numpy(work: Workload, time_steps: int) -> Job:
     return lambda: torch.from_numpy(simulate_numpy(work.snn, pixels, time_steps)[-1].argmax(1))
 
 
-def _spikingjelly(multi_step: bool, work: Workload, time_steps: int) -> Job:
-    net, images = spikingjelly(work.qann), work.pixels
+def _spikingjelly(multi_step: bool, work: Workload, time_steps: int, device: str = "cpu") -> Job:
+    net, images = spikingjelly(work.qann).to(device), work.pixels.to(device)
     return lambda: run_spikingjelly(net, images, time_steps, multi_step).argmax(1)
 
 
-def _snntorch(work: Workload, time_steps: int) -> Job:
-    net, images = snntorch(work.qann), work.pixels
+def _snntorch(work: Workload, time_steps: int, device: str = "cpu") -> Job:
+    net, images = snntorch(work.qann).to(device), work.pixels.to(device)
     return lambda: run_snntorch(net, images, time_steps).argmax(1)
 
 
@@ -334,6 +342,24 @@ CONTENDERS = {
     ),
     "snntorch": Contender("snnTorch Leaky, another neuron", _snntorch, slow=True, package="snntorch"),
 }
+
+
+def contenders_on(device: str) -> dict[str, Contender]:
+    """Who takes part on a device other than the CPU; all but this project's simulator have their images there."""
+    ann, bf16 = partial(_ann, torch.channels_last, device=device), torch.bfloat16
+    peers = {
+        "spikingjelly": partial(_spikingjelly, False, device=device),
+        "spikingjelly-multi": partial(_spikingjelly, True, device=device),
+        "snntorch": partial(_snntorch, device=device),
+    }
+    return {
+        "dense": Contender("this project, dense", partial(_ours, "dense", device=device)),
+        "ann-channels-last": Contender("float32 ANN, channels last", partial(ann, False), timeless=True),
+        "ann-bf16": Contender("bf16 ANN, channels last", partial(ann, False, dtype=bf16), timeless=True),
+        "ann-compiled": Contender("bf16 ANN, torch.compile", partial(ann, True, dtype=bf16), timeless=True),
+        **{name: replace(CONTENDERS[name], prepare=prepare) for name, prepare in peers.items()},
+    }
+
 
 ANNS = ("ann-contiguous", "ann-channels-last", "ann-compiled", "onnx-float32")
 

@@ -5,10 +5,12 @@ Numbers of a table are medians, with quartiles in brackets.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..tables import SPACE, aligned, markdown_table
+from .benchmark import ON_DEVICE, newest_file
 
 Result = Mapping[str, Any]
 """What `run_benchmark` returns, or a file of it."""
@@ -47,12 +49,41 @@ def tables(result: Result) -> list[str]:
 
 def speed_table(result: Result, source: str) -> str:
     """All results as Markdown, as far as they were measured; source: the link to their file."""
-    parts = [_how(result, source)]
+    parts = [_how(result, source), *_networks(result)]
+    return "\n\n".join([*parts, "\n".join(f"- {fact}" for fact in _facts(result))]).rstrip()
+
+
+def newest_tables(everything: bool) -> str:
+    """The README's table of the newest result, or the page in data/benchmark with everything of it, as Markdown."""
+    path, result = newest_file()
+    if not everything:
+        return short_table(result, "[data/benchmark](data/benchmark/README.md)")
+    parts = [speed_table(result, f"[{path.name}]({path.name})")]
+    with contextlib.suppress(FileNotFoundError):
+        path, result = newest_file(ON_DEVICE)
+        parts.append(device_table(result, f"[{path.name}]({ON_DEVICE.name}/{path.name})"))
+    return "\n\n".join(parts)
+
+
+def device_table(result: Result, source: str) -> str:
+    """All results of an accelerator as Markdown; source: the link to their file."""
+    machine, versions = result["machine"], result["versions"]
+    how = (
+        f"**On {machine['accelerator'] or result['device']}**, torch {versions['torch']}, CUDA {versions['cuda']}: "
+        "the simulator's time holds the way of images there and of the record back; all others have theirs there "
+        f"already. {_how(result, source)}"
+    )
+    return "\n\n".join([how, *_networks(result)])
+
+
+def _networks(result: Result) -> list[str]:
+    """Of each network where it comes from, and its table."""
+    parts = []
     for workload in dict.fromkeys(row["workload"] for row in result["rows"]):
         own = [row for row in result["rows"] if row["workload"] == workload]
         parts.append(f"**{_NETWORKS[workload]}**: {_origin(own[0])}.")
         parts.append(markdown_table([_row(row) for row in own], _COLUMNS[1:]))
-    return "\n\n".join([*parts, "\n".join(f"- {fact}" for fact in _facts(result))]).rstrip()
+    return parts
 
 
 def short_table(result: Result, source: str) -> str:
