@@ -1,8 +1,8 @@
 """Networks on disk: those of a run, and the small trained ones that come with the project.
 
 The latter are packed and checked by their SHA-256: hidden ternary weights in two bits, int8 ends in one byte,
-batch norm in float32. From such a quantized network `convert` makes any spiking form; index.json says how each
-was made.
+batch norm in float32, the classifier's scale in float64. From such a quantized network `convert` makes any spiking
+form; index.json says how each was made.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
         for name_of in _NORM:
             tensors[f"{prefix}.norm.{name_of}"] = getattr(part.norm, name_of).float()
     tensors["classifier"] = reference.classifier.weight.round().to(torch.int8)
-    tensors["scale"] = torch.as_tensor(ann.classifier.scale, dtype=torch.float32).reshape(1)
+    # In float64, so that the largest weight comes back as it was, and with it every score.
+    tensors["scale"] = torch.as_tensor(reference.classifier.scale, dtype=torch.float64).reshape(1)
     if reference.classifier.bias is not None:
         tensors["bias"] = reference.classifier.whole_bias.long()
     description = {**ann.metadata, **metadata}
