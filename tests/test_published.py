@@ -49,6 +49,13 @@ def test_the_main_settings_are_the_usual_one_and_the_one_that_is_silent_soonest_
     assert [row["setting"] for row in table(*forms, bundled)][0] == "k = 0, ternary, clip 2"
 
 
+def test_the_published_network_stands_first_and_alone_has_a_row_for_what_is_silent_soonest() -> None:
+    small = [reached("a", network="8C3-10"), reached("b", last=1, clip=1, network="8C3-10")]
+    rows = table(*small, reached("c"), reached("d", last=2, clip=1))
+    assert [row["setting"] for row in rows] == ["k = 0, ternary", "k = 0, ternary, clip 1", "k = 0, ternary"]
+    assert [row["images, network"] for row in rows] == ["MNIST, LeNet"] * 2 + ["MNIST, 8C3-10"]
+
+
 def test_a_row_says_where_not_all_test_images_were_shown() -> None:
     whole, part = table(reached("a"), reached("b", last=3, limit=100))
     assert (whole["setting"], part["setting"]) == ("k = 0, ternary", "k = 0, ternary, 100 images")

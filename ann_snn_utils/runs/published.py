@@ -112,19 +112,21 @@ def _soonest(frame: pd.DataFrame) -> str:
 def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
 
-    Of each data set and network: the settings of the bundled networks, or else the baseline, and the setting that
-    falls silent soonest. Networks of which none is bundled are left out where another one of the data set is. No
-    row is chosen by its accuracy.
+    Of each data set and network: the settings of the bundled networks, or else the baseline; and of the data set's
+    first network, which is the published one where there is one, the setting that falls silent soonest. Networks of
+    which none is bundled are left out where another one of the data set is. No row is chosen by its accuracy.
     """
     tested, bundled = on_test_set(found), bundled_runs()
     rows = []
     for dataset, members in by_dataset(tested).items():
         networks = [one.results["network"] for run, one in members.items() if run in bundled]
-        for network in dict.fromkeys(networks or [one.results["network"] for one in members.values()]):
+        networks = networks or [one.results["network"] for one in members.values()]
+        first, *others = dict.fromkeys(sorted(networks, key=lambda network: not published(dataset, network)))
+        for network in (first, *others):
             own = {run: one for run, one in members.items() if one.results["network"] == network}
             frame = compare(own)
             main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))
-            chosen = dict.fromkeys([*(main or ["baseline"]), _soonest(frame)])
+            chosen = dict.fromkeys([*(main or ["baseline"]), *([_soonest(frame)] if network == first else [])])
             table = by_setting(frame)
             for setting in chosen:
                 run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
