@@ -1,7 +1,7 @@
 """What moves the weights in training: AdamW, or Muon for the weights of the layers and AdamW for all else.
 
 Muon (K. Jordan et al., 2024) steps in orthogonal matrices, and learns in fewer epochs. torch's own multiplies in
-bfloat16 wherever it runs, which takes ten times as long on a processor that has no such instruction.
+bfloat16 wherever it runs, which takes many times as long on a processor that has no such instruction.
 """
 
 from __future__ import annotations
