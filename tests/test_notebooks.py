@@ -181,11 +181,14 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, w
     assert check_in_python(other / "bundle").returncode == 0
 
 
-def test_a_network_of_one_layer_with_one_channel_goes_the_same_way(tmp_path, without_kernels, monkeypatch):
+@pytest.mark.parametrize(("network", "shape"), [("1C3", (1, 26, 26)), ("4C5-M2-6C3-8", (4, 24, 24))])
+def test_networks_of_one_channel_or_with_maxima_behind_the_encoder_go_the_same_way(
+    network, shape, tmp_path, without_kernels, monkeypatch
+):
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
-    small = TINY | {"network": "1C3", "ann_epochs": 8, "qann_epochs": 8}
+    small = TINY | {"network": network, "ann_epochs": 8, "qann_epochs": 8}
     run = study(small, run="small", notebooks="01-04", progress=False)
-    assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == (1, 26, 26)
+    assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == shape
     assert json.loads((run / "results.json").read_text())["mismatches"] == 0
 
 
