@@ -72,7 +72,9 @@ def everything() -> dict[str, go.Figure]:
         "activation_staircase": figures.activation_staircase(2, clip=1),
         "sample_images": figures.sample_images(random_images(0, (3, 8, 8), 12), torch.zeros(12), ["x"], 11),
         "kernels": figures.kernels(torch.linspace(-1, 1, 90).reshape(5, 2, 3, 3)),
-        "class_pictures": figures.class_pictures(random_images(0, (3, 8, 8), 2), torch.randn(2, 3, 8, 8), "ab"),
+        "class_pictures": figures.class_pictures(
+            random_images(0, (3, 8, 8), 2), torch.linspace(-1, 1, 384).reshape(2, 3, 8, 8), "ab"
+        ),
         "count_histogram": figures.count_histogram(run.counts, names),
         "threshold_staircase": figures.threshold_staircase(
             layer, [0, 2], snn("float").layers[2], snn("published").layers[2]
@@ -350,6 +352,11 @@ def test_settings_are_lines_of_means_over_runs_that_keep_what_they_settled_on():
     assert list(trace_named(figure, "k=0").y) == pytest.approx([55, 15, 5])
     assert list(trace_named(figure, "k=1").customdata) == pytest.approx([70] * 3)
     assert list(trace_named(figure, "published").x) == [2] and trace_named(figure, "published").customdata[0] == 95
+
+
+def test_accuracy_over_time_takes_one_setting_at_least():
+    with pytest.raises(ValueError, match="those of one setting at least"):
+        figures.accuracy_of_settings({})
 
 
 def test_an_axis_of_errors_shows_accuracies_with_the_best_on_top():

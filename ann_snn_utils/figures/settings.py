@@ -47,8 +47,10 @@ def accuracy_of_settings(
 
     curves: setting → for each run its accuracies (fractions 0 … 1), one for each step; one that has settled keeps
     its last value. published: step and accuracy of another system. coloured: at most five settings, the first ones
-    unless given; their runs are drawn as points.
+    unless given; their runs are drawn as points. Raises ValueError where there is no setting.
     """
+    if not curves:
+        raise ValueError("accuracy_of_settings: there are no curves; give those of one setting at least")
     figure = blank(title, height=height)
     colours = _colours(curves, coloured)
     longest = max(*(len(curve) for runs in curves.values() for curve in runs), published[0] if published else 1)
