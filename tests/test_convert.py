@@ -16,6 +16,7 @@ from ann_snn_utils.files import load_tensors, save_tensors
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn import conversion
 from ann_snn_utils.snn.conversion import LONGEST, SHORTEST, convert, levels_for, table_length
 from ann_snn_utils.snn.network import worst_case
 from ann_snn_utils.snn.store import load_snn, save_snn
@@ -215,6 +216,12 @@ def test_looking_for_the_length_of_tables_leaves_the_network_as_it_is():
     before = {name: value.clone() for name, value in ann.state_dict().items()}
     levels_for(ann, random_images(2, (1, 8, 8)))
     assert ann.training and all(torch.equal(value, before[name]) for name, value in ann.state_dict().items())
+
+
+def test_layers_with_a_clip_need_no_look_at_the_images(monkeypatch):
+    ann = random_ann(2, clip=2)
+    monkeypatch.setattr(conversion, "reference_of", lambda ann: pytest.fail("the images were looked at"))
+    assert levels_for(ann, random_images(2, (1, 8, 8))) == SHORTEST
 
 
 def test_no_longer_table_is_proposed_than_conversion_takes():

@@ -69,8 +69,11 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     """A `max_levels` for a quantized network and uint8 images [N, C, H, W], from the activations it shows.
 
     Little training leaves a layer with large counts. Bounds on membranes grow with the tables, so they are no
-    longer than that. batch_size: images at a time.
+    longer than that. Where every layer has a clip there is no such table, and nothing to look for. batch_size:
+    images at a time.
     """
+    if all(ann.spec.counts(index)[1] is not None for index in range(1, len(ann.spec.layers))):
+        return SHORTEST
     reference, largest = reference_of(ann), 0.0
     for batch in as_images(images, ann.spec.in_shape).split(batch_size):
         _, *hidden = (float(counts.max()) for counts in reference.counts(batch))
