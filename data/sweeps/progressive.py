@@ -1,8 +1,8 @@
 """What progressive sizes, larger batches and frozen first filters bring on CIFAR-10.
 
 `python data/sweeps/progressive.py OUT.json` writes which share of 5,000 held-out
-training images is right after equal epochs of the recipe, for three seeds. `cost` in place of a file prints the
-seconds of a step of each kind on this machine.
+training images is right after equal epochs of the recipe, for three seeds. Settings
+may be named behind it. `cost` in place of a file prints the milliseconds of a step of each kind on this machine.
 """
 
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ann_snn_utils import build_ann, copy_weights, evaluate, set_seed, train
 from ann_snn_utils.ann.device import pick_device
@@ -90,9 +89,8 @@ def trained(training: Dataset, setting: str, epochs: int, seed: int) -> tuple[AN
         mover = Optimizer(ann, PLAN["optimizer"], rate, 1e-2, left, PLAN["schedule"], PLAN["momentum"])
         for _ in range(round(share * epochs)):
             epoch += 1
-            for chosen in torch.randperm(len(training), generator=generator)[: steps * batch_size].split(
-                batch_size
-            ):
+            order = torch.randperm(len(training), generator=generator)[: steps * batch_size]
+            for chosen in order.split(batch_size):
                 mirrored = half[chosen] ^ (epoch % 2 == 0)
                 batch = augment(images[chosen.to(device)], PLAN["augmentation"], generator, (32, 32), mirrored)
                 training_step(ann, mover, resized(batch, side), labels[chosen.to(device)], PLAN["label_smoothing"])
@@ -141,7 +139,7 @@ def main() -> None:
     training, held_out = load_splits("cifar10", held_out=5000)
     for epochs in EPOCHS:
         for seed in SEEDS:
-            for setting in tqdm([s for s in SETTINGS if not only or s in only]):
+            for setting in only or SETTINGS:
                 ann, seconds = trained(training, setting, epochs, seed)
                 row = {"setting": setting, "epochs": epochs, "seed": seed, "seconds": round(seconds, 1)}
                 row["accuracy"] = evaluate(ann, held_out) / len(held_out)
