@@ -10,12 +10,15 @@ import pytest
 from networks import random_ann, random_images
 from test_simulate import agree
 
+from ann_snn_utils.files import cpu_info
 from ann_snn_utils.simulator.events import build
 from ann_snn_utils.simulator.events.arrays import SLICED
 from ann_snn_utils.simulator.events.loop import Task
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
 
+# What processors with AVX2 alone compile for, where this one has it too.
+AVX2 = ["x86_64_v3"] if any("avx2" in line for line in cpu_info()) else []
 needs_a_compiler = pytest.mark.skipif(build.compiler() is None, reason="no ziglang")
 
 
@@ -69,7 +72,7 @@ def test_a_kernel_that_does_not_compile_is_told_and_run_without(tmp_path, monkey
 
 @needs_a_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another processor")
-@pytest.mark.parametrize("processor", ["native", "x86_64"])
+@pytest.mark.parametrize("processor", ["native", "x86_64", *AVX2])
 def test_wide_layers_run_exactly_and_without_the_instructions_of_newer_processors(processor, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_PROCESSOR", processor)
     monkeypatch.setattr(build, "_folders", lambda: iter([tmp_path]))

@@ -8,6 +8,16 @@
 static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) {
 #ifdef __AVX512VNNI__
     return (Scores)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(pixels), *(const __m512i_u *)weights);
+#elif defined(__AVX2__)
+    // Two at a time: numbers of 16 bits, from every other byte.
+    const __m256i even = _mm256_set1_epi32(pixels & 0x00FF00FF), odd = _mm256_set1_epi32(pixels >> 8 & 0x00FF00FF);
+    for (int half = 0; half < 2; half++) {
+        const __m256i fours = ((const __m256i_u *)weights)[half];
+        const __m256i first = _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(fours, 8), 8), even);
+        const __m256i second = _mm256_madd_epi16(_mm256_srai_epi16(fours, 8), odd);
+        ((__m256i_u *)&sums)[half] = _mm256_add_epi32(((__m256i_u *)&sums)[half], _mm256_add_epi32(first, second));
+    }
+    return sums;
 #else
     const Scores fours = *(const Scores *)weights;
     for (int each = 0; each < 4; each++)
@@ -59,9 +69,9 @@ INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, con
     uint32_t fired[BLOCK], none[BLOCK];
     for (int64_t step = 0; step < steps; step++) {
         const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
-        Ints over = sums.all >= *(const Ints *)(thresholds + channel);
+        Numbers over = __builtin_convertvector(sums.all >= *(const Ints *)(thresholds + channel), Numbers);
         fired[step] = bits_of(__builtin_convertvector(over, Answers));
-        counts -= __builtin_convertvector(over, Numbers);
+        counts -= over;
     }
     set_counts(run, run->counts, neuron, counts);
     if (!fired[0])

@@ -2,7 +2,7 @@
 
 #pragma once
 #include <stdint.h>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -200,11 +200,15 @@ static uint32_t struck(const Run *run, int64_t layer, int64_t step, int64_t neur
     return hit;
 }
 
-// List the spikes of LANES channels. Vectors are written whole: what lies behind the end is written over by the next.
-static void list(int32_t *list, int32_t *used, uint32_t bits, Halves events) {
+// List the spikes of LANES channels, whose events begin with `first`. More is written than there are: what lies behind
+// the end is written over by the next.
+static void list(int32_t *list, int32_t *used, uint32_t bits, int32_t first) {
     int32_t *end = list + *used, number = __builtin_popcount(bits);
     *used += number;
 #ifdef __AVX512F__
+    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    Halves events = {lanes + first};
     int32_t before = __builtin_popcount(bits & 0xFFFF);
     __m512i one = _mm512_maskz_compress_epi32(bits, (__m512i)events.halves[0]);
     __m512i other = _mm512_maskz_compress_epi32(bits >> 16, (__m512i)events.halves[1]);
@@ -213,8 +217,11 @@ static void list(int32_t *list, int32_t *used, uint32_t bits, Halves events) {
     if (number > CLASS_LANES)
         _mm512_storeu_si512(end + before, other);
 #else
-    for (; bits; bits &= bits - 1)
-        *end++ = events.all[__builtin_ctz(bits)];
+    // Eight at a time: a branch for each would be guessed wrong once a list.
+    do
+        for (int each = 0; each < 8; each++, bits &= bits - 1)
+            *end++ = first + (bits ? __builtin_ctz(bits) : 0);
+    while (bits);
 #endif
 }
 
@@ -281,10 +288,7 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
 INLINE void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *rises, uint32_t *falls) {
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
-    const Ints lanes = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    Halves plus = {lanes + (int32_t)(from->column * layer->channels + channel)};
-    const int32_t flip = layer->flip;
+    const int32_t plus = from->column * layer->channels + channel, minus = plus + layer->flip;
     const Synapses *ways = run->synapses;
     const int64_t outputs = layer->outputs;
     Scores *effective = from->sent->effective;
@@ -294,10 +298,8 @@ INLINE void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *r
         if (run->task->rate)
             disturb(from, channel, step, rises + step, falls + step);
         list(from->to->events[step], from->sent->used + step, rises[step], plus);
-        if (falls[step]) {
-            Halves minus = {plus.all + flip};
+        if (falls[step])
             list(from->to->events[step], from->sent->used + step, falls[step], minus);
-        }
         Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
         for (int64_t way = outputs; way >= 0; way = ways[way].next) {
             const Synapses *synapses = ways + way;
