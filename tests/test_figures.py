@@ -260,6 +260,18 @@ def test_settling_histogram_of_the_first_steps_counts_those_that_settle_later_as
     assert list(figure.data[0].y) == [0, 1, 0, 1] and list(figure.data[1].y) == [2]
 
 
+def test_settling_histogram_has_no_room_for_later_where_all_samples_settle():
+    figure = figures.settling_histogram([1, 2], 2)
+    assert len(figure.data) == 1 and list(figure.layout.xaxis.ticktext) == ["1", "2"]
+
+
+def test_a_networks_own_curve_of_accuracy_and_energy_is_drawn_above_all_others():
+    curves = {"model": {"mine": [(1.0, 0.5)], "other": [(2.0, 0.6)]}}
+    figure = figures.accuracy_per_energy(curves, {"model": {"mine": (1.0, 0.5), "other": (2.0, 0.6)}}, own="mine")
+    lines = [trace for trace in figure.data if trace.line.width]
+    assert [line.name for line in lines] == ["other", "mine"] and lines[1].line.width > lines[0].line.width
+
+
 def test_operations_and_energy_bars_hold_the_numbers_in_a_readable_unit():
     bars = figures.operations_bars(["a", "b"], [0, 3], [0, 2], [7, 9])
     assert [list(trace.y) for trace in bars.data] == [[7, 9], [0, 3], [0, 2]]
@@ -454,6 +466,7 @@ def test_a_verdict_spans_from_the_least_to_the_greatest_answer_and_names_both(al
         "int8",
         "each spike",
         "each step",
+        "makes no difference",
     ]
     own = [trace.x[0] for trace in figure.data if trace.line.dash == "dot"]
     assert own == [4.0, 2.0], "the model's own answers save the same whatever is asked"

@@ -24,11 +24,11 @@ def test_an_answer_stands_behind_the_class():
     assert [note.text for note in drawn.layout.annotations] == ["a → b", "b → b"]
 
 
-def test_of_a_kernel_what_adds_is_blue_what_subtracts_red_and_zero_transparent():
+def test_of_a_kernel_what_adds_is_blue_what_subtracts_orange_and_zero_a_pale_ground():
     picture = pixels_of(figures.kernels(torch.tensor([1.0, -1.0, 0.5, 0.0]).reshape(1, 1, 2, 2)))
-    blue, red = ([*ImageColor.getrgb(color)] for color in (RISE, FALL))
-    assert picture[0, :2].tolist() == [[*blue, 255], [*red, 255]]
-    assert picture[1, 0].tolist() == [*blue, 128] and picture[1, 1, 3] == 0
+    blue, orange = ([*ImageColor.getrgb(color)] for color in (RISE, FALL))
+    assert picture[0, :2].tolist() == [[*blue, 255], [*orange, 255]]
+    assert picture[1, 0].tolist() == [*blue, 128] and picture[1, 1].tolist() == [128, 128, 128, 36]
 
 
 def test_the_kernels_of_a_filter_stand_side_by_side_with_room_between():
@@ -48,7 +48,7 @@ def test_a_class_is_shown_above_what_speaks_for_it():
     picture = pixels_of(drawn)
     assert [note.text for note in drawn.layout.annotations] == ["x", "y", "x", "y"]
     assert (picture[:3, :3] == [9, 9, 9, 255]).all()
-    assert picture[4, 4].tolist() == [*ImageColor.getrgb(FALL), 255] and picture[4, 5, 3] == 0
+    assert picture[4, 4].tolist() == [*ImageColor.getrgb(FALL), 255] and picture[4, 5, 3] == 36
 
 
 def test_counts_are_shares_of_the_neurons_of_a_layer():

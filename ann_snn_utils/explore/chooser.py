@@ -47,7 +47,8 @@ class Networks:
             return {"line": _described(self.current)}
 
         shown = {"view": "networks", "control": control, "line": _described(self.current)}
-        return Explorer("Network", "Everything below follows.", shown, answer)
+        follow = "Explorers below follow; a figure shows the network that was open when its cell ran."
+        return Explorer("Network", follow, shown, answer)
 
     def _ipython_display_(self) -> None:
         self.page._ipython_display_()

@@ -107,8 +107,8 @@ function drawNeuron(place, rows, step, code, silent) {
 // Class scores over time, and what the network says at each step.
 function drawScores(place, run, classes, label, step) {
   const named = classes.map((name, c) => name.slice(0, 10) + (c === label ? " (true)" : ""));
-  const [steps, count] = run.scores.shape, width = place.clientWidth || 600, left = 58;
-  const wide = width - left - 12 - 7 * Math.max(...named.map(({ length }) => length));
+  const [steps, count] = run.scores.shape, width = place.clientWidth || 600, left = 68;
+  const wide = width - left - 24 - 7 * Math.max(...named.map(({ length }) => length));
   const at = (t, c) => run.scores[(t - 1) * count + c];
   const low = Math.min(...run.scores), high = Math.max(...run.scores), pad = 0.05 * (high - low || 1);
   const drawing = svg("svg", { width, height: 280, role: "img", "aria-label": "Class scores over time" });
@@ -125,12 +125,15 @@ function drawScores(place, run, classes, label, step) {
     drawing.append(path(points, { fill: "none", ...look }));
   }
   drawing.append(svg("line", { x1: x(step), x2: x(step), y1: 8, y2: 214, class: "snn-cursor" }));
-  // Names stand where their lines end, or as near as they find room.
+  // Names stand where their lines end, or as near as they find room, with a line to there.
   const best = [...rank].sort((a, b) => at(steps, b) - at(steps, a)).slice(0, 14), lowest = 212;
   let under = -Infinity;
   for (const [i, c] of best.entries()) {
     under = Math.min(Math.max(under + 12, y(at(steps, c)) + 4), lowest - 12 * (best.length - 1 - i));
-    drawing.append(svg("text", { x: left + wide + 4, y: under, class: stroke(c) ? "snn-strong" : "" }, named[c]));
+    const look = stroke(c) ? { class: "snn-strong", style: `fill: ${stroke(c)}` } : {};
+    const [ends, begins] = [[x(steps), y(at(steps, c))], [left + wide + 14, under - 4]];
+    drawing.append(path([ends, begins], { fill: "none", class: "snn-faint" }));
+    drawing.append(svg("text", { x: left + wide + 16, y: under, ...look }, named[c]));
   }
   drawing.append(svg("text", { x: left - 6, y: 250, "text-anchor": "end" }, "it says"));
   let first = 0;
@@ -168,8 +171,10 @@ function drawRaster(canvas, network, run) {
       for (let row = 0; row < BAND; row++) {
         const bin = Math.floor((row * bins) / BAND), fired = plus[bin] + minus[bin];
         if (!fired) continue;
-        // A spike that is taken back is seen among many that are not.
-        const colour = minus[bin] ? FALL : RISE, alpha = 255 * (0.3 + 0.7 * Math.min(1, (fired * bins) / size));
+        // A single spike that is taken back is seen among many that are not.
+        const share = minus[bin] && 0.3 + (0.7 * minus[bin]) / fired;
+        const colour = RISE.map((part, i) => part + share * (FALL[i] - part));
+        const alpha = 255 * (0.3 + 0.7 * Math.min(1, (fired * bins) / size));
         sheet.data.set([...colour, alpha], 4 * ((at * BAND + row) * wide + step * depth + at));
       }
     }

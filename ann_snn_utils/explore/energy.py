@@ -54,7 +54,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
         }
         told = [f"{found.names[key]}: <b>{saves:.2f}</b>" for key, saves in found.saves.items() if key != "fp32"]
         return {
-            "figures": drawn({"energy": energy_bars(bars)}),
+            "figures": drawn({"energy": energy_bars(bars, f"Energy per image, after {TITLES[values['model']]}")}),
             "wide": "energy",
             "line": f"Energy of each dense network over the SNN's; above 1 the SNN saves: {' · '.join(told)}",
         }

@@ -97,6 +97,8 @@ class Explorer:
             display(HTML(self.html(line.page)))
         elif self.figures:
             display(Markdown(f"**{self.title}.** {self.caption} *Still pictures: `make lab` brings the controls.*"))
+            first = self.shown.get("at", [self.shown])[-1]
+            display(HTML("".join(f"<p>{first[words]}</p>" for words in ("line", "below") if words in first)))
             for figure in self.figures.values():
                 display(figure)
         else:

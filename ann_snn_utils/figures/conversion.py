@@ -133,5 +133,6 @@ def bit_widths(
     widest = max((int(b) for row in widths.values() for b in row), default=0)
     for width in (8, 16, 32):
         if width <= widest:
-            figure.add_hline(width, line=dict(color=INK, dash="dot", width=1), layer="below")
+            look: dict[str, Any] = dict(annotation_text=f"{width} bits", annotation_position="top right")
+            figure.add_hline(width, line=dict(color=INK, dash="dot", width=1), layer="below", **look)
     return figure

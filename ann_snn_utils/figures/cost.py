@@ -42,11 +42,13 @@ def operations_bars(
     return layer_bars("Operations per image", layer_names, series, "operations per image", hover, colors)
 
 
-def energy_bars(energy: Mapping[str, Mapping[str, float]]) -> go.Figure:
+def energy_bars(
+    energy: Mapping[str, Mapping[str, float]], title: str = "Energy per image, from operation counts"
+) -> go.Figure:
     """A stacked horizontal bar for each system: system → component → picojoules per image."""
     totals = {system: sum(parts.values()) for system, parts in energy.items()}
     unit, factor = energy_unit(max(totals.values(), default=0.0))
-    figure = blank("Energy per image, from operation counts", height=150 + 48 * len(energy))
+    figure = blank(title, height=150 + 48 * len(energy))
     systems = list(energy)[::-1]
     names = list(dict.fromkeys(name for parts in energy.values() for name in parts))
     own = SPENT_ON if set(names) <= SPENT_ON.keys() else dict(zip(names, cycle(PALETTE), strict=False))
@@ -107,7 +109,8 @@ def cost_over_time(
     sops, effective_sops: synaptic operations so far, over all synapses and over those with a weight other than
     zero, [T]. energy: picojoules so far [T]. macs, ann_energy: the ANN's multiply–accumulates and picojoules.
     """
-    x, nanojoules = np.arange(1, len(sops) + 1), np.asarray(energy) / 1000
+    unit, factor = energy_unit(max(ann_energy, *energy))
+    x, spent = np.arange(1, len(sops) + 1), factor * np.asarray(energy)
     figure = blank("Work per image so far; dashed: the ANN's", columns=2, horizontal_spacing=0.18)
     for name, color, values in (
         ("synaptic operations", PALETTE[0], sops),
@@ -116,16 +119,17 @@ def cost_over_time(
         points: dict[str, Any] = dict(x=x, y=np.asarray(values), mode="lines+markers", panel=1)
         add_line(figure, name, color, hover=name + "<br>up to step %{x}<br>%{y:,.0f} per image", **points)
     # What its axis or the title names is not in the legend, which leaves room where a page is narrow.
-    points = dict(x=x, y=nanojoules, mode="lines+markers", panel=2, showlegend=False)
-    add_line(figure, "energy", PALETTE[0], hover="energy up to step %{x}<br>%{y:.4g} nJ per image", **points)
+    points = dict(x=x, y=spent, mode="lines+markers", panel=2, showlegend=False)
+    said = f"energy up to step %{{x}}<br>%{{y:.4g}} {unit} per image"
+    add_line(figure, "energy", PALETTE[0], hover=said, **points)
     rivals = (
         ("operations", "ANN's multiply–accumulates, hidden layers", macs, sops),
-        ("energy (nJ)", "int8 ANN's energy", ann_energy / 1000, nanojoules),
+        (f"energy ({unit})", "int8 ANN's energy", factor * ann_energy, spent),
     )
-    for panel, (axis, name, level, spent) in enumerate(rivals, 1):
+    for panel, (axis, name, level, own) in enumerate(rivals, 1):
         ends: dict[str, Any] = dict(x=[0.5, len(sops) + 0.5], y=[level] * 2, panel=panel, showlegend=False)
         add_line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", **ends)
-        figure.update_yaxes(title_text=axis, range=[0, 1.08 * max(level, *spent)], col=panel)
+        figure.update_yaxes(title_text=axis, range=[0, 1.08 * max(level, *own)], col=panel)
     figure.update_layout(shapes=step_marks(step, 2))
     return figure.update_xaxes(**time_axis(len(sops)))
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageColor
 from .template import FALL, RISE, blank
 
 _SIGNS = np.array([ImageColor.getrgb(color) for color in (FALL, RISE)])
+_GROUND = (128, 128, 128, 36)
 
 
 def sample_images(
@@ -36,7 +37,7 @@ def sample_images(
 
 
 def kernels(weight: ArrayLike, title: str = "Kernels", n: int = 40) -> go.Figure:
-    """The first n filters of a layer, each as its kernels side by side: blue adds, red subtracts, nothing is zero.
+    """The first n filters of a layer, each as its kernels side by side: blue adds, orange subtracts, zero is grey.
 
     weight: [out, in, height, width]. Three input channels are taken for red, green and blue, grey for zero.
     """
@@ -47,11 +48,11 @@ def kernels(weight: ArrayLike, title: str = "Kernels", n: int = 40) -> go.Figure
     if filters.shape[1] == 3:
         colours = ((filters / largest + 1) * 127.5).round().astype(np.uint8)
         return _pictures(title, [_opaque(each) for each in colours], names)
-    return _pictures(title, [_signed(tiles(each, columns), largest) for each in filters], names)
+    return _pictures(title, [_signed(tiles(each, columns, np.nan), largest) for each in filters], names)
 
 
 def class_pictures(images: ArrayLike, evidence: ArrayLike, classes: Sequence[str]) -> go.Figure:
-    """For each class a typical image, and below it the pixels that speak for the class (blue) and against it (red).
+    """For each class a typical image, and below it the pixels that speak for (blue) and against it (orange).
 
     images: uint8 [classes, 1 or 3, H, W]; evidence: signed [classes, 1 or 3, H, W], summed over channels.
     """
@@ -70,12 +71,17 @@ def _opaque(image: np.ndarray) -> np.ndarray:
 
 
 def _signed(values: np.ndarray, largest: float) -> np.ndarray:
-    """A picture [H, W, 4] of signed values, the stronger the less transparent: it suits both themes."""
+    """A picture [H, W, 4] of signed values, the stronger the less transparent: it suits both themes.
+
+    What is nearly 0 shows a ground of pale grey, and nothing is drawn where a value is none (NaN).
+    """
     alpha = (255 * abs(values) / largest).round()[..., None]
-    return np.concatenate([_SIGNS[(values > 0).astype(int)], alpha], -1).astype(np.uint8)
+    picture = np.concatenate([_SIGNS[(values > 0).astype(int)], alpha], -1)
+    picture[alpha[..., 0] < _GROUND[-1]] = _GROUND
+    return np.where(np.isnan(alpha), 0, picture).astype(np.uint8)
 
 
-def tiles(maps: np.ndarray, columns: int, between: int = 0) -> np.ndarray:
+def tiles(maps: np.ndarray, columns: int, between: float = 0) -> np.ndarray:
     """Maps [I, H, W] in rows of `columns` on one sheet; a line of `between` parts those of more than one pixel."""
     count, height, width = maps.shape
     gap = int(count > 1 and height * width > 1)

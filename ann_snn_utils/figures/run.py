@@ -41,9 +41,9 @@ def accuracy_over_time(
 ) -> go.Figure:
     """Accuracy after each time step, a line for each name, against the quantized network's.
 
-    accuracy: name → fractions 0 … 1, one for each step. pending: neurons of each layer that will still fire
-    later, [T, L] (Record.pending), stacked in a second panel under `layer_names`. step: is marked by an upright
-    line. from_zero: the axis starts at 0 and so stays where it is, whatever the curves.
+    accuracy: name → fractions 0 … 1, one for each step. pending: how many neurons of each layer, of an
+    image, will still fire later, [T, L], stacked in a second panel under `layer_names`. step: is marked by an
+    upright line. from_zero: the axis starts at 0 and so stays where it is, whatever the curves.
     """
     curves = {name: in_percent(values) for name, values in accuracy.items()}
     level = [] if ann_accuracy is None else in_percent([ann_accuracy] * 2)
@@ -67,9 +67,9 @@ def accuracy_over_time(
         colors = layer_colors(len(layer_names))
         for name, color, waiting in zip(numbered(layer_names), colors, pending.T, strict=True):
             look: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending", panel=2)
-            hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,}} still to fire"
+            hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,.1f}} of an image still to fire"
             add_line(figure, name, color, width=1, hover=hover, **look)
-        figure.update_yaxes(title_text="neurons still to fire", rangemode="tozero", col=2)
+        figure.update_yaxes(title_text="neurons still to fire, per image", rangemode="tozero", col=2)
     figure.update_layout(shapes=step_marks(step, panels))
     return figure.update_xaxes(**time_axis(longest))
 
@@ -93,7 +93,7 @@ def spikes_over_time(record: Record) -> go.Figure:
 
 
 def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
-    """The number of samples whose last spike came at each step, and of those that still fire after `time_steps`.
+    """The number of samples that settle at each step, and of those that are not silent within `time_steps`, if any.
 
     settled_at: whole numbers [N], 0 where a sample was not silent yet (Record.settled_at).
     """
@@ -104,16 +104,14 @@ def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
     hover = "step %{x}<br>%{y:,} samples settle<br>%{customdata:.1f} % so far"
     so_far = 100 * counts[1:].cumsum() / len(settled)
     add_bars(figure, "silent after this step", PALETTE[0], hover, x=steps, y=counts[1:], customdata=so_far)
-    name, hover = f"not silent within {time_steps} steps", "%{y:,} samples are still active"
-    add_bars(figure, name, VERMILION, hover, x=[later], y=[counts[0]])
     every = time_axis(time_steps)["dtick"]
-    ticks = steps[every - 1 :: every]
-    figure.update_xaxes(
-        title_text="last step with a spike",
-        range=[0.4, later + 0.6],
-        tickvals=[*ticks, later],
-        ticktext=[*map(str, ticks), "later"],
-    )
+    ticks = dict(zip(steps[every - 1 :: every], map(str, steps[every - 1 :: every]), strict=True))
+    if counts[0]:
+        name, hover = f"not silent within {time_steps} steps", "%{y:,} samples are still active"
+        add_bars(figure, name, VERMILION, hover, x=[later], y=[counts[0]])
+        ticks[later] = "later"
+    figure.update_xaxes(title_text="settled at step", range=[0.4, (later if counts[0] else time_steps) + 0.6])
+    figure.update_xaxes(tickvals=list(ticks), ticktext=list(ticks.values()))
     return figure.update_yaxes(title_text="samples", rangemode="tozero")
 
 
@@ -185,7 +183,7 @@ def robustness(
     disturbance: str = "noise ratio",
 ) -> go.Figure:
     """Accuracy (fractions 0 … 1) over the strength of a disturbance; a line for each name ("T = 4")."""
-    figure, strengths = blank(f"Accuracy under {disturbance}"), [float(rate) for rate in rates]
+    figure, strengths = blank(f"Accuracy against the {disturbance}"), [float(rate) for rate in rates]
     curves = {name: in_percent(values) for name, values in accuracy.items()}
     for index, (name, curve) in enumerate(curves.items()):
         points: dict[str, Any] = dict(x=strengths, y=curve, marker=dict(symbol=index, size=8))

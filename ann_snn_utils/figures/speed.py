@@ -1,4 +1,4 @@
-"""Figures of the benchmark: who simulates how fast, cost against steps and batch, distance from the limit."""
+"""Figures of the benchmark: who simulates how fast, cost against steps and batch, additions beside plain ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .template import BLUE, INK, ORANGE, SKY, VERMILION, add_bars, add_line, bar_labels, blank
+from .template import (
+    BLUE,
+    INK,
+    ORANGE,
+    SKY,
+    VERMILION,
+    add_bars,
+    add_line,
+    add_points,
+    bar_labels,
+    blank,
+    log_ticks,
+)
 
 _OURS = ("events", "dense", "silence")
 _ANN = ("ann-contiguous", "ann-channels-last", "ann-compiled", "onnx-float32", "onnx-int8")
 
 
 def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
-    """One bar for each row of `benchmark.compare` on a logarithmic axis, the fastest on top."""
-    figure = blank("Images per second, median and quartiles", height=150 + 26 * len(rows))
+    """One dot for each row of `benchmark.compare`, all of one batch, on a logarithmic axis, the fastest on top."""
+    title = f"Images per second, {rows[0]['batch']:,} at a time: median and quartiles"
+    figure = blank(title, height=150 + 26 * len(rows))
     groups = (
         ("this project", BLUE, lambda name: name in _OURS),
         ("ANN, one pass", INK, lambda name: name in _ANN),
@@ -27,16 +40,16 @@ def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
         chosen = [row for row in ordered if member(row["contender"])]
         rates = [row["samples_per_second"] for row in chosen]
         names, texts = [_name(row) for row in chosen], [f"  {rate['median']:,.0f}" for rate in rates]
-        values = dict(x=[rate["median"] for rate in rates], error_x=_error_bars(rates, VERMILION), y=names)
-        add_bars(figure, group, color, "%{y}<br>%{x:,.0f} images/s", orientation="h", **values)
+        values: dict[str, Any] = dict(
+            x=[rate["median"] for rate in rates], error_x=_error_bars(rates, VERMILION), y=names
+        )
+        add_points(figure, group, "circle", 9, color, "%{y}<br>%{x:,.0f} images/s", **values)
         bar_labels(figure, [rate["high"] for rate in rates], names, texts)
     medians = [row["samples_per_second"]["median"] for row in rows]
-    # Bars begin at a power of ten, and there is room for the number at the longest one's end.
-    decades = [math.floor(math.log10(min(medians))), math.log10(max(medians)) + 0.25]
-    figure.update_xaxes(
-        type="log", title_text="images per second (logarithmic)", dtick=1, tickformat=",d", range=decades
-    )
-    figure.update_layout(barmode="overlay")
+    # There is room for the number beside the fastest.
+    low, high = 0.8 * min(medians), 1.8 * max(medians)
+    axis: dict[str, Any] = dict(tickvals=log_ticks(low, high), range=[math.log10(low), math.log10(high)])
+    figure.update_xaxes(type="log", title_text="images per second (logarithmic)", tickformat=",d", **axis)
     return figure.update_yaxes(categoryorder="array", categoryarray=[_name(row) for row in ordered])
 
 
@@ -82,10 +95,10 @@ def _scaled(row: Mapping, factor: float) -> dict[str, float]:
 
 
 def limit_bars(distance: Mapping, limits: Mapping) -> go.Figure:
-    """The simulator's additions/s beside the int8 additions/s of cores that do nothing else."""
-    figure = blank("Additions per second, and what the cores can do", height=250)
+    """The simulator's additions/s beside plain int8 additions/s of cores that do nothing else."""
+    figure = blank("Additions per second, beside plain ones", height=250)
     bars = (
-        ("the cores' int8 additions, in cache", limits["int8_additions"], INK),
+        ("plain int8 additions, in cache", limits["int8_additions"], INK),
         ("synaptic operations", distance["synaptic_operations_per_second"], BLUE),
         ("… with a weight other than 0", distance["effective_synaptic_operations_per_second"], SKY),
     )
@@ -95,5 +108,5 @@ def limit_bars(distance: Mapping, limits: Mapping) -> go.Figure:
     look = dict(orientation="h", textposition="outside", cliponaxis=False, showlegend=False)
     texts, billions = [f"{100 * rate / peak:.0f} %" for rate in rates], [rate / 1e9 for rate in rates]
     add_bars(figure, "", colors, "%{y}<br>%{x:.3g} billion per second", x=billions, y=names, text=texts, **look)
-    figure.update_xaxes(title_text="billion per second", rangemode="tozero", range=[0, 1.12 * peak / 1e9])
+    figure.update_xaxes(title_text="billion per second", range=[0, 1.12 * max(billions)])
     return figure.update_yaxes(autorange="reversed")

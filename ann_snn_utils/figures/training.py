@@ -61,7 +61,7 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
             len(w),
         )
     subtitles = [f"{name}: {s[0]:.0f} / {s[1]:.0f} / {s[2]:.0f} %" for name, (_, s, _) in counted.items()]
-    panels = dict(shared_xaxes=True, horizontal_spacing=0.08, vertical_spacing=0.26 / rows)
+    panels = dict(shared_xaxes=True, horizontal_spacing=0.08, vertical_spacing=0.34 / rows)
     figure = blank("Weights before they become ternary", rows, columns, 110 + 210 * rows, subtitles, **panels)
     parts = (("−1", FALL, centres < -1), ("0", INK, abs(centres) < 1), ("+1", RISE, centres > 1))
     for panel, (name, (bins, shares, total)) in enumerate(counted.items(), 1):
@@ -71,8 +71,12 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
             hover += f"<extra>{part:.1f} % become {code}</extra>"
             add_bars(figure, code, color, hover, **bars, legendgroup=code, showlegend=panel == 1)
     figure.update_layout(bargap=0, barmode="overlay", margin_t=66, legend_title_text="becomes")
-    figure.update_xaxes(range=[-4, 4])
-    figure.update_xaxes(title_text="w / threshold", row=rows)
+    # The outermost bars hold all that lies beyond.
+    ends = dict(tickvals=[-4, -2, 0, 2, 4], ticktext=["≤ −4", "−2", "0", "2", "≥ 4"])
+    figure.update_xaxes(range=[-4.1, 4.1], showticklabels=True, **ends)
+    for panel in range(max(0, len(weights) - columns), len(weights)):
+        row, column = divmod(panel, columns)
+        figure.update_xaxes(title_text="w / threshold", row=row + 1, col=column + 1)
     figure.update_yaxes(ticksuffix=" %")
     return figure.update_yaxes(title_text="share of weights", col=1)
 

@@ -42,6 +42,9 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
                     figure.add_annotation(
                         x=float(np.log10(place)), y=row, text=text, xanchor=anchor, showarrow=False, font_size=11
                     )
+            else:
+                words: dict[str, Any] = dict(text="  makes no difference", xanchor="left", font_size=11)
+                figure.add_annotation(x=float(np.log10(x[1])), y=row, showarrow=False, **words)
         ends_of = [_row(question, index) for question in (list(questions)[0], list(questions)[-1])]
         add_line(figure, model, colour, "dot", 1, x=[own, own], y=ends_of, showlegend=False)
     figure.add_vline(x=1, line=dict(color=INK, width=1.5))
@@ -112,29 +115,31 @@ def break_even_spikes(
 def accuracy_per_energy(
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     silence: Mapping[str, Mapping[str, tuple[float, float]]],
+    own: str = "",
 ) -> go.Figure:
     """Accuracy over energy along the time steps, a panel for each model and a line for each network.
 
     curves: model → network → for each step (picojoules of one image so far, accuracy as a fraction), all images run
-    together. silence: the same where each image stops at its own silence, a star. Accuracy on a log scale of error.
+    together. silence: the same where each image stops at its own silence, a star. own: the network that is drawn
+    above all others. Accuracy on a log scale of error.
     """
-    columns, title = len(curves), "Accuracy against energy"
+    columns, title, others = len(curves), "Accuracy against energy", PALETTE[:-1]
     figure = blank(title, height=430, columns=columns, subtitles=list(curves), shared_yaxes=True)
     shares = [100 * right for networks in curves.values() for points in networks.values() for _, right in points]
     for column, (model, networks) in enumerate(curves.items(), 1):
-        for index, (name, points) in enumerate(networks.items()):
-            colour = PALETTE[index % len(PALETTE)]
+        for index, name in enumerate(sorted(networks, key=lambda name: name == own)):
+            points, colour = networks[name], INK if name == own else others[index % len(others)]
             place: dict[str, Any] = dict(panel=column, legendgroup=name)
             costs, accuracy = along(points, 1e-6)
             hover = f"{name}, T = %{{customdata[0]}}<br>%{{x:.4g}} µJ<br>%{{customdata[1]:.2f}} %"
             told = [[step, percent] for step, percent in enumerate(accuracy, 1)]
             line: dict[str, Any] = dict(x=costs, y=errors(accuracy), customdata=told, showlegend=column == 1)
-            dash = DASHES[index % len(DASHES)]
-            add_line(figure, name, colour, dash, hover=hover, mode="lines+markers", **line, **place)
+            dash, width = ("solid", 4) if name == own else (DASHES[index % len(DASHES)], 2)
+            add_line(figure, name, colour, dash, width, hover, mode="lines+markers", **line, **place)
             costs, accuracy = along([silence[model][name]], 1e-6)
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{accuracy[0]:.2f} %"
             star = dict(x=costs, y=errors(accuracy), showlegend=False) | place
-            add_points(figure, name, "star", 13, colour, said, rim=1, **star)
+            add_points(figure, name, "star", 18 if name == own else 13, colour, said, rim=1, **star)
         spent = [cost * 1e-6 for points in networks.values() for cost, _ in points]
         figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(spent), col=column)
     figure.update_yaxes(**error_axis(shares))

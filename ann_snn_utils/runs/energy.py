@@ -127,7 +127,7 @@ def energy_sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
     return (
         f"LeNet on MNIST needs {arithmetic:.1f} times less energy than the same network in int8 for arithmetic "
         f"alone, {lemaire:.1f} times less with memory as Lemaire et al. count it and {yan:.1f} times as Yan et al. "
-        f"do; but from {1 / least:.1f} times more to {greatest:.1f} times less over all combinations of what they "
+        f"do; but from {1 / least:.1f} times more to {greatest:.1f} times less over all choices that these "
         f"leave open, less in {int8[0]} and {int8[1]} of them, and against the ternary network that it was "
         f"converted from in {ternary[0]} and {ternary[1]}."
     )
