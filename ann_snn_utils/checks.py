@@ -108,6 +108,7 @@ RULES: Mapping[str, Rule] = {
     "published_samples": Rule(int, 1),
     # its run
     "time_steps": Rule(int, 1, 1_000_000),
+    "first_sample": Rule(int),
     "noise_ratio": Rule(float, 0, 10),
     "fault": Rule(str, choices=FAULTS, left_out=("",)),
     "fault_rate": Rule(float, 0, 1),

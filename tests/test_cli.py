@@ -270,6 +270,20 @@ def test_the_logs_of_a_disturbed_network_leave_those_of_the_undisturbed_one(runs
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [["--noise-ratio", "1.9"], ["--fault", "flip", "--fault-rate", "0.2"]])
+def test_the_logs_of_a_disturbed_network_are_of_the_run_that_is_printed(
+    capsys: pytest.CaptureFixture[str], runs: Path, how: list[str]
+) -> None:
+    arguments = ["simulate", "bundled:digits-lenet-k0", "--time-steps", "2", "--samples", "250", "--logs", *how]
+    assert main(arguments) == 0
+    _, *lines, folder = capsys.readouterr().out.splitlines()
+    logged = [int(line) for line in (Path(folder.removeprefix("logs in ")) / "accuracy.txt").read_text().split()]
+    assert len(logged) == 4, "two batches of two steps"
+    printed = [int(line.split()[1]) for line in lines]
+    assert printed == [logged[0] + logged[2], logged[1] + logged[3]] and printed[0] < 250
+
+
+@pytest.mark.slow
 def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
     capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:

@@ -211,6 +211,13 @@ def test_forms_of_the_neuron_stand_side_by_side_with_how_many_runs_they_are_of()
     ]
 
 
+def test_forms_of_the_neuron_are_averaged_over_runs_on_as_many_images_only():
+    few, many = ({"accuracy_by_thresholds": {"exact": [0.5]}, "samples_of_forms": n} for n in (10, 500))
+    found = runs({}, {"seed": 1}, {"seed": 2}, r0=few, r1=many, r2=many)
+    forms = neuron_forms(found, compare(found))
+    assert [(row.images, row.runs) for _, row in forms.iterrows()] == [(10, 1), (500, 2)]
+
+
 def notebook(text: str, folder, name: str) -> None:
     save_json(
         folder / f"{name}.ipynb",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ann_snn_utils.data.dataset import Dataset, as_images, load_dataset
 from ann_snn_utils.files import ROOT
@@ -211,6 +212,19 @@ def test_held_out_images_and_the_others_are_together_the_training_set_each_once(
         return [(bytes(image.numpy()), int(dataset.labels[i])) for i, image in enumerate(dataset.images)]
 
     assert sorted(rows(parts[0]) + rows(parts[1])) == sorted(rows(whole))
+
+
+def test_copies_of_training_images_among_those_held_out_are_told(tmp_path):
+    random = np.random.default_rng(0)
+    for split, label, copies in (("train", "a", 2), ("train", "b", 2), ("test", "a", 1), ("test", "b", 1)):
+        folder = tmp_path / split / label
+        folder.mkdir(parents=True)
+        for number in range(6):
+            image = Image.fromarray(random.integers(0, 256, (4, 4), dtype=np.uint8))
+            for copy in range(copies):
+                image.save(folder / f"{number}-{copy}.png")
+    with pytest.warns(UserWarning, match=r"of 8 images held out of '.*' are training images too"):
+        load_dataset(tmp_path, "test", held_out=8)
 
 
 def test_held_out_images_are_balanced_and_named_apart_from_the_real_test_set():

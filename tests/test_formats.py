@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_a_number_of_images_that_is_none_is_refused_and_nothing_is_written(batch
     with pytest.raises(ValueError, match=f"batch={batch!r}: give a number of images"):
         write_onnx(convert(random_ann(0)), tmp_path / "network.onnx", batch=batch)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_file_tells_where_counts_end_that_an_image_could_drive_further(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    snn = convert(random_ann(1, k=2), max_levels=3)
+    ends = {f"{index} {layer.name}": 3 for index, layer in enumerate(snn.layers) if layer.saturates}
+    with pytest.warns(UserWarning, match=f"counts end with their threshold tables .*{next(iter(ends))} at 3"):
+        path = write_onnx(snn, tmp_path / "network.onnx")
+    told = {one.key: one.value for one in onnx.load(path).metadata_props}
+    assert json.loads(told["counts_end"]) == ends
 
 
 @pytest.mark.parametrize("name", ["residual", "chain, k = 1"])
@@ -121,10 +132,10 @@ def quantized_file(path, step: float, rounding: str = "ROUND", bias: float = 0.0
         "scale": np.array(changed.get("scale", 0.25)),
         "quarter": np.array(0.25),
         "zero": np.array(changed.get("zero", 0.0)),
-        "bits": np.array(3.0),
+        "bits": np.array(changed.get("bits", 3.0)),
         "bias": np.full(3, bias),
         "step": np.array(step),
-        "two": np.array(2.0),
+        "two": np.array(changed.get("levels", 2.0)),
         "shape": np.array(changed.get("shape", (1, 108))),
         "dense": generator.normal(0, 0.5, (4, 108)),
     }
@@ -245,6 +256,8 @@ def test_levels_that_rounding_to_even_would_move_are_refused(tmp_path):
     [
         ({"activation": "Tanh"}, "Tanh relu: cannot be converted"),
         ({"zero": 1.0}, "Quant w: a zero point other than 0"),
+        ({"bits": 1.0}, "Quant w: 1 bits: give whole bits, and at least 2 where values are signed"),
+        ({"levels": 2.5}, "Quant a: 2.5 bits: give whole bits"),
         ({"rounding": "CEIL"}, "Quant w: rounding_mode=CEIL"),
         ({"shape": (1, 3, 6, 6)}, "Reshape flatten: only whole maps can be flattened"),
         ({"scale": np.full((1, 1, 3, 1), 0.25)}, "Conv conv: scales of shape \\(1, 1, 3, 1\\): give"),
@@ -393,7 +406,8 @@ def test_a_bundled_network_goes_through_onnx_runtime(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     ann = load_pretrained("mnist-lenet-k0")
     images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
-    file = write_onnx(convert(ann), tmp_path / "network.onnx", codes=True)
+    with pytest.warns(UserWarning, match="counts end with their threshold tables"):
+        file = write_onnx(convert(ann), tmp_path / "network.onnx", codes=True)
     _, *counts = onnxruntime.InferenceSession(file).run(None, {"image": images.numpy().astype(np.float32)})
     for count, code in zip(counts, codes(ann, images)[0], strict=True):
         np.testing.assert_array_equal(count, code.numpy())

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images, with_weight
 
+from ann_snn_utils.ann.network import build_ann, raw_weight
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.events import arrays, build
@@ -425,6 +426,55 @@ def test_a_table_that_is_too_short_is_reported_with_the_remedy():
     ann = random_ann(1, k=2)
     with pytest.raises(ValueError, match=r"layer \d .*end of its threshold table.*max_levels=2"):
         simulate(convert(ann, max_levels=1), random_images(1, (1, 8, 8)), 30)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_count_that_reaches_the_end_of_its_table_and_comes_back_is_reported_too(backend):
+    """A neuron is driven up, and what takes it back arrives a few steps later."""
+    ann = build_ann("2C1-2C1-1C1-2C1", (1, 1, 1), 2, levels=4).eval()
+    weights = ([[1.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], [[1.0, -1.0]], [[1.0], [1.0]])
+    norms = (([4.0, 4.0], [0.0, 0.0]), ([1.0, 4.0], [0.0, -12.0]), ([3.0], [0.0]), ([1.0, 1.0], [0.0, 0.0]))
+    for layer, weight, (gamma, beta) in zip(ann.layers, weights, norms, strict=True):
+        raw_weight(layer.conv).data = torch.tensor(weight)[:, :, None, None]
+        layer.norm.weight.data, layer.norm.bias.data = torch.tensor(gamma), torch.tensor(beta)
+        layer.norm.running_var.fill_(1 - layer.norm.eps)
+    white = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
+    assert simulate(convert(ann, max_levels=8), white, 16, backend=backend).counts[2].max() < 4
+    with pytest.raises(ValueError, match=r"layer 2 .*reached 4 spikes, the end of its threshold table"):
+        simulate(convert(ann, max_levels=4), white, 16, backend=backend)
+
+
+def test_images_run_in_parts_are_struck_by_the_faults_that_strike_them_together():
+    snn, images = convert(random_ann(3)), random_images(3, (1, 8, 8), samples=6)
+    how = dict(time_steps=6, fault="flip", fault_rate=0.2, seed=4)
+    for backend in BACKENDS:
+        whole = simulate(snn, images, backend=backend, **how)
+        parts = [simulate(snn, images[at : at + 2], backend=backend, first_sample=at, **how) for at in (0, 2, 4)]
+        assert torch.equal(torch.cat([part.logits for part in parts], 1), whole.logits)
+        assert not torch.equal(simulate(snn, images[2:], backend=backend, **how).logits, whole.logits[:, 2:])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 3], "labels from 1 to 3: give those of 3 classes, 0 to 2"),
+        ([0, -1, 0], "labels from -1 to 0"),
+        ([0.0, 1.0, 2.0], "labels of type torch.float32: give whole numbers"),
+        ([True, False, True], "labels of type torch.bool"),
+        ([0, 1], r"labels \[2\] for 3 images"),
+    ],
+)
+def test_labels_that_no_image_can_have_are_refused(labels, message):
+    snn = convert(random_ann(1))
+    with pytest.raises(ValueError, match=message):
+        simulate(snn, random_images(1, (1, 8, 8), samples=3), 2, labels=torch.tensor(labels))
+
+
+def test_labels_of_any_integer_type_are_taken():
+    snn, images = convert(random_ann(1)), random_images(1, (1, 8, 8), samples=3)
+    for labels in (np.array([0, 1, 2], np.uint16), torch.tensor([0, 1, 2], dtype=torch.uint8)):
+        record = simulate(snn, images, 2, labels=labels)
+        assert record.labels.tolist() == [0, 1, 2] and record.labels.dtype == torch.int64
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def test_a_row_holds_parameters_metrics_and_where_they_come_from(runs: Path) -> 
     assert {"commit", "dirty", "recorded"} <= row.keys()
 
 
+def test_a_row_holds_what_was_measured_under_the_name_of_a_parameter_too(runs: Path) -> None:
+    row = run_row(make_run("a", samples=0, changed={"samples": 5000}))
+    assert (row["samples"], row["results.samples"]) == (0, 5000) and "results.k" not in row
+
+
 @pytest.mark.parametrize(
     "mark, state",
     [(None, "done"), ({"state": "failed", "error": "E"}, "failed"), ({"state": "running"}, "interrupted")],

@@ -100,6 +100,38 @@ def test_training_goes_on_to_exactly_the_state_of_an_uninterrupted_run(tmp_path,
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_cell_whose_training_was_broken_off_goes_on_when_it_is_run_again(tmp_path, monkeypatch):
+    import sys
+
+    ann, whole, seen = network(), network(), []
+
+    def stop(*arguments):
+        seen.append(1)
+        if len(seen) == 9:  # in the second epoch
+            raise KeyboardInterrupt
+        return augment(*arguments)
+
+    train(whole, checkpoint=tmp_path / "whole.safetensors")
+    monkeypatch.setattr(sys.modules["ann_snn_utils.ann.train"], "augment", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(ann, checkpoint=tmp_path / "c.safetensors")
+    train(ann, checkpoint=tmp_path / "c.safetensors")
+    assert equal(ann, whole)
+
+
+def test_a_training_does_not_go_on_from_that_of_another_network_or_by_another_teacher(tmp_path):
+    path, first, teacher = tmp_path / "c.safetensors", network(), network(quantized=False)
+    how = {"checkpoint": path, "distillation": 0.5, "epochs": 1}
+    train(first, **how, teacher=teacher)
+    set_seed(6)
+    other = build_ann("4C3-P2-6", (1, 8, 8), 2)
+    with pytest.raises(ValueError, match=r"belongs to another training \(first_weights: '\w+' there, '\w+' here\)"):
+        train(other, **how, teacher=teacher)
+    train(teacher, epochs=1)
+    with pytest.raises(ValueError, match=r"belongs to another training \(teacher: '\w+' there, '\w+' here\)"):
+        train(network(), **how, teacher=teacher)
+
+
 def test_a_finished_training_is_not_repeated(tmp_path):
     first, again = network(), network()
     history = train(first, checkpoint=tmp_path / "c.safetensors")
@@ -117,6 +149,7 @@ def test_a_training_does_not_go_on_with_other_images_where_its_checkpoint_tells_
     tensors, metadata = load_tensors(path)
     del metadata["settings"]["data"]
     save_tensors(path, tensors, metadata)
+    train_on = partial(train_on.func, network(), **train_on.keywords)
     assert len(train_on(other)) == len(metadata["history"])
 
 
@@ -379,7 +412,7 @@ def test_a_network_takes_on_the_answers_of_its_teacher_instead_of_the_labels(tmp
     )
     assert evaluate(pupil, swapped) >= 90
     assert all(torch.equal(a, b) for a, b in zip(kept, teacher.state_dict().values(), strict=True))
-    with pytest.raises(ValueError, match=r"another training \(distillation: 1.0 there, 0.0 here\)"):
+    with pytest.raises(ValueError, match=r"another training \(distillation: 1.0 there, 0.0 here, teacher: "):
         train_network(network(), wrong, epochs=8, batch_size=16, checkpoint=path)
 
 

@@ -6,9 +6,11 @@ A checkpoint holds the state of a training between two epochs; another process c
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,10 @@ from .network import ANN, raw_weight
 from .notation import NetworkSpec
 from .optimizer import Optimizer
 from .reference import evaluate
+
+# Networks whose training was broken off, with its checkpoint and the fingerprint of the weights that it began with:
+# a cell of a notebook that is run again is given what it has already changed.
+_BROKEN_OFF: WeakKeyDictionary[ANN, tuple[Path, str]] = WeakKeyDictionary()
 
 
 def save_checkpoint(
@@ -62,7 +68,8 @@ def resume(
     if not isinstance(saved, dict):
         raise ValueError(f"{path} is no checkpoint of a training: remove it to train from the start")
     # What checkpoints were trained with that were written before these were settings.
-    before = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False, "data": settings.get("data")}
+    before = {"schedule": "one-cycle", "momentum": None, "freeze_encoder": False}
+    before |= {name: settings[name] for name in ("data", "first_weights", "teacher") if name in settings}
     saved = before | saved
     differing = [name for name in settings if saved.get(name) != settings[name]]
     if differing:
@@ -119,6 +126,14 @@ def _restore_optimizer(
         for key, value in moments.items():
             # Steps in one pass take weights and moments in one order of memory; files have another.
             moments[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+
+
+def fingerprint(ann: ANN) -> str:
+    """Tells a network's weights from others: a digest of all its tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(ann.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def set_seed(seed: int) -> None:
@@ -215,8 +230,14 @@ def train(
     alternating = AUGMENTATIONS[augmentation].flip == "alternating"
     half = torch.rand(len(dataset), generator=generator) < 0.5 if alternating else None
     history: list[dict] = []
-    if checkpoint and Path(checkpoint).exists():
-        history = resume(checkpoint, settings, ann, mover, generator)
+    if checkpoint:
+        there, path = Path(checkpoint).exists(), Path(checkpoint).resolve()
+        broken_off, first = _BROKEN_OFF.get(ann, (path, ""))
+        first = first if there and broken_off == path and first else fingerprint(ann)
+        _BROKEN_OFF[ann] = path, first
+        settings |= {"first_weights": first, "teacher": teacher and fingerprint(teacher)}
+        if there:
+            history = resume(checkpoint, settings, ann, mover, generator)
     steps, done = epochs * len(sizes), len(history) * len(sizes)
     bar = tqdm(total=steps, initial=done, unit="step", leave=False, disable=not progress, mininterval=0.5)
     for epoch in range(len(history) + 1, epochs + 1):
@@ -248,6 +269,7 @@ def train(
         if progress:
             tqdm.write(epoch_line(row, epochs))
     bar.close()
+    _BROKEN_OFF.pop(ann, None)
     encoder.requires_grad_(True)
     ann.to(home).eval()
     return history

@@ -9,6 +9,7 @@ below 2^24 are exact; a network with larger ones is refused, or summed in int64 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ def write_onnx(
     batch       N; None leaves it open in ONNX and takes 1 in QONNX, whose executor needs it
     codes       the counts of each layer are outputs too, in order, named `count_0` … and float32 like the rest
 
-    Raises ValueError for a network that is not converted with exact thresholds, and for one with numbers that the
-    format cannot hold exactly; ImportError that names the package to install.
+    A layer without a clip counts to the end of its threshold table. Where some image may ask for more, which
+    `simulate` would report and a file cannot, a warning names the layer, and the file's property `counts_end` says
+    at which count it ends. Raises ValueError for a network that is not converted with exact thresholds, and for one
+    with numbers that the format cannot hold exactly; ImportError that names the package to install.
     """
     needed("onnx")
     import onnx
@@ -53,6 +56,10 @@ def write_onnx(
     if batch is not None and (type(batch) is not int or batch < 1):
         raise ValueError(f"batch={batch!r:.40}: give a number of images from 1 on, or None for any")
     batch = 1 if batch is None and dialect == "qonnx" else batch
+    if ends := counts_end(snn):
+        told = ", ".join(f"{name} at {end}" for name, end in ends.items())
+        remedy = "images unlike the test set may need more; convert with a larger max_levels, or train with a clip"
+        warnings.warn(f"counts end with their threshold tables ({told}): {remedy}", stacklevel=2)
     writer = _Writer(snn, dialect == "qonnx", "N" if batch is None else batch)
     # QONNX needs the shape of every value.
     model = onnx.shape_inference.infer_shapes(writer.model(codes))
@@ -60,6 +67,11 @@ def write_onnx(
     with atomic(path) as temporary:
         onnx.save(model, str(temporary), format="protobuf")
     return Path(path)
+
+
+def counts_end(snn: SNN) -> dict[str, int]:
+    """The largest count of each layer of which an image could ask more, by the layer's number and token."""
+    return {f"{index} {layer.name}": layer.table_end for index, layer in enumerate(snn.layers) if layer.saturates}
 
 
 def check_scores(snn: SNN) -> None:
@@ -113,7 +125,8 @@ class _Writer:
         opsets = [helper.make_opsetid("", OPSET)]
         opsets += [helper.make_opsetid(CUSTOM, 1)] if self.quantized else []
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="ann_snn_utils")
-        helper.set_model_props(model, {"spec": json.dumps(snn.spec.to_dict())})
+        about = {"spec": snn.spec.to_dict(), "counts_end": counts_end(snn)}
+        helper.set_model_props(model, {name: json.dumps(value) for name, value in about.items()})
         return model
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:

@@ -138,6 +138,8 @@ class _Importer:
         scale, zero, bits = self.constant(scale), self.constant(zero), float(self.constant(bits).item())
         if np.any(zero != 0):
             self.refuse("a zero point other than 0: a count of 0 is no spike; quantize symmetrically or unsigned")
+        if bits != int(bits) or bits < 1 + settings.get("signed", 1):
+            self.refuse(f"{bits:g} bits: give whole bits, and at least 2 where values are signed")
         signed, narrow = settings.get("signed", 1), settings.get("narrow", 0)
         mode = settings.get("rounding_mode", b"ROUND").decode().upper()
         if mode not in ("ROUND", "HALF_EVEN", "HALF_UP"):

@@ -79,14 +79,13 @@ def run_trial(
     """
     scaled = scale_thresholds(snn, setting.threshold_scale)
     chosen = samples.subset(range(min(setting.samples, len(samples))))
-    # Noise is drawn over all images, and faults by each sample's index: only the former can be run in parts.
+    # Noise is drawn over all images, and faults by each sample's index.
     images = noisy(chosen.images, setting.noise_ratio, setting.seed)
-    size = len(chosen) if setting.fault and setting.fault_rate else CHUNK
     how: dict[str, Any] = dict(seed=setting.seed, fault=setting.fault or None, fault_rate=setting.fault_rate)
     records = []
-    for start in range(0, len(chosen), size):
+    for start in range(0, len(chosen), CHUNK):
         report(start / len(chosen))
-        records.append(simulate(scaled, images[start : start + size], time_steps, **how))
+        records.append(simulate(scaled, images[start : start + CHUNK], time_steps, first_sample=start, **how))
     report(1.0)
     record = merge(records, time_steps, chosen.labels)
     spent = energy_over_time(record, scaled)

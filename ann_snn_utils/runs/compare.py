@@ -248,22 +248,23 @@ def neuron_forms(found: Mapping[str, RunResult], frame: pd.DataFrame) -> pd.Data
     """The same networks with each form of thresholds, and with the neuron that takes no spike back.
 
     Accuracies in percent on the images that notebook 04 took for it, mean ± standard deviation over the runs of
-    a setting that recorded it.
+    a setting that recorded it on as many images.
     """
     rows = []
     for setting, members in frame.groupby("setting", sort=False):
-        forms: dict[str, list[list[float]]] = {}
+        forms: dict[tuple[str, int], list[list[float]]] = {}
         for run in members.index:
             results = found[run].results
             named = {f"{n} thresholds": curve for n, curve in (results.get("accuracy_by_thresholds") or {}).items()}
             named["no spike taken back"] = results.get("accuracy_without_negative_spikes")
             for form, curve in named.items():
                 if curve:
-                    forms.setdefault(form, []).append(curve)
-        for form, measured in forms.items():
+                    forms.setdefault((form, results.get("samples_of_forms", 0)), []).append(curve)
+        for (form, images), measured in forms.items():
             at = {t: [100 * curve[t - 1] for curve in measured if len(curve) >= t] for t in (1, 2, 4, 8)}
             reached = {f"T = {t}": mean_and_deviation(values) for t, values in at.items() if values}
-            rows.append({"setting": setting, "neuron": form, "runs": len(measured), **reached})
+            counted = {"images": images or "not recorded", "runs": len(measured)}
+            rows.append({"setting": setting, "neuron": form, **counted, **reached})
     return pd.DataFrame(rows)
 
 

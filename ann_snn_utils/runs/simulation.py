@@ -8,6 +8,7 @@ from typing import Any
 from ..data.dataset import load_recorded
 from ..measure.activity import correct
 from ..measure.logs import log_folder, write_logs
+from ..simulator.disturb import noisy
 from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.store import load_snn
@@ -38,15 +39,23 @@ def simulate_run(
     table = over_time(record)
     if not logs:
         return table, None
-    size, seed = 50 if "cifar" in test.name.lower() else 200, disturbance.get("seed", 0)
-    batches = (test.subset(range(start, min(start + size, len(test)))) for start in range(0, len(test), size))
+    size = 50 if "cifar" in test.name.lower() else 200
     told = {name: value for name, value in disturbance.items() if value}
     if told.keys() - {"seed"}:
         folder = folder / TRIALS / "-".join(f"{name}={value}" for name, value in sorted(told.items()))
     target = log_folder(snn, folder / "figs")
+    # The same run in parts: noise is drawn over all images, and faults by the number of each.
+    images = noisy(test.images, disturbance.pop("noise_ratio", 0.0), disturbance.get("seed", 0))
     records = (
-        simulate(snn, batch, record.time_steps, **disturbance | {"seed": seed + number})
-        for number, batch in enumerate(batches)
+        simulate(
+            snn,
+            images[start : start + size],
+            record.time_steps,
+            labels=test.labels[start : start + size],
+            first_sample=start,
+            **disturbance,
+        )
+        for start in range(0, len(test), size)
     )
     write_logs(records, target)
     return table, target

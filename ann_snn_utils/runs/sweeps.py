@@ -118,7 +118,9 @@ def row_of(
     row |= parameters_of_run({stem: stage.parameters for stem, stage in manifest.stages.items()})
     # Results from before the method number was recorded are of method 1.
     numbered = {"method": 1} | dict(results) if results else {}
-    row |= {name: value for name, value in _flat(numbered) if name not in row}
+    # A parameter may be called like what was measured, as `samples`, which is 0 for all images.
+    measured = {name if name not in row else f"results.{name}": value for name, value in _flat(numbered)}
+    row |= {name: value for name, value in measured.items() if value != row.get(name.removeprefix("results."))}
     around: list[tuple[str, str]] = []
     for stem, stage in manifest.stages.items():
         metrics = dict(stage.metrics)

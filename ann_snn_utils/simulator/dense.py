@@ -17,7 +17,7 @@ from ..ann.network import LARGEST_PIXEL, maxima
 from ..ann.notation import NetworkSpec
 from ..snn.network import SNN, SpikingLayer
 from .disturb import faulty
-from .neuron import Firing, Neurons, Rule, fire, membrane_dtype, synaptic_input, threshold_table
+from .neuron import Firing, Neurons, Rule, check_ends, fire, membrane_dtype, synaptic_input, threshold_table
 from .record import Record, Traces
 
 # Steps computed at once. Samples that have fallen silent leave the batch between two blocks.
@@ -160,6 +160,10 @@ def run_dense(
         sent: dict[int, Firing] = {}
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
             fired = fire(*_arriving(snn, index, sent, state, steps), state, rule, done + 1, traced)
+            # No earlier, as a neuron sends at most one spike a step.
+            if layer.saturates and done + steps >= layer.table_end:
+                climbed = state.count - fired.spikes.sum(0) + fired.spikes.cumsum(0, dtype=torch.int16)
+                check_ends(snn, [index] if int(climbed.max()) >= layer.table_end else [])
             _count_operations(totals, snn, index, sent)
             totals["positive"][:, index] = fired.positive.cpu()
             totals["negative"][:, index] = (fired.events.sum((1, 2)) - fired.positive).cpu()

@@ -13,12 +13,14 @@ Membranes are exact: integer sums over integer weights and inputs, whatever arit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..snn.network import SpikingLayer, Synapses, smallest_integer
+from ..snn.conversion import LONGEST
+from ..snn.network import SNN, SpikingLayer, Synapses, smallest_integer
 
 # Integers up to here are exact in float32, and up to 2^53 in float64.
 EXACT_IN_FLOAT32, EXACT_IN_FLOAT64 = 2**24, 2**53
@@ -129,6 +131,20 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
             at.view(-1)[where] = moved
             above.view(-1)[where], below.view(-1)[where] = rising[moved + 1], falling[moved]
     return Firing(spikes, events, positive, active, membranes)
+
+
+def check_ends(snn: SNN, ended: Sequence[int]) -> None:
+    """Raise ValueError for the first of these layers, whose counts reached the end of their threshold tables."""
+    for index in ended[:1]:
+        layer = snn.layers[index]
+        entries = layer.table_end
+        remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
+        if entries == LONGEST:
+            remedy = "train the network longer, or build it with a clip"
+        raise ValueError(
+            f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
+            f"table; {remedy}"
+        )
 
 
 def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:

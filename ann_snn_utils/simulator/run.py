@@ -6,6 +6,7 @@ import logging
 import operator
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from tqdm.auto import tqdm
 from ..ann.device import pick_device
 from ..checks import check, check_settings, expect
 from ..data.dataset import Dataset, as_images
-from ..snn.conversion import LONGEST
 from ..snn.network import SNN
 from .dense import batch_size as dense_batch
 from .dense import run_dense
@@ -94,6 +94,7 @@ def simulate(
     progress: bool = False,
     negative_spikes: bool = True,
     device: str | None = None,
+    first_sample: int = 0,
 ) -> Record:
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
@@ -105,7 +106,8 @@ def simulate(
     `choose_backend`. negative_spikes: False never takes a spike back, as the integrate-and-fire neuron of rate
     conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes. device:
     "cuda" runs dense tensors there, with the same record to the last bit, "auto" does so where it can, None
-    computes on the CPU: see `choose_device`.
+    computes on the CPU: see `choose_device`. first_sample: the number of the first image among those of which these
+    are a part; faults are drawn by it (noise is drawn over all images: let `noisy` do it before they are parted).
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
     published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
     is too short.
@@ -114,14 +116,15 @@ def simulate(
     if isinstance(images, Dataset):
         labels = images.labels if labels is None else labels
     images = as_images(images, snn.spec.in_shape)
-    if labels is not None and (labels := torch.as_tensor(labels)).shape != (len(images),):
-        raise ValueError(f"labels {list(labels.shape)} for {len(images)} images: give each image one, [N]")
+    if labels is not None:
+        labels = _as_labels(labels, len(images), snn.spec.classes)
     if fault and fault_rate is None:
         raise ValueError(f"fault={fault!r} without a fault_rate: give the share of spikes that it strikes")
     fault_rate = fault_rate or 0.0
-    given = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
+    given: dict[str, Any] = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value is not None}
-    for name, value in (given | {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed}).items():
+    given |= {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed, "first_sample": first_sample}
+    for name, value in given.items():
         check(name, value)
     check_settings({"fault": fault or "", "fault_rate": fault_rate})
     images = noisy(images.cpu(), noise_ratio, seed)
@@ -139,14 +142,16 @@ def simulate(
 
     def dense(samples: Tensor, steps: int | None, traced: bool) -> Record:
         if target.type == "cpu":
-            return run_dense(snn, images[samples], samples, steps, disturbance, traced, negative_spikes)
+            return run_dense(
+                snn, images[samples], samples + first_sample, steps, disturbance, traced, negative_spikes
+            )
         # What is made on the way is made there; autocast would round the sums.
         with target, torch.autocast(target.type, enabled=False):
-            there = snn.to(target), images[samples].to(target), samples.to(target)
+            there = snn.to(target), images[samples].to(target), (samples + first_sample).to(target)
             return run_dense(*there, steps, disturbance, traced, negative_spikes)
 
     if backend == "events":
-        merged = run_events(snn, images, time_steps, disturbance, batch_size, progress)
+        merged = run_events(snn, images, time_steps, disturbance, batch_size, progress, first_sample)
     else:
         parts = torch.arange(len(images)).split(batch_size or dense_batch(snn, time_steps, target))
         records = [
@@ -156,23 +161,21 @@ def simulate(
         merged = merge(records, time_steps)
     if labels is not None:
         merged = replace(merged, labels=labels)
-    _check_tables(snn, merged)
     if not chosen:
         return merged
     return replace(merged, traces=dense(torch.tensor(chosen), merged.time_steps, True).traces)
 
 
-def _check_tables(snn: SNN, record: Record) -> None:
-    for index, (layer, count) in enumerate(zip(snn.layers, record.counts, strict=True)):
-        if not layer.saturates:
-            continue
-        entries = layer.thresholds.shape[1] + layer.spec.lowest
-        # A neuron sends at most one spike a step.
-        if record.time_steps >= entries and int(count.max()) >= entries:
-            remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
-            if entries == LONGEST:
-                remedy = "train the network longer, or build it with a clip"
-            raise ValueError(
-                f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
-                f"table; {remedy}"
-            )
+def _as_labels(labels: Tensor | np.ndarray, images: int, classes: int) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.shape != (images,):
+        raise ValueError(f"labels {list(labels.shape)} for {images} images: give each image one, [N]")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels of type {labels.dtype}: give whole numbers, the index of each image's class")
+    labels = labels.to(torch.int64)
+    if images and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels from {int(labels.min())} to {int(labels.max())}: give those of {classes} classes, "
+            f"0 to {classes - 1}"
+        )
+    return labels

@@ -164,6 +164,11 @@ class SpikingLayer:
         return channels * height * width
 
     @property
+    def table_end(self) -> int:
+        """The count behind which a neuron that saturates has no threshold."""
+        return self.thresholds.shape[1] + self.spec.lowest
+
+    @property
     def factors(self) -> list[Tensor]:
         """What its inputs are multiplied by: the weights of all synapses, and their gains where they have some."""
         return [t for one in self.synapses for t in (one.weight, one.gain) if t is not None]

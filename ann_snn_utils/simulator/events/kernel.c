@@ -72,6 +72,9 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
         counts = counts_at(run, run->counts, neuron);
     }
     uint32_t rises[BLOCK], falls[BLOCK], any = 0;
+    // No earlier, as a neuron sends at most one spike a step.
+    const int watched = run->start + run->steps >= layer->end;
+    Answers ended = {0};
     for (int64_t step = 0; step < run->steps; step++) {
         rises[step] = falls[step] = 0;
         if (received >> step & 1)
@@ -83,7 +86,11 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
         else
             look_up(layer, channel, membranes, &counts, rises + step, falls + step);
         any |= rises[step] | falls[step];
+        if (watched)
+            ended |= __builtin_convertvector(counts >= (Number)layer->end, Answers);
     }
+    if (watched && bits_of(ended))
+        __atomic_store_n(run->task->ended + from->index, 1, __ATOMIC_RELAXED);
     if (run->task->steps > BLOCK)
         *(Numbers *)kept = membranes;
     set_counts(run, run->counts, neuron, counts);
@@ -265,7 +272,7 @@ static void take_part(const Task *task, int64_t index, int64_t member, Team team
     int64_t pixels = task->synapses->in_channels * task->synapses->in_height * task->synapses->in_width;
     int64_t *logits = task->logits + index * task->classes;
     Run run = {.layers = task->layers, .synapses = task->synapses, .task = task, .team = team, .member = member,
-               .sample = index, .totals = space->totals, .by_last = team.by_last + member * entries};
+               .sample = task->first_sample + index, .totals = space->totals, .by_last = team.by_last + member * entries};
     run.counts = task->counts + index * task->neurons * (task->wide_counts ? 2 : 1);
     run.arrived = task->rate == 0 ? run.counts : team.arrived;
     int64_t ran = run_image(&run, task->pixels + index * pixels, space, logits);

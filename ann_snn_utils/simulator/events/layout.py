@@ -136,8 +136,8 @@ SYNAPSES, LAYER = (
     for names in (
         "source target next in_channels in_height in_width kernel_height kernel_width stride padding dilation how "
         "crowd row nothing fan encoded weights gain kinds effective",
-        "channels pitch height width levels lowest compared first inputs ways outputs slot event_width flip rising "
-        "falling",
+        "channels pitch height width levels lowest end compared first inputs ways outputs slot event_width flip "
+        "rising falling",
     )
 )
 
@@ -195,6 +195,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         row, (channels, height, width), pitch = layers[index], layer.spec.out_shape, pitch_of(layer)
         row["channels"], row["pitch"], row["height"], row["width"] = channels, pitch, height, width
         row["levels"], row["lowest"] = layer.thresholds.shape[1], layer.spec.lowest
+        row["end"] = layer.table_end if layer.saturates else _LARGEST
         row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
         row["ways"], row["outputs"], row["slot"] = len(layer.synapses), -1, slots[index]
         row["event_width"], row["flip"] = _event_width(snn, index), _flip(snn, index)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ...checks import FAULTS
 from ...snn.network import SNN
+from ..neuron import check_ends
 from ..record import Record
 from .arrays import class_pitch
 from .build import kernel
@@ -41,11 +42,12 @@ class Task(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
-        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots event_room".split()],
+        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
+        ("event_room", ctypes.c_int64),
         *[(name, ctypes.c_int64) for name in "mark_room row_room image_room pitch_room window_room".split()],
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
-        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending".split()],
+        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending ended".split()],
     ]
 
 
@@ -56,16 +58,18 @@ def run_events(
     disturbance: tuple[str, float, int] | None,
     batch_size: int | None = None,
     progress: bool = False,
+    first_sample: int = 0,
 ) -> Record:
     """The record of uint8 images [N, C, H, W], of a network that meets no `layout.obstacle`.
 
     time_steps: None runs until silence. disturbance: fault, rate and seed of `disturb.faulty`. batch_size: images
-    between two looks at the progress bar.
+    between two looks at the progress bar. first_sample: the first image's number, by which faults are drawn.
+    Raises ValueError for a layer whose counts reached the end of their threshold tables.
     """
     limit = time_steps or snn.sufficient_steps + 1
     steps = time_steps or min(limit, _FIRST_STEPS)
     while True:
-        record = _record(snn, images, steps, disturbance, batch_size or _BATCH, progress)
+        record = _record(snn, images, steps, disturbance, batch_size or _BATCH, progress, first_sample)
         if time_steps:
             return record
         if steps == limit or bool((record.settled_at > 0).all()):
@@ -80,6 +84,7 @@ def _record(
     disturbance: tuple[str, float, int] | None,
     batch_size: int,
     progress: bool,
+    first_sample: int,
 ) -> Record:
     number, depth = len(images), len(snn.layers)
     net = lay_out(snn, steps, disturbance is not None)
@@ -93,6 +98,7 @@ def _record(
     # Threads add to them what they found.
     totals = np.zeros((steps, depth, _TOTALS), np.int64)
     pending = np.zeros((steps, depth), np.int64)
+    ended = np.zeros(depth, np.int64)
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
     images = images.contiguous()
     task = Task(
@@ -107,6 +113,7 @@ def _record(
         class_pitch=class_pitch(snn.spec.classes),
         neurons=net.neurons,
         wide_counts=counts.dtype == torch.int16,
+        first_sample=first_sample,
         rate=rate,
         pixels=images.data_ptr(),
         counts=counts.data_ptr(),
@@ -114,12 +121,14 @@ def _record(
         logits=logits.data_ptr(),
         totals=totals.ctypes.data,
         pending=pending.ctypes.data,
+        ended=ended.ctypes.data,
         **net.task,
     )
     run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
         run(net, task, threads, start, min(number, start + batch_size))
+    check_ends(snn, ended.nonzero()[0].tolist())
     if snn.bias is not None:
         logits += snn.bias
     return Record(

@@ -76,6 +76,7 @@ typedef struct {
 typedef struct {
     int64_t channels, pitch, height, width;             // pitch: channels, rounded up to whole vectors
     int64_t levels, lowest;                             // thresholds of a channel; its least count
+    int64_t end;                                        // a count that must be told, as more might be asked for
     int64_t compared;                                   // steps whose counts come from comparing with all thresholds
     int64_t first;                                      // its first neuron among those of all layers
     int64_t inputs, ways;                               // its first synapses among all, and how many there are
@@ -89,6 +90,7 @@ typedef struct {
 // 1 flips a spike on its way, with probability `rate`.
 typedef struct {
     int64_t images, members, depth, levels, steps, fault, seed, classes, class_pitch, neurons, wide_counts, ways, slots;
+    int64_t first_sample;                               // the first image's number, by which faults are drawn
     int64_t event_room, mark_room, row_room;            // the most spikes of a layer, marks, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
     double rate;
@@ -100,6 +102,7 @@ typedef struct {
     int64_t *settled_at, *logits;                       // [images]; [steps, images, classes]
     int64_t *totals, *pending;                          // of all images: [steps, depth, TOTALS]; neurons that fire
                                                         // later, [steps, depth]
+    int64_t *ended;                                     // whether a count of a layer reached its `end`, [depth]
 } Task;
 
 // Spikes on their way to other layers: for each step of the block lists of them, one for each thread of a team, place
