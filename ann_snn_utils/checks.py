@@ -190,7 +190,7 @@ def expect(kind: type, **given: object) -> None:
             raise TypeError(f"{name} is of type {type(value).__name__}: give {_KINDS[kind.__name__]}")
 
 
-def generator(seed: int) -> torch.Generator:
+def seeded_generator(seed: int) -> torch.Generator:
     """A generator of torch that starts from a seed; ValueError for a number that is none."""
     import torch
 

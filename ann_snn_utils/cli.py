@@ -17,7 +17,7 @@ import click
 
 from . import __version__
 from .checks import FAULTS
-from .runs.parameters import FOLDER, Parameter, ordered_notebooks, takers_of
+from .runs.parameters import NOTEBOOKS, Parameter, ordered_notebooks, takers_of
 
 _COUNT = click.IntRange(min=1)
 _values = functools.partial(click.option, metavar="NAME=VALUES", multiple=True)
@@ -27,7 +27,7 @@ _names = functools.partial(
 _dataset = click.option("--dataset", metavar="PATH", help="Where the network's images lie now.")
 
 
-def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+def main(arguments: Sequence[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run a command and return its exit code: 2 for a user's mistake, 1 for a failing notebook, 130 for Ctrl-C.
 
     folder: that of the notebooks which `study` and `sweep` run.

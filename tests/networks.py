@@ -20,7 +20,7 @@ def random_ann(seed: int = 0, **arguments) -> ANN:
     def normal(like, scale=1.0, shift=0.0):
         return torch.randn(like.shape, generator=generator) * scale + shift
 
-    given = ann.spec.given
+    given = ann.spec.is_graph
     with torch.no_grad():
         for index, part in enumerate(ann.parts):
             raw, norm = raw_weight(part.conv), part.norm

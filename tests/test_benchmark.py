@@ -27,7 +27,7 @@ from ann_snn_utils.bench.timing import interleaved, peak_memory, quartiles, rati
 from ann_snn_utils.bench.workload import load_workload, textures
 from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT, load_json
-from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.parameters import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,7 @@ def test_results_are_json_and_all_of_them_reach_the_table(result):
         "Silence comes",
         "Cost grows",
         "Size: 12 images at T = 3",
-        "Limit: ",
+        "Plain additions: ",
         "Layers at T = 4",
         "Training: ",
         "n = 2 rounds",
@@ -118,8 +118,8 @@ def test_results_are_json_and_all_of_them_reach_the_table(result):
 
 
 def test_figures_show_the_medians(result):
-    bars = figures.speed_bars(result["rows"][:4])
-    shown = sorted(x for trace in bars.data if trace.type == "bar" for x in trace.x)
+    dots = figures.speed_bars(result["rows"][:4])
+    shown = sorted(x for trace in dots.data if trace.mode == "markers" for x in trace.x)
     assert shown == sorted(row["samples_per_second"]["median"] for row in result["rows"][:4])
     curves = figures.cost_curves(result["sweeps"], 0.5)
     assert list(curves.data[0].y) == [1e3 * row["seconds"]["median"] for row in result["sweeps"]["steps"]]
@@ -301,7 +301,7 @@ def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):
 
 
 def test_the_notebook_shows_the_kept_result(tmp_path):
-    path = execute(FOLDER / "07_benchmark.ipynb", tmp_path, {})
+    path = execute(NOTEBOOKS / "07_benchmark.ipynb", tmp_path, {})
     cells = nbformat.read(path, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs) == 6
@@ -310,7 +310,7 @@ def test_the_notebook_shows_the_kept_result(tmp_path):
 def test_the_notebook_measures_small_networks_where_it_is_asked_to(tmp_path, result, monkeypatch):
     asked = []
     monkeypatch.setattr(benchmark, "run_benchmark", lambda *given, **how: asked.append(given) or result)
-    run_here(FOLDER / "07_benchmark.ipynb", tmp_path, {"measure": True, "repeats": 2})
+    run_here(NOTEBOOKS / "07_benchmark.ipynb", tmp_path, {"measure": True, "repeats": 2})
     ((settings, contenders, repeats, parts),) = asked
     assert (settings, repeats) == (QUICK, 2) and "events" in contenders and set(parts) < set(PARTS)
 
@@ -327,7 +327,7 @@ def test_a_device_has_a_comparison_of_its_own_which_no_other_reads(tmp_path, cap
     assert len(rows) == 6 and rows["dense", 6]["exact"] is True and rows["dense", 6]["same_class"] == 1.0
     page = device_table(written, "here")
     assert page.startswith("**On ") and page.count("\n| ") == 7 and "All numbers: here." in page
-    assert newest_file()[0].parent == benchmark.FOLDER == ON_DEVICE.parent
+    assert newest_file()[0].parent == benchmark.RESULTS == ON_DEVICE.parent
     for words, message in (
         (["--parts", "lenet"], "leave out --parts"),
         (["--contenders", "dense"], "ratios need 'dense' and 'ann-channels-last'"),

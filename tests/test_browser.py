@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from ann_snn_utils import figures
 from ann_snn_utils.explore.images import own_image
+from ann_snn_utils.figures.cost import energy_unit
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.equivalence import adder_bits, compare_forms, requantize
 from ann_snn_utils.measure.trial import Setting, run_trial
@@ -107,7 +108,7 @@ def accuracy_lab(page, network, trial, setting: Setting) -> None:
     lab.shows(page, LAB, 0, 1, "y", 100 * found.accuracy)
     assert page.evaluate(_MARKS, LAB) == [step] * 3
     lab.shows(page, LAB, 3, 0, "y", found.sops)
-    lab.shows(page, LAB, 3, 2, "y", found.energy / 1000)
+    lab.shows(page, LAB, 3, 2, "y", energy_unit(found.ann_energy)[1] * found.energy)
     plain = trial(Setting(SIZE)).record.predictions[step - 1]
     flipped = (plain != answers).nonzero().flatten().tolist()
     assert lab.explorer(page, LAB).locator(".snn-below .snn-thumb").count() == min(40, len(flipped))

@@ -241,7 +241,7 @@ def notebook(text: str, folder, name: str) -> None:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr("ann_snn_utils.runs.stage.FOLDER", tmp_path)
+    monkeypatch.setattr("ann_snn_utils.runs.stage.NOTEBOOKS", tmp_path)
     notebook('run = ""\nseed = 0\n', tmp_path, "01_train_ann")
     notebook('run = ""\nseed = 0\n', tmp_path, "02_quantize")
     return tmp_path

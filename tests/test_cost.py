@@ -13,8 +13,8 @@ from networks import chains, networks, random_ann, random_images
 
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report, cost_table
-from ann_snn_utils.measure.energy import ENERGY_45NM, energy, macs
-from ann_snn_utils.measure.events import layer_events
+from ann_snn_utils.measure.energy import ENERGY_45NM, energy
+from ann_snn_utils.measure.events import layer_events, macs
 from ann_snn_utils.measure.verdict import MODELS, estimate
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate

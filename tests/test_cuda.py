@@ -187,5 +187,5 @@ def test_a_backend_that_nobody_knows_is_refused_on_every_device(pretended):
 
 def test_what_is_worked_on_at_once_on_an_accelerator_grows_with_the_area_of_the_kernel():
     snn = convert(random_ann(2, network="8C5-3", in_shape=(1, 28, 28)))
-    sizes = [dense.batch_size(snn, 4, torch.device(name)) for name in ("cpu", "cuda")]
+    sizes = [dense.samples_at_once(snn, 4, torch.device(name)) for name in ("cpu", "cuda")]
     assert sizes == [500, 2**29 // (24 * 24 * 25 * 4)]

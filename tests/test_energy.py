@@ -12,7 +12,8 @@ from records import hand_made
 
 from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.ann.notation import NETWORKS
-from ann_snn_utils.measure.energy import ENERGY_45NM, EnergyConstants, energy, macs
+from ann_snn_utils.measure.energy import ENERGY_45NM, EnergyConstants, energy
+from ann_snn_utils.measure.events import macs
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.network import SNN, SpikingLayer, Synapses

@@ -17,9 +17,9 @@ from ann_snn_utils.ann.store import list_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import ROOT, save_json
-from ann_snn_utils.measure.activity import reached
+from ann_snn_utils.measure.activity import results_at_silence
 from ann_snn_utils.measure.lemaire import Lemaire
-from ann_snn_utils.measure.verdict import MODELS, Yan, estimate, runs_of
+from ann_snn_utils.measure.verdict import MODELS, Yan, estimate, run_events_of
 from ann_snn_utils.runs import energy as module
 from ann_snn_utils.runs.compare import result_row
 from ann_snn_utils.runs.gallery import Network
@@ -105,8 +105,8 @@ def test_networks_whose_images_are_not_here_keep_what_was_found(tmp_path, monkey
 
 def test_results_have_a_column_for_every_model_and_old_ones_are_read_without():
     record = simulate(NETWORK.snn, SAMPLES)
-    new = reached(record, NETWORK.snn)
-    own = estimate(runs_of(record, NETWORK.snn).until_silence, MODELS["lemaire"])
+    new = results_at_silence(record, NETWORK.snn)
+    own = estimate(run_events_of(record, NETWORK.snn).until_silence, MODELS["lemaire"])
     results = new | {"mismatches": 0, "accuracy": {"ann": 1.0, "qann": 1.0, "snn": {"silence": 1.0}}}
     row = result_row(results)
     assert row["µJ, lemaire"] == pytest.approx(own.total / 1e6)
@@ -118,7 +118,7 @@ def test_results_have_a_column_for_every_model_and_old_ones_are_read_without():
 
 def test_the_bench_shows_the_model_and_constants_that_were_chosen():
     shown = explore.energy_bench(NETWORK)
-    runs = runs_of(simulate(NETWORK.snn, SAMPLES), NETWORK.snn)
+    runs = run_events_of(simulate(NETWORK.snn, SAMPLES), NETWORK.snn)
     values = {control["name"]: control["value"] for control in shown.shown["controls"]}
 
     def energy_drawn(answer) -> float:

@@ -23,7 +23,7 @@ from ann_snn_utils.measure.verdict import (
     energy_by_model,
     energy_summary,
     estimate,
-    runs_of,
+    run_events_of,
     scenarios,
     silence_pays,
     tornado,
@@ -212,7 +212,7 @@ ANN = random_ann(3, clip=2)
 SNN = convert(ANN)
 IMAGES = random_images(3, (1, 8, 8), samples=9)
 RECORD = simulate(SNN, IMAGES)
-RUNS = runs_of(RECORD, SNN)
+RUNS = run_events_of(RECORD, SNN)
 
 
 @settings(max_examples=15)

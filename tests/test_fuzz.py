@@ -51,7 +51,7 @@ from ann_snn_utils.hardware.bundle import READERS, is_bundle
 from ann_snn_utils.runs import folder as runs
 from ann_snn_utils.runs import manifest as manifests
 from ann_snn_utils.runs.compare import by_setting, compare, cost_curves, effects, mixed, neuron_forms
-from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.parameters import NOTEBOOKS
 from ann_snn_utils.runs.published import all_results, by_dataset, main_table
 from ann_snn_utils.runs.report import card_of, run_report, runs_table, settings_table
 from ann_snn_utils.runs.results import load_results
@@ -548,7 +548,7 @@ TAKEN = (
 @fuzz
 @given(st.dictionaries(st.sampled_from(TAKEN), st.one_of(PLAIN, NUMBERS), min_size=1, max_size=3))
 def test_a_sweep_of_the_study_with_any_values(place, given):
-    survives(lambda: planned({"set": given}, FOLDER, place))
+    survives(lambda: planned({"set": given}, NOTEBOOKS, place))
 
 
 @fuzz

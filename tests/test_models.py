@@ -148,7 +148,7 @@ GRAPH = graph_text([Node("a", (Branch((-1,), (3, 3)),), 2, step=0.5)])
 
 @pytest.mark.parametrize("real", ["quantized", "int8_ends"])
 def test_a_graph_of_whole_weights_has_no_real_ones(real):
-    assert build_ann(GRAPH, (1, 8, 8), 3).spec.given
+    assert build_ann(GRAPH, (1, 8, 8), 3).spec.is_graph
     with pytest.raises(ValueError, match=f"{real}=False.*holds whole weights: leave both True"):
         build_ann(GRAPH, (1, 8, 8), 3, **{real: False})
 

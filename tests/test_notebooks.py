@@ -26,7 +26,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT
 from ann_snn_utils.measure.activity import correct
 from ann_snn_utils.runs.manifest import read_manifest
-from ann_snn_utils.runs.parameters import FOLDER, parameters_of
+from ann_snn_utils.runs.parameters import NOTEBOOKS, parameters_of
 from ann_snn_utils.runs.report import run_report
 from ann_snn_utils.runs.results import collect
 from ann_snn_utils.simulator import oracle
@@ -52,25 +52,25 @@ def run(tmp_path_factory):
         yield study(TINY, run="tiny", progress=False)
 
 
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_every_notebook_opens_alike_and_leads_to_its_neighbours(path):
     cells = nbformat.read(path, as_version=4).cells
     opening = cells[0].source
     assert opening.startswith(f"# {path.stem[:2]} · ")
     positions = [opening.find(f"**{word}.**") for word in ("Question", "Goals", "Inputs", "Outputs", "Run time")]
     assert 0 < positions[0] and positions == sorted(positions), "question, goals, inputs, outputs, run time"
-    place = NOTEBOOKS.index(path)
-    neighbours = {one.name for one in NOTEBOOKS[max(0, place - 1) : place + 2]} - {path.name}
+    place = ALL.index(path)
+    neighbours = {one.name for one in ALL[max(0, place - 1) : place + 2]} - {path.name}
     assert neighbours <= set(re.findall(r"\]\((\S+)\)", opening))
     assert cells[1].metadata.tags == ["parameters"]
     (imports,) = [cell.source for cell in cells if "versions_line()" in cell.source]
     assert imports.endswith("print(versions_line())")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_every_notebook_asks_before_it_runs_and_ends_with_exercises_and_the_way_on(path):
     cells = nbformat.read(path, as_version=4).cells
     asked = [cell.source for cell in cells if cell.source.startswith("**Predict, then run.**")]
@@ -85,17 +85,17 @@ def test_every_notebook_asks_before_it_runs_and_ends_with_exercises_and_the_way_
     assert last.splitlines()[-1] == cells[0].source.splitlines()[2], "the links of the top"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_the_help_of_a_parameter_is_a_sentence(path):
     for name, parameter in parameters_of(path).items():
         assert re.fullmatch(r"[A-Z].*\.", parameter.help) or name == "run", parameter
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_links_between_notebooks_lead_to_one(path):
     for cell in nbformat.read(path, as_version=4).cells:
         for link in re.findall(r"\]\((\S+\.ipynb)\)", cell.source):
-            assert (FOLDER / link).is_file(), link
+            assert (NOTEBOOKS / link).is_file(), link
 
 
 def test_every_stage_leaves_its_artifact_notebook_and_page(run):
@@ -196,7 +196,7 @@ def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monk
     monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotebookFailed, match="notebook 01_train_ann makes it"):
-        run_here(FOLDER / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
+        run_here(NOTEBOOKS / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
 
 
 def test_a_sweep_shares_what_the_study_made_and_makes_its_own_page(run, monkeypatch, capsys):
@@ -223,7 +223,7 @@ def test_the_comparison_reads_collected_results_and_keeps_choices_apart(tmp_path
     shutil.rmtree(tmp_path / "RUNS")
     make_run("choice", held_out=50, accuracy=0.25)
     make_run("other", dataset="mnist", k=1)
-    path = execute(FOLDER / "06_compare_runs.ipynb", tmp_path / "shown", {"run": "kept1"})
+    path = execute(NOTEBOOKS / "06_compare_runs.ipynb", tmp_path / "shown", {"run": "kept1"})
     outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
     kinds = ("text/markdown", "text/html")
     data = [output.get("data", {}) for output in outputs]
@@ -235,7 +235,7 @@ def test_the_comparison_reads_collected_results_and_keeps_choices_apart(tmp_path
 
 def test_a_network_of_ones_own_is_quantized_proved_and_handed_on(tmp_path):
     quick = {"own_epochs": 2, "largest_count": 7, "torchvision_models": False}
-    executed = nbformat.read(execute(FOLDER / "09_own_network.ipynb", tmp_path, quick), as_version=4)
+    executed = nbformat.read(execute(NOTEBOOKS / "09_own_network.ipynb", tmp_path, quick), as_version=4)
     outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
     shown = "\n".join(data.get("text/markdown", "") for data in outputs)
     assert shown.count("| 9,878,400 | 0 | 0 |") == 2, "both networks agree in every code and class"

@@ -14,7 +14,7 @@ from ann_snn_utils.ann.network import build_ann, raw_weight
 from ann_snn_utils.ann.quantize import ternary
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import (
-    FOLDER,
+    PRETRAINED,
     list_pretrained,
     load_pretrained,
     pack_ternary,
@@ -112,7 +112,7 @@ def test_full_precision_ends_are_not_bundled(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(list_pretrained()))
 def test_every_bundled_network_loads_and_is_small(name):
-    entry = json.loads((FOLDER / "index.json").read_text())[name]
+    entry = json.loads((PRETRAINED / "index.json").read_text())[name]
     ann = load_pretrained(name)
     most = 4_000_000 if entry["source"]["name"].startswith("cifar") else 1_000_000
     assert entry["bytes"] < most and {"command", "seed"} <= set(entry)

@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from ann_snn_utils import build_ann, load_dataset
 from ann_snn_utils.ann.initialise import initialise
 from ann_snn_utils.ann.network import raw_weight
-from ann_snn_utils.ann.recipes import RECIPES, before, recipe
+from ann_snn_utils.ann.recipes import RECIPES, recipe, unrecorded_recipe
 from ann_snn_utils.checks import INITIALISATIONS
-from ann_snn_utils.runs.parameters import FOLDER, defaults_of
+from ann_snn_utils.runs.parameters import NOTEBOOKS, defaults_of
 
 STEMS = ("01_train_ann", "02_quantize")
 
 
 @pytest.mark.parametrize("dataset", [*RECIPES, "/some/folder"])
 def test_the_notebooks_defaults_leave_everything_to_the_recipe(dataset):
-    assert recipe(dataset, defaults_of([FOLDER / f"{stem}.ipynb" for stem in STEMS])) == recipe(dataset)
+    assert recipe(dataset, defaults_of([NOTEBOOKS / f"{stem}.ipynb" for stem in STEMS])) == recipe(dataset)
 
 
 def test_digits_and_mnist_train_as_they_always_did():
     for dataset in ("digits", "mnist"):
         own = recipe(dataset)
-        assert {name: getattr(own, name) for name in before(dataset)} == before(dataset)
+        assert {name: getattr(own, name) for name in unrecorded_recipe(dataset)} == unrecorded_recipe(dataset)
         assert (own.optimizer, own.learning_rate, own.label_smoothing) == ("adamw", 0.003, 0.0)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from networks import random_ann, random_images
 
-from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at, reached
-from ann_snn_utils.measure.energy import energy, macs
+from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at, results_at_silence
+from ann_snn_utils.measure.energy import energy
+from ann_snn_utils.measure.events import macs
 from ann_snn_utils.measure.verdict import energy_summary
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
@@ -27,13 +28,17 @@ def test_after_silence_nothing_changes():
 
 def test_what_is_reached_at_silence_is_not_said_of_a_run_that_ended_before():
     short = simulate(SNN, random_images(3, (1, 8, 8), samples=9), 2, labels=torch.arange(9) % 3)
-    for told in (correct_at, lambda record: reached(record, SNN), lambda record: energy_summary(record, SNN)):
+    for told in (
+        correct_at,
+        lambda record: results_at_silence(record, SNN),
+        lambda record: energy_summary(record, SNN),
+    ):
         with pytest.raises(ValueError, match="9 of 9 images are not silent after 2 steps.*time_steps=None"):
             told(short)
 
 
 def test_costs_are_those_of_one_sample_up_to_each_step():
-    found = json.loads(json.dumps(reached(RECORD, SNN)))
+    found = json.loads(json.dumps(results_at_silence(RECORD, SNN)))
     steps = RECORD.time_steps
     assert found["samples"] == 9 and found["accuracy_over_time"] == accuracy(RECORD).tolist()
     assert found["energy_over_time"][0] == energy(RECORD, SNN, time_steps=1).snn.total

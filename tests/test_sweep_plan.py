@@ -12,7 +12,7 @@ from ann_snn_utils.batch.plan import Plan, plan_sweep
 from ann_snn_utils.batch.rehearsal import rehearse
 from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.cli import main
-from ann_snn_utils.runs.parameters import FOLDER
+from ann_snn_utils.runs.parameters import NOTEBOOKS
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -163,8 +163,8 @@ def test_a_step_needs_the_one_before_it_and_the_one_that_it_shares_and_nothing_e
     ],
 )
 def test_what_no_run_can_be_made_from_is_found_before_any_starts(settings: dict, message: str) -> None:
-    notebooks = [FOLDER / f"{name}.ipynb" for name in ("01_train_ann", "02_quantize", "03_convert")]
-    notebooks.append(FOLDER / "04_spike_analysis.ipynb")
+    notebooks = [NOTEBOOKS / f"{name}.ipynb" for name in ("01_train_ann", "02_quantize", "03_convert")]
+    notebooks.append(NOTEBOOKS / "04_spike_analysis.ipynb")
     rehearse({"good": {}}, notebooks)
     with pytest.raises(ValueError, match=f"run bad cannot be made: .*{message}"):
         rehearse({"good": {}, "bad": settings}, notebooks)

@@ -34,7 +34,7 @@ def notebooks(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "notebooks"
     write_notebook(folder / "01_train_ann.ipynb", 'run = ""\nepochs = 2', TRAIN)
     write_notebook(folder / "04_spike_analysis.ipynb", 'run = ""\nnoise_ratio = 0.0\nsamples = 0', ANALYSE)
-    monkeypatch.setattr(stages, "FOLDER", folder)
+    monkeypatch.setattr(stages, "NOTEBOOKS", folder)
     return folder
 
 

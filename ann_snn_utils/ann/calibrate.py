@@ -254,8 +254,8 @@ def _fill_layer(layer: Layer, source: TracedLayer, ann: ANN, how: str) -> None:
     kept = [term.norm if term.norm is not None and term.norm.eps == eps else None for term in source.terms]
     # Batch norms that stay as they are add what is theirs; the first of the others adds what is left.
     shift = source.shift - sum(factor_and_shift(norm)[1] for norm in kept if norm is not None)
-    rounding = zip(layer.branch_modules, source.terms, kept, _rounding(layer, source, ann, how), strict=True)
-    for part, term, norm, (unit, worth) in rounding:
+    scales = _rounding(layer, source, ann, how)
+    for part, term, norm, (unit, worth) in zip(layer.branch_modules, source.terms, kept, scales, strict=True):
         if part is None:
             continue
         raw_weight(part.conv).copy_(_weight(term))

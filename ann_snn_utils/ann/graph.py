@@ -10,7 +10,7 @@ maxima over windows. Notation says most networks; whatever it cannot say is a li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -188,7 +188,7 @@ class Graph:
     """The layers of a network, encoder first, and its read-out."""
 
     layers: tuple[LayerSpec, ...]
-    read_out: ReadOut = field(default_factory=ReadOut)
+    read_out: ReadOut = ReadOut()
 
     @cached_property
     def last_read(self) -> dict[int, tuple[int, ...]]:
@@ -219,7 +219,7 @@ class GraphText:
     """What the text of a graph says."""
 
     layers: tuple[Node, ...]
-    read_out: ReadOut = field(default_factory=ReadOut)
+    read_out: ReadOut = ReadOut()
 
 
 def graph_text(nodes: Sequence[Node], average: int = 1, bias: bool = False) -> str:

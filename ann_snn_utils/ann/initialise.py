@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check
-from .network import ANN, LARGEST_PIXEL, Layer, raw_weight
+from .network import ANN, Layer, raw_weight
+from .notation import LARGEST_PIXEL
 
 _IMAGES = 5000
 

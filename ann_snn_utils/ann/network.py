@@ -194,7 +194,7 @@ class ANN(nn.Module):
         graph = spec.graph
         layers = nn.Sequential(*(self._layer(index, layer) for index, layer in enumerate(graph.layers)))
         self.layers = cast(Sequence[Layer], layers)
-        integers = (Whole if spec.given else Int8) if spec.quantized and spec.int8_ends else None
+        integers = (Whole if spec.is_graph else Int8) if spec.quantized and spec.int8_ends else None
         count = spec.step(len(graph.layers) - 1) / graph.read_out.average**2
         self.classifier = Classifier(prod(graph.inputs), spec.classes, integers, graph.read_out.bias, count)
 
@@ -209,7 +209,7 @@ class ANN(nn.Module):
         else:
             activation = Counts(spec.step(index), *spec.counts(index))
         ternary = spec.ternary and index > 0
-        if spec.given:
+        if spec.is_graph:
             return Layer(geometry, activation, partial(Whole, largest=1 if ternary else INT8_LARGEST))
         if not ternary:
             return Layer(geometry, activation, (lambda _: Int8()) if spec.int8_ends else None)
@@ -313,10 +313,10 @@ def copy_weights(source: ANN, target: ANN) -> ANN:
     Raises ValueError where the two networks differ in shape.
     """
     expect(ANN, source=source, target=target)
-    ours, theirs = ((spec.graph, spec.classes, spec.given) for spec in (target.spec, source.spec))
+    ours, theirs = ((spec.graph, spec.classes, spec.is_graph) for spec in (target.spec, source.spec))
     if ours != theirs:
         raise ValueError(f"cannot copy weights of {source.spec.title} into {target.spec.title}: shapes differ")
-    if source.spec.given:
+    if source.spec.is_graph:
         # Its weights are integers in units that belong to them; no full-precision network shares its graph.
         target.load_state_dict(source.state_dict())
         return target

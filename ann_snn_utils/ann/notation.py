@@ -268,7 +268,7 @@ class NetworkSpec:
         return list(self.graph.layers)
 
     @property
-    def given(self) -> bool:
+    def is_graph(self) -> bool:
         """Whether the network is a graph in JSON, whose weights are integers in units that it keeps."""
         return self.network.startswith("{")
 
@@ -296,7 +296,7 @@ class NetworkSpec:
         layer = self.graph.layers[index]
         if index == 0:
             return 0, self.levels
-        if self.given or self.clip is None:
+        if self.is_graph or self.clip is None:
             return layer.lowest, layer.highest
         return 0, self.clip * 2**self.k
 
@@ -321,7 +321,7 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
         raise ValueError(
             f"classes={spec.classes}: a classifier of {weights:,} weights; give at most {MOST_WEIGHTS:,}"
         )
-    if spec.given and not (spec.quantized and spec.int8_ends):
+    if spec.is_graph and not (spec.quantized and spec.int8_ends):
         raise ValueError(
             f"quantized={spec.quantized}, int8_ends={spec.int8_ends}: a graph in JSON holds whole weights: leave "
             "both True, or write the network in notation"
@@ -329,9 +329,9 @@ def checked_spec(spec: NetworkSpec) -> NetworkSpec:
     return spec
 
 
-def check_counts(spec: NetworkSpec, open_ended: int = 0) -> None:
-    """Refuse a network whose tables of thresholds would be too large; open_ended: their length without a clip."""
-    most = open_ended if spec.clip is None else spec.clip * 2**spec.k
+def check_counts(spec: NetworkSpec, max_levels: int = 0) -> None:
+    """Refuse a network whose tables of thresholds would be too large; max_levels: their length without a clip."""
+    most = max_levels if spec.clip is None else spec.clip * 2**spec.k
     widest = max(layer.out_shape[0] for layer in spec.layers)
     if most > MOST_COUNTS or most * widest > MOST_THRESHOLDS:
         raise ValueError(

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .euclid import nearest_whole
-from .network import ANN, LARGEST_PIXEL, Layer
+from .network import ANN, Layer
+from .notation import LARGEST_PIXEL
 from .quantize import INT8_LARGEST, Counts, Int8, QuantReLU, Ternary, Whole
 from .traced import Term, Trace, TracedLayer
 

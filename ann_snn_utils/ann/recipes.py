@@ -69,13 +69,13 @@ RECIPES = {
     "fashion_mnist": replace(_PHOTOGRAPHS, ann_epochs=8, label_smoothing=0.1),
     "cifar10": _PHOTOGRAPHS,
 }
-FOLDER = Recipe(30, 30)
+FOLDER_RECIPE = Recipe(30, 30)
 
 
-def before(dataset: str) -> dict[str, Any]:
+def unrecorded_recipe(dataset: str) -> dict[str, Any]:
     """The recipe of runs that record none, as they were made before its fields were parameters."""
     flip = dataset not in ("digits", "mnist", "fashion_mnist")
-    old = replace(FOLDER, augmentation="shift-flip" if flip else "shift")
+    old = replace(FOLDER_RECIPE, augmentation="shift-flip" if flip else "shift")
     return {name: value for name, value in asdict(old).items() if not name.endswith("_epochs")}
 
 
@@ -88,7 +88,7 @@ def recipe(dataset: str, parameters: Mapping[str, Any] | None = None) -> Recipe:
     >>> recipe("cifar10", {"optimizer": "adamw", "label_smoothing": -1.0}).label_smoothing
     0.2
     """
-    own, parameters = RECIPES.get(dataset, FOLDER), parameters or {}
+    own, parameters = RECIPES.get(dataset, FOLDER_RECIPE), parameters or {}
     names = [field.name for field in fields(Recipe) if field.name in parameters]
     given = {name: parameters[name] for name in names if parameters[name] not in RULES[name].left_out}
     for name in ("optimizer", "learning_rate"):

@@ -8,6 +8,7 @@ form; index.json says how each was made.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .network import ANN, Layer, Shortcut, raw_weight, set_unit
 from .notation import spec_of
 from .reference import in_float64
 
-FOLDER = ROOT / "data" / "pretrained"
+PRETRAINED = ROOT / "data" / "pretrained"
 INDEX = "index.json"
 # Before the name of a bundled network, where a run could be named instead.
 BUNDLED = "bundled:"
@@ -73,7 +74,7 @@ def pack_ternary(weight: Tensor) -> Tensor:
 
 def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What `pack_ternary` packed, int8 of the given shape; ValueError where the lengths differ."""
-    number = int(torch.tensor(shape).prod())
+    number = prod(shape)
     if len(packed) != -(-number // 4):
         raise ValueError(f"{len(packed)} bytes of ternary weights do not make shape {tuple(shape)}")
     codes = torch.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], 1).flatten()[:number]
@@ -89,7 +90,7 @@ class Listed(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def list_pretrained(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+def list_pretrained(folder: Path = PRETRAINED) -> dict[str, dict[str, Any]]:
     """Name → description of every network in the folder's index; none where there is no index."""
     path = Path(folder) / INDEX
     index = load_json(path) if path.is_file() else {}
@@ -101,7 +102,7 @@ def list_pretrained(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 
 
 @torch.no_grad()
-def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: object) -> Path:
+def save_pretrained(ann: ANN, name: str, folder: Path = PRETRAINED, **metadata: object) -> Path:
     """Write a quantized network with int8 ends as <folder>/<name>.safetensors and list it in index.json.
 
     metadata: JSON values beside `ann.metadata`: data set, command, seed, accuracy. Raises ValueError for a
@@ -131,7 +132,7 @@ def save_pretrained(ann: ANN, name: str, folder: Path = FOLDER, **metadata: obje
     return path
 
 
-def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
+def pretrained_file(name: str, folder: Path = PRETRAINED) -> Path:
     """The path of a network's file, checked by its SHA-256; "bundled:" before its name may be left out.
 
     Raises ValueError for a name that is not in the index, or for a file that is not the one listed there.
@@ -151,7 +152,7 @@ def pretrained_file(name: str, folder: Path = FOLDER) -> Path:
 
 
 @torch.no_grad()
-def load_pretrained(name: str, folder: Path = FOLDER) -> ANN:
+def load_pretrained(name: str, folder: Path = PRETRAINED) -> ANN:
     """The quantized network of that name, in evaluation mode; `.metadata` holds its description.
 
     Raises ValueError as `pretrained_file` does.
@@ -183,7 +184,7 @@ def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
         for name in _NORM:
             getattr(part.norm, name).copy_(tensors[f"{prefix}.norm.{name}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
-    if ann.spec.given:
+    if ann.spec.is_graph:
         set_unit(ann.classifier, tensors["scale"])
     if ann.classifier.bias is not None:
         ann.classifier.bias.copy_(tensors["bias"])

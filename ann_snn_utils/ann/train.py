@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checks import RULES, check, expect
-from ..checks import generator as seeded
+from ..checks import RULES, check, expect, seeded_generator
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
@@ -217,7 +216,7 @@ def train(
     mover = Optimizer(ann, optimizer, learning_rate, weight_decay, epochs * len(sizes), schedule, momentum)
     if teacher is not None:
         teacher = copy.deepcopy(teacher).to(target).to(memory_format=torch.channels_last).eval()
-    generator = seeded(seed)
+    generator = seeded_generator(seed)
     settings = {
         "spec": ann.spec.to_dict(),
         "dataset": dataset.name,

@@ -223,7 +223,7 @@ def _on_cluster(address: str, jobs: int) -> Iterator[Client]:
         yield client
 
 
-def look(runs: str, data: str) -> dict[str, Any]:
+def worker_state(runs: str, data: str) -> dict[str, Any]:
     """What a worker sees: this package's folder and versions, whether the folders are there, and its cores."""
     missing = [folder for folder in (runs, data) if folder and not Path(folder).is_dir()]
     return {"package": str(PACKAGE), "versions": versions(), "cores": CPU_COUNT, "missing": missing}
@@ -235,7 +235,7 @@ def _check_workers(client: Client, environment: Mapping[str, str]) -> dict[str, 
     except TimeoutError:
         raise ValueError(f"the Dask cluster has had no worker for {_WORKER_SECONDS} s: start some") from None
     runs_root().mkdir(parents=True, exist_ok=True)
-    asked = functools.partial(look, environment["ANN_SNN_RUNS"], environment.get("ANN_SNN_DATA", ""))
+    asked = functools.partial(worker_state, environment["ANN_SNN_RUNS"], environment.get("ANN_SNN_DATA", ""))
     try:
         seen = client.run(asked)
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ..runs.folder import RESULTS_FILE
-from ..runs.parameters import FOLDER, ordered_notebooks
+from ..runs.parameters import NOTEBOOKS, ordered_notebooks
 from ..runs.report import run_card
 from ..tables import markdown_table
 from .pages import PLOTLY_MIME, read_notebook, write_page
@@ -32,7 +32,7 @@ def check_site(site: Path) -> None:
         raise ValueError(f"{site} holds something else than a study's pages: give the path of a new folder")
 
 
-def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[str] = FOLDER) -> Path:
+def write_site(run: Path, site: Path | None = None, folder: str | os.PathLike[str] = NOTEBOOKS) -> Path:
     """Write the pages of the run in a folder, and return the path of their index.
 
     Every notebook of `folder` has a page, with its outputs where the run has executed it, so that every link leads

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from ..data.dataset import absolute_dataset
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, require, run_folder, runs_root
 from ..runs.gallery import bundled_name, run_named
-from ..runs.parameters import FOLDER, check_parameters, ordered_notebooks, select_notebooks
+from ..runs.parameters import NOTEBOOKS, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .execute import NotebookFailed
 from .grid import Sweep
@@ -30,7 +30,7 @@ def study(
     run: str | None = None,
     progress: bool = True,
     force: bool = False,
-    folder: str | os.PathLike[str] = FOLDER,
+    folder: str | os.PathLike[str] = NOTEBOOKS,
 ) -> Path:
     """Run the notebooks in order with these parameters; the run's folder.
 

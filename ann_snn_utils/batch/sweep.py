@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
-from ..runs.parameters import FOLDER
+from ..runs.parameters import NOTEBOOKS
 from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, engine
@@ -38,7 +38,7 @@ def make_sweep(
     notebooks: str | None = None,
     name: str | None = None,
     force: bool = False,
-    folder: str | os.PathLike[str] = FOLDER,
+    folder: str | os.PathLike[str] = NOTEBOOKS,
 ) -> Plan:
     """The plan of a sweep, checked strictly and rehearsed; nothing is written.
 
@@ -89,7 +89,7 @@ def run_sweep(
     threads: int | None = None,
     dask: str | None = None,
     pages: bool = False,
-    folder: str | os.PathLike[str] = FOLDER,
+    folder: str | os.PathLike[str] = NOTEBOOKS,
 ) -> int:
     """Make what a plan lacks and print its report; 0 where every run is complete, else 1.
 

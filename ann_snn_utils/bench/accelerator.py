@@ -15,13 +15,12 @@ from typing import Any
 import torch
 
 from ..ann.device import pick_device
-from ..measure.energy import macs
 from ..runs.provenance import git_state, machine, versions
 from ..simulator.record import Record
 from ..simulator.run import simulate
-from .benchmark import cpu_flags, load
+from .benchmark import activity_of, cpu_flags, load_averages
 from .contenders import Job, contenders_on
-from .timing import interleaved, quartiles, ratios, work_of
+from .timing import interleaved, quartiles, ratios
 from .workload import Workload, load_workload
 
 # Workload → batches, and the images whose whole record is compared with the CPU's.
@@ -59,7 +58,7 @@ def run_on_device(
         "versions": versions() | {"cuda": torch.version.cuda},
         "code": git_state(),
         "repeats": repeats,
-        "load_before": load(),
+        "load_before": load_averages(),
         "rows": [],
         "skipped": [],
     }
@@ -72,7 +71,7 @@ def run_on_device(
             rows, skipped = _compare(target, workload, work, min(checked, batch), taking, repeats)
             result["rows"] += rows
             result["skipped"] += [line for line in skipped if line not in result["skipped"]]
-    result["load_after"] = load()
+    result["load_after"] = load_averages()
     return result
 
 
@@ -105,10 +104,7 @@ def _compare(
         jobs[name] = job
     seconds = interleaved(jobs, repeats)
     record = simulate(work.snn, work.images[:checked], TIME_STEPS)
-    activity = {
-        "time_steps": TIME_STEPS,
-        "synaptic_operations_per_mac": work_of(record)["synaptic_operations"] / sum(macs(work.snn.spec)[1:-1]),
-    }
+    activity = activity_of(work, record)
     exact = _exact(record, work, str(device))
     rows = [
         {

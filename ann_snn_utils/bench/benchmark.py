@@ -12,18 +12,19 @@ from typing import Any
 import torch
 
 from ..files import ROOT, cpu_info, load_json, save_json
-from ..measure.energy import macs
+from ..measure.events import macs
 from ..runs.provenance import git_state, machine, versions
 from ..simulator.events.arrays import weight_bytes
+from ..simulator.record import Record
 from ..simulator.run import simulate
 from .contenders import ANNS, CONTENDERS, available, exactness
 from .timing import hardware_limits, interleaved, peak_memory, quartiles, ratios, training_times, work_of
 from .workload import Workload, load_workload
 
-FOLDER = ROOT / "data" / "benchmark"
+RESULTS = ROOT / "data" / "benchmark"
 
 # Results of other devices, which are read apart.
-ON_DEVICE = FOLDER / "device"
+ON_DEVICE = RESULTS / "device"
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -99,7 +100,7 @@ def run_benchmark(
         "versions": versions(),
         "code": git_state(),
         "repeats": repeats,
-        "load_before": load(),
+        "load_before": load_averages(),
         "rows": [],
     }
     name, batches, _ = settings.workloads["lenet"]
@@ -138,18 +139,24 @@ def run_benchmark(
     if "training" in parts:
         say("training")
         result["training"] = training_times(*settings.training, repeats)
-    result["load_after"] = load()
+    result["load_after"] = load_averages()
     return result
+
+
+def activity_of(work: Workload, record: Record) -> dict[str, float]:
+    """Steps of a run, and its synaptic operations for each multiply–accumulate of the hidden layers."""
+    operations, dense = work_of(record)["synaptic_operations"], sum(macs(work.snn.spec)[1:-1])
+    return {"time_steps": record.time_steps, "synaptic_operations_per_mac": operations / dense}
 
 
 def compare(
     workload: str, batch: int, steps: Sequence[int], names: Sequence[str], repeats: int, memory: bool
 ) -> list[dict]:
-    """One row for each contender and number of steps: times, ratios, memory, exactness, and `same_class`:
-    the share of images whose class is that of our simulator after as many steps (at silence, without steps).
+    """One row for each contender and number of steps.
 
-    A ratio is taken within each round. `to_ann`: to the fastest float32 network. `to_ours`: to this project's own
-    simulator (the first of them that takes part) at as many steps, or at 4 of them.
+    same_class: the share of images whose class is that of our simulator after as many steps (at silence, without
+    steps). A ratio is taken within each round. `to_ann`: to the fastest float32 network. `to_ours`: to this
+    project's own simulator (the first of them that takes part) at as many steps, or at 4 of them.
     """
     work = load_workload(workload, batch)
     middle, ours = _middle(steps), _fastest(names)
@@ -163,10 +170,7 @@ def compare(
     seconds = interleaved(jobs, repeats, max(1, 64 // batch))
     ann = min((key for key in jobs if key[0] in ANNS), key=lambda key: quartiles(seconds[key])["median"])
     run = simulate(work.snn, work.images, middle)
-    activity = {
-        "time_steps": run.time_steps,
-        "synaptic_operations_per_mac": work_of(run)["synaptic_operations"] / sum(macs(work.snn.spec)[1:-1]),
-    }
+    activity = activity_of(work, run)
     exact = {name: exactness(name, work, max(steps)) for name in names}
     # By the backend that is not the fastest: two that agree are not wrong in the same way.
     reference = simulate(work.snn, work.images, max(*steps, work.snn.levels), backend="dense").predictions
@@ -313,7 +317,7 @@ def write_result(
     Raises ValueError for a path that is no .json file, before anything is measured.
     """
     now = datetime.datetime.now(datetime.UTC)
-    path = output or (ON_DEVICE if on_device else FOLDER) / f"{now:%Y-%m-%d-%H%M}.json"
+    path = output or (ON_DEVICE if on_device else RESULTS) / f"{now:%Y-%m-%d-%H%M}.json"
     if path.suffix != ".json" or path.is_dir():
         raise ValueError(f"output={str(path)!r}: give the path of a .json file")
     result = {"date": now.isoformat(timespec="seconds")} | measure()
@@ -321,7 +325,7 @@ def write_result(
     return result, path
 
 
-def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
+def newest_file(folder: Path = RESULTS) -> tuple[Path, dict]:
     """The newest file that `ann-snn bench` wrote, and its result; those of --quick are passed over.
 
     Raises FileNotFoundError where there is none.
@@ -332,7 +336,7 @@ def newest_file(folder: Path = FOLDER) -> tuple[Path, dict]:
     raise FileNotFoundError(f"no result in {folder}: `make bench` measures one")
 
 
-def load() -> list[float] | None:
+def load_averages() -> list[float] | None:
     """The machine's load averages over 1, 5 and 15 minutes, or None where the system has none."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 

@@ -30,8 +30,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..ann.graph import LayerSpec
 from ..ann.network import ANN
-from ..ann.notation import LayerSpec
 from ..ann.reference import codes
 from ..files import cpu_info
 from ..simulator.run import choose_backend, simulate

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..ann.device import pick_device, precision
+from ..ann.graph import LayerSpec
 from ..ann.network import ANN, build_ann, convolve
-from ..ann.notation import LayerSpec
 from ..ann.optimizer import Optimizer
 from ..ann.train import training_step
 from ..data.augment import augment

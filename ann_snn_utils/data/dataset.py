@@ -239,12 +239,12 @@ def _part(training: Dataset, split: str, held_out: int, limit: int | None) -> Da
         )
     order = _balanced_order(training.labels)
     chosen = training.subset(order[:held_out] if split == "test" else order[held_out:].sort().values)
-    _warn_of_copies(training, order[:held_out], order[held_out:])
+    _warn_of_held_out_copies(training, order[:held_out], order[held_out:])
     part = replace(chosen, name=f"{chosen.name}, {held_out} held out", split=split)
     return part if limit is None else part.subset(min(limit, len(part)))
 
 
-def _warn_of_copies(training: Dataset, held_out: torch.Tensor, others: torch.Tensor) -> None:
+def _warn_of_held_out_copies(training: Dataset, held_out: torch.Tensor, others: torch.Tensor) -> None:
     """Warn of held-out images that are pixel by pixel among those that are left to train with."""
     pixels = training.images.flatten(1).numpy()
     left = {hash(pixels[index].tobytes()) for index in others.tolist()}

@@ -27,7 +27,7 @@ import torch
 
 from ..checks import RULES
 from ..files import ROOT, atomic, load_tensors, save_tensors, sha256
-from .image_file import has_16_bits, in_colour, read_pixels, text, upright_size
+from .image_file import has_16_bits, in_colour, legible, read_pixels, upright_size
 
 # Of 255: the brightest value of 16-bit images that use less than an eighth of their range.
 _DIM = 31
@@ -79,8 +79,8 @@ def read_image_folder(
 
     C is 3 if any image of either split is in colour, else 1. Every image is decoded as `read_pixels` says and
     resized once (bilinear) to `target`, (height, width), or without one to the size of the first training image.
-    Classes are named as `text` says and sorted by name, all-decimal names by value. Hidden files (the ._ files of
-    a Mac among them), and files beside the class folders, are ignored. The decoded images are kept in
+    Classes are named as `legible` says and sorted by name, all-decimal names by value. Hidden files (the ._
+    files of a Mac among them), and files beside the class folders, are ignored. The decoded images are kept in
     `cache_folder()`.
 
     Raises FileNotFoundError for a missing folder; ValueError, with the path, for classes that are missing,
@@ -93,7 +93,7 @@ def read_image_folder(
         os.fspath(folder).encode()
     except UnicodeEncodeError:
         # Results and manifests, which are UTF-8, name the folder.
-        raise ValueError(f"image folder {text(folder)}: its path is not UTF-8, rename it") from None
+        raise ValueError(f"image folder {legible(folder)}: its path is not UTF-8, rename it") from None
     classes, files = _list_folder(folder)
     labels = torch.tensor([label for _, label in files[split]], dtype=torch.int64)
 
@@ -122,15 +122,17 @@ def _warn_of_copies(
         for (path, label), digest in zip(part, contents[split], strict=True):
             other, its_label = first.setdefault(digest, (path, label))
             if its_label != label:
-                wrong.append(f"{text(other)} and {text(path)} are one image in two classes")
+                wrong.append(f"{legible(other)} and {legible(path)} are one image in two classes")
     seen = set(contents["train"])
     copies = [path for (path, _), digest in zip(files["test"], contents["test"], strict=True) if digest in seen]
     if copies:
         number = f"{len(copies)} of {len(files['test'])}"
-        wrong.append(f"{number} test images are training images, such as {text(copies[0])}")
+        wrong.append(f"{number} test images are training images, such as {legible(copies[0])}")
     if wrong:
         more = f", and {len(wrong) - 2} more" if len(wrong) > 2 else ""
-        warnings.warn(f"in {text(folder)}, {'; '.join(wrong[-2:])}{more}: accuracy says little there", stacklevel=4)
+        warnings.warn(
+            f"in {legible(folder)}, {'; '.join(wrong[-2:])}{more}: accuracy says little there", stacklevel=4
+        )
 
 
 def _cached(cache: Path, count: int) -> torch.Tensor | None:
@@ -187,7 +189,7 @@ def _class_folders(folder: Path, split: str) -> dict[str, Path]:
     places: dict[str, Path] = {}
     for entry in _entries(folder / split, folder):
         if entry.is_dir():
-            name = text(entry.name)
+            name = legible(entry.name)
             if name in places:
                 spellings = f"{ascii(places[name].name)} and {ascii(entry.name)}"
                 raise ValueError(
@@ -203,12 +205,12 @@ def _list_class(folder: Path, place: Path) -> list[Path]:
     for entry in _entries(place, folder):
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{text(entry.path)} is not a file: put images directly into their class folder")
+            raise ValueError(f"{legible(entry.path)} is not a file: put images directly into their class folder")
         if status.st_size == 0:
-            raise ValueError(f"{text(entry.path)} is empty (0 bytes): copy it again or delete it")
+            raise ValueError(f"{legible(entry.path)} is empty (0 bytes): copy it again or delete it")
         files.append(Path(entry.path))
     if not files:
-        raise ValueError(f"class folder {text(place)} is empty: add images or remove the class from both splits")
+        raise ValueError(f"class folder {legible(place)} is empty: add images or remove the class from both splits")
     return files
 
 
@@ -244,10 +246,10 @@ def _refuse_escape(path: Path, folder: Path) -> None:
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{text(path)} is a link that leads nowhere: remove it") from error
+        raise ValueError(f"{legible(path)} is a link that leads nowhere: remove it") from error
     if not target.is_relative_to(folder):
         raise ValueError(
-            f"{text(path)} is a link out of the image folder, to {text(target)}: copy the files instead"
+            f"{legible(path)} is a link out of the image folder, to {legible(target)}: copy the files instead"
         )
 
 
@@ -275,8 +277,8 @@ def _decode(
     lost = next((path for path in np.array(paths)[dim] if has_16_bits(path)), None)
     if lost and not any(has_16_bits(path) for path in np.array(paths)[~dim]):
         raise ValueError(
-            f"the 16-bit images of {folder}, such as {text(lost)}, use less than an eighth of their range, and 8 "
-            f"bits leave at most {_DIM + 1} levels of it: scale their values to 0…65535, or save them with 8 bits"
+            f"the 16-bit images of {folder}, such as {legible(lost)}, use less than an eighth of their range, and "
+            f"8 bits leave at most {_DIM + 1} levels of it: scale their values to 0…65535, or save them with 8 bits"
         )
     parts = torch.from_numpy(pixels).split([len(part) for part in files.values()])
     return dict(zip(files, parts, strict=True))

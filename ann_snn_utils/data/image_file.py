@@ -23,7 +23,7 @@ _PALETTE_MODES = {"P", "PA"}
 _COLOUR_MODES = {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
-def text(name: str | os.PathLike[str]) -> str:
+def legible(name: str | os.PathLike[str]) -> str:
     """A file name as text in one form of Unicode (NFC); bytes that are not UTF-8 are read as Latin-1."""
     raw = os.fsencode(name)
     try:
@@ -54,10 +54,11 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
                     raise ValueError("16 bits where 0 is white are not supported, save it as PNG")
             yield image
     except UnidentifiedImageError as error:
-        raise ValueError(f"{text(path)} is not an image ({', '.join(_FORMATS)}): replace or delete it") from error
+        kinds = ", ".join(_FORMATS)
+        raise ValueError(f"{legible(path)} is not an image ({kinds}): replace or delete it") from error
     except Exception as error:
         # A decoder fed with damaged bytes fails in many ways (struct, zlib, index, syntax errors, …).
-        raise ValueError(f"image {text(path)} cannot be read ({error}): replace or delete it") from error
+        raise ValueError(f"image {legible(path)} cannot be read ({error}): replace or delete it") from error
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import warnings
 import zlib
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -157,8 +158,8 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
             header = file.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
                 raise ValueError(f"{path} is not an idx file of {kind}: delete it and fetch it again")
-            shape = tuple(int(side) for side in np.frombuffer(header[4:], dtype=">i4"))
-            count = int(np.prod(np.array(shape, dtype=object)))
+            shape = tuple(np.frombuffer(header[4:], dtype=">i4").tolist())
+            count = prod(shape)
             if min(shape) < 1 or count > _MAX_BYTES:
                 raise ValueError(f"{path} announces {kind} of shape {shape}: delete it and fetch it again")
             data = file.read(count + 1)

@@ -55,7 +55,7 @@ def conversion_bench(net: Network, size: int = 32) -> Explorer:
         choice("clip", "clip", "Largest hidden activation; none as published", clips, spec.clip or 0),
         choice("size", "images", "Whose every code is compared", [(str(s), s) for s in sizes], size),
     ]
-    controls = [one for one in controls if not (spec.given and one["name"] in own)]
+    controls = [one for one in controls if not (spec.is_graph and one["name"] in own)]
     return figure_explorer("Conversion bench", CAPTION, controls, answer)
 
 

@@ -153,11 +153,12 @@ function drawScores(place, run, classes, label, step) {
   place.replaceChildren(drawing);
 }
 
-// Every spike of every neuron: a column for each layer within each step, as a spike crosses all layers in one.
+// Every spike of every neuron: a column for each layer within each step, as a spike crosses all layers in one; its left
+// half shows what was sent, its right half what was taken back.
 const BAND = 40;
 
 function drawRaster(canvas, network, run) {
-  const depth = network.layers.length, [steps] = run.spikes[0].shape, wide = steps * depth;
+  const depth = network.layers.length, [steps] = run.spikes[0].shape, wide = 2 * steps * depth;
   Object.assign(canvas, { width: wide, height: depth * BAND });
   const sheet = new ImageData(wide, depth * BAND);
   network.layers.forEach((_, at) => {
@@ -169,13 +170,12 @@ function drawRaster(canvas, network, run) {
         if (spike) (spike > 0 ? plus : minus)[Math.floor((neuron * bins) / size)]++;
       }
       for (let row = 0; row < BAND; row++) {
-        const bin = Math.floor((row * bins) / BAND), fired = plus[bin] + minus[bin];
-        if (!fired) continue;
-        // A single spike that is taken back is seen among many that are not.
-        const share = minus[bin] && 0.3 + (0.7 * minus[bin]) / fired;
-        const colour = RISE.map((part, i) => part + share * (FALL[i] - part));
-        const alpha = 255 * (0.3 + 0.7 * Math.min(1, (fired * bins) / size));
-        sheet.data.set([...colour, alpha], 4 * ((at * BAND + row) * wide + step * depth + at));
+        const bin = Math.floor((row * bins) / BAND);
+        for (const [side, fired, colour] of [[0, plus[bin], RISE], [1, minus[bin], FALL]]) {
+          if (!fired) continue;
+          const alpha = 255 * (0.3 + 0.7 * Math.min(1, (fired * bins) / size));
+          sheet.data.set([...colour, alpha], 4 * ((at * BAND + row) * wide + 2 * (step * depth + at) + side));
+        }
       }
     }
   });

@@ -8,10 +8,10 @@ from typing import Any
 from ..figures import energy_bars
 from ..figures.template import SPENT_ON
 from ..measure.lemaire import ACCESS
-from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, runs_of
+from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, run_events_of
 from ..runs.gallery import Network
 from ..simulator.run import simulate
-from .page import Explorer, Report, check, choice, drawn, figure_explorer, slider
+from .page import Explorer, Report, checkbox, choice, drawn, figure_explorer, slider
 
 CAPTION = (
     "The same spikes under another model of energy, or with other constants. What is charged for memory, and "
@@ -41,7 +41,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     """The explorer of energy for one image of a network, from the events of the first `size` samples."""
     snn, samples = net.snn, net.samples
     record = simulate(snn, samples.subset(range(min(size, len(samples)))))
-    runs = runs_of(record, snn)
+    runs = run_events_of(record, snn)
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         found = estimate(runs.of(values["run"]), _assumptions(values))
@@ -64,7 +64,7 @@ def energy_bench(net: Network, size: int = 128) -> Explorer:
     controls = [
         choice("model", "model", "Who counts", [(TITLES[model], model) for model in _ASKED], "lemaire"),
         choice("run", "run", until, RUNS, "until silence"),
-        check("skip_zero_weights", "skip zeros", zeros, True),
+        checkbox("skip_zero_weights", "skip zeros", zeros, True),
         *(_control(model, field) | {"shown_by": ["model", model]} for model in _ASKED for field in _ASKED[model]),
     ]
     return figure_explorer("Energy bench", CAPTION, controls, answer)

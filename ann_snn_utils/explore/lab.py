@@ -8,11 +8,11 @@ from typing import Any
 
 from ..ann.reference import predict
 from ..figures import accuracy_over_time, cost_over_time, spikes_over_time
-from ..measure.energy import macs
+from ..measure.events import macs
 from ..measure.trial import Setting, Trial, run_trial
 from ..runs.gallery import Network
 from .answers import agreement, differing, table
-from .page import IN_PAGE, Explorer, Report, check, choice, drawn, figure_explorer, remembered, slider
+from .page import IN_PAGE, Explorer, Report, checkbox, choice, drawn, figure_explorer, remembered, slider
 
 CAPTION = (
     "Accuracy and work after every time step, for thresholds off by a factor, noisy pixels, or spikes that are "
@@ -102,7 +102,7 @@ def _controls(net: Network, size: int, time_steps: int) -> list[dict]:
         slider("rate", "fault rate", "Probability that a spike is hit by the fault", 0.0, 0.2, 0.05, 0.005)
         | {"enabled_by": "fault"},
         choice("size", "images", "Balanced over the classes", [(f"{s:,}", s) for s in sizes], size),
-        check("per_layer", "by layer", "A threshold scale for each layer", False),
+        checkbox("per_layer", "by layer", "A threshold scale for each layer", False),
         *(
             slider(f"layer {i}", f"{i} · {layer.name}", scale, 0.5, 1.5, 1.0, 0.05) | {"shown_by": "per_layer"}
             for i, layer in enumerate(net.snn.layers)
@@ -112,7 +112,7 @@ def _controls(net: Network, size: int, time_steps: int) -> list[dict]:
 
 
 def _table(trials: dict[str, Trial], step: int) -> str:
-    head = ("", "setting", f"accuracy at T = {step}", "spikes", "synaptic operations", "energy (nJ)")
+    head = ("", "setting", f"accuracy at T = {step}", "spikes", "synaptic operations", "energy (µJ)")
     rows = [
         (
             name,
@@ -120,7 +120,7 @@ def _table(trials: dict[str, Trial], step: int) -> str:
             f"{trial.accuracy[step - 1]:.2%}",
             f"{trial.record.spike_num[step - 1] / trial.record.samples:,.0f}",
             f"{trial.sops[step - 1]:,.0f}",
-            f"{trial.energy[step - 1] / 1000:,.1f}",
+            f"{trial.energy[step - 1] / 1e6:.3g}",
         )
         for name, trial in trials.items()
     ]
@@ -143,6 +143,6 @@ def _sentence(trial: Trial, step: int, before: Trial, ann_accuracy: float) -> st
         f"(undisturbed {before.accuracy[at]:.2%}, ANN {ann_accuracy:.2%})",
         f"{record.spike_num[at] / record.samples:,.0f} hidden spikes",
         f"{trial.sops[at]:,.0f} synaptic operations",
-        f"{trial.energy[at] / 1000:,.1f} nJ of the int8 ANN's {trial.ann_energy / 1000:,.1f} nJ per image",
+        f"{trial.energy[at] / 1e6:.3g} µJ of the int8 ANN's {trial.ann_energy / 1e6:.3g} µJ per image",
     ]
     return " · ".join(parts)

@@ -212,6 +212,6 @@ def choice(name: str, label: str, help: str, options: Iterable[tuple[str, Any] |
     return dict(kind="choice", name=name, label=label, help=help, options=pairs, value=value)
 
 
-def check(name: str, label: str, help: str, value: bool) -> dict:
+def checkbox(name: str, label: str, help: str, value: bool) -> dict:
     """A box to tick."""
     return dict(kind="check", name=name, label=label, help=help, value=value)

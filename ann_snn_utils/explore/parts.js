@@ -249,7 +249,7 @@ function rasterPart(view) {
   const plot = make("div", { className: "snn-spikes" }, make("div", { className: "snn-bands" }, ...names),
     make("div", { className: "snn-plot" }, canvas, now), make("div", { className: "snn-axis" }, ...axis));
   return {
-    nodes: [name(`Every spike: the neurons of ${depth} layers, each layer a part of every step`), plot],
+    nodes: [name(`Every spike: the neurons of ${depth} layers, each layer a part of every step, +1 left of −1`), plot],
     draw: () => frame(now, (view.step - 1) / steps, 0, 1 / steps, 1),
     opened: () => drawRaster(canvas, network, view.run),
   };

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..ann.network import LARGEST_PIXEL
+from ..ann.notation import LARGEST_PIXEL
 from ..data.dataset import as_images
 from ..simulator.run import simulate
 from ..snn.network import SNN, Synapses
-from .packages import needed
+from .packages import require_packages
 
 
 class Spikes(nn.Identity):
@@ -74,7 +74,7 @@ def neurobench_model(snn: SNN, time_steps: int) -> Any:
     reads the encoder, whose spikes carry 2^k. Dense is every synapse at every step, the encoder once. The footprint
     counts float32, as torch holds no two-bit weights: `hardware.cost` has the circuit's.
     """
-    needed("neurobench", "snntorch")
+    require_packages("neurobench", "snntorch")
     from neurobench.models import TorchModel
 
     model = TorchModel(SpikingModule(snn, time_steps))

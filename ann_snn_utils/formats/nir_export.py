@@ -15,7 +15,7 @@ import numpy as np
 from ..files import atomic
 from ..snn.network import SNN
 from .onnx_export import check_scores
-from .packages import needed
+from .packages import require_packages
 
 
 def write_nir(snn: SNN, path: str | Path) -> Path:
@@ -24,7 +24,7 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
     Each layer is a Conv2d, with θ_1 in its bias, and IF neurons that fire above 1; the classifier is an Affine.
     Raises ValueError that says why another network cannot be told in NIR; ImportError that names the package.
     """
-    needed("nir")
+    require_packages("nir")
     import nir
 
     _check(snn)

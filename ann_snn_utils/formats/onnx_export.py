@@ -21,7 +21,7 @@ from ..ann.graph import SynapseSpec
 from ..files import atomic
 from ..snn.certificate import signed_bits
 from ..snn.network import SNN, SpikingLayer, membrane_range
-from .packages import needed
+from .packages import require_packages
 
 EXACT = 2**24
 OPSET = 17
@@ -46,7 +46,7 @@ def write_onnx(
     at which count it ends. Raises ValueError for a network that is not converted with exact thresholds, and for one
     with numbers that the format cannot hold exactly; ImportError that names the package to install.
     """
-    needed("onnx")
+    require_packages("onnx")
     import onnx
 
     if dialect not in DIALECTS:

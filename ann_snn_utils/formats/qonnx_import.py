@@ -20,7 +20,7 @@ from ..ann.calibrate import quantize
 from ..ann.network import ANN
 from ..ann.quantize import Counts
 from ..ann.quantized import Scaled
-from .packages import needed
+from .packages import require_packages
 
 _INSTEAD = {
     "MultiThreshold": "export the network before its activations become thresholds",
@@ -47,7 +47,7 @@ def import_qonnx(path: str | Path, images: Tensor, white: float = 1.0) -> ANN:
 
 
 def _loaded(path: str | Path) -> Any:
-    needed("onnx")
+    require_packages("onnx")
     import onnx
 
     if not Path(path).is_file():

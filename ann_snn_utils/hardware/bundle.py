@@ -30,12 +30,13 @@ from .cost import cost_report, cost_table
 FORMAT, VERSION = "ann-snn-bundle", 2
 READERS = Path(__file__).parent / "readers"
 MAP = ("channel", "row", "column")
-# Of a layer, in the order in which the reader in C expects them.
-LAYOUT = (
-    "stride padding weight_bits largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits "
-    "membrane_bytes"
+# Numbers of a layer in layout.txt, in the order in which the reader in C expects them.
+OF_FIRST = ("stride", "padding", "weight_bits")
+OF_LAYER = (
+    "largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits membrane_bytes"
 ).split()
-ALSO, OF_SYNAPSES = ("maximum", "lowest_count"), ("source", "dilation", "groups", "gain_bytes")
+# What version 1 did not know.
+LATER, OF_SYNAPSES = ("maximum", "lowest_count"), ("source", "dilation", "groups", "gain_bytes")
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
         "role": "hidden" if index else "encoder",
         "out_shape": list(spec.out_shape),
         **first,
-        **{name: getattr(circuit, name) for name in (*LAYOUT[3:], *ALSO)},
+        **{name: getattr(circuit, name) for name in (*OF_LAYER, *LATER)},
         "count_bits": circuit.count_bits,
         "membrane_lowest": lowest,
         "membrane_highest": highest,
@@ -273,12 +274,11 @@ def _run_rows(described: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 def _layer_rows(index: int, layer: Mapping[str, Any]) -> list[tuple[str, int]]:
     rows = [("layer", index), *_shape_rows("in", layer), *_shape_rows("out", layer), *_kernel_rows(layer)]
-    # ALSO and what follows version 1 did not know.
-    rows += [(name, int(layer[name])) for name in (*LAYOUT, *ALSO, *OF_SYNAPSES)]
+    rows += [(name, int(layer[name])) for name in (*OF_FIRST, *OF_LAYER, *LATER, *OF_SYNAPSES)]
     rows.append(("more_synapses", len(layer["more_synapses"])))
     for one in layer["more_synapses"]:
         rows += _shape_rows("in", one) + _kernel_rows(one)
-        rows += [(name, one[name]) for name in ("stride", "padding", "weight_bits", *OF_SYNAPSES)]
+        rows += [(name, one[name]) for name in (*OF_FIRST, *OF_SYNAPSES)]
     return rows
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..measure.energy import ENERGY_45NM, EnergyConstants, energy_over_time, macs
-from ..measure.events import layer_events
+from ..measure.energy import ENERGY_45NM, EnergyConstants, energy_over_time
+from ..measure.events import layer_events, macs
 from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
 from ..snn.network import SNN, SpikingLayer

@@ -12,9 +12,9 @@ from ..checks import expect
 from ..simulator.record import Record
 from ..simulator.run import simulate
 from ..snn.network import SNN
-from .energy import energy_over_time, macs
-from .events import check_silent
-from .verdict import energy_by_model, runs_of
+from .energy import energy_over_time
+from .events import check_silent, macs
+from .verdict import energy_by_model, run_events_of
 
 
 def correct(record: Record) -> np.ndarray:
@@ -61,11 +61,12 @@ def correct_at(record: Record, also: Iterable[int] = ()) -> dict[str, int]:
     return found | {SILENCE: int(right[-1])}
 
 
-def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any]:
+def results_at_silence(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any]:
     """The part of results.json that a run until silence tells, as JSON values.
 
-    Accuracies are fractions, `…_over_time` hold one value for each step, everything else is per sample. Raises
-    ValueError as `correct_at` does.
+    Accuracies are fractions; `correct` counts over all samples; `…_per_sample` and energies are means;
+    `…_over_time` hold one value for each step; `silence_step` is the last step before all samples are silent.
+    Raises ValueError as `correct_at` does.
     """
     samples, at = record.samples, correct_at(record, also)
     energies = energy_over_time(record, snn)
@@ -82,7 +83,7 @@ def reached(record: Record, snn: SNN, also: Iterable[int] = ()) -> dict[str, Any
         "effective_sops_per_sample": float(record.effective_sops.sum()) / samples,
         "macs_per_sample": sum(macs(snn.spec)),
         "energy_pj": {"snn": spent.snn.total, "int8": spent.ann_int8.total, "fp32": spent.ann_fp32.total},
-        "energy_by_model": energy_by_model(runs_of(record, snn)),
+        "energy_by_model": energy_by_model(run_events_of(record, snn)),
         "accuracy_over_time": accuracy(record).tolist(),
         "sops_over_time": (record.sop_num / samples).tolist(),
         "energy_over_time": [energy.snn.total for energy in energies],

@@ -10,7 +10,6 @@ import numpy as np
 from ..simulator.record import Record
 from ..snn.network import SNN
 from .events import CLASSIFIER, ENCODER, FLOAT_BITS, HIDDEN, LayerEvents, at_first_step, layer_events
-from .events import macs as macs
 from .rivals import Rival
 
 

@@ -132,7 +132,7 @@ def break_even(layers: Sequence[LayerEvents], how: Assumptions, rival: str = "in
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class RunEvents:
     """The events of one run: each image until its own silence, and all images for as long as the slowest."""
 
     until_silence: tuple[LayerEvents, ...]
@@ -143,7 +143,7 @@ class Runs:
         return self.until_silence if RUNS[name] else self.fixed
 
 
-def runs_of(record: Record, snn: SNN) -> Runs:
+def run_events_of(record: Record, snn: SNN) -> RunEvents:
     """The events of a run until silence; ValueError where it ended before, and as of `layer_events`.
 
     Steps beyond the silence of all images are left out.
@@ -153,10 +153,10 @@ def runs_of(record: Record, snn: SNN) -> Runs:
     stopping = layer_events(record, snn)
     always = np.ones(record.time_steps)
     fixed = (layer if layer.kind == ENCODER else replace(layer, working=always) for layer in stopping)
-    return Runs(stopping, tuple(fixed))
+    return RunEvents(stopping, tuple(fixed))
 
 
-def scenarios(runs: Runs, model: str) -> list[dict[str, Any]]:
+def scenarios(runs: RunEvents, model: str) -> list[dict[str, Any]]:
     """Every combination of answers to the questions of a model, run and rival, with what it "saves"."""
     questions, rows = QUESTIONS[model], []
     for answers in product(*(answers.items() for answers in questions.values())):
@@ -168,7 +168,7 @@ def scenarios(runs: Runs, model: str) -> list[dict[str, Any]]:
     return rows
 
 
-def tornado(runs: Runs, model: str) -> dict[str, dict[str, float]]:
+def tornado(runs: RunEvents, model: str) -> dict[str, dict[str, float]]:
     """Question → answer → what is saved against int8 when only this answer is changed; what decides most first.
 
     Among the rivals, FP32 would decide everything: it is left out.
@@ -187,7 +187,7 @@ def tornado(runs: Runs, model: str) -> dict[str, dict[str, float]]:
     return dict(sorted(found.items(), key=lambda item: min(item[1].values()) / max(item[1].values())))
 
 
-def energy_by_model(runs: Runs) -> dict[str, dict[str, float]]:
+def energy_by_model(runs: RunEvents) -> dict[str, dict[str, float]]:
     """Model → picojoules of one image: "snn", each rival, and "fixed", all images run as long as the slowest."""
     found = {}
     for model, how in MODELS.items():
@@ -202,7 +202,7 @@ def spread(rows: Sequence[Mapping[str, Any]], rival: str) -> dict[str, float]:
     return {"least": min(saves), "greatest": max(saves), "wins": sum(one > 1 for one in saves) / len(saves)}
 
 
-def silence_pays(runs: Runs, snn: SNN, how: Assumptions) -> dict[str, dict[str, float]]:
+def silence_pays(runs: RunEvents, snn: SNN, how: Assumptions) -> dict[str, dict[str, float]]:
     """Steps and picojoules of one image by when it stops: "silence", "slowest" and "guaranteed".
 
     At its own silence; with the slowest image of the run; after the number of steps that suffices for every input,
@@ -226,7 +226,7 @@ def energy_summary(record: Record, snn: SNN) -> dict[str, Any]:
     spikes_per_synapse: all, and at weights other than zero. models: for each, "pj" as in `energy_by_model`,
     "until_step" for all images together, "saves", "spread" and "break_even" against each rival, and "silence".
     """
-    runs = runs_of(record, snn)
+    runs = run_events_of(record, snn)
     by_model, models = energy_by_model(runs), {}
     for model, how in MODELS.items():
         found, rows = estimate(runs.until_silence, how), scenarios(runs, model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ann.notation import title_of
-from ..measure.activity import SILENCE, reached
+from ..measure.activity import SILENCE, results_at_silence
 from ..measure.equivalence import check_equivalence
 from .gallery import Network, bundled_name, is_path, open_network
 from .published import recorded_in
@@ -64,7 +64,7 @@ def measure(network: Network, also: Iterable[int] = (), progress: bool = False) 
     """A network's results on its samples, in the form of results.json; `also` as of `reached`."""
     test, snn = network.samples, network.snn
     exact = check_equivalence(network.ann, snn, test, progress=progress)
-    found = reached(exact.record, snn, also)
+    found = results_at_silence(exact.record, snn, also)
     right = int((exact.predictions == test.labels).sum())
     found["accuracy"]["qann"], found["correct"]["qann"] = right / len(test), right
     found |= {"dataset": test.name, "network": snn.spec.network, "k": snn.k}

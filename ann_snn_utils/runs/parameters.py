@@ -21,7 +21,7 @@ from typing import Any
 
 from ..files import ROOT
 
-FOLDER: Path = ROOT / "notebooks"
+NOTEBOOKS: Path = ROOT / "notebooks"
 
 _NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
 _PARSING = threading.Lock()
@@ -37,12 +37,12 @@ class Parameter:
     help: str
 
 
-def ordered_notebooks(folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
+def ordered_notebooks(folder: str | os.PathLike[str] = NOTEBOOKS) -> list[Path]:
     """The notebooks NN_name.ipynb of a folder, in their order."""
     return sorted(path for path in Path(folder).glob("*.ipynb") if _NAME.fullmatch(path.stem))
 
 
-def select_notebooks(selection: str, folder: str | os.PathLike[str] = FOLDER) -> list[Path]:
+def select_notebooks(selection: str, folder: str | os.PathLike[str] = NOTEBOOKS) -> list[Path]:
     """The notebooks that a selection such as "00-04,06" or "02_quantize" names, in order.
 
     A range takes whatever lies in it. Raises ValueError for a part that names no notebook, or where none are there.

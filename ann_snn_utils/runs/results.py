@@ -16,9 +16,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..ann.recipes import before, recipe
-from ..ann.store import FOLDER as PRETRAINED
-from ..ann.store import list_pretrained, load_ann, save_pretrained
+from ..ann.recipes import recipe, unrecorded_recipe
+from ..ann.store import PRETRAINED, list_pretrained, load_ann, save_pretrained
 from ..data.dataset import folder_label, load_recorded
 from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE, correct_at
@@ -26,7 +25,7 @@ from ..simulator.run import simulate
 from ..snn.conversion import convert
 from .folder import ARTIFACTS, QANN_FILE, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
-from .parameters import FOLDER, defaults_of
+from .parameters import NOTEBOOKS, defaults_of
 from .sweeps import chosen_runs, parameters_of_run
 
 # Room for every count and energy, and small enough for any sum, mean or text of them.
@@ -119,7 +118,7 @@ class RunResult:
         One that a notebook did not take yet when the run was made has the value that the run had all the same.
         """
         trained = self.stages.get("01_train_ann")
-        implied = before(str(trained.parameters.get("dataset", "")) if trained else "")
+        implied = unrecorded_recipe(str(trained.parameters.get("dataset", "")) if trained else "")
         stages = {}
         for stem, stage in self.stages.items():
             defaults = _defaults(stem)
@@ -156,7 +155,7 @@ class RunResult:
 
 @functools.cache
 def _defaults(stem: str) -> dict[str, Any]:
-    path = FOLDER / f"{stem}.ipynb"
+    path = NOTEBOOKS / f"{stem}.ipynb"
     return defaults_of([path]) if path.is_file() else {}
 
 

@@ -28,7 +28,15 @@ from .folder import (
     run_folder,
 )
 from .manifest import Images, read_manifest, record_stage
-from .parameters import FOLDER, code_cells, declared, defaults_of, parameters_in, parameters_of, parameters_source
+from .parameters import (
+    NOTEBOOKS,
+    code_cells,
+    declared,
+    defaults_of,
+    parameters_in,
+    parameters_of,
+    parameters_source,
+)
 from .provenance import code_digest
 
 # Set in the kernels of a study or a sweep, whose plan has checked already what each stage would replace.
@@ -178,7 +186,7 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     parameter that is wrong, and where networks of a run that has results would be replaced by those of other
     parameters; FileNotFoundError that names the notebook which makes a missing input.
     """
-    path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or FOLDER / f"{notebook}.ipynb")
+    path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or NOTEBOOKS / f"{notebook}.ipynb")
     parameters = {name: names[name] for name in parameters_of(path)}
     check_settings(parameters)
     inputs = tuple(inputs)

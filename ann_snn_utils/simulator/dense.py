@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..ann.network import LARGEST_PIXEL, maxima
-from ..ann.notation import NetworkSpec
+from ..ann.network import maxima
+from ..ann.notation import LARGEST_PIXEL, NetworkSpec
 from ..snn.network import SNN, SpikingLayer
 from .disturb import faulty
-from .neuron import Firing, Neurons, Rule, check_ends, fire, membrane_dtype, synaptic_input, threshold_table
+from .neuron import Firing, Neurons, Rule, fire, membrane_dtype, refuse_table_end, synaptic_input, threshold_table
 from .record import Record, Traces
 
 # Steps computed at once. Samples that have fallen silent leave the batch between two blocks.
@@ -32,7 +32,7 @@ WORKING_SET = 2**24
 COLUMNS = 2**29
 
 
-def batch_size(snn: SNN, time_steps: int | None, device: torch.device) -> int:
+def samples_at_once(snn: SNN, time_steps: int | None, device: torch.device) -> int:
     """How many samples to run at once, so that the widest layer stays within `WORKING_SET`, or `COLUMNS`."""
     steps = min(time_steps or BLOCK, BLOCK)
     widest = max(layer.neurons for layer in snn.layers)
@@ -163,7 +163,8 @@ def run_dense(
             # No earlier, as a neuron sends at most one spike a step.
             if layer.saturates and done + steps >= layer.table_end:
                 climbed = state.count - fired.spikes.sum(0) + fired.spikes.cumsum(0, dtype=torch.int16)
-                check_ends(snn, [index] if int(climbed.max()) >= layer.table_end else [])
+                if int(climbed.max()) >= layer.table_end:
+                    refuse_table_end(snn, index)
             _count_operations(totals, snn, index, sent)
             totals["positive"][:, index] = fired.positive.cpu()
             totals["negative"][:, index] = (fired.events.sum((1, 2)) - fired.positive).cpu()

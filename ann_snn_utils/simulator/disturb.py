@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check, generator
+from ..checks import check, seeded_generator
 
 
 def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
@@ -16,7 +16,7 @@ def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
     """
     if noise_ratio == 0:
         return images
-    u = torch.rand(images.shape, generator=generator(seed))
+    u = torch.rand(images.shape, generator=seeded_generator(seed))
     return (images * (1 + (u - 0.5) * noise_ratio)).round_().clamp_(0, 255).to(torch.uint8)
 
 

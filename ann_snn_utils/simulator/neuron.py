@@ -13,8 +13,8 @@ Membranes are exact: integer sums over integer weights and inputs, whatever arit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -66,9 +66,11 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """What a layer did in T steps: spikes int8 [T, N, C, P]; events, the number of samples with a spike, int32
-    [T, C, P]; positive, the number of +1 spikes, int64 [T]; active, whether a sample spiked, bool [T, N];
-    membranes after each step [T, N, C, P] where they were asked for.
+    """What a layer did in T steps.
+
+    spikes: int8 [T, N, C, P]. events: the number of samples with a spike, int32 [T, C, P]. positive: the number of
+    +1 spikes, int64 [T]. active: whether a sample spiked, bool [T, N]. membranes: after each step, [T, N, C, P],
+    where they were asked for.
     """
 
     spikes: Tensor
@@ -133,18 +135,16 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
     return Firing(spikes, events, positive, active, membranes)
 
 
-def check_ends(snn: SNN, ended: Sequence[int]) -> None:
-    """Raise ValueError for the first of these layers, whose counts reached the end of their threshold tables."""
-    for index in ended[:1]:
-        layer = snn.layers[index]
-        entries = layer.table_end
-        remedy = f"convert the network with max_levels={min(2 * entries, LONGEST)} or more"
-        if entries == LONGEST:
-            remedy = "train the network longer, or build it with a clip"
-        raise ValueError(
-            f"layer {index} ({layer.name}): a neuron reached {entries} spikes, the end of its threshold "
-            f"table; {remedy}"
-        )
+def refuse_table_end(snn: SNN, index: int) -> NoReturn:
+    """Raise ValueError for a layer whose counts reached the end of their threshold table."""
+    layer = snn.layers[index]
+    remedy = f"convert the network with max_levels={min(2 * layer.table_end, LONGEST)} or more"
+    if layer.table_end == LONGEST:
+        remedy = "train the network longer, or build it with a clip"
+    raise ValueError(
+        f"layer {index} ({layer.name}): a neuron reached {layer.table_end} spikes, the end of its threshold table; "
+        f"{remedy}"
+    )
 
 
 def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:

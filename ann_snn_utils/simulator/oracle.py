@@ -261,7 +261,7 @@ def layers_of(ann: Any) -> tuple[list[Layer], np.ndarray]:
         turned = own.weight * sign[:, None, None, None], own.gamma * sign, own.mean * sign
         layers.append(replace(own, weight=turned[0], gamma=turned[1], mean=turned[2], shortcut=shortcut))
     average = ann.spec.graph.read_out.average
-    weight = to_int8(_raw(ann.classifier), per_channel=False) if not ann.spec.given else _given(ann.classifier)
+    weight = to_int8(_raw(ann.classifier), per_channel=False) if not ann.spec.is_graph else _given(ann.classifier)
     weight = weight.reshape(len(weight), *ann.spec.graph.inputs)
     weight = weight.repeat(average, 2).repeat(average, 3)
     return layers, weight.reshape(len(weight), -1)
@@ -270,7 +270,7 @@ def layers_of(ann: Any) -> tuple[list[Layer], np.ndarray]:
 def _branch(ann: Any, index: int, part: Any, geometry: Any) -> Layer:
     """A convolution and its batch norm."""
     raw, norm = _raw(part.conv), part.norm
-    if ann.spec.given:
+    if ann.spec.is_graph:
         weight = _given(part.conv)
     else:
         weight = to_int8(raw, per_channel=True) if index == 0 or not ann.spec.ternary else to_ternary(raw)

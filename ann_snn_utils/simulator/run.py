@@ -17,8 +17,7 @@ from ..ann.device import pick_device
 from ..checks import check, check_settings, expect
 from ..data.dataset import Dataset, as_images
 from ..snn.network import SNN
-from .dense import batch_size as dense_batch
-from .dense import run_dense
+from .dense import run_dense, samples_at_once
 from .disturb import noisy
 from .events.build import hindrance
 from .events.layout import obstacle
@@ -98,16 +97,22 @@ def simulate(
 ) -> Record:
     """Run the network for `time_steps` steps, or, with None, until every sample is silent.
 
-    images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset (whose labels are then taken). noise_ratio:
-    see `disturb.noisy`. labels: classes of the images, [N]. trace: indices of samples whose spikes and membranes
-    are recorded. fault: "delete" or "flip" each spike, with probability fault_rate, on its way to the next layer.
-    seed: of noise and faults; those of a sample do not depend on the batch it is in. batch_size: samples at a time,
-    None for as many as memory takes well. backend: "events" or "dense", None for the fastest that is exact: see
-    `choose_backend`. negative_spikes: False never takes a spike back, as the integrate-and-fire neuron of rate
-    conversion that subtracts its threshold at a spike; what it settles on need not be the ANN's codes. device:
-    "cuda" runs dense tensors there, with the same record to the last bit, "auto" does so where it can, None
-    computes on the CPU: see `choose_device`. first_sample: the number of the first image among those of which these
-    are a part; faults are drawn by it (noise is drawn over all images: let `noisy` do it before they are parted).
+    time_steps       None runs until every sample is silent
+    images, labels   uint8 [N, C, H, W] as `as_images` takes them, and classes [N]; or a Dataset, which has both
+    noise_ratio      of the pixels: see `disturb.noisy`
+    fault            "delete" or "flip": what strikes a spike on its way to the next layer …
+    fault_rate       … with this probability, 0 … 1
+    seed             of noise and faults, whose draws do not depend on `batch_size`
+    first_sample     number of the first image among those of which these are a part; faults are drawn by it (noise
+                     is drawn over all images: let `noisy` do it before they are parted)
+    trace            indices of samples whose spikes and membranes are recorded
+    negative_spikes  False never takes a spike back, as the integrate-and-fire neuron of rate conversion, which
+                     subtracts its threshold at a spike; what it settles on need not be the ANN's codes
+    batch_size       samples at a time; None for as many as memory takes well
+    backend          "events" or "dense"; None for the fastest that is exact: see `choose_backend`
+    device           "cuda", "auto", or None for the CPU, all with the same record: see `choose_device`
+    progress         show a bar
+
     Source of the neuron: Zou et al. 2024, see `neuron.py`; the network says whether it is the design's or the
     published one. Raises ValueError that names the argument that is wrong, or the layer whose threshold table
     is too short.
@@ -153,17 +158,14 @@ def simulate(
     if backend == "events":
         merged = run_events(snn, images, time_steps, disturbance, batch_size, progress, first_sample)
     else:
-        parts = torch.arange(len(images)).split(batch_size or dense_batch(snn, time_steps, target))
+        parts = torch.arange(len(images)).split(batch_size or samples_at_once(snn, time_steps, target))
         records = [
             dense(samples, time_steps, False)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
         merged = merge(records, time_steps)
-    if labels is not None:
-        merged = replace(merged, labels=labels)
-    if not chosen:
-        return merged
-    return replace(merged, traces=dense(torch.tensor(chosen), merged.time_steps, True).traces)
+    traces = dense(torch.tensor(chosen), merged.time_steps, True).traces if chosen else None
+    return replace(merged, labels=labels, traces=traces)
 
 
 def _as_labels(labels: Tensor | np.ndarray, images: int, classes: int) -> Tensor:

@@ -101,14 +101,14 @@ def _certify(layer: SpikingLayer, real: SpikingLayer | None) -> LayerCertificate
 
 def _bounds(layer: SpikingLayer, bits: int) -> tuple[Tensor, Tensor]:
     """The least and greatest A + j·D that decide right at each level, int64 [O, J]."""
-    table, one = layer.thresholds, 1 << bits
-    least, greatest = (table - 1) * one + 1, table * one
+    table, scale = layer.thresholds, 1 << bits
+    least, greatest = (table - 1) * scale + 1, table * scale
     # Every membrane in reach fires, or none does: only one side matters.
     always, never = table <= layer.lowest[:, None], table > layer.highest[:, None]
     return least.masked_fill(always, -UNBOUNDED), greatest.masked_fill(never, UNBOUNDED)
 
 
-def _steps(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
+def _step_interval(least: Tensor, greatest: Tensor) -> tuple[Tensor, Tensor]:
     """The interval of D, int64 [O] each, from every pair of levels i < j."""
     channels, levels = least.shape
     # NumPy divides integers by one and the same number many times as fast as torch does.
@@ -147,7 +147,7 @@ def line(least: Tensor, greatest: Tensor, lowest: int, room: int) -> tuple[Tenso
     middle of its interval, or that far from its lower end.
     """
     level = torch.arange(1, least.shape[1] + 1) + lowest
-    low, high = _steps(least, greatest)
+    low, high = _step_interval(least, greatest)
     # Any D of the interval will do; the middle one stays clear of both ends.
     step = low + (torch.minimum(high, low + room) - low) // 2
     offset = (least - level * step[:, None]).amax(1)

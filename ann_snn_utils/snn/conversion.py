@@ -173,7 +173,7 @@ def _spiking_layer(
     longest = (max_levels if most is None else most) - least
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = longest + open_ended
-    parts = _parts(layer, name, before, spec, integer)
+    parts = _parts(layer, name, spec, integer)
     gains: Sequence[Tensor | None] = [None]
     if len(parts) == 1:
         tables = _tables(parts[0], form, index, spec, levels, before)
@@ -224,9 +224,7 @@ class _Part:
         return beta - gamma * mean / sigma
 
 
-def _parts(
-    layer: Layer, name: str, before: Sequence[SpikingLayer], spec: NetworkSpec, integer: bool
-) -> list[_Part]:
+def _parts(layer: Layer, name: str, spec: NetworkSpec, integer: bool) -> list[_Part]:
     """What the layer adds up; weights of its first branch are negated where γ < 0."""
     parts: list[_Part] = []
     branches = zip(layer.spec.branches, layer.spec.synapses, layer.branch_modules, strict=True)

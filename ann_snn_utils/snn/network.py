@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
@@ -160,8 +161,7 @@ class SpikingLayer:
     @property
     def neurons(self) -> int:
         """Number of neurons, C · H · W of the output."""
-        channels, height, width = self.spec.out_shape
-        return channels * height * width
+        return prod(self.spec.out_shape)
 
     @property
     def table_end(self) -> int:

@@ -104,13 +104,15 @@ def normalization(norm: nn.BatchNorm2d, name: str) -> Normalization:
     return Normalization(sign, gamma * sign, beta, mean * sign, (variance + norm.eps).sqrt())
 
 
-def real_thresholds(norm: Normalization, n: Rational, levels: int, scale: Rational = 1, lowest: int = 0) -> Tensor:
-    """scale · θ_j in float64, [O, levels], level j in column j − 1 − lowest.
+def real_thresholds(
+    norm: Normalization, n: Rational, levels: int, scale: Rational = 1, lowest_count: int = 0
+) -> Tensor:
+    """scale · θ_j in float64, [O, levels], level j in column j − 1 − lowest_count.
 
-    `scale` is the size of one unit of input: 255 for uint8 pixels. A channel with γ = 0 is constant: its
-    thresholds are −∞ up to its count floor(n·relu(β) + 1/2), and +∞ above.
+    n: counts for one unit of activation, 2^k. scale: the size of one unit of input, 255 for uint8 pixels. A channel
+    with γ = 0 is constant: its thresholds are −∞ up to its count floor(n·relu(β) + 1/2), and +∞ above.
     """
-    level = torch.arange(1, levels + 1, dtype=torch.float64) + lowest
+    level = torch.arange(1, levels + 1, dtype=torch.float64) + lowest_count
     above = level - 0.5 - float(n) * norm.beta[:, None]
     # 0 · (σ/γ) is 0 even where σ/γ overflows.
     climb = torch.where(above == 0, 0.0, above * (norm.sigma / norm.gamma)[:, None])
@@ -126,20 +128,20 @@ def exact_thresholds(
     lowest: Tensor,
     highest: Tensor,
     scale: Rational = 1,
-    first: int = 0,
+    lowest_count: int = 0,
 ) -> Tensor:
-    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels], level j in column j − 1 − first.
+    """⌈scale · θ_j⌉ within the reach of the membrane, int64 [O, levels], level j in column j − 1 − lowest_count.
 
     Below `lowest` every membrane fires and above `highest` none does, so the table needs no value outside
     lowest … highest + 1. Where float64 cannot tell on which side of an integer θ_j lies, rationals do.
     """
-    theta = real_thresholds(norm, n, levels, scale, first)
+    theta = real_thresholds(norm, n, levels, scale, lowest_count)
     table = torch.minimum(torch.maximum(theta, lowest[:, None]), highest[:, None] + 1.0).ceil().long()
     size = (theta.abs() + 2 * float(scale * n) * norm.mean.abs()[:, None] + 1) * 1e-12
     within = (theta > lowest[:, None] - 1) & (theta < highest[:, None] + 2)
     doubtful = within & ((theta - theta.round()).abs() <= size)
     for channel, column in doubtful.nonzero().tolist():
-        value = ceil(_rational(norm, channel, n, first + column + 1, scale))
+        value = ceil(_rational(norm, channel, n, lowest_count + column + 1, scale))
         table[channel, column] = min(max(value, int(lowest[channel])), int(highest[channel]) + 1)
     return table
 

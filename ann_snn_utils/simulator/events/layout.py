@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ...ann.network import LARGEST_PIXEL
+from ...ann.notation import LARGEST_PIXEL
 from ...snn.network import SNN, SpikingLayer, Synapses, memoized
 from .arrays import (
     CLASS_LANES,
@@ -252,12 +252,11 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     """Fill in the sizes of a record of SYNAPSES, and return its arrays."""
     layer, spec, pitch = snn.layers[target], one.spec, pitch_of(snn.layers[target])
     row["in_channels"], row["in_height"], row["in_width"] = spec.in_shape
-    row["kernel_height"], row["kernel_width"] = spec.kernel
+    # The encoder's weights fill the gaps of a dilation with zeros: see `fours`.
+    row["kernel_height"], row["kernel_width"] = extent(spec) if spec.source < 0 else spec.kernel
     row["stride"], row["padding"], row["dilation"] = spec.stride, spec.padding, spec.dilation
     if spec.source < 0:
-        pixels = fours(one, pitch)
-        row["kernel_height"], row["kernel_width"] = extent(spec)
-        return {"weights": pixels}
+        return {"weights": fours(one, pitch)}
     row["fan"], row["encoded"] = spec.out_shape[0] // spec.groups, snn.spec.origin(spec.source) == 0
     row["crowd"] = 127 // max(1, largest_of(one.weight))
     row["how"] = how_of(layer, one)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +16,14 @@ from tqdm.auto import tqdm
 
 from ...checks import FAULTS
 from ...snn.network import SNN
-from ..neuron import check_ends
+from ..neuron import refuse_table_end
 from ..record import Record
 from .arrays import class_pitch
 from .build import kernel
 from .layout import Layout, lay_out
 
-# Columns of the totals of a layer at a step.
-PLUS, MINUS, SOPS, ENCODER_SOPS, EFFECTIVE_SOPS, _TOTALS = range(6)
+# What the kernel counts of a layer at a step, in its order: see the enum of spikes.h.
+_TOTALS = ("positive", "negative", "sops", "encoder_sops", "effective_sops")
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 12, 3
@@ -43,8 +44,8 @@ class Task(ctypes.Structure):
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
         *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
-        ("event_room", ctypes.c_int64),
-        *[(name, ctypes.c_int64) for name in "mark_room row_room image_room pitch_room window_room".split()],
+        *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
+        ("window_room", ctypes.c_int64),
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
         *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending ended".split()],
@@ -96,7 +97,7 @@ def _record(
     settled_at = torch.empty(number, dtype=torch.int64)
     logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64)
     # Threads add to them what they found.
-    totals = np.zeros((steps, depth, _TOTALS), np.int64)
+    totals = np.zeros((steps, depth, len(_TOTALS)), np.int64)
     pending = np.zeros((steps, depth), np.int64)
     ended = np.zeros(depth, np.int64)
     fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
@@ -128,9 +129,11 @@ def _record(
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
         run(net, task, threads, start, min(number, start + batch_size))
-    check_ends(snn, ended.nonzero()[0].tolist())
+    if ended.any():
+        refuse_table_end(snn, int(ended.nonzero()[0][0]))
     if snn.bias is not None:
         logits += snn.bias
+    columns: dict[str, Any] = dict(zip(_TOTALS, np.moveaxis(totals, -1, 0), strict=True))
     return Record(
         logits=logits,
         labels=None,
@@ -140,11 +143,7 @@ def _record(
             for shape, strides, first in net.counts
         ],
         settled_at=settled_at,
-        positive=totals[..., PLUS],
-        negative=totals[..., MINUS],
-        sops=totals[..., SOPS],
-        effective_sops=totals[..., EFFECTIVE_SOPS],
-        encoder_sops=totals[..., ENCODER_SOPS],
+        **columns,
         pending=pending,
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),
