@@ -36,6 +36,20 @@ def test_digits_of_the_two_splits_are_all_scans_and_each_once():
     assert sorted(map(bytes, torch.cat(parts).numpy())) == sorted(map(bytes, expected))
 
 
+def test_the_digits_of_the_test_set_are_those_that_scikit_learn_drew():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    kept = train_test_split(images, labels, test_size=360, random_state=20240830, stratify=labels)
+    for split, pixels, classes in zip(("train", "test"), kept[:2], kept[2:], strict=True):
+        own = load_dataset("digits", split, size=8)
+        rows = zip((pixels * 255 / 16 + 0.5).astype(np.uint8), classes, strict=True)
+        assert sorted((bytes(image), int(label)) for image, label in rows) == sorted(
+            (bytes(image), int(label)) for image, label in zip(own.images.numpy(), own.labels, strict=True)
+        )
+
+
 def test_digits_do_not_depend_on_the_users_seed():
     np.random.seed(1)
     torch.manual_seed(1)

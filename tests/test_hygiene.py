@@ -96,6 +96,17 @@ def test_importing_the_package_costs_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_network_is_opened_and_simulated_without_what_takes_seconds_to_import() -> None:
+    code = """if True:
+        import sys
+        from ann_snn_utils import convert, load_dataset, load_pretrained, simulate
+        ann, test = load_pretrained("bundled:digits-lenet-k0"), load_dataset("digits", limit=2)
+        simulate(convert(ann), test)
+        print([name for name in ("torch._dynamo", "sklearn", "rfc3987_syntax", "plotly") if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_names_that_the_package_offers_exist() -> None:
     import ann_snn_utils
 

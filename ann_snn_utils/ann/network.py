@@ -121,9 +121,12 @@ def _convolution(spec: LayerSpec, index: int, integers: Integers) -> nn.Conv2d:
     assert kernel is not None
     geometry = branch.stride, branch.padding, branch.dilation, branch.groups
     conv = nn.Conv2d(inputs, outputs, kernel, *geometry, bias=False)
-    nn.init.kaiming_normal_(conv.weight)
+    # Where only shapes are asked for, whatever computes with them loads torch's compiler, for seconds.
+    if not conv.weight.is_meta:
+        nn.init.kaiming_normal_(conv.weight)
     if integers is not None:
-        parametrize.register_parametrization(conv, "weight", integers(outputs))
+        # Unsafe says no more than that torch does not try it.
+        parametrize.register_parametrization(conv, "weight", integers(outputs), unsafe=True)
     return conv
 
 
@@ -163,7 +166,7 @@ class Classifier(nn.Linear):
         self.register_buffer("unit", torch.ones(()) if integers is Whole else None)
         if integers is not None:
             whole = Whole() if integers is Whole else Int8(per_channel=False)
-            parametrize.register_parametrization(self, "weight", whole)
+            parametrize.register_parametrization(self, "weight", whole, unsafe=True)
 
     @property
     def scale(self) -> Tensor | float:
