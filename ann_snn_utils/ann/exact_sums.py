@@ -1,7 +1,7 @@
 """Convolutions of whole numbers, without loss, in the smallest type that can hold every sum.
 
-The judge of all claims takes its sums from here: those of int8 matrices need a fifth of the time of float32, and
-those of float64 three times as long.
+`reference`, by which codes are told, takes its sums from here: products of int8 matrices need a fifth of the time
+of float32, and those of float64 three times as long.
 """
 
 from __future__ import annotations

@@ -45,18 +45,18 @@ class LayerReader:
         self.values: dict[fx.Node, Any] = {}
         self.node: fx.Node = next(iter(model.graph.nodes))
         self.methods: dict[type, Callable[[Any, Any], Maps | Sum]] = {
-            nn.Conv2d: self.convolution,
-            nn.Linear: self.linear,
-            nn.BatchNorm2d: self.norm,
-            nn.BatchNorm1d: self.norm,
+            nn.Conv2d: self._convolution,
+            nn.Linear: self._linear,
+            nn.BatchNorm2d: self._norm,
+            nn.BatchNorm1d: self._norm,
             nn.ReLU: lambda value, _: self.built.activation(value, 0.0, math.inf),
-            nn.Hardtanh: self.hardtanh,
-            QuantReLU: self.quantized,
-            Counts: self.counted,
-            nn.MaxPool2d: self.max_pool,
-            nn.AvgPool2d: self.average_pool,
-            nn.AdaptiveAvgPool2d: self.adaptive_pool,
-            nn.Flatten: self.flatten,
+            nn.Hardtanh: self._hardtanh,
+            QuantReLU: self._quantized,
+            Counts: self._counted,
+            nn.MaxPool2d: self._max_pool,
+            nn.AvgPool2d: self._average_pool,
+            nn.AdaptiveAvgPool2d: self._adaptive_pool,
+            nn.Flatten: self._flatten,
             **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout2d), lambda value, _: value),
         }
 
@@ -66,41 +66,41 @@ class LayerReader:
             self.node = node
             try:
                 if node.op == "output":
-                    return self.finished(in_shape, node.args[0])
-                self.values[node] = self.value(node, in_shape)
+                    return self._read_output(in_shape, node.args[0])
+                self.values[node] = self._read_node(node, in_shape)
             except ValueError as reason:
                 place = node.target if node.op == "call_module" else node.name
                 raise ValueError(f"{place} of the model: {reason}") from None
         raise ValueError("the model returns nothing")
 
-    def value(self, node: fx.Node, in_shape: Shape) -> Any:
+    def _read_node(self, node: fx.Node, in_shape: Shape) -> Any:
         if node.op == "placeholder":
             return plain_maps(node.name, (IMAGE,), in_shape)
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.model)
-        value = self.operation(node)
+        value = self._read_call(node)
         if len(node.users) > 1 and isinstance(value, Sum):
             # What two operations read is rounded once, for both.
             value = self.built.closed(value)
         return replace(value, name=node.name) if isinstance(value, Maps) else value
 
-    def operation(self, node: fx.Node) -> Any:
+    def _read_call(self, node: fx.Node) -> Any:
         target: Any = node.target
         given: Any = fx.map_arg((list(node.args), dict(node.kwargs)), self.values.__getitem__)
         args, named = list(given[0]), {key: value for key, value in given[1].items() if key not in _ASIDE}
         args += [named.pop(key) for key in ("input", "tensors", "other") if key in named]
         if node.op == "call_module":
-            return self.module(args[0], self.model.get_submodule(target))
+            return self._read_module(args[0], self.model.get_submodule(target))
         if target in CONCATENATE:
             return self.built.concatenated(args[0], named.get("dim", args[1] if len(args) > 1 else 0))
         if target in ADD and all(isinstance(arg, Maps | Sum) for arg in args[:2]):
-            return self.added(args[0], args[1], named.get("alpha", 1))
+            return self._added(args[0], args[1], named.get("alpha", 1))
         if target in ARITHMETIC:
             if len(args) != 2 or named.get("alpha", 1) != 1 or named.get("rounding_mode") is not None:
                 raise ValueError(
                     f"a third operand, alpha or rounding_mode in {node.format_node()}: compute it without"
                 )
-            return self.arithmetic(args[0], args[1], ARITHMETIC[target])
+            return self._arithmetic(args[0], args[1], ARITHMETIC[target])
         value = args[0] if args else None
         if not isinstance(value, Maps | Sum) or target in ("size", getattr):
             # The size of a map, and what is computed of it: numbers, which `view` takes.
@@ -111,15 +111,15 @@ class LayerReader:
             module = AS_MODULE[target](*args[1:], **named)
         except (TypeError, ValueError, AssertionError) as error:
             raise ValueError(f"{error!s:.200}") from None
-        return self.module(value, module)
+        return self._read_module(value, module)
 
-    def module(self, value: Any, module: nn.Module) -> Maps | Sum:
+    def _read_module(self, value: Any, module: nn.Module) -> Maps | Sum:
         kind = type(module)
         if kind.__name__ == "StochasticDepth":
             return value
         if kind.__name__ == "Normalize":
             mean, std = (torch.as_tensor(getattr(module, name)).double().flatten() for name in ("mean", "std"))
-            return self.affine(value, 1 / std, -mean / std)
+            return self._affine(value, 1 / std, -mean / std)
         for known, method in self.methods.items():
             if isinstance(module, known):
                 return method(value, module)
@@ -127,7 +127,7 @@ class LayerReader:
 
     # Layers with weights
 
-    def convolution(self, value: Maps | Sum, conv: nn.Conv2d) -> Sum:
+    def _convolution(self, value: Maps | Sum, conv: nn.Conv2d) -> Sum:
         maps = self.built.closed(value)
         if conv.padding_mode != "zeros":
             raise ValueError(
@@ -141,9 +141,9 @@ class LayerReader:
                 "train on, or pad nothing",
                 stacklevel=2,
             )
-        return self.weighted(maps, conv.weight.detach(), conv.bias, stride, padding, dilation, conv.groups)
+        return self._weighted(maps, conv.weight.detach(), conv.bias, stride, padding, dilation, conv.groups)
 
-    def linear(self, value: Maps | Sum, linear: nn.Linear) -> Sum:
+    def _linear(self, value: Maps | Sum, linear: nn.Linear) -> Sum:
         if len(self.shapes[self.node.all_input_nodes[0].name]) != 1:
             raise ValueError(
                 "a linear layer over one axis of a map: put nn.Flatten() before it, or use a 1×1 Conv2d"
@@ -154,32 +154,32 @@ class LayerReader:
         weight = linear.weight.detach().view(-1, channels, rows, columns)
         if maps.resized:
             weight = before_pooling(weight, (height, width))
-        return self.weighted(replace(maps, resized=None), weight, linear.bias)
+        return self._weighted(replace(maps, resized=None), weight, linear.bias)
 
-    def weighted(self, maps: Maps, weight: Tensor, bias: Tensor | None, *geometry: int) -> Sum:
+    def _weighted(self, maps: Maps, weight: Tensor, bias: Tensor | None, *geometry: int) -> Sum:
         term, shift = weighted_term(maps, weight, bias, *geometry)
-        return Sum(self.node.name, (term,), shift, self.shape(len(weight)))
+        return Sum(self.node.name, (term,), shift, self._shape(len(weight)))
 
-    def shape(self, channels: int) -> Shape:
+    def _shape(self, channels: int) -> Shape:
         """(C, H, W) of what the operation makes; where it is flat, a map of one pixel."""
         _, height, width = (*self.shapes[self.node.name], 1, 1)[:3]
         return channels, height, width
 
     # What is affine
 
-    def norm(self, value: Maps | Sum, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Maps | Sum:
+    def _norm(self, value: Maps | Sum, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Maps | Sum:
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(
                 "a batch norm without running statistics depends on the batch: track_running_stats=True"
             )
-        made = self.affine(value, *factor_and_shift(norm))
+        made = self._affine(value, *factor_and_shift(norm))
         if isinstance(value, Sum) and isinstance(made, Sum) and norm.affine:
             (first, *others), whole = value.terms, not value.pools and not value.shift.any()
             if not others and whole and bool((first.scale == 1).all()):
                 made = replace(made, terms=(replace(made.terms[0], norm=norm),))
         return made
 
-    def affine(self, value: Maps | Sum, factor: Tensor, shift: Tensor) -> Maps | Sum:
+    def _affine(self, value: Maps | Sum, factor: Tensor, shift: Tensor) -> Maps | Sum:
         channels = value.shape[0]
         if not {len(factor), len(shift)} <= {1, channels}:
             raise ValueError(f"{len(factor)} factors for {channels} channels: give one, or one for each channel")
@@ -190,7 +190,7 @@ class LayerReader:
         terms = tuple(replace(term, scale=term.scale * factor, norm=None) for term in total.terms)
         return replace(total, name=self.node.name, terms=terms, shift=total.shift * factor + shift)
 
-    def arithmetic(self, value: Any, constant: Any, parts: Callable[[Tensor], tuple[Any, Any]]) -> Maps | Sum:
+    def _arithmetic(self, value: Any, constant: Any, parts: Callable[[Tensor], tuple[Any, Any]]) -> Maps | Sum:
         if not isinstance(value, Maps | Sum) and self.node.target in (*ADD, operator.mul, torch.mul):
             value, constant = constant, value
         if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
@@ -201,9 +201,9 @@ class LayerReader:
                 f"a constant of shape {tuple(constant.shape)} beside a map: use (C, 1, 1), one a channel"
             )
         factor, shift = parts(constant.flatten())
-        return self.affine(value, factor.double(), shift.double())
+        return self._affine(value, factor.double(), shift.double())
 
-    def added(self, first: Maps | Sum, second: Maps | Sum, factor: float) -> Sum:
+    def _added(self, first: Maps | Sum, second: Maps | Sum, factor: float) -> Sum:
         if factor != 1:
             raise ValueError(f"a sum with alpha={factor}: multiply by it in the layer before")
         one, other = self.built.waiting(first), self.built.waiting(second)
@@ -218,18 +218,18 @@ class LayerReader:
 
     # What closes a layer
 
-    def hardtanh(self, value: Maps | Sum, module: nn.Hardtanh) -> Maps:
+    def _hardtanh(self, value: Maps | Sum, module: nn.Hardtanh) -> Maps:
         if module.min_val != 0 or module.max_val <= 0:
             raise ValueError(
                 f"a clamp to {module.min_val:g} … {module.max_val:g}: a count starts at 0, as with ReLU6"
             )
         return self.built.activation(value, 0.0, module.max_val)
 
-    def quantized(self, value: Maps | Sum, module: QuantReLU) -> Maps:
+    def _quantized(self, value: Maps | Sum, module: QuantReLU) -> Maps:
         high = math.inf if module.clip is None else float(module.clip)
         return self.built.activation(value, 0.0, high, 2.0**-module.k)
 
-    def counted(self, value: Maps | Sum, module: Counts) -> Maps:
+    def _counted(self, value: Maps | Sum, module: Counts) -> Maps:
         low = module.lowest * module.step
         high = math.inf if module.highest is None else module.highest * module.step
         # Averages of counts are none: they are rounded anew.
@@ -240,7 +240,7 @@ class LayerReader:
 
     # Pooling, and the end of the model
 
-    def flatten(self, value: Maps | Sum, _: nn.Module) -> Maps | Sum:
+    def _flatten(self, value: Maps | Sum, _: nn.Module) -> Maps | Sum:
         if isinstance(value, Sum) and value.pools:
             value = self.built.closed(value)
         channels, *sides = value.shape
@@ -251,10 +251,10 @@ class LayerReader:
             raise ValueError(f"maps of {(channels, *sides)} become {made}: only whole maps can be flattened")
         return value
 
-    def max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
+    def _max_pool(self, value: Maps | Sum, module: nn.MaxPool2d) -> Maps | Sum:
         if module.return_indices:
             raise ValueError("return_indices=True: a network of counts has no use for them; leave it out")
-        pool = self.window(module)
+        pool = self._window(module)
         if isinstance(value, Sum):
             # Rounding and clamping keep the order: the maximum may be taken behind them.
             return replace(value, pools=(*value.pools, pool))
@@ -262,30 +262,30 @@ class LayerReader:
             raise ValueError("the maximum of negated maps is a minimum: pool before the multiplication")
         return self.built.maximum(self.built.closed(value, pooled=True), pool)
 
-    def window(self, pooling: nn.MaxPool2d | nn.AvgPool2d) -> Window:
+    def _window(self, pooling: nn.MaxPool2d | nn.AvgPool2d) -> Window:
         before, behind = (self.shapes[node.name][1:] for node in (self.node.all_input_nodes[0], self.node))
         return window_of(pooling, before, behind)
 
-    def average_pool(self, value: Maps | Sum, module: nn.AvgPool2d) -> Maps:
-        window = self.window(module)
+    def _average_pool(self, value: Maps | Sum, module: nn.AvgPool2d) -> Maps:
+        window = self._window(module)
         if window.padding and not module.count_include_pad:
             raise ValueError("an average that leaves out the padding differs at the border: count_include_pad=True")
         maps = self.built.closed(value, pooled=True)
         size, divisor = window.size, module.divisor_override or window.size**2
         if window != (size, size, 0, 1) or any(side % size for side in maps.shape[1:]) or maps.average > 1:
-            return self.overlapping(maps, window, divisor)
+            return self._overlapping(maps, window, divisor)
         scale = maps.scale * (size**2 / divisor)
-        return replace(maps, average=size, shape=self.shape(maps.shape[0]), scale=scale)
+        return replace(maps, average=size, shape=self._shape(maps.shape[0]), scale=scale)
 
-    def overlapping(self, maps: Maps, window: Window, divisor: int) -> Maps:
+    def _overlapping(self, maps: Maps, window: Window, divisor: int) -> Maps:
         """Averages over windows that overlap, are padded or leave a rest: a layer of neurons of its own."""
         channels, size = maps.shape[0], window.size
         weight = torch.ones(channels, 1, size, size, dtype=torch.float64)
-        total = self.weighted(maps, weight, None, *window[1:], channels)
+        total = self._weighted(maps, weight, None, *window[1:], channels)
         total = replace(total, terms=(replace(total.terms[0], scale=total.terms[0].scale / divisor),))
         return self.built.activation(total, *self.built.bounds(maps))
 
-    def adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
+    def _adaptive_pool(self, value: Maps | Sum, module: nn.AdaptiveAvgPool2d) -> Maps | Sum:
         maps, wanted = self.built.closed(value, pooled=True), module.output_size
         _, height, width = maps.shape
         rows, columns = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
@@ -296,7 +296,7 @@ class LayerReader:
             return replace(maps, average=height // rows, shape=(maps.shape[0], rows, columns))
         return replace(maps, resized=(rows, columns))
 
-    def finished(self, in_shape: Shape, output: Any) -> Trace:
+    def _read_output(self, in_shape: Shape, output: Any) -> Trace:
         value = self.values.get(output) if isinstance(output, fx.Node) else None
         if not isinstance(value, Maps | Sum):
             raise ValueError("it returns something else than one tensor of scores: return those of the classes")

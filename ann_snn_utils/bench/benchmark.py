@@ -89,7 +89,8 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """All results as JSON values: rows of the comparison, sweeps, limits, training, machine and load.
 
-    repeats: rounds; 7 or more for numbers that are to be shown. parts: which of PARTS. memory: measure peaks,
+    contenders: which of CONTENDERS; an ANN and one of ours are needed for ratios. repeats: rounds; 7 or more for
+    numbers that are to be shown. parts: which of PARTS. memory: measure peaks,
     each in a process of its own. say: told what goes on. Raises ValueError that names a wrong argument.
     """
     for part in parts:
@@ -216,8 +217,7 @@ def _outdone(name: str, names: Sequence[str]) -> bool:
 
 
 def silence(work: Workload) -> dict[str, float]:
-    """The steps that images take until they are silent, on average and at the most, and the number that a network
-    which cannot stop by itself must take for every input."""
+    """Steps until silence, on average and at most, and how many suffice for every input."""
     record = simulate(work.snn, work.images)
     return {
         "mean_steps": float(record.settled_at.double().mean()) + 1,

@@ -340,6 +340,7 @@ def data_identity(source: Mapping[str, Any]) -> dict[str, Any]:
     Taken once in a process, and again where a file of the data set has been replaced, moved or written since.
     Raises what `load_dataset` raises.
     """
+    # As text, so that nobody who is given it can change what is kept.
     return json.loads(_identity(json.dumps(source, sort_keys=True), _stamps(source["name"])))
 
 

@@ -71,10 +71,10 @@ _PRICES: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Picojoules for one image. spiking: component → [L, T]; dense: rival → component → [L]; L counts the
-    classifier.
+    """Picojoules of one image, by component.
 
-    names: of the rivals, as they are told to a reader.
+    spiking: component → [L, T]. dense: rival → component → [L]. L counts the classifier. names: of the rivals, as
+    they are told to a reader.
     """
 
     layers: tuple[str, ...]
