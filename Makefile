@@ -15,6 +15,9 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 NAMES := $(filter-out $(OURS) MAKE%,$(GIVEN))
 PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:upper:]' '[:lower:]') "$$$(name)")
 
+# Of what takes none of them.
+NO_PARAMETERS = $(if $(NAMES),$(error make $@ takes no $(NAMES): give its options in ARGS="…"))
+
 # A file's tests stay together, as they share what is costly to make; files are begun in the order of conftest.py.
 # Three at a time keep two cores busy: tests of pages and notebooks wait for browsers and kernels.
 PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -48,12 +51,15 @@ pages: $(STAMP) ## run all notebooks and write them as a site of plain files, da
 	@$(BIN)/python -m ann_snn_utils study --notebooks 00-99 --site data/site $(PARAMETERS) $(ARGS)
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
+	$(NO_PARAMETERS)
 	$(BIN)/python -m jupyterlab $(ARGS) notebooks/05_explore.ipynb
 
 bench: $(STAMP) ## time the simulator against an ANN and, where installed, other simulators
+	$(NO_PARAMETERS)
 	@$(BIN)/python -m ann_snn_utils bench $(ARGS)
 
 test: $(STAMP) ## run the whole test suite
+	$(NO_PARAMETERS)
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 check: $(STAMP) ## run the quick tests, 80 seconds on two cores

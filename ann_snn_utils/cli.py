@@ -401,10 +401,12 @@ def bench(
     from .bench.benchmark import FULL, QUICK, run_benchmark, write_result
     from .bench.tables import newest_tables, tables
 
+    given = {name: value for name, value in how.items() if value is not None}
     if show:
+        if quick or no_memory or output or device or given != {"repeats": 7}:
+            raise click.UsageError("--show measures nothing: leave out all but --all.")
         print(newest_tables(everything))
         return
-    given = {name: value for name, value in how.items() if value is not None}
     if device is None:
         measure = functools.partial(run_benchmark, QUICK if quick else FULL, memory=not no_memory, **given)
     elif "parts" in given:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,13 +261,20 @@ def test_a_home_that_does_not_exist_is_an_ordinary_folder_name(monkeypatch: pyte
 
 @pytest.mark.slow
 def test_the_logs_of_a_disturbed_network_leave_those_of_the_undisturbed_one(runs: Path) -> None:
-    arguments = ["simulate", "bundled:digits-lenet-k0", "--time-steps", "2", "--samples", "20", "--logs"]
+    arguments, folder = (
+        ["simulate", "bundled:digits-lenet-k0", "--time-steps", "2", "--logs"],
+        runs / "digits-lenet-k0",
+    )
     assert main(arguments) == 0
-    logs = runs / "digits-lenet-k0" / "figs" / "WQ_INT" / "k0" / "sop_num.txt"
+    logs, *parts = (
+        folder / trial / "figs/WQ_INT/k0/sop_num.txt"
+        for trial in ("", "trials/samples=20", "trials/noise_ratio=0.5-samples=20")
+    )
     before = logs.read_bytes()
-    assert main([*arguments, "--noise-ratio", "0.5"]) == 0
-    noisy = runs / "digits-lenet-k0" / "trials" / "noise_ratio=0.5" / "figs" / "WQ_INT" / "k0" / "sop_num.txt"
-    assert logs.read_bytes() == before != noisy.read_bytes()
+    assert (
+        main([*arguments, "--samples", "20"]) == main([*arguments, "--samples", "20", "--noise-ratio", "0.5"]) == 0
+    )
+    assert logs.read_bytes() == before and len({before, *(part.read_bytes() for part in parts)}) == 3
 
 
 @pytest.mark.slow
@@ -291,7 +299,7 @@ def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["T", "1", "2", "3"]
-    logs = runs / "digits-lenet-k0" / "figs" / "WQ_INT" / "k0"
+    logs = runs / "digits-lenet-k0" / "trials" / "samples=50" / "figs" / "WQ_INT" / "k0"
     accuracy = (logs / "accuracy.txt").read_text().split()
     assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
 
@@ -320,3 +328,17 @@ def test_a_data_set_with_a_name_that_no_file_can_have_is_left_as_it_is():
 def test_a_package_away_from_its_notebooks_says_what_is_missing(tmp_path, capsys):
     assert main(["study"], tmp_path) == 2
     assert f"there are no notebooks in {tmp_path}" in capsys.readouterr().err
+
+
+def test_options_that_would_do_nothing_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--show", "--quick"]) == 2
+    assert "--show measures nothing" in capsys.readouterr().err
+    assert main(["study", "--fault", "delete"]) == 2
+    assert "fault='delete' without a fault_rate" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize("target", ["lab", "bench", "test"])
+def test_a_parameter_is_refused_where_make_would_drop_it(target: str) -> None:
+    done = subprocess.run(["make", "-n", target, "K=1"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and f"make {target} takes no K" in done.stderr

@@ -109,10 +109,18 @@ def test_the_same_run_under_two_names_is_not_counted_as_two_seeds():
 
 
 def test_settings_that_are_called_alike_are_told_apart_all_the_same():
-    frame = compare(runs({}, {"seed": 1}, {"fault": "delete"}, {"fault": None}))
-    assert sorted(frame.setting) == ["baseline", "baseline", "delete spikes", "no faults"]
-    twice = compare(runs({}, {"seed": 1}, {"fault": "delete"}, {"fault": None}, {"fault": 0}))
-    assert sorted(twice.setting)[-2:] == ["no faults", "no faults (fault=0)"]
+    one, two, zero = ({"fault": fault, "fault_rate": 0.1} for fault in ("delete", None, 0))
+    frame = compare(runs({}, {"seed": 1}, one, two))
+    assert sorted(frame.setting) == ["baseline", "baseline", "delete spikes, fault rate 0.1", "fault rate 0.1"]
+    twice = compare(runs({}, {"seed": 1}, one, two, zero))
+    assert len(set(twice.setting)) == 4
+    assert set(compare(runs({}, {"fault": "delete", "fault_rate": 0.0})).setting) == {"baseline"}
+
+
+def test_results_whose_network_was_made_anew_since_are_a_setting_of_their_own():
+    found = runs({}, {"seed": 1})
+    found["1"].manifest.stages["02_quantize"].stale = True
+    assert list(compare(found).setting) == ["baseline", "outdated 1"]
 
 
 def test_the_seed_of_any_stage_is_no_setting():

@@ -405,6 +405,14 @@ def neuron(**arguments) -> go.Figure:
     return figures.neuron_trace([1, 5, 7, 5], [0, 1, 1, -1], [3, 6], 1, 4, **arguments)
 
 
+def test_the_thresholds_of_counts_that_go_below_0_begin_with_the_least_count():
+    figure = figures.neuron_trace([-5, 4], [-1, 1], [-8, -3, 2, 6], lowest=-2)
+    upper = trace_named(figure, "θ<sub>n+1</sub>: +1 from here")
+    lower = trace_named(figure, "θ<sub>n</sub>: −1 below")
+    # θ_{−1} … θ_2; the counts before are 0 and −1.
+    assert list(upper.y) == [2, 2, -3, -3] and list(lower.y) == [-3, -3, -8, -8]
+
+
 def test_the_thresholds_stand_around_the_count_that_the_neuron_had_before_the_step():
     figure = neuron()
     upper = trace_named(figure, "θ<sub>n+1</sub>: +1 from here")

@@ -245,3 +245,9 @@ def test_windows_that_fill_more_than_one_product_are_put_together_in_order(monke
     monkeypatch.setattr("ann_snn_utils.ann.exact_sums._multiplies_int8", lambda: False)
     in_float32, _ = codes(random_ann(4), images)
     assert all(map(torch.equal, in_pieces, expected)) and all(map(torch.equal, in_float32, expected))
+
+
+def test_a_network_in_another_type_than_files_hold_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="is torch.float64, and files hold float32"):
+        save_ann(build_ann("4C3-8", (1, 8, 8), 3).double(), tmp_path / "ann.safetensors")
+    assert not any(tmp_path.iterdir())

@@ -190,6 +190,11 @@ def test_networks_of_one_channel_or_with_maxima_behind_the_encoder_go_the_same_w
     run = study(small, run="small", notebooks="01-04", progress=False)
     assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == shape
     assert json.loads((run / "results.json").read_text())["mismatches"] == 0
+    # Of a part of the test set all numbers are of this part.
+    part = study(small | {"samples": 20}, run="part", notebooks="01-04", progress=False)
+    found = json.loads((part / "results.json").read_text())
+    assert found["samples"] == 20 and found["correct"]["qann"] == found["correct"]["snn"]["silence"]
+    assert "ann" not in found["accuracy"] and main(["evaluate", "part", "--samples", "20"]) == 0
 
 
 def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monkeypatch):

@@ -113,6 +113,7 @@ PATHS: dict[str, tuple[Callable, int]] = {
     "normalised concatenation": (lambda m, x: torch.cat([F.relu(m.norm(x)), x], 1), 1200),
     "a hidden linear layer": (lambda m, x: F.relu(m.flat(m.linear(F.dropout(x.flatten(1), 0.5, m.training)))), 6),
     "view": (lambda m, x: F.relu(m.linear(x.view(x.size(0), -1))), 6),
+    "view of a product": (lambda m, x: F.relu(m.linear(x.view(-1, x.size(1) * x.size(2) * x.size(3)))), 6),
     "arguments by name": (lambda m, x: F.relu(input=torch.add(m.inner(input=x), other=x)), 600),
     "constants": (lambda m, x: F.relu(m.inner(2 * x) / 3 - 0.1), 600),
     "a constant of each channel": (lambda m, x: F.relu(m.inner(x) + m.offset), 600),
@@ -629,6 +630,14 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a sum as the last statement": (
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5), Raising()),
         "output of the model reads _3, which was changed in place",
+    ),
+    "a number computed from a map": (
+        Of(lambda m, x: F.avg_pool2d(F.relu(x), 2, divisor_override=x.size(2)), 150),
+        "avg_pool2d.* of the model: an argument of .* is computed from a map's size: write the number",
+    ),
+    "an end of a clamp computed from a map": (
+        Of(lambda m, x: F.relu(m.inner(F.relu(x).clamp(0, x.shape[1]))), 600),
+        "an argument of .* is computed from a map's size",
     ),
     "a third operand": (Of(lambda m, x: F.relu(torch.add(m.inner(x), 2, m.offset)), 600), "a third operand"),
     "places of maxima": (

@@ -95,8 +95,14 @@ def test_an_unfinished_run_is_refused_with_how_to_finish_it(kept: Path) -> None:
     record_stage(folder, "01_train_ann", parameters={"seed": 0}, artifacts=[])
     assert "unfinished, without 02_quantize, 03_convert" in refused("a", kept)
     assert "`ann-snn study --run a --notebooks 02-04`, with the run's parameters, makes it" in refused("a", kept)
-    (run_folder(make_run("b")) / MARK).write_text(json.dumps({"stage": "04_x", "said": "", "state": "failed"}))
-    assert "unfinished, failed in 04_x: give its command again" in refused("b", kept)
+    (run_folder(make_run("b")) / MARK).write_text(
+        json.dumps({"stage": "03_convert", "said": "", "state": "failed"})
+    )
+    assert "unfinished, failed in 03_convert: give its command again" in refused("b", kept)
+    # What only shows a run does not unmake it.
+    shown = json.dumps({"stage": "06_compare_runs", "said": "", "state": "failed"})
+    (run_folder(make_run("c")) / MARK).write_text(shown)
+    assert collect("c").is_file()
 
 
 def test_an_outdated_run_is_refused_with_how_to_make_it_anew(kept: Path) -> None:

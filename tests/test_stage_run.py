@@ -92,7 +92,9 @@ def test_a_shared_result_carries_the_name_of_its_run_and_runs_stay_whole_by_them
     make(notebooks[0], one)
     make(notebooks[0], two, donor=one)
     assert [json.loads((path / "results.json").read_text())["run"] for path in (one, two)] == [one.name, two.name]
-    make(notebooks[0], one, parameters={"seed": 7})
+    with pytest.raises(ValueError, match="run 'one' has results that 01_train_ann made with seed=0, not 7"):
+        make(notebooks[0], one, parameters={"seed": 7})
+    make(notebooks[0], one, parameters={"seed": 7}, force=True)
     assert (two / "ann.safetensors").read_text() == "0"
     assert is_current(two, "01_train_ann", request_of(notebooks[0], {}))
 

@@ -99,6 +99,17 @@ def test_equal_stages_are_made_once_and_a_second_sweep_over_t_trains_nothing(
 
 
 @pytest.mark.usefixtures("without_kernels")
+def test_the_name_of_a_sweep_of_other_runs_is_not_taken(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["sweep", "--notebooks", "01-02", "--name", "mine"]
+    assert main([*grid, "--set", "k=0"], folder) == main([*grid, "--set", "k=0,1"], folder) == 0
+    before = table(runs, "mine")
+    assert main([*grid, "--set", "k=2"], folder) == 2
+    assert "sweep 'mine' had 2 other runs" in capsys.readouterr().err and table(runs, "mine") == before
+
+
+@pytest.mark.usefixtures("without_kernels")
 def test_a_forced_sweep_makes_again_what_is_there_and_still_shares(
     folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from .operations import (
     ARITHMETIC,
     AS_MODULE,
     CONCATENATE,
+    RESHAPE,
     before_pooling,
     factor_and_shift,
     geometry_of,
@@ -89,6 +90,13 @@ class LayerReader:
         given: Any = fx.map_arg((list(node.args), dict(node.kwargs)), self.values.__getitem__)
         args, named = list(given[0]), {key: value for key, value in given[1].items() if key not in _ASIDE}
         args += [named.pop(key) for key in ("input", "tensors", "other") if key in named]
+        read = [self.values[one] for one in node.all_input_nodes]
+        if any(value is None for value in read) and target not in RESHAPE:
+            if any(isinstance(value, Maps | Sum) for value in read):
+                raise ValueError(
+                    f"an argument of {node.format_node()} is computed from a map's size: write the number"
+                )
+            return None
         if node.op == "call_module":
             return self._read_module(args[0], self.model.get_submodule(target))
         if target in CONCATENATE:

@@ -117,12 +117,14 @@ def _clamp(min: float | None = None, max: float | None = None) -> nn.Module:
     return nn.Hardtanh(-math.inf if min is None else min, math.inf if max is None else max)
 
 
+# What gives a map another shape.
+RESHAPE = (torch.flatten, torch.reshape, torch.squeeze, "flatten", "view", "reshape", "squeeze")
+
 # Functions and methods, as the module that does the same.
 AS_MODULE: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda *_, **__: nn.ReLU()),
     **dict.fromkeys((F.dropout, F.dropout2d, "contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
-    **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), lambda *_, **__: nn.Flatten()),
-    **dict.fromkeys(("flatten", "view", "reshape", "squeeze"), lambda *_, **__: nn.Flatten()),
+    **dict.fromkeys(RESHAPE, lambda *_, **__: nn.Flatten()),
     **dict.fromkeys((torch.clamp, "clamp", "clamp_"), _clamp),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     F.relu6: lambda *_, **__: nn.ReLU6(),

@@ -35,9 +35,18 @@ def _described(tensor: Tensor | None) -> str:
 
 
 def save_ann(ann: ANN, path: str | Path, **metadata: object) -> None:
-    """Write the network to a safetensors file, with its spec and `metadata` (JSON values) inside."""
+    """Write the network to a safetensors file, with its spec and `metadata` (JSON values) inside.
+
+    Raises ValueError for a network in another type than float32, which files hold.
+    """
     expect(ANN, ann=ann)
-    save_tensors(path, ann.state_dict(), {"spec": ann.spec.to_dict(), **metadata})
+    state = ann.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ValueError(
+                f"{name} is {tensor.dtype}, and files hold float32: call .float() of the network first"
+            )
+    save_tensors(path, state, {"spec": ann.spec.to_dict(), **metadata})
 
 
 def load_ann(path: str | Path) -> ANN:

@@ -29,6 +29,10 @@ def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -
         tried.add(text)
         try:
             check_settings(settings)
+            if given.get("fault") and "fault_rate" not in given:
+                raise ValueError(
+                    f"fault={given['fault']!r} without a fault_rate: give the share of spikes it strikes"
+                )
             # A notebook that only compares runs takes a data set too, and may leave it open.
             if "dataset" in settings and "network" in settings:
                 source = source_of(settings)

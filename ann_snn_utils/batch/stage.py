@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..runs.manifest import (
 )
 from ..runs.parameters import code_cells, declared, parsed, python
 from ..runs.provenance import code_digest
-from ..runs.stage import PLANNED, images_of
+from ..runs.stage import PLANNED, check_replaced, images_of
 from .execute import NotebookFailed, execute
 
 
@@ -77,6 +78,9 @@ def make_stage(
         if not force and has_stage(folder, notebook, request):
             unmark(folder, stage)
             return "kept"
+        if not force:
+            # Another process may have made results since this was planned.
+            check_replaced(folder, notebook, request["parameters"])
         if donor is not None and share(folder, donor, notebook, request):
             unmark(folder, stage)
             return "shared"
@@ -90,7 +94,7 @@ def make_stage(
         asked = {**request, "inputs": digests, "images": images and images.identity}
         _drop_old_checkpoint(folder, stage, asked)
         before = read_manifest(folder).stages.get(stage)
-        with marked(folder, stage, asked) as mark:
+        with _only_shows(folder, notebook), marked(folder, stage, asked) as mark:
 
             def mark_and_tell(line: str) -> None:
                 mark.said = line[:200]
@@ -114,6 +118,17 @@ def make_stage(
                         raise RuntimeError(f"code or images {changed}")
         _checkpoint(folder, stage).unlink(missing_ok=True)
     return "made"
+
+
+@contextmanager
+def _only_shows(folder: Path, notebook: Path) -> Iterator[None]:
+    """Where a notebook that only shows fails, the run is not unfinished for it."""
+    try:
+        yield
+    except NotebookFailed:
+        if not records_stage(notebook):
+            unmark(folder, notebook.stem)
+        raise
 
 
 def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from dask.system import CPU_COUNT
 from ..files import save_json
 from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
 from ..runs.parameters import NOTEBOOKS
-from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, sweep_report, write_results
+from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, read_sweep_file, sweep_report, write_results
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, engine
 from .execute import NotebookFailed, execute
@@ -102,6 +102,11 @@ def run_sweep(
     """
     sweep, notebooks = plan.sweep, [path.stem for path in plan.sweep.notebooks]
     asked = {"name": sweep.name, "notebooks": notebooks, "varied": sweep.varied, "runs": sweep.runs}
+    if lost := _recorded_runs(sweep.name) - set(sweep.runs):
+        raise ValueError(
+            f"sweep {sweep.name!r} had {len(lost)} other runs, such as {min(lost)}: give this one another --name, "
+            f"or delete {sweep_folder(sweep.name)}, which keeps the runs"
+        )
     save_json(sweep_folder(sweep.name) / SWEEP_FILE, asked)
     started = time.monotonic()
     try:
@@ -129,6 +134,14 @@ def run_sweep(
     if failures:
         print(_listed(failures), file=sys.stderr)
     return int(bool(failures) or any(row["state"] != "done" for row in rows))
+
+
+def _recorded_runs(name: str) -> set[str]:
+    """The runs of the last sweep of this name; none where its record cannot be read."""
+    try:
+        return set(read_sweep_file(name).runs)
+    except (OSError, ValueError):
+        return set()
 
 
 def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:

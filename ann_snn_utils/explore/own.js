@@ -44,6 +44,7 @@ function ownPicture(drawable, found, failed) {
       const scale = Math.min(1, 160 / Math.max(picture.width, picture.height));
       const [width, height] = [picture.width, picture.height].map(length => Math.max(1, Math.round(length * scale)));
       const paper = filled(width, height, "white");
+      paper.imageSmoothingQuality = "high";
       paper.drawImage(picture, 0, 0, width, height);
       tell(...pixelsOf(paper, 3));
     } catch {

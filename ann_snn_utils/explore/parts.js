@@ -238,9 +238,11 @@ function rasterPart(view) {
   canvas.onclick = event => {
     const [right, down] = pointed(canvas, event), step = Math.floor(right * steps);
     const row = Math.min(canvas.height - 1, Math.floor(down * canvas.height));
-    const at = Math.floor(row / BAND), size = view.run.spikes[at].length / steps, bin = row % BAND;
-    const from = Math.floor((bin * size) / BAND), to = Math.max(from + 1, Math.floor(((bin + 1) * size) / BAND));
-    const fired = view.run.spikes[at].subarray(step * size + from, step * size + to).findIndex(spike => spike);
+    const at = Math.floor(row / BAND), size = view.run.spikes[at].length / steps, bins = Math.min(BAND, size);
+    const bin = Math.floor(((row % BAND) * bins) / BAND), sign = Math.floor(right * 2 * steps * depth) % 2 ? -1 : 1;
+    const [from, to] = [bin, bin + 1].map(bin => Math.ceil((bin * size) / bins));
+    const spikes = view.run.spikes[at].subarray(step * size + from, step * size + to);
+    const fired = spikes.indexOf(sign) < 0 ? spikes.findIndex(spike => spike) : spikes.indexOf(sign);
     view.choose(at, from + Math.max(0, fired));
     view.move(step + 1);
   };

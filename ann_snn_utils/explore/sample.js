@@ -119,7 +119,9 @@ async function sample(page, shown) {
     // Of another network that this box showed before.
     if (!panels.isConnected) return;
     page.box.scrollIntoView({ block: "start" });
-    open(row.items.find(item => item.key === String(detail)));
+    const item = row.items.find(item => item.key === String(detail));
+    if (item) open(item);
+    else page.fail(new Error(`image ${detail} is not among the ${row.items.length} images of this box`));
   });
 
   view.run = runs[shown.sample];

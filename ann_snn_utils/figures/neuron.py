@@ -19,23 +19,25 @@ def neuron_trace(
     ann_code: int | None = None,
     settled_at: int | None = None,
     encoder: bool = False,
+    lowest: int = 0,
 ) -> go.Figure:
     """One neuron over time: U between its thresholds θ_n and θ_{n+1}, its spikes, and its count below.
 
-    membrane, spikes (−1, 0, +1): one value for each of T steps. thresholds: θ_j of the neuron's channel, j =
-    1 … J. At each step the neuron compares U with the thresholds of the count n it had before; while U stays
-    inside the shaded band it is silent. encoder: the threshold climbs by itself, θ_t at step t.
-    ann_code: the quantized network's code. settled_at: as in Record; a star marks the step after it, the
-    sample's first silent one.
+    membrane, spikes (−1, 0, +1): one value for each of T steps. thresholds: θ_j of the neuron's channel, from
+    j = lowest + 1 on; lowest is the layer's least count. At each step the neuron compares U with the thresholds of
+    the count n it had before; while U stays inside the shaded band it is silent. encoder: the threshold climbs by
+    itself, θ_t at step t. ann_code: the quantized network's code. settled_at: as in Record; a star marks the step
+    after it, the sample's first silent one.
     """
     u, fires = np.asarray(membrane, dtype=np.float64), np.asarray(spikes, dtype=np.int64)
     steps = len(u)
     counts = fires.cumsum()
-    # θ_j at place j; there is none for a count below 0, or beyond the last.
+    # θ_j at place j − lowest; there is none for the least count, or beyond the last.
     known = np.asarray(thresholds, dtype=np.float64).tolist()
     theta = [None, *(j if isfinite(j) else None for j in known), *[None] * steps]
     before = np.arange(steps) if encoder else np.concatenate([[0], counts[:-1]])
-    upper, lower = [theta[n + 1] for n in before], [None if encoder else theta[n] for n in before]
+    upper = [theta[n + 1 - lowest] for n in before]
+    lower = [None if encoder else theta[n - lowest] for n in before]
     low, high = _reach(u, [v for v in (*upper, *lower) if v is not None])
     floors = [low if v is None else max(low, v) for v in lower]
     ceilings = [high if v is None else min(high, v) for v in upper]

@@ -51,7 +51,7 @@ def cost_report(
         "adders": classes,
         "adder_bits": circuit.score_bits,
         "additions": {"worst_case": inputs * steps * classes, "measured": events * classes},
-        "dense": {"macs": work[-1], "memory_bits": {"int8": 8 * inputs * classes, "fp32": 32 * inputs * classes}},
+        "dense": {"macs": work[-1], "memory_bits": {"int8": 8 * work[-1], "fp32": 32 * work[-1]}},
     }
     return {
         "samples": record.samples,

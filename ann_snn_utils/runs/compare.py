@@ -18,7 +18,7 @@ from ..ann.notation import NETWORKS, title_of
 from ..data.dataset import SOURCE_OPTIONS
 from ..measure.activity import SILENCE, STEPS
 from ..tables import mean_and_deviation
-from .results import RunResult, bundled_runs, usual_values
+from .results import RunResult, bundled_runs, outdated, usual_values
 from .sweeps import grouped, row_of, with_differences
 
 READ_AT = (*(f"T = {step}" for step in STEPS), SILENCE)
@@ -89,7 +89,13 @@ def setting_of(result: RunResult) -> dict[str, Any]:
     if not any(stem in result.stages for stem in _TRAINING):
         # Two networks that were made elsewhere are not two seeds of one training.
         first |= {"epochs": "", "run": result.run}
+    if outdated(result.manifest):
+        # Its parameters are no longer those that its results were made with.
+        first |= {"outdated": result.run}
     rest = {n: v for n, v in parameters.items() if n.rpartition(".")[2] not in _ASIDE and n not in first}
+    if not rest.get("fault_rate"):
+        # Without a rate no fault strikes.
+        rest = {n: v for n, v in rest.items() if n not in ("fault", "fault_rate")}
     if "padding" in rest:
         # Left empty, it is the named network's own.
         rest["padding"] = rest["padding"] or NETWORKS.get(named, ("", "valid"))[1]

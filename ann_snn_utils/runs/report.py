@@ -27,7 +27,7 @@ from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, record
 from .gallery import bundled_name, network_names
 from .manifest import mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, bundled_runs, load_results, local_result, result_in
+from .results import RunResult, bundled_runs, load_results, local_result, outdated, result_in
 from .sweeps import RESULT_COLUMNS, result_cells
 
 MOST_SETTINGS = 8
@@ -240,7 +240,8 @@ def _result_or_state(run: str) -> RunResult | str:
     folder = run_folder(run)
     try:
         if result := local_result(run):
-            return result
+            stale = outdated(result.manifest)
+            return f"outdated: {stale[0]} read files that have been made anew" if stale else result
         done = ", ".join(read_manifest(folder).stages) or "nothing"
     except ValueError as error:
         return f"damaged: {error}"

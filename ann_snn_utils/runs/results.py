@@ -189,6 +189,11 @@ def local_result(run: str) -> RunResult | None:
     return result_in(folder) if (folder / RESULTS_FILE).is_file() else None
 
 
+def outdated(manifest: Manifest) -> list[str]:
+    """The stages behind a run's results whose inputs have been made anew since."""
+    return [stem for stem in manifest.stale_stages() if stem in ARTIFACTS.values()]
+
+
 def result_in(folder: str | os.PathLike[str]) -> RunResult:
     """The result in the folder of a run. Raises FileNotFoundError or ValueError that names the notebook to run."""
     path = require(folder, RESULTS_FILE)
@@ -304,7 +309,7 @@ def _command(result: RunResult) -> str:
 def _finished(folder: Path) -> Manifest:
     """The manifest of a finished run; ValueError says what keeps it from being one."""
     mark, manifest, makers = mark_of(folder), read_manifest(folder), ARTIFACTS.values()
-    if mark is not None:
+    if mark is not None and mark.stage in (*makers, ""):
         wrong = f"is unfinished, {mark.state} in {mark.stage or 'a stage'}"
         remedy = "wait for it" if mark.state == "running" else "give its command again, which goes on"
         raise ValueError(f"run {folder.name!r} {wrong}: {remedy}")
@@ -315,7 +320,7 @@ def _finished(folder: Path) -> Manifest:
     made = {name: (stem, digest) for stem in makers for name, digest in manifest.stages[stem].artifacts.items()}
     if RESULTS_FILE not in made or not (folder / RESULTS_FILE).is_file():
         raise _refusal(folder, f"unfinished, without {RESULTS_FILE}", ARTIFACTS[RESULTS_FILE])
-    if stale := [stem for stem in manifest.stale_stages() if stem in makers]:
+    if stale := outdated(manifest):
         raise _refusal(folder, f"outdated, {stale[0]} read files that have been made anew", stale[0])
     # Weights may have been deleted to save space; what is there must be what the manifest tells of.
     for name, (stem, digest) in made.items():

@@ -188,12 +188,11 @@ def open_stage(notebook: str, names: Mapping[str, Any], inputs: Iterable[str] = 
     """
     path = Path(os.environ.get("ANN_SNN_NOTEBOOK") or NOTEBOOKS / f"{notebook}.ipynb")
     parameters = {name: names[name] for name in parameters_of(path)}
+    # papermill's -p makes a number of a name that looks like one.
+    parameters |= {name: str(parameters[name]) for name in ("run", "dataset") if type(parameters.get(name)) is int}
     check_settings(parameters)
     inputs = tuple(inputs)
     run = parameters["run"]
-    if type(run) is int:
-        # papermill's -p makes a number of a name that looks like one.
-        run = str(run)
     if inputs:
         from .gallery import run_named  # which needs torch
 

@@ -148,7 +148,11 @@ def convert_module(
 
 
 def _whole(values: Tensor, name: str) -> Tensor:
-    """The values as int64; ValueError where they are not whole."""
+    """The values as int64; ValueError where they are not whole, or so large that float64 rounds them."""
+    if bool((values.abs() >= 2**53).any()):
+        raise ValueError(
+            f"{name} holds {float(values.abs().max()):.3g}, beyond 2^53: the layers before it hardly answer"
+        )
     if not torch.equal(values, values.round()):
         raise ValueError(f"{name} holds {float(values[values != values.round()][0])}: give whole numbers")
     return values.long()
