@@ -58,7 +58,10 @@ def _check(snn: SNN) -> None:
     if snn.thresholds != "exact" or not snn.integer:
         raise ValueError(f"thresholds={snn.thresholds!r}: convert the network with 'exact' ones")
     if not snn.spec.graph.chain:
-        raise ValueError("its layers form no chain: NIR's neurons have one input; use write_onnx")
+        raise ValueError(
+            "its layers form no chain: each has to be one convolution of the layer before it, without dilation, "
+            "groups or averages, with counts from 0 on, and the classifier without a bias; use write_onnx"
+        )
     if snn.k or snn.levels > 1:
         raise ValueError(
             f"k={snn.k}, levels={snn.levels}: with more than one step spikes can come too early, and NIR's neurons "
