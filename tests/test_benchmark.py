@@ -118,12 +118,12 @@ def test_results_are_json_and_all_of_them_reach_the_table(result):
 
 
 def test_figures_show_the_medians(result):
-    dots = figures.speed_bars(result["rows"][:4])
+    dots = figures.speed_dots(result["rows"][:4])
     shown = sorted(x for trace in dots.data if trace.mode == "markers" for x in trace.x)
     assert shown == sorted(row["samples_per_second"]["median"] for row in result["rows"][:4])
     curves = figures.cost_curves(result["sweeps"], 0.5)
     assert list(curves.data[0].y) == [1e3 * row["seconds"]["median"] for row in result["sweeps"]["steps"]]
-    limit = figures.limit_bars(result["distance"], result["limits"])
+    limit = figures.addition_bars(result["distance"], result["limits"])
     assert limit.data[0].x[0] == result["limits"]["int8_additions"]["median"] / 1e9
 
 

@@ -41,7 +41,7 @@ CHANGES = [
 ]
 
 # Their rows are names.
-SELF_TOLD = ("setting_effects", "energy_bars", "limit_bars", "speed_bars", "verdict_bars", "break_even_spikes")
+SELF_TOLD = ("setting_effects", "energy_bars", "addition_bars", "speed_dots", "verdict_bars", "break_even_spikes")
 
 
 def snn(form: str = "exact"):
@@ -64,9 +64,9 @@ def everything() -> dict[str, go.Figure]:
     mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
     _, speed = newest_file()
     return {
-        "speed_bars": figures.speed_bars(speed["rows"][:6]),
+        "speed_dots": figures.speed_dots(speed["rows"][:6]),
         "cost_curves": figures.cost_curves(speed["sweeps"], 0.02),
-        "limit_bars": figures.limit_bars(speed["distance"], speed["limits"]),
+        "addition_bars": figures.addition_bars(speed["distance"], speed["limits"]),
         "training_curves": figures.training_curves(HISTORY),
         "weight_histogram": figures.weight_histogram({"a": np.linspace(-1, 1, 99), "b": torch.ones(3, 2)}),
         "activation_staircase": figures.activation_staircase(2, clip=1),

@@ -52,6 +52,14 @@ def test_a_row_tells_the_state_of_its_run(runs: Path, mark: dict | None, state: 
     assert run_row("b")["state"] == "unfinished" and not (runs / "b").exists()
 
 
+def test_a_run_is_done_whatever_became_of_a_notebook_that_only_shows_it(runs: Path) -> None:
+    make_run("a")
+    mark = {"stage": "06_compare_runs", "said": "", "state": "running"}
+    (runs / "a" / MARK).write_text(json.dumps(mark))
+    assert run_row("a", ["01_train_ann"])["state"] == "done"
+    assert run_row("a", ["01_train_ann", "06_compare_runs"])["state"] == "interrupted"
+
+
 def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
     make_run("a")
     (runs / "a" / "results.json").unlink()

@@ -230,12 +230,13 @@ def train(
     half = torch.rand(len(dataset), generator=generator) < 0.5 if alternating else None
     history: list[dict] = []
     if checkpoint:
-        there, path = Path(checkpoint).exists(), Path(checkpoint).resolve()
-        broken_off, first = _BROKEN_OFF.get(ann, (path, ""))
-        first = first if there and broken_off == path and first else fingerprint(ann)
+        path = Path(checkpoint).resolve()
+        broken_off, first = _BROKEN_OFF.get(ann, (None, ""))
+        if broken_off != path or not path.exists():
+            first = fingerprint(ann)
         _BROKEN_OFF[ann] = path, first
         settings |= {"first_weights": first, "teacher": teacher and fingerprint(teacher)}
-        if there:
+        if path.exists():
             history = resume(checkpoint, settings, ann, mover, generator)
     steps, done = epochs * len(sizes), len(history) * len(sizes)
     bar = tqdm(total=steps, initial=done, unit="step", leave=False, disable=not progress, mininterval=0.5)

@@ -187,7 +187,7 @@ def _size(result: Result) -> str:
     )
 
 
-def _limit(result: Result) -> str:
+def _additions(result: Result) -> str:
     ours, limits = result["distance"], result["limits"]
     additions, products = (limits[name]["median"] / 1e9 for name in ("int8_additions", "int8_operations"))
     return (
@@ -234,7 +234,7 @@ _STATEMENTS = {
     "silence": _silence,
     "sweeps": _sweeps,
     "whole": _size,
-    "distance": _limit,
+    "distance": _additions,
     "layers": _layers,
     "training": _training,
 }

@@ -18,7 +18,7 @@ from .run import (
     spikes_over_time,
 )
 from .settings import accuracy_of_settings, accuracy_vs_cost, setting_effects
-from .speed import cost_curves, limit_bars, speed_bars
+from .speed import addition_bars, cost_curves, speed_dots
 from .training import activation_staircase, training_curves, weight_histogram
 from .verdict import accuracy_per_energy, break_even_spikes, verdict_bars
 

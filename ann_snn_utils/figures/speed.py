@@ -26,7 +26,7 @@ _OURS = ("events", "dense", "silence")
 _ANN = ("ann-contiguous", "ann-channels-last", "ann-compiled", "onnx-float32", "onnx-int8")
 
 
-def speed_bars(rows: Sequence[Mapping]) -> go.Figure:
+def speed_dots(rows: Sequence[Mapping]) -> go.Figure:
     """One dot for each row of `benchmark.compare`, all of one batch, on a logarithmic axis, the fastest on top."""
     title = f"Images per second, {rows[0]['batch']:,} at a time: median and quartiles"
     figure = blank(title, height=150 + 26 * len(rows))
@@ -94,7 +94,7 @@ def _scaled(row: Mapping, factor: float) -> dict[str, float]:
     return {part: factor * row["seconds"][part] for part in ("median", "low", "high")}
 
 
-def limit_bars(distance: Mapping, limits: Mapping) -> go.Figure:
+def addition_bars(distance: Mapping, limits: Mapping) -> go.Figure:
     """The simulator's additions/s beside plain int8 additions/s of cores that do nothing else."""
     figure = blank("Additions per second, beside plain ones", height=250)
     bars = (

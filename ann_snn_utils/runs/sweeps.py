@@ -19,7 +19,17 @@ import pandas as pd
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
 from ..tables import aligned
-from .folder import RESULTS_FILE, SWEEPS, check_run_name, list_runs, missing, run_folder, runs_root, sweep_folder
+from .folder import (
+    ARTIFACTS,
+    RESULTS_FILE,
+    SWEEPS,
+    check_run_name,
+    list_runs,
+    missing,
+    run_folder,
+    runs_root,
+    sweep_folder,
+)
 from .manifest import Manifest, Mark, mark_of, read_manifest
 
 SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
@@ -119,8 +129,9 @@ def row_of(
     # Results from before the method number was recorded are of method 1.
     numbered = {"method": 1} | dict(results) if results else {}
     # A parameter may be called like what was measured, as `samples`, which is 0 for all images.
-    measured = {name if name not in row else f"results.{name}": value for name, value in _flat(numbered)}
-    row |= {name: value for name, value in measured.items() if value != row.get(name.removeprefix("results."))}
+    for name, value in _flat(numbered):
+        if row.setdefault(name, value) != value:
+            row[f"results.{name}"] = value
     around: list[tuple[str, str]] = []
     for stem, stage in manifest.stages.items():
         metrics = dict(stage.metrics)
@@ -141,7 +152,8 @@ def row_of(
 
 
 def _state(manifest: Manifest, mark: Mark | None, stages: Sequence[str]) -> str:
-    if mark is not None:
+    # A notebook that only shows the run does not make it unfinished.
+    if mark is not None and mark.stage in (*ARTIFACTS.values(), *stages, ""):
         return mark.state
     if set(stages) - set(manifest.stages) or not manifest.stages:
         return "unfinished"
