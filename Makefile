@@ -36,7 +36,7 @@ setup: $(STAMP) ## create or update the environment in .venv
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and \
 	$(PYTHON) is %d.%d: name another one, as in make setup PYTHON=python3.12" % sys.version_info[:2])'
-	@test -x $(BIN)/python || { echo "creating $(VENV): a few minutes and some 6 GB" && $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/python || { echo "creating $(VENV): a few minutes and some 7 GB" && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/python -m pip install -c constraints.txt -e ".[fast,formats,test]"
 	@touch $(STAMP)
