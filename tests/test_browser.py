@@ -304,8 +304,13 @@ def test_another_network_opens_everywhere_and_one_that_cannot_leaves_all_as_it_i
     # Its own images are not fetched: others stand in, by name, or its own are there.
     told = box.locator(".snn-note").first
     lab.wait_until(page, lambda: box.locator(".snn-thumb").count() > 0 and told.count() == 1, "the images")
-    lab.press(page, IMAGE, "time step T", "End")
-    assert f"after step {STEPS}" in box.locator(".snn-status").inner_text()
+    shown = box.locator(".snn-status")
+    # The step that was shown stays until the other network's steps are there.
+    lab.wait_until(
+        page,
+        lambda: lab.press(page, IMAGE, "time step T", "End") and f"after step {STEPS}" in shown.inner_text(),
+        "the last step",
+    )
     page.evaluate("""() => { const list = document.querySelector('.snn-explorer select');
         list.selectedIndex = 0; }""")
     assert page.errors == []

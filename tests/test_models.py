@@ -236,15 +236,28 @@ def test_sums_in_small_types_are_those_of_float64(channels, kernel, geometry, la
         assert torch.equal(exact_sums(conv)(counts), conv(counts))
 
 
-def test_windows_that_fill_more_than_one_product_are_put_together_in_order(monkeypatch):
-    images = random_images(4, (1, 8, 8), samples=5)
-    expected, _ = codes(random_ann(4), images)
-    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._WINDOWS", 1)
-    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._multiplies_int8", lambda: True)
-    in_pieces, _ = codes(random_ann(4), images)
-    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._multiplies_int8", lambda: False)
-    in_float32, _ = codes(random_ann(4), images)
-    assert all(map(torch.equal, in_pieces, expected)) and all(map(torch.equal, in_float32, expected))
+@pytest.mark.parametrize("largest", [1, 64, 127])
+def test_sums_of_bytes_never_saturate(largest):
+    torch.manual_seed(largest)
+    conv = torch.nn.Conv2d(96, 40, 3, padding=1, bias=False).double()
+    conv.weight.data = largest * torch.randint(0, 2, conv.weight.shape).double().mul(2).sub(1)
+    for reach in (1, 63, 127, 128, 255):
+        counts = torch.full((2, 96, 5, 5), float(reach), dtype=torch.float64)
+        with torch.no_grad():
+            assert torch.equal(exact_sums(conv)(counts), conv(counts)), reach
+
+
+@pytest.mark.parametrize("in_bytes", [True, False])
+def test_codes_are_the_same_with_and_without_sums_of_bytes(in_bytes, monkeypatch):
+    ann, images = random_ann(4), random_images(4, (1, 8, 8), samples=5)
+    monkeypatch.setattr("ann_snn_utils.ann.exact_sums._convolves_bytes", lambda: in_bytes)
+    reference, x = in_float64(ann), images.double() / 255
+    found, logits = codes(ann, images)
+    with torch.no_grad():
+        for index, layer in enumerate(reference.layers):
+            x = layer(x)
+            assert torch.equal(found[index] * ann.spec.step(index), x)
+        assert torch.equal(logits, reference(images))
 
 
 def test_a_network_in_another_type_than_files_hold_is_not_written(tmp_path):

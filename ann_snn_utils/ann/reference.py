@@ -39,14 +39,18 @@ class Reference:
     @torch.no_grad()
     def counts(self, images: Tensor) -> Iterator[Tensor]:
         """Each layer's integer codes in turn, float64 [N, C, H, W], of uint8 images [N, C, H, W]."""
-        spec, values = self.network.spec, {-1: images.cpu().double()}
+        # Channels last, as sums of bytes are.
+        pixels = images.cpu().double().contiguous(memory_format=torch.channels_last)
+        spec, values = self.network.spec, {-1: pixels}
         for index, layer in enumerate(self.network.layers):
             if isinstance(layer, MaxPool):
                 values[index] = layer(values[layer.spec.sources[0]])
             else:
                 parts = zip(layer.branch_modules, layer.spec.branches, strict=True)
                 first, *added = (self._branch(part, branch, values) for part, branch in parts)
-                values[index] = layer.activation(sum(added, first)).div_(spec.step(index)).round_()
+                values[index] = layer.activation(sum(added, first))
+                if (step := spec.step(index)) != 1:
+                    values[index].div_(step).round_()
             yield values[index]
             for source in spec.graph.last_read[index]:
                 del values[source]

@@ -5,8 +5,11 @@ And what other forms of thresholds, another k, number of levels or clip make of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..ann.network import ANN, build_ann, copy_weights
-from ..ann.reference import codes, reference_of
+from ..ann.reference import Reference, codes, reference_of
 from ..checks import check, expect
 from ..data.dataset import Dataset, as_images
 from ..simulator.record import Record, merge
@@ -24,7 +27,7 @@ from ..snn.conversion import convert, table_length
 from ..snn.network import SNN
 from .activity import accuracy
 
-# Neurons · images compared at once: a layer's counts in 64 bits then take memory that was used before.
+# Neurons · images that all threads compare at once: a layer's counts in 64 bits then take memory used before.
 WORKING_SET = 2**23
 
 EXAMPLES_PER_LAYER = 3
@@ -87,7 +90,8 @@ def check_equivalence(
     """Run the spiking network to silence and compare every spike count with the quantized network's code.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset, whose labels the record then has. Codes are
-    evaluated in float64. batch_size: images compared at once; None chooses it so that memory stays below 2 GiB.
+    evaluated in float64. batch_size: images that a thread compares at once; None chooses it so that memory stays
+    below 2 GiB.
     A network converted with "published" thresholds is allowed: its mismatches are what the rounding costs.
     Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
     """
@@ -98,38 +102,61 @@ def check_equivalence(
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
     labels = images.labels if isinstance(images, Dataset) else None
     images = as_images(images, snn.spec.in_shape)
+    threads, neurons = torch.get_num_threads(), [layer.neurons for layer in snn.layers]
     if batch_size is None:
-        batch_size = min(500, max(1, WORKING_SET // sum(layer.neurons for layer in snn.layers)))
-    starts = range(0, len(images), check("batch_size", batch_size))
-    names = tuple(layer.name for layer in snn.layers)
-    mismatches, predictions, records = [0] * len(names), [], []
-    reference, wrong = reference_of(ann), 0
-    examples: list[list[Mismatch]] = [[] for _ in names]
-    for start in tqdm(starts, "equivalence", unit="batch", disable=not progress):
-        batch = images[start : start + batch_size]
-        record = simulate(snn, batch)
-        for index, code in enumerate(reference.counts(batch)):
-            count = record.counts[index]
-            differs = code != count
-            if not (found := int(differs.count_nonzero())):
-                continue
-            mismatches[index] += found
-            wanted = EXAMPLES_PER_LAYER - len(examples[index])
-            for sample, channel, y, x in differs.nonzero()[:wanted].tolist():
-                both = int(code[sample, channel, y, x]), int(count[sample, channel, y, x])
-                examples[index].append(Mismatch(index, names[index], start + sample, channel, y, x, *both))
-        predictions.append(torch.from_numpy(np.argmax(reference.logits(code).numpy(), 1)))
-        wrong += int((predictions[-1] != record.predictions[-1]).sum())
-        records.append(replace(record, counts=[]))
+        batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons)), -(-len(images) // threads)))
+    batches = images.split(check("batch_size", batch_size))
+    compare = partial(_compare, reference_of(ann), snn)
+    # Each thread has batches of its own: sharing one, threads would wait for each other after every operation.
+    with ThreadPoolExecutor(threads, "compare", torch.set_num_threads, (1,)) as pool:
+        try:
+            compared = pool.map(compare, batches, range(0, len(images), batch_size))
+            parts = list(tqdm(compared, "equivalence", len(batches), unit="batch", disable=not progress))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    examples = [
+        itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
+    ]
     return Equivalence(
-        layer_names=names,
-        neurons=tuple(layer.neurons * len(images) for layer in snn.layers),
-        mismatches=tuple(mismatches),
-        examples=tuple(mismatch for layer in examples for mismatch in layer),
-        prediction_mismatches=wrong,
-        predictions=torch.cat(predictions),
-        record=merge(records, None, labels),
+        layer_names=tuple(layer.name for layer in snn.layers),
+        neurons=tuple(number * len(images) for number in neurons),
+        mismatches=tuple(map(sum, zip(*(part.mismatches for part in parts), strict=True))),
+        examples=tuple(one for layer in examples for one in itertools.islice(layer, EXAMPLES_PER_LAYER)),
+        prediction_mismatches=sum(part.prediction_mismatches for part in parts),
+        predictions=torch.cat([part.predictions for part in parts]),
+        record=merge([part.record for part in parts], None, labels),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """What a thread found of a batch; mismatches and the first examples of them are those of each layer."""
+
+    mismatches: list[int]
+    examples: list[list[Mismatch]]
+    prediction_mismatches: int
+    predictions: Tensor
+    record: Record
+
+
+def _compare(reference: Reference, snn: SNN, batch: Tensor, start: int) -> _Compared:
+    """Compare a batch, whose first image has the index `start` among all."""
+    record, mismatches, examples = simulate(snn, batch), [], []
+    for index, (code, count) in enumerate(zip(reference.counts(batch), record.counts, strict=True)):
+        differs = code != count
+        mismatches.append(int(differs.count_nonzero()))
+        places = differs.nonzero()[:EXAMPLES_PER_LAYER].tolist() if mismatches[-1] else []
+        examples.append(
+            [
+                Mismatch(
+                    index, snn.layers[index].name, start + n, c, y, x, int(code[n, c, y, x]), int(count[n, c, y, x])
+                )
+                for n, c, y, x in places
+            ]
+        )
+    predictions = torch.from_numpy(np.argmax(reference.logits(code).numpy(), 1))
+    wrong = int((predictions != record.predictions[-1]).sum())
+    return _Compared(mismatches, examples, wrong, predictions, replace(record, counts=[]))
 
 
 @dataclass(frozen=True, eq=False)
