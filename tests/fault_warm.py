@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import threading
 
 from tqdm import tqdm
+
+# What begins to use a GPU cannot be forked.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Threads do not live on in a forked process: torch uses one, and numba, which has its own, is left out.
 sys.modules["numba"] = None
