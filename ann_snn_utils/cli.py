@@ -288,7 +288,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     """
     from .runs.folder import list_runs, runs_root
     from .runs.gallery import bundled_name
-    from .runs.results import collect, keep_network
+    from .runs.results import check_name_free, collect, keep_network
     from .runs.sweeps import read_sweep_file
 
     named = [*runs, *(read_sweep_file(sweep).runs if sweep else ())]
@@ -300,9 +300,12 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     status = 0
     for run in dict.fromkeys(named):
         try:
+            name = pretrained and (bundled_name(pretrained) or pretrained)
+            if name:
+                check_name_free(run, name, force=force)
             print(f"wrote {collect(run, force)}")
-            if pretrained:
-                print(f"wrote {keep_network(run, bundled_name(pretrained) or pretrained, force=force)}")
+            if name:
+                print(f"wrote {keep_network(run, name, force=force)}")
         except (ValueError, OSError) as error:
             print(f"ann-snn: {error}", file=sys.stderr)
             status = 2

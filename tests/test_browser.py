@@ -186,12 +186,15 @@ def test_a_digit_drawn_with_the_mouse_is_run_and_named(page, network):
     pad = box.locator(".snn-pad")
     pad.scroll_into_view_if_needed()
     place = pad.bounding_box()
+    status = box.locator(".snn-status")
+    page.mouse.click(place["x"] + 84, place["y"] + 20)
+    lab.wait_until(page, lambda: status.inner_text().startswith("Your picture 1,"), "the dot of a tap")
+    assert pad.evaluate("c => c.getContext('2d').getImageData(84, 20, 1, 1).data[0]") == 255
     page.mouse.move(place["x"] + 84, place["y"] + 25)
     page.mouse.down()
     page.mouse.move(place["x"] + 84, place["y"] + 145, steps=6)
     page.mouse.up()
-    status = box.locator(".snn-status")
-    lab.wait_until(page, lambda: status.inner_text().startswith("Your picture 1,"), "the drawn digit")
+    lab.wait_until(page, lambda: status.inner_text().startswith("Your picture 2,"), "the drawn digit")
     drawn = pad.evaluate(
         "c => [...c.getContext('2d').getImageData(0, 0, 168, 168).data].filter((_, i) => i % 4 === 0)"
     )

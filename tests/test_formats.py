@@ -13,6 +13,7 @@ from networks import random_ann
 from torch import Tensor, nn
 
 from ann_snn_utils import build_ann, check_equivalence, codes, convert, convert_module, load_pretrained, simulate
+from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.quantize import Counts
 from ann_snn_utils.formats.neurobench_model import SpikingModule, neurobench_model
 from ann_snn_utils.formats.nir_export import write_nir
@@ -293,11 +294,23 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
         import_qonnx(tmp_path / "text.onnx", SMALL)
 
 
-def test_a_network_of_one_level_is_the_same_in_nir(tmp_path):
+# Dilated, grouped and averaged, the classifier with a bias.
+ODD_CHAIN = graph_text(
+    [
+        Node("a", (Branch((-1,), (3, 3), dilation=2),), 4),
+        Node("b", (Branch((0,), (3, 3), groups=2, padding=1),), 6, highest=1),
+        Node("c", (Branch((1,), (2, 2), average=2),), 8, highest=1),
+    ],
+    average=3,
+    bias=True,
+)
+
+
+@pytest.mark.parametrize("network", ["6C3-P2-12", "4C3-D3-A2-8C1", ODD_CHAIN])
+def test_a_network_of_one_level_is_the_same_in_nir(network, tmp_path):
     nir = pytest.importorskip("nir")
-    torch.manual_seed(0)
-    ann = build_ann("6C3-P2-12", (1, 12, 12), 5, levels=1, clip=1).eval()
-    snn = convert(ann)
+    clip = {} if network == ODD_CHAIN else {"clip": 1}
+    snn = convert(random_ann(2, network=network, in_shape=(1, 12, 12), classes=5, levels=1, **clip))
     graph = nir.read(write_nir(snn, tmp_path / "network.nir"))
     names, x = ["input"], IMAGES.double()
     while names[-1] != "output":
@@ -353,13 +366,14 @@ def one_step(nir, node, x: Tensor) -> Tensor:
     return x
 
 
-def test_nir_says_what_it_cannot_hold(networks, tmp_path):
+def test_nir_says_what_it_cannot_hold(tmp_path):
     pytest.importorskip("nir")
     two = convert(build_ann("4C3", (1, 12, 12), 5, levels=2, clip=1).eval())
     with pytest.raises(ValueError, match="levels=2.*never take one back"):
         write_nir(two, tmp_path / "no.nir")
-    with pytest.raises(ValueError, match="no chain"):
-        write_nir(networks["residual"][1], tmp_path / "no.nir")
+    residual = convert(build_ann("4C3-[4C3-4C3]", (1, 12, 12), 5, levels=1, clip=1, padding="same").eval())
+    with pytest.raises(ValueError, match="layer 2 .* is not one convolution of the layer before it"):
+        write_nir(residual, tmp_path / "no.nir")
     wide = convert(build_ann("4", (3, 64, 64), 5, levels=1, clip=1).eval())
     with pytest.raises(ValueError, match="layer 0 \\(4\\): membranes reach 2\\^23"):
         write_nir(wide, tmp_path / "no.nir")

@@ -613,6 +613,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         "a constant of shape \\(6,\\) beside a map: use \\(C, 1, 1\\)",
     ),
     "an empty range": (Of(lambda m, x: x.clamp(0, 0), 600), "clamp of the model: max_val"),
+    "another type": (
+        Of(lambda m, x: m.inner(x.float()), 600),
+        "float.* of the model gives maps another type .*leave it",
+    ),
     "no weights": (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential has no weights: give a trained network"),
     "a sum as a statement": (Of(stated, 600), "relu.* reads inner, which was changed in place .*a = a \\+ b"),
     "a sum in place, read by another name": (

@@ -184,6 +184,14 @@ def test_a_bundled_network_that_no_run_made_is_replaced_only_where_it_is_forced(
     assert sha256(path) == before
 
 
+def test_a_result_is_not_written_where_the_name_for_its_network_is_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_run("b")
+    assert main(["collect", "b", "--as", "bundled:digits-lenet-k0"]) == 2
+    assert "bundled:digits-lenet-k0 is " in capsys.readouterr().err and collected_results() == {}
+
+
 def test_a_local_run_wins_over_the_collected_one_of_its_name() -> None:
     collect(make_run("a", accuracy=0.4))
     collect(make_run("b", accuracy=0.5))

@@ -65,7 +65,16 @@ def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], o
         _Watched(model, seen).run(images.to(dtype) / LARGEST_PIXEL)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
+        if cast := next((node.name for node in model.graph.nodes if node.target in _CASTS), None):
+            raise ValueError(
+                f"{cast} of the model gives maps another type than its weights have ({reason:.200}): leave it out, "
+                "as pixels come in that of the weights"
+            ) from None
         raise ValueError(f"the model does not take images of {list(images.shape[1:])}: {reason:.200}") from None
+
+
+# Methods of a tensor that change its type.
+_CASTS = ("float", "double", "half", "bfloat16", "to", "type", "type_as")
 
 
 class _Watched(fx.Interpreter):

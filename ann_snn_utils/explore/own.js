@@ -26,9 +26,12 @@ function ownPicture(drawable, found, failed) {
   const at = event => pointed(sheet, event).map(share => share * side);
   sheet.onpointerdown = event => {
     sheet.setPointerCapture(event.pointerId);
+    const [x, y] = at(event), line = to => { pen.lineTo(...to); pen.stroke(); };
     pen.beginPath();
-    pen.moveTo(...at(event));
-    sheet.onpointermove = move => { pen.lineTo(...at(move)); pen.stroke(); };
+    pen.moveTo(x, y);
+    // A tap is a dot: of a line without length nothing is drawn.
+    line([x + 0.1, y]);
+    sheet.onpointermove = move => line(at(move));
   };
   sheet.onpointerup = () => {
     sheet.onpointermove = null;

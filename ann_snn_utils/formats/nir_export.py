@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ann.operations import without_groups
 from ..files import atomic
 from ..snn.network import SNN
 from .onnx_export import check_scores
@@ -30,14 +31,16 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
     _check(snn)
     nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array(snn.spec.in_shape))}
     for index, layer in enumerate(snn.layers):
-        spec = layer.synapses[0].spec
+        (synapses,), (gain,) = layer.synapses, layer.gains
+        spec, weights = synapses.spec, synapses.weight * gain[:, None, None, None]
         nodes[f"{index}_conv"] = nir.Conv2d(
             input_shape=spec.in_shape[1:],
-            weight=layer.weight.numpy().astype(np.float32),
+            # The package takes the shape of what comes in from its weights, groups or not.
+            weight=without_groups(weights, spec.groups).numpy().astype(np.float32),
             stride=spec.stride,
             padding=spec.padding,
             dilation=spec.dilation,
-            groups=spec.groups,
+            groups=1,
             # A sum of integers reaches θ where it lies above θ − 1/2.
             bias=(1.5 - layer.thresholds[:, 0].numpy()).astype(np.float32),
         )
@@ -57,17 +60,18 @@ def write_nir(snn: SNN, path: str | Path) -> Path:
 def _check(snn: SNN) -> None:
     if snn.thresholds != "exact" or not snn.integer:
         raise ValueError(f"thresholds={snn.thresholds!r}: convert the network with 'exact' ones")
-    if not snn.spec.graph.chain:
-        raise ValueError(
-            "its layers form no chain: each has to be one convolution of the layer before it, without dilation, "
-            "groups or averages, with counts from 0 on, and the classifier without a bias; use write_onnx"
-        )
     if snn.k or snn.levels > 1:
         raise ValueError(
             f"k={snn.k}, levels={snn.levels}: with more than one step spikes can come too early, and NIR's neurons "
             "never take one back; build the network with k=0, levels=1, clip=1, or use write_onnx"
         )
     for index, layer in enumerate(snn.layers):
+        sources = [one.spec.source for one in layer.synapses]
+        if sources != [index - 1] or layer.spec.kind != "neurons" or layer.spec.lowest:
+            raise ValueError(
+                f"layer {index} ({layer.name}) is not one convolution of the layer before it, with counts from 0 "
+                "on, as NIR's layers are here: use write_onnx"
+            )
         # Below 2^23 float32 holds a whole number and a half.
         lowest, highest = layer.membrane
         if max(-lowest, highest + 2) >= 2**23:

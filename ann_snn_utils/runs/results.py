@@ -273,16 +273,21 @@ RECORDED += ("silence_step", "mean_settling_step", "energy_pj")
 FIRST = 1000
 
 
+def check_name_free(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> None:
+    """Raise ValueError for the name of a network that is not this run's, unless forced."""
+    kept = list_pretrained(folder).get(check_run_name(name, "network"))
+    if kept is not None and kept.get("run") != run and not force:
+        which = f"the network of run {kept['run']!r}" if "run" in kept else "another network"
+        raise ValueError(f"bundled:{name} is {which}: choose another name, or give --force")
+
+
 def keep_network(run: str, name: str, folder: Path = PRETRAINED, force: bool = False) -> Path:
     """Bundle the network of a collected run with the project, and the results that `evaluate` is to reproduce.
 
     Raises ValueError for a run whose results are not those of its full test set, for the name of another network
     unless forced, and as `save_pretrained` does.
     """
-    kept = list_pretrained(folder).get(check_run_name(name, "network"))
-    if kept is not None and kept.get("run") != run and not force:
-        which = f"the network of run {kept['run']!r}" if "run" in kept else "another network"
-        raise ValueError(f"bundled:{name} is {which}: choose another name, or give --force")
+    check_name_free(run, name, folder, force)
     result = read_collected(results_root() / f"{check_run_name(run)}.json")
     ann = load_ann(require(run_folder(run), QANN_FILE))
     results, parameters = result.results, result.parameters
