@@ -297,6 +297,18 @@ def test_an_output_that_is_more_than_a_widget_is_kept(tmp_path: Path) -> None:
     assert "<b>still</b>" in export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
 
 
+def test_a_cell_that_jupyterlab_folds_is_folded_on_its_page(tmp_path: Path) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("seen = 1"),
+        nbformat.v4.new_code_cell("folded = 2", metadata={"jupyter": {"source_hidden": True}}),
+    ]
+    notebook = tmp_path / "03_x.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
+    text = export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+    before, inside = text.split('<details class="code">')
+    assert "seen" in before and "folded" not in before and "folded" in inside[: inside.index("</details>")]
+
+
 def test_the_frames_of_a_figure_come_along_and_wait_for_the_reader(tmp_path: Path) -> None:
     figure = {"data": [{"y": [1]}], "layout": {}, "frames": [{"name": "2", "data": [{"y": [5]}]}]}
     notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", {PLOTLY_MIME: figure, "text/plain": "Figure()"})

@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 NOTEBOOK_KEYS = {"kernelspec", "language_info"}
-CELL_KEYS = {"tags", "editable", "slideshow"}
+CELL_KEYS = {"tags", "editable", "slideshow", "jupyter"}
 HEAVY = ("torch", "numpy", "pandas", "plotly", "ipywidgets", "papermill", "sklearn", "numba", "distributed", "rich")
 
 

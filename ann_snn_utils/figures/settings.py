@@ -41,7 +41,7 @@ def accuracy_of_settings(
     published: tuple[int, float] | None = None,
     title: str = "Accuracy over time",
     coloured: Sequence[str] = (),
-    height: int = 340,
+    height: int = 300,
 ) -> go.Figure:
     """Accuracy after each step: a line for the mean of each setting's runs, named where it begins.
 
@@ -134,7 +134,7 @@ def accuracy_vs_cost(
         (energy, factor, f"energy per image ({unit})", unit),
         (sops, 1e-6, "synaptic operations per image (million)", "million SOPs"),
     )
-    figure = blank(title, columns=2, height=360, shared_yaxes=True, horizontal_spacing=0.03)
+    figure = blank(title, columns=2, height=320, shared_yaxes=True, horizontal_spacing=0.03)
     colours = _colours(energy or sops, coloured)
     for column, (points, scale, axis, unit) in enumerate(panels, 1):
         for name in _grey_first(points, colours):
@@ -188,7 +188,7 @@ def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What eac
     varied = {row["setting"]: row["varies"] for row in changes}
     parameters = list(dict.fromkeys(varied.values()))
     names = {name: in_lines(name, 34) for name in settings}
-    height = int(125 + 22 * sum(1 + name.count("<br>") * 0.6 for name in names.values()))
+    height = int(115 + 20 * sum(1 + name.count("<br>") * 0.6 for name in names.values()))
     panels: dict[str, Any] = dict(columns=len(at), subtitles=[f"at {step}" for step in at], horizontal_spacing=0.04)
     figure = blank(title, height=height, shared_yaxes=True, **panels)
     for column, step in enumerate(at, 1):
