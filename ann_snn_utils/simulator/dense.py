@@ -66,13 +66,17 @@ def _start(snn: SNN, images: Tensor, slack: int, negative_spikes: bool) -> tuple
 
 
 def _summed(
-    layer: SpikingLayer, received: Mapping[int, Firing], busy: Tensor, spec: NetworkSpec, dtype: torch.dtype
+    layer: SpikingLayer, received: Mapping[int, Firing], busy: Tensor | None, spec: NetworkSpec, dtype: torch.dtype
 ) -> Tensor:
-    """What the steps and samples in which a spike arrives (busy, [T, N]) add to membranes of a dtype, [R, C, P]."""
+    """What the steps and samples in which a spike arrives (busy, [T, N]) add to membranes of a dtype, [R, C, P].
+
+    busy: None for all of them.
+    """
     parts = []
     for one in layer.synapses:
         amplitude, (channels, height, width) = spec.amplitude(one.spec.source), one.spec.in_shape
-        inputs = received[one.spec.source].spikes[busy].view(-1, channels, height, width)
+        spikes = received[one.spec.source].spikes
+        inputs = (spikes if busy is None else spikes[busy]).reshape(-1, channels, height, width)
         # Each sum is exact in float32, but not what they add up to.
         sums = (synaptic_input(one, inputs, amplitude, layer.name).flatten(2) * amplitude).to(dtype)
         parts.append(sums if one.gain is None else sums * one.gain[:, None])
@@ -91,30 +95,33 @@ def _maximum_change(layer: SpikingLayer, spikes: Tensor, state: Neurons) -> Tens
 
 def _arriving(
     snn: SNN, index: int, sent: Mapping[int, Firing], state: Neurons, steps: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """What steps add to a layer's membranes, and for each step and sample its row of that, as `fire` takes it."""
-    layer = snn.layers[index]
-    busy = torch.zeros(steps, len(state.count), dtype=torch.bool)
-    for source in layer.spec.sources if index else ():
-        busy |= sent[source].active
-    row = torch.full(busy.shape, -1)
-    row[busy] = torch.arange(int(busy.sum()))
+    layer, sources = snn.layers[index], snn.layers[index].spec.sources if index else ()
+    busy = row = None
+    # An accelerator adds to all membranes in less time than it takes to hear from it which receive nothing.
+    if not index or not state.count.is_cuda:
+        busy = torch.zeros(steps, len(state.count), dtype=torch.bool)
+        for source in sources:
+            busy |= sent[source].active
+        row = torch.full(busy.shape, -1)
+        if index:
+            row[busy] = torch.arange(int(busy.sum()))
     if index == 0:
         sums = state.membrane[:0]
     elif layer.spec.kind == "maximum":
-        sums = _maximum_change(layer, sent[layer.spec.sources[0]].spikes, state)[busy]
+        change = _maximum_change(layer, sent[sources[0]].spikes, state)
+        sums = change.flatten(0, 1) if busy is None else change[busy]
     else:
         sums = _summed(layer, sent, busy, snn.spec, state.membrane.dtype)
     return sums.to(state.membrane.dtype).contiguous(), row
 
 
-def _count_operations(totals: Mapping[str, np.ndarray], snn: SNN, index: int, sent: Mapping[int, Firing]) -> None:
+def _count_operations(totals: Mapping[str, Tensor], snn: SNN, index: int, sent: Mapping[int, Firing]) -> None:
     """Add the synaptic operations of what came to a layer at each step."""
     for one in snn.layers[index].synapses if index else ():
         events = sent[one.spec.source].events.flatten(1)
-        reached, effective = (
-            (events * reach.flatten()).sum(1).cpu().numpy() for reach in (one.fan_out, one.effective_fan_out)
-        )
+        reached, effective = ((events * reach.flatten()).sum(1) for reach in (one.fan_out, one.effective_fan_out))
         totals["sops"][:, index] += reached
         totals["effective_sops"][:, index] += effective
         if snn.spec.origin(one.spec.source) == 0:
@@ -148,26 +155,26 @@ def run_dense(
     if snn.bias is not None:
         score += snn.bias
     weight = snn.classifier.double().flatten(1).T
-    blocks: list[dict[str, np.ndarray]] = []
+    blocks: list[dict[str, Tensor]] = []
     logits: list[Tensor] = []
     spike_traces: list[list[Tensor]] = [[] for _ in states]
     membrane_traces: list[list[Tensor]] = [[] for _ in states]
     done = 0
     while done < limit and len(active):
         steps = min(BLOCK, limit - done)
-        totals = {name: np.zeros((steps, depth), dtype=np.int64) for name in _TOTALS}
+        totals = {name: torch.zeros(steps, depth, dtype=torch.int64) for name in _TOTALS}
         # What layers send, as the ones behind them receive it; the encoder has its image already.
         sent: dict[int, Firing] = {}
         for index, (layer, state, rule) in enumerate(zip(snn.layers, states, rules, strict=True)):
-            fired = fire(*_arriving(snn, index, sent, state, steps), state, rule, done + 1, traced)
+            fired = fire(*_arriving(snn, index, sent, state, steps), state, rule, done + 1, steps, traced)
             # No earlier, as a neuron sends at most one spike a step.
             if layer.saturates and done + steps >= layer.table_end:
                 climbed = state.count - fired.spikes.sum(0) + fired.spikes.cumsum(0, dtype=torch.int16)
                 if int(climbed.max()) >= layer.table_end:
                     refuse_table_end(snn, index)
             _count_operations(totals, snn, index, sent)
-            totals["positive"][:, index] = fired.positive.cpu()
-            totals["negative"][:, index] = (fired.events.sum((1, 2)) - fired.positive).cpu()
+            totals["positive"][:, index] = fired.positive
+            totals["negative"][:, index] = fired.events.sum((1, 2)) - fired.positive
             latest = (fired.active * torch.arange(done + 1, done + steps + 1)[:, None]).amax(0)
             last[active] = torch.maximum(last[active], latest)
             if fired.membranes is not None:
@@ -181,12 +188,9 @@ def run_dense(
             for source in snn.spec.graph.last_read[index] if index else ():
                 del sent[source]
         scores = score.expand(steps, -1, -1).clone()
-        gained = torch.zeros(steps, len(active), snn.spec.classes, dtype=torch.float64)
-        busy = fired.active
-        gained[busy] = fired.spikes[busy].flatten(1).double() @ weight
-        scores[:, active] += gained.cumsum(0)
+        scores[:, active] += (fired.spikes.flatten(2).double() @ weight).cumsum(0)
         score = scores[-1]
-        logits.append(scores.cpu())
+        logits.append(scores)
         blocks.append(totals)
         done += steps
         silent = (last[active] < done) & (done > snn.levels) & (not traced)
@@ -198,7 +202,9 @@ def run_dense(
         active = active[~silent]
 
     shaped = zip(counts, snn.layers, strict=True)
-    counts = [count.unflatten(2, layer.spec.out_shape[1:]).cpu() for count, layer in shaped]
+    # A neuron sends at most one spike a step.
+    small = torch.int8 if done < 2**7 else torch.int16
+    counts = [count.to(small).unflatten(2, layer.spec.out_shape[1:]).cpu() for count, layer in shaped]
     settled = last.clamp(min=snn.levels).cpu()
     integer = not snn.classifier.is_floating_point()
     traces = None
@@ -206,11 +212,11 @@ def run_dense(
         spikes, membranes = ([torch.cat(parts) for parts in t] for t in (spike_traces, membrane_traces))
         traces = Traces(spikes, membranes)
     record = Record(
-        logits=torch.cat(logits).to(torch.int64 if integer else torch.float64),
+        logits=torch.cat(logits).to(torch.int64 if integer else torch.float64).cpu(),
         labels=None,
         counts=counts,
         settled_at=torch.where(settled < done, settled, 0),
-        **{name: np.concatenate([totals[name] for totals in blocks]) for name in _TOTALS},
+        **{name: torch.cat([totals[name] for totals in blocks]).cpu().numpy() for name in _TOTALS},
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
         layer_names=tuple(layer.name for layer in snn.layers),
         neurons=tuple(layer.neurons for layer in snn.layers),

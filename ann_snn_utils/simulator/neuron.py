@@ -14,7 +14,7 @@ Membranes are exact: integer sums over integer weights and inputs, whatever arit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -89,14 +89,22 @@ def threshold_table(thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     return table
 
 
-def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int, traced: bool = False) -> Firing:
-    """Run the neurons of a layer over T steps; changes `state`.
+def fire(
+    sums: Tensor,
+    row: Tensor | None,
+    state: Neurons,
+    rule: Rule,
+    first_step: int,
+    steps: int,
+    traced: bool = False,
+) -> Firing:
+    """Run the neurons of a layer over T = `steps` steps; changes `state`.
 
     sums: what steps add to membranes, [R, C, P] in the membrane's dtype, one row for each step and sample
-    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none. traced: whether
-    to return the membranes.
+    that receive a spike at all. row: int64 [T, N], which row of `sums` is theirs, −1 for none; None where each step
+    and sample has one, in order. traced: whether to return the membranes.
     """
-    (steps, samples), (_, channels, positions) = row.shape, state.membrane.shape
+    samples, channels, positions = state.membrane.shape
     spikes = torch.zeros(steps, samples, channels, positions, dtype=torch.int8)
     events = torch.zeros(steps, channels, positions, dtype=torch.int32)
     positive = torch.zeros(steps, dtype=torch.int64)
@@ -108,8 +116,11 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
     # Thresholds that stand above and below each neuron; only one that fires moves its own.
     above, below = rising[at + 1], falling[at]
     for step in range(steps):
-        receives = row[step] >= 0
-        membrane[receives] += sums[row[step][receives]]
+        if row is None:
+            membrane += sums[step * samples : (step + 1) * samples]
+        else:
+            receives = row[step] >= 0
+            membrane[receives] += sums[row[step][receives]]
         if rule.climbing:
             above = rule.rising[:, min(first_step + step, width - 1), None]
         rise = membrane >= above
@@ -118,9 +129,12 @@ def fire(sums: Tensor, row: Tensor, state: Neurons, rule: Rule, first_step: int,
             spike -= ((membrane < below) & ~rise).to(torch.int8)
         if membranes is not None:
             membranes[step] = membrane
-        where = spike.flatten().nonzero().flatten()
-        if not len(where):
-            continue
+        where: Any = slice(None)
+        # An accelerator has moved all thresholds before it has told which have to.
+        if not spike.is_cuda:
+            where = spike.flatten().nonzero().flatten()
+            if not len(where):
+                continue
         count += spike
         fired = spike != 0
         state.last.masked_fill_(fired, first_step + step)
