@@ -96,6 +96,7 @@ def test_importing_the_package_costs_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_network_is_opened_and_simulated_without_what_takes_seconds_to_import() -> None:
     code = """if True:
         import sys

@@ -662,6 +662,7 @@ def test_a_zip_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tm
     assert os.listdir(cache) == [] and not (tmp_path / "escaped").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.sampled_from(["w:", "w:gz", "w:xz", "zip"]), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
 def test_damaged_archives_are_unpacked_or_named_in_an_error(tmp_path, form, position, patch, cut):

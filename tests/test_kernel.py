@@ -45,6 +45,7 @@ def test_another_source_or_processor_or_compiler_is_compiled_anew(tmp_path, monk
     assert len(set(made)) == 4
 
 
+@pytest.mark.slow
 @needs_a_compiler
 def test_a_folder_that_cannot_be_written_to_is_passed_over(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
@@ -70,6 +71,7 @@ def test_a_kernel_that_does_not_compile_is_told_and_run_without(tmp_path, monkey
         simulate(snn, random_images(2, (1, 8, 8)), 8, backend="events")
 
 
+@pytest.mark.slow
 @needs_a_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another processor")
 @pytest.mark.parametrize("processor", ["native", "x86_64", *AVX2])
