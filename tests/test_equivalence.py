@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
-from ann_snn_utils.ann.reference import codes
+from ann_snn_utils.ann.reference import codes, predict
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator.run import simulate
@@ -37,6 +42,60 @@ def test_exact_networks_are_exact_in_any_batch_size(ann, seed, batch_size):
     assert result.samples == 5
     assert result.neurons == tuple(5 * layer.neurons for layer in snn.layers)
     assert torch.equal(result.settled_at, simulate(snn, images).settled_at)
+
+
+@contextmanager
+def another(name: str) -> Iterator[None]:
+    """Torch as a user may have set it."""
+    if name == "default type":
+        torch.set_default_dtype(torch.float64)
+    elif name == "default device":
+        torch.set_default_device("meta")
+    try:
+        with {
+            "autocast": partial(torch.autocast, "cpu"),
+            "no oneDNN": partial(torch.backends.mkldnn.flags, enabled=False),
+            "inference": torch.inference_mode,
+        }.get(name, nullcontext)():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("setting", ["autocast", "no oneDNN", "inference", "default type", "default device"])
+def test_nothing_that_a_user_sets_of_torch_changes_a_number(setting):
+    # As wide, and as many images, as an algorithm asks for that does not just multiply and add.
+    ann = random_ann(5, network="8C3-16C3-5", padding="same", int8_ends=True)
+    images, snn = random_images(5, (1, 8, 8), samples=20), convert(ann)
+    (layers, logits), classes = codes(ann, images), predict(ann, images)
+    wanted = simulate(snn, images, 6, trace=[0, 7])
+    with another(setting):
+        found, scores = codes(ann, images) if setting != "default device" else (layers, logits)
+        assert all(map(torch.equal, found, layers)) and torch.equal(scores, logits)
+        if setting != "default device":
+            assert torch.equal(predict(ann, images), classes) and check_equivalence(ann, snn, images).exact
+            assert torch.equal(simulate(convert(ann), images, 6).logits, wanted.logits)
+        for backend in ("dense", "events"):
+            record = simulate(snn, images, 6, trace=[0, 7], backend=backend)
+            assert torch.equal(record.logits, wanted.logits) and np.array_equal(record.sops, wanted.sops)
+            assert all(map(torch.equal, record.traces.membranes, wanted.traces.membranes))
+
+
+def test_a_network_that_was_converted_for_inference_runs_afterwards():
+    images = random_images(5, (1, 8, 8))
+    with torch.inference_mode():
+        snn = convert(random_ann(5))
+    assert torch.equal(simulate(snn, images, 6).logits, simulate(convert(random_ann(5)), images, 6).logits)
+
+
+def test_the_comparison_leaves_torch_its_threads():
+    threads, told = torch.get_num_threads(), []
+    check_equivalence(random_ann(3), convert(random_ann(3)), random_images(3, (1, 8, 8)))
+    other = threading.Thread(target=lambda: told.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert told == [threads] == [torch.get_num_threads()]
 
 
 def test_every_mismatch_is_counted_and_the_examples_can_be_looked_up():

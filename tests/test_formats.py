@@ -142,7 +142,13 @@ def quantized_file(path, step: float, rounding: str = "ROUND", bias: float = 0.0
     }
     pool = changed.get("pool", {})
     nodes = [
-        quant("w", ["weight", "scale", "zero", "bits"], "whole", narrow=1, rounding_mode=rounding),
+        quant(
+            "w",
+            ["weight", "scale", "zero", "bits"],
+            "whole",
+            narrow=changed.get("narrow", 1),
+            rounding_mode=rounding,
+        ),
         helper.make_node("Conv", ["image", "whole", "bias"], ["sum"], "conv", kernel_shape=[3, 3]),
         helper.make_node(changed.get("activation", "Relu"), ["sum"], ["positive"], "relu"),
         quant("a", ["positive", "step", "zero", "two"], "code", signed=0, rounding_mode=rounding),
@@ -306,6 +312,17 @@ ODD_CHAIN = graph_text(
 )
 
 
+def test_a_weight_of_minus_128_is_named(tmp_path):
+    weight = np.full((3, 1, 3, 3), 0.5)
+    weight[0, 0, 0, 0] = -1.0
+    made = {"step": 0.3, "weight": weight, "scale": 1 / 128, "bits": 8.0}
+    with pytest.raises(
+        ValueError, match="has a whole weight beyond ±127: quantize its weights to 8 bits of a narrow"
+    ):
+        import_qonnx(quantized_file(tmp_path / "file.onnx", narrow=0, **made), SMALL)
+    import_qonnx(quantized_file(tmp_path / "narrow.onnx", **made), SMALL)
+
+
 @pytest.mark.parametrize("network", ["6C3-P2-12", "4C3-D3-A2-8C1", ODD_CHAIN])
 def test_a_network_of_one_level_is_the_same_in_nir(network, tmp_path):
     nir = pytest.importorskip("nir")
@@ -381,6 +398,9 @@ def test_nir_says_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="scores of the classes reach 2\\^24"):
         write_nir(replace(exact, bias=torch.full((5,), 2**24 + 1)), tmp_path / "no.nir")
     assert not list(tmp_path.iterdir())
+    oblong = convert(build_ann("4C3-6", (1, 12, 10), 5, levels=1, clip=1).eval())
+    with pytest.raises(ValueError, match="layer 1 \\(6\\) has a kernel of 10×8, and nir takes square ones only"):
+        write_nir(oblong, tmp_path / "no.nir")
     more = convert(build_ann("4C3-4C3", (1, 12, 12), 5, levels=1, clip=3).eval())
     with pytest.raises(ValueError, match="layer 1 \\(4C3\\) counts to 3"):
         write_nir(more, tmp_path / "no.nir")

@@ -348,6 +348,7 @@ def _centre(layer: Layer, wanted: Tensor) -> Callable[[nn.Module, tuple[Tensor]]
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)
 def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:
     """What each layer of neurons lost when `quantize` made the network `ann` of `model`, on uint8 images.
 

@@ -40,13 +40,31 @@ def exact_sums(conv: nn.Conv2d) -> Sums:
     def sums(counts: Tensor) -> Tensor:
         least, largest = float(counts.amin()), float(counts.amax())
         # float32 holds all integers below 2^24.
-        if largest_sum * max(largest, -least) >= 2**24:
+        if largest_sum * max(largest, -least) >= 2**24 or not adds_only():
             return F.conv2d(counts, weight, None, *geometry)
         if in_bytes and least >= 0 and largest <= 255 and 2 * largest * largest_weight <= _LARGEST_PAIR:
             return in_bytes(counts)
-        return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
 
     return sums
+
+
+def adds_only() -> bool:
+    """Whether convolutions of float32 on the CPU are exact of integers, as they multiply and add and nothing else.
+
+    Without oneDNN, torch may take NNPACK's, which go by Winograd or FFT.
+    """
+    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled() and _onednn_adds_only()
+
+
+@cache
+def _onednn_adds_only() -> bool:
+    weight = torch.arange(16 * 16 * 9).remainder(255).sub(127).view(16, 16, 3, 3).double()
+    counts = torch.arange(16 * 16 * 64).remainder(251).view(16, 16, 8, 8).double()
+    with torch.autocast("cpu", enabled=False):
+        sums = F.conv2d(counts.float(), weight.float(), padding=1)
+    return torch.equal(sums.double(), F.conv2d(counts, weight, padding=1))
 
 
 def _sums_of_bytes(conv: nn.Conv2d) -> Sums:

@@ -145,6 +145,13 @@ def check_quantized(model: nn.Module, traced: Trace) -> None:
     whole = any(
         isinstance(module, Scaled | QuantReLU | Counts | Ternary | Int8 | Whole) for module in model.modules()
     )
+    terms = [(layer.name, term) for layer in traced.layers if layer.pool is None for term in layer.terms]
+    for name, term in [*terms, ("the classifier", traced.classifier)] if whole else []:
+        if not is_whole(term.weight, INT8_LARGEST) and is_whole(term.weight, 2**31):
+            raise ValueError(
+                f"{name} of the model has a whole weight beyond ±{INT8_LARGEST}: quantize its weights to 8 bits of "
+                "a narrow range, which leaves out −128"
+            )
     if real and whole:
         raise ValueError(f"{real[0]} of the model is not quantized, and others are: quantize all layers, or none")
     if whole and whole_unit(traced.classifier) is None:

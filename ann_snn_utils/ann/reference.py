@@ -136,7 +136,7 @@ def predict(
         device = pick_device()
         network = copy.deepcopy(ann).to(device).eval()
         # By default, convolutions on CUDA round what they multiply to 10 bits.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(device.type, enabled=False):
             logits = [network(batch.to(device)).cpu().double() for batch in images.split(batch_size)]
     # NumPy promises the first of equal maxima; torch does not.
     return torch.from_numpy(torch.cat(logits).numpy().argmax(1))

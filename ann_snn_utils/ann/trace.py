@@ -21,6 +21,7 @@ from .quantized import check_quantized, without_brevitas
 from .traced import Trace
 
 
+@torch.inference_mode(False)
 def trace(model: nn.Module, images: Tensor) -> Trace:
     """The layers of a model that classifies images of the shape of these, uint8 [N, C, H, W] on the CPU.
 
@@ -53,7 +54,9 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     return traced
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)
 def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], object]) -> None:
     """Run a traced model on uint8 images and hand the name and value of each operation to `seen`, as it is made.
 

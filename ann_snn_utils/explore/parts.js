@@ -166,8 +166,9 @@ function whyPart(view) {
     }
     if (spike > 0) return `≥ θ<sub>${n + 1}</sub> = ${told(high)}: <b>+1</b>, count ${n} → ${n + 1}`;
     if (spike < 0) return `&lt; θ<sub>${n}</sub> = ${told(low)}: <b>−1</b>, count ${n} → ${n - 1}`;
-    const above = low === null ? "" : `≥ θ<sub>${n}</sub> = ${told(low)} and `;
-    return `${above}&lt; θ<sub>${n + 1}</sub> = ${told(high)}: silent, count ${n}`;
+    const above = low === null ? "" : `≥ θ<sub>${n}</sub> = ${told(low)}`;
+    const below = high === null ? "its largest count" : `&lt; θ<sub>${n + 1}</sub> = ${told(high)}`;
+    return `${above}${above && " and "}${below}: silent, count ${n}`;
   }
   function sheet(title, index, values, colour) {
     const canvas = make("canvas", { role: "img", "aria-label": title });

@@ -72,6 +72,12 @@ def _check(snn: SNN) -> None:
                 f"layer {index} ({layer.name}) is not one convolution of the layer before it, with counts from 0 "
                 "on, as NIR's layers are here: use write_onnx"
             )
+        rows, columns = layer.synapses[0].spec.kernel
+        if rows != columns:
+            raise ValueError(
+                f"layer {index} ({layer.name}) has a kernel of {rows}×{columns}, and nir takes square ones only: "
+                "use write_onnx"
+            )
         # Below 2^23 float32 holds a whole number and a half.
         lowest, highest = layer.membrane
         if max(-lowest, highest + 2) >= 2**23:

@@ -108,12 +108,14 @@ def check_equivalence(
     batches = images.split(check("batch_size", batch_size))
     compare = partial(_compare, reference_of(ann), snn)
     # Each thread has batches of its own: sharing one, threads would wait for each other after every operation.
-    with ThreadPoolExecutor(threads, "compare", torch.set_num_threads, (1,)) as pool:
-        try:
-            compared = pool.map(compare, batches, range(0, len(images), batch_size))
-            parts = list(tqdm(compared, "equivalence", len(batches), unit="batch", disable=not progress))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(threads, "compare", torch.set_num_threads, (1,))
+    try:
+        compared = pool.map(compare, batches, range(0, len(images), batch_size))
+        parts = list(tqdm(compared, "equivalence", len(batches), unit="batch", disable=not progress))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # What a thread sets is the default of all threads to come.
+        torch.set_num_threads(threads)
     examples = [
         itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
     ]

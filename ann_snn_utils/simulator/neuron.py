@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from ..ann.exact_sums import adds_only
 from ..snn.conversion import LONGEST
 from ..snn.network import SNN, SpikingLayer, Synapses, smallest_integer
 
@@ -185,7 +186,7 @@ def synaptic_input(synapses: Synapses, inputs: Tensor, largest: int, name: str) 
         worst = int(weight.long().abs().sum((1, 2, 3)).max()) * largest
         if worst >= EXACT_IN_FLOAT64:
             raise ValueError(f"{name}: membranes up to {worst} do not fit an exact sum; use smaller inputs")
-        if worst < EXACT_IN_FLOAT32 and not (inputs.is_cuda and _rounds_to_tf32()):
+        if worst < EXACT_IN_FLOAT32 and (not _rounds_to_tf32() if inputs.is_cuda else adds_only()):
             dtype = torch.float32
     return synapses.sums(inputs.to(dtype), weight.to(dtype))
 

@@ -146,25 +146,24 @@ def simulate(
     backend = choose_backend(snn, time_steps, disturbance is not None, backend, negative_spikes)
 
     def dense(samples: Tensor, steps: int | None, traced: bool) -> Record:
-        if target.type == "cpu":
-            return run_dense(
-                snn, images[samples], samples + first_sample, steps, disturbance, traced, negative_spikes
-            )
         # What is made on the way is made there; autocast would round the sums.
         with target, torch.autocast(target.type, enabled=False):
-            there = snn.to(target), images[samples].to(target), (samples + first_sample).to(target)
-            return run_dense(*there, steps, disturbance, traced, negative_spikes)
+            there = images[samples].to(target), (samples + first_sample).to(target)
+            net = snn if target.type == "cpu" else snn.to(target)
+            return run_dense(net, *there, steps, disturbance, traced, negative_spikes)
 
     if backend == "events":
         merged = run_events(snn, images, time_steps, disturbance, batch_size, progress, first_sample)
     else:
-        parts = torch.arange(len(images)).split(batch_size or samples_at_once(snn, time_steps, target))
+        parts = torch.arange(len(images), device="cpu").split(
+            batch_size or samples_at_once(snn, time_steps, target)
+        )
         records = [
             dense(samples, time_steps, False)
             for samples in tqdm(parts, "simulate", unit="batch", disable=not progress)
         ]
         merged = merge(records, time_steps)
-    traces = dense(torch.tensor(chosen), merged.time_steps, True).traces if chosen else None
+    traces = dense(torch.tensor(chosen, device="cpu"), merged.time_steps, True).traces if chosen else None
     return replace(merged, labels=labels, traces=traces)
 
 

@@ -81,6 +81,7 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     return table_length(round(min(largest, LONGEST)))
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:
     """The spiking network that settles on exactly the codes of a quantized network.

@@ -136,6 +136,7 @@ def save_snn(snn: SNN, path: str | Path, **metadata: object) -> None:
     save_tensors(path, tensors, vars(description))
 
 
+@torch.inference_mode(False)
 def load_snn(path: str | Path) -> SNN:
     """Read a network that `save_snn` wrote, checking types, shapes, the order of thresholds and every bound.
 

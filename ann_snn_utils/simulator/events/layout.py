@@ -109,7 +109,7 @@ def membrane_bound(snn: SNN, index: int, time_steps: int, disturbed: bool) -> in
     if layer.spec.kind == "maximum":
         return time_steps
     # In float64, whose rounding does not matter where it begins, and which does not overflow.
-    bound = torch.zeros(len(layer.weight), dtype=torch.float64)
+    bound = torch.zeros(len(layer.weight), dtype=torch.float64, device="cpu")
     for one, gain in zip(layer.synapses, layer.gains, strict=True):
         source, (up, down) = snn.layers[one.spec.source], _reach(one.weight)
         lowest = source.spec.lowest

@@ -93,9 +93,9 @@ def _record(
     shared = 2 * at_once <= threads and net.work >= _SHARED
     threads = min(threads, _TEAM if shared else at_once)
     # A neuron sends at most one spike a step.
-    counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16)
-    settled_at = torch.empty(number, dtype=torch.int64)
-    logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64)
+    counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16, device="cpu")
+    settled_at = torch.empty(number, dtype=torch.int64, device="cpu")
+    logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64, device="cpu")
     # Threads add to them what they found.
     totals = np.zeros((steps, depth, len(_TOTALS)), np.int64)
     pending = np.zeros((steps, depth), np.int64)
@@ -188,7 +188,7 @@ def _room(net: Layout, size: int) -> Tensor:
     try:
         return net.idle.setdefault(size, []).pop()
     except IndexError:
-        return torch.empty(size, dtype=torch.uint8)
+        return torch.empty(size, dtype=torch.uint8, device="cpu")
 
 
 def _in_threads(threads: int, work: Callable[[int], None]) -> None:
