@@ -97,13 +97,13 @@ def test_a_cluster_that_is_not_there_or_sees_another_project_is_refused(monkeypa
     found = {"package": "/elsewhere", "versions": {}, "cores": 2, "missing": []}
     client = SimpleNamespace(wait_for_workers=lambda *_, **__: None, run=lambda function: {"tcp://w": found})
     with pytest.raises(ValueError, match="tcp://w does not see .* has the package from /elsewhere"):
-        engines._check_workers(client, {"ANN_SNN_RUNS": "x"})
+        engines._check_workers(client, {"ANN_SNN_RUNS": "x", "ANN_SNN_DATA": "y"})
     found |= {"package": str(engines.PACKAGE), "versions": {"torch": "0.1"}}
     with pytest.raises(ValueError, match="tcp://w has other versions than this machine, {'torch': '0.1'}"):
-        engines._check_workers(client, {"ANN_SNN_RUNS": "x"})
+        engines._check_workers(client, {"ANN_SNN_RUNS": "x", "ANN_SNN_DATA": "y"})
     found |= {"versions": {}, "missing": ["/data"]}
     with pytest.raises(ValueError, match="tcp://w does not see /data"):
-        engines._check_workers(client, {"ANN_SNN_RUNS": "x"})
+        engines._check_workers(client, {"ANN_SNN_RUNS": "x", "ANN_SNN_DATA": "y"})
 
 
 @pytest.mark.slow

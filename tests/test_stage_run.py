@@ -175,6 +175,40 @@ def test_a_training_goes_on_only_from_where_the_very_same_one_was_stopped(
     assert (one / "ann.checkpoint.safetensors").exists() == kept
 
 
+def test_what_only_shows_a_run_leaves_the_mark_of_a_training_that_was_stopped(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one = runs[0]
+    with pytest.raises(NotebookFailed):
+        make(notebooks[0], one, {"fails": True})
+    before = (one / MARK).read_text()
+    shows = write_notebook(notebooks[0].parent / "00_overview.ipynb", 'run = ""', "print(run)")
+    assert make(shows, one) == "made" and (one / MARK).read_text() == before
+
+
+def test_a_stage_does_not_stand_on_one_that_somebody_else_made_meanwhile(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one, (first, second) = runs[0], notebooks
+    planned = first, request_of(first, {"seed": 1})
+    make(first, one, {"seed": 2})
+    with pytest.raises(RuntimeError, match="01_train_ann of run one was made anew meanwhile, by other parameters"):
+        make(second, one, after=planned)
+    assert not (one / "qann.safetensors").exists()
+    make(first, one, {"seed": 1}, force=True)
+    assert make(second, one, after=planned) == "made"
+
+
+def test_a_mark_on_a_disk_that_cannot_be_written_is_an_interruption(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / MARK).write_text('{"stage": "01_train_ann", "state": "running", "said": ""}')
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("ann_snn_utils.runs.manifest.FileLock.acquire", refuse)
+    assert mark_of(tmp_path).state == "interrupted"
+
+
 def test_a_run_is_made_by_one_at_a_time_and_the_second_finds_it_made(
     notebooks: list[Path], runs: list[Path], make: Make
 ) -> None:

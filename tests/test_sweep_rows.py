@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from outcomes import make_run
 
-from ann_snn_utils.files import save_json
+from ann_snn_utils.files import load_json, save_json
 from ann_snn_utils.runs.compare import by_setting, compare, mean_curve, mixed
 from ann_snn_utils.runs.folder import sweep_folder
 from ann_snn_utils.runs.manifest import MARK
@@ -75,6 +75,20 @@ def test_the_table_of_all_runs_tells_which_one_cannot_be_read(runs: Path) -> Non
     _, first, second = runs_table(["a", "b"]).splitlines()
     assert first.startswith(f"  a    damaged: {runs / 'a' / 'results.json'} is not valid JSON")
     assert second.startswith(f"  b    damaged: {runs / 'b' / 'manifest.json'} is not a manifest of stages")
+
+
+def test_results_that_are_not_those_of_the_manifest_are_outdated_wherever_they_are_shown(runs: Path) -> None:
+    for name in ("a", "b"):
+        make_run(name)
+    results = load_json(runs / "a" / "results.json")
+    save_json(runs / "a" / "results.json", results | {"spikes_per_sample": 1.0})
+    assert run_row("a")["state"] == "outdated" and run_row("b")["state"] == "done"
+    _, first, second = runs_table(["a", "b"]).splitlines()
+    assert (
+        first == "  a    outdated: what 04_spike_analysis read or made are other files now"
+        and "outdated" not in second
+    )
+    assert len(compare(load_results())) == 2, "a setting of its own"
 
 
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
@@ -142,6 +156,14 @@ def test_the_report_of_a_sweep_tells_the_step_of_the_last_spike_not_the_silent_o
     _, header, row = sweep_report("s").splitlines()[:3]
     columns = re.split(r"  +", header.strip()), re.split(r"  +", row.strip())
     assert dict(zip(*columns, strict=True))["last spike"] == "7"
+
+
+def test_a_sweep_says_which_of_its_runs_a_study_made_with_other_parameters() -> None:
+    for name, k in (("a", 0), ("b", 1)):
+        make_run(name, k=k)
+    asked = {"name": "s", "notebooks": [], "varied": ["k"], "runs": {"a": {"k": 0}, "b": {"k": 2}}}
+    save_json(sweep_folder("s") / "sweep.json", asked)
+    assert "  b: other k (1, not 2) than most runs; do not mix their results" in sweep_report("s").splitlines()
 
 
 def test_runs_are_chosen_by_sweep_or_by_name() -> None:

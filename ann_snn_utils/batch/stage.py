@@ -60,6 +60,7 @@ def make_stage(
     tell: Callable[[str], object] = lambda line: None,
     environment: Mapping[str, str] | None = None,
     donor: Path | None = None,
+    after: tuple[Path, Mapping[str, Any]] | None = None,
     force: bool = False,
     owner: str = "",
 ) -> str:
@@ -68,6 +69,7 @@ def make_stage(
     - request: of `request_of`, when the stage was planned
     - tell, environment, owner: as of `execute`
     - donor: the folder of a run that may have the stage already
+    - after: notebook and request of the stage that the same plan made of this run before
     - force: make it even where it is there, save what the donor has
 
     Raises NotebookFailed; RuntimeError where code or images are no longer those that were asked for. A run is made
@@ -75,6 +77,11 @@ def make_stage(
     """
     stage = notebook.stem
     with only_maker(folder, tell):
+        if after is not None and records_stage(after[0]) and not is_current(folder, after[0].stem, after[1]):
+            raise RuntimeError(
+                f"{after[0].stem} of run {folder.name} was made anew meanwhile, by other parameters or code: "
+                "give the same command again, or a run of its own (--run)"
+            )
         if not force and has_stage(folder, notebook, request):
             unmark(folder, stage)
             return "kept"
@@ -94,6 +101,7 @@ def make_stage(
         asked = {**request, "inputs": digests, "images": images and images.identity}
         _drop_old_checkpoint(folder, stage, asked)
         before = read_manifest(folder).stages.get(stage)
+        left = None if records_stage(notebook) else mark_of(folder)
         with _only_shows(folder, notebook), marked(folder, stage, asked) as mark:
 
             def mark_and_tell(line: str) -> None:
@@ -117,6 +125,9 @@ def make_stage(
                     if record.request != request or record.images != images:
                         raise RuntimeError(f"code or images {changed}")
         _checkpoint(folder, stage).unlink(missing_ok=True)
+        if left is not None and left.stage != stage:
+            # It says what the checkpoint of a stage that was stopped goes on from.
+            left.write(folder)
     return "made"
 
 

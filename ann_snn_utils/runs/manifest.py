@@ -223,6 +223,16 @@ def record_stage(
     return manifest.stages[notebook]
 
 
+def read_for(name: str, folder: Path) -> Manifest:
+    """A run's manifest to read a file with, if it is there: the stage that made another file there is stale."""
+    manifest = read_manifest(folder)
+    if (folder / name).is_file():
+        digest = sha256(folder / name)
+        for stage in manifest.stages.values():
+            stage.stale |= stage.artifacts.get(name, digest) != digest
+    return manifest
+
+
 def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[str, Any]) -> bool:
     """Whether a stage was made by this very request, and its inputs, artifacts and images are unchanged."""
     folder = Path(folder)
@@ -272,6 +282,12 @@ def mark_of(folder: Path) -> Mark | None:
     except ValueError:
         return Mark(stage="", state="interrupted", said="")
     if mark.state == "running":
-        with contextlib.suppress(Timeout), FileLock(folder / LOCK).acquire(timeout=0):
+        try:
+            with FileLock(folder / LOCK).acquire(timeout=0):
+                mark.state = "interrupted"
+        except Timeout:
+            pass
+        except OSError:
+            # Nobody makes a run where nothing can be written.
             mark.state = "interrupted"
     return mark

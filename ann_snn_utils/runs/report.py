@@ -241,7 +241,7 @@ def _result_or_state(run: str) -> RunResult | str:
     try:
         if result := local_result(run):
             stale = outdated(result.manifest)
-            return f"outdated: {stale[0]} read files that have been made anew" if stale else result
+            return f"outdated: what {stale[0]} read or made are other files now" if stale else result
         done = ", ".join(read_manifest(folder).stages) or "nothing"
     except ValueError as error:
         return f"damaged: {error}"

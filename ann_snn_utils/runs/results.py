@@ -24,7 +24,7 @@ from ..measure.activity import SILENCE, correct_at
 from ..simulator.run import simulate
 from ..snn.conversion import convert
 from .folder import ARTIFACTS, QANN_FILE, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
-from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_manifest
+from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_for, read_manifest
 from .parameters import NOTEBOOKS, defaults_of
 from .sweeps import chosen_runs, parameters_of_run
 
@@ -190,7 +190,7 @@ def local_result(run: str) -> RunResult | None:
 
 
 def outdated(manifest: Manifest) -> list[str]:
-    """The stages behind a run's results whose inputs have been made anew since."""
+    """The stages behind a run's results whose inputs, or results, are other files since."""
     return [stem for stem in manifest.stale_stages() if stem in ARTIFACTS.values()]
 
 
@@ -200,7 +200,7 @@ def result_in(folder: str | os.PathLike[str]) -> RunResult:
     results = load_json(path)
     if missing := missing_in(results):
         raise ValueError(f"{path} is not complete ({missing}): run notebook {ARTIFACTS[RESULTS_FILE]} again")
-    return RunResult(path.parent.name, results, read_manifest(path.parent))
+    return RunResult(path.parent.name, results, read_for(RESULTS_FILE, path.parent))
 
 
 def bundled_runs() -> list[str]:

@@ -30,7 +30,7 @@ from .folder import (
     runs_root,
     sweep_folder,
 )
-from .manifest import Manifest, Mark, mark_of, read_manifest
+from .manifest import Manifest, Mark, mark_of, read_for
 
 SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
 
@@ -111,7 +111,7 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     results = load_json(path) if path.is_file() else {}
     if not isinstance(results, dict):
         raise ValueError(f"{path} holds no results: delete it and run 04_spike_analysis again")
-    return row_of(run, read_manifest(folder), results, mark_of(folder), stages)
+    return row_of(run, read_for(RESULTS_FILE, folder), results, mark_of(folder), stages)
 
 
 def row_of(
@@ -232,7 +232,12 @@ def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
     """The parameters that vary in a sweep, and a row for each of its runs as they are now."""
     asked = read_sweep_file(name)
     rows = [parameters | run_row(run, asked.notebooks) for run, parameters in asked.runs.items()]
-    return asked.varied, with_differences(rows)
+    described = with_differences(rows)
+    for row, parameters in zip(described, asked.runs.values(), strict=True):
+        # A study may have made the run anew since the sweep.
+        other = [f"{name} ({row[name]}, not {value})" for name, value in parameters.items() if row[name] != value]
+        row["mixed"] = "; ".join(filter(None, [row["mixed"], *other])) or None
+    return asked.varied, described
 
 
 def write_results(name: str) -> list[dict[str, Any]]:
