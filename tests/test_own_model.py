@@ -617,6 +617,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Of(lambda m, x: m.inner(x.float()), 600),
         "float.* of the model gives maps another type .*leave it",
     ),
+    "a cast and another size": (Of(lambda m, x: m.inner(x.double()), 599), "does not take images of .*shapes"),
     "no weights": (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential has no weights: give a trained network"),
     "a sum as a statement": (Of(stated, 600), "relu.* reads inner, which was changed in place .*a = a \\+ b"),
     "a sum in place, read by another name": (

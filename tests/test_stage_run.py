@@ -184,6 +184,21 @@ def test_what_only_shows_a_run_leaves_the_mark_of_a_training_that_was_stopped(
     before = (one / MARK).read_text()
     shows = write_notebook(notebooks[0].parent / "00_overview.ipynb", 'run = ""', "print(run)")
     assert make(shows, one) == "made" and (one / MARK).read_text() == before
+    fails = write_notebook(notebooks[0].parent / "06_compare_runs.ipynb", 'run = ""', "raise ValueError")
+    with pytest.raises(NotebookFailed):
+        make(fails, one)
+    assert (one / MARK).read_text() == before
+
+
+def test_a_checkpoint_does_not_outlive_what_it_goes_on_from(
+    notebooks: list[Path], runs: list[Path], make: Make
+) -> None:
+    one = runs[0]
+    one.mkdir(parents=True)
+    (one / MARK).write_text('{"stage": "02_quantize", "state": "interrupted", "said": ""}')
+    (one / "qann.checkpoint.safetensors").write_text("half")
+    make(notebooks[0], one)
+    assert not (one / "qann.checkpoint.safetensors").exists()
 
 
 def test_a_stage_does_not_stand_on_one_that_somebody_else_made_meanwhile(

@@ -91,6 +91,15 @@ def test_results_that_are_not_those_of_the_manifest_are_outdated_wherever_they_a
     assert len(compare(load_results())) == 2, "a setting of its own"
 
 
+def test_results_that_no_notebook_recorded_are_none(runs: Path) -> None:
+    make_run("a")
+    manifest = load_json(runs / "a" / "manifest.json")
+    del manifest["stages"]["04_spike_analysis"]
+    save_json(runs / "a" / "manifest.json", manifest)
+    assert load_results() == {} and "no results yet; done: 01_train_ann" in runs_table(["a"])
+    assert not any(name.startswith("accuracy") for name in run_row("a"))
+
+
 def test_what_of_a_run_differs_from_most_others_is_said() -> None:
     for number in range(3):
         make_run(f"a{number}", seed=number)
@@ -163,7 +172,7 @@ def test_a_sweep_says_which_of_its_runs_a_study_made_with_other_parameters() -> 
         make_run(name, k=k)
     asked = {"name": "s", "notebooks": [], "varied": ["k"], "runs": {"a": {"k": 0}, "b": {"k": 2}}}
     save_json(sweep_folder("s") / "sweep.json", asked)
-    assert "  b: other k (1, not 2) than most runs; do not mix their results" in sweep_report("s").splitlines()
+    assert "  b: made anew with k=1, where the sweep asked for k=2" in sweep_report("s").splitlines()
 
 
 def test_runs_are_chosen_by_sweep_or_by_name() -> None:

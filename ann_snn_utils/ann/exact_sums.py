@@ -23,7 +23,8 @@ _LARGEST_PAIR = 2**15 - 1
 def exact_sums(conv: nn.Conv2d) -> Sums:
     """The function that convolves whole numbers, float64 [N, I, H, W] → [N, O, H', W'], as `conv` does in float64.
 
-    Weights that are not whole, and sums of 2^24 and more, stay in float64.
+    Weights that are not whole, and sums of 2^24 and more, stay in float64; so does what does not fit bytes where
+    float32 is not exact, see `adds_only`.
 
     >>> conv = nn.Conv2d(1, 1, 2, bias=False).double()
     >>> conv.weight.data = torch.tensor([[[[1.0, -1.0], [0.0, 1.0]]]]).double()
@@ -40,10 +41,11 @@ def exact_sums(conv: nn.Conv2d) -> Sums:
     def sums(counts: Tensor) -> Tensor:
         least, largest = float(counts.amin()), float(counts.amax())
         # float32 holds all integers below 2^24.
-        if largest_sum * max(largest, -least) >= 2**24 or not adds_only():
-            return F.conv2d(counts, weight, None, *geometry)
-        if in_bytes and least >= 0 and largest <= 255 and 2 * largest * largest_weight <= _LARGEST_PAIR:
+        fits = largest_sum * max(largest, -least) < 2**24
+        if fits and in_bytes and least >= 0 and largest <= 255 and 2 * largest * largest_weight <= _LARGEST_PAIR:
             return in_bytes(counts)
+        if not fits or not adds_only():
+            return F.conv2d(counts, weight, None, *geometry)
         with torch.autocast("cpu", enabled=False):
             return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
 
@@ -53,15 +55,17 @@ def exact_sums(conv: nn.Conv2d) -> Sums:
 def adds_only() -> bool:
     """Whether convolutions of float32 on the CPU are exact of integers, as they multiply and add and nothing else.
 
-    Without oneDNN, torch may take NNPACK's, which go by Winograd or FFT.
+    Without oneDNN, torch may take NNPACK's, which go by Winograd or FFT; and oneDNN may be allowed to round.
     """
-    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled() and _onednn_adds_only()
+    onednn: Any = torch.backends.mkldnn
+    rounds = getattr(getattr(onednn, "conv", None), "fp32_precision", "none") not in ("none", "ieee")
+    return onednn.is_available() and torch._C._get_mkldnn_enabled() and not rounds and _onednn_adds_only()
 
 
 @cache
 def _onednn_adds_only() -> bool:
-    weight = torch.arange(16 * 16 * 9).remainder(255).sub(127).view(16, 16, 3, 3).double()
-    counts = torch.arange(16 * 16 * 64).remainder(251).view(16, 16, 8, 8).double()
+    weight = torch.arange(16 * 16 * 9, device="cpu").remainder(255).sub(127).view(16, 16, 3, 3).double()
+    counts = torch.arange(16 * 16 * 64, device="cpu").remainder(251).view(16, 16, 8, 8).double()
     with torch.autocast("cpu", enabled=False):
         sums = F.conv2d(counts.float(), weight.float(), padding=1)
     return torch.equal(sums.double(), F.conv2d(counts, weight, padding=1))
@@ -70,7 +74,8 @@ def _onednn_adds_only() -> bool:
 def _sums_of_bytes(conv: nn.Conv2d) -> Sums:
     """As `exact_sums`, of counts that fit uint8 and weights that fit int8; sums are formed in 32 bits."""
     geometry: Any = list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups
-    ones, zeros = torch.ones(conv.out_channels), torch.zeros(conv.out_channels, dtype=torch.int64)
+    ones = torch.ones(conv.out_channels, dtype=torch.float32, device="cpu")
+    zeros = ones.long() * 0
     onednn: Any = torch.ops.onednn
     matrix = onednn.qconv_prepack(conv.weight.detach().to(torch.int8), ones, 1.0, 0, *geometry, None)
     # Scales of 1, zero points of 0, no bias, nothing behind the sum: integers, which float32 holds.
@@ -86,10 +91,11 @@ def _sums_of_bytes(conv: nn.Conv2d) -> Sums:
 @cache
 def _convolves_bytes() -> bool:
     """Whether torch has oneDNN's convolution of bytes here, and it is exact up to the largest pairs of products."""
-    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).double()
+    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False, device="cpu", dtype=torch.float64)
+    pairs = torch.tensor([127, 127, -127, -127], device="cpu")
     with torch.no_grad():
-        conv.weight.copy_(torch.tensor([127.0, 127.0, -127.0, -127.0]).repeat(64 * 16 * 9).view_as(conv.weight))
-        counts = torch.full((1, 64, 4, 4), 127.0, dtype=torch.float64)
+        conv.weight.copy_(pairs.repeat(64 * 16 * 9).view_as(conv.weight))
+        counts = torch.full((1, 64, 4, 4), 127.0, dtype=torch.float64, device="cpu")
         try:
             return torch.equal(_sums_of_bytes(conv)(counts), conv(counts))
         except (AttributeError, NotImplementedError, RuntimeError):

@@ -68,10 +68,11 @@ def watch(model: fx.GraphModule, images: Tensor, seen: Callable[[str, Tensor], o
         _Watched(model, seen).run(images.to(dtype) / LARGEST_PIXEL)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        if cast := next((node.name for node in model.graph.nodes if node.target in _CASTS), None):
+        casts = [node.name for node in model.graph.nodes if node.target in _CASTS]
+        if casts and "type" in reason:
             raise ValueError(
-                f"{cast} of the model gives maps another type than its weights have ({reason:.200}): leave it out, "
-                "as pixels come in that of the weights"
+                f"{casts[0]} of the model gives maps another type than its weights have ({reason:.200}): leave it "
+                "out, as pixels come in that of the weights"
             ) from None
         raise ValueError(f"the model does not take images of {list(images.shape[1:])}: {reason:.200}") from None
 

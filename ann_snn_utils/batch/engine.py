@@ -24,7 +24,7 @@ from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_comp
 from dask.system import CPU_COUNT
 from distributed.comm import get_address_host
 
-from ..files import ROOT
+from ..data.dataset import data_folder
 from ..runs.folder import runs_root
 from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, stop_kernels
@@ -124,8 +124,7 @@ def _make(
                 return need
             return Failure(step, Blocked(f"needs this stage of {need.step.run}, which failed"))
     folder, started, log = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
-    own = [need.step for need in needs if isinstance(need, Made) and need.step.run == step.run]
-    if _data_folder() != environment["ANN_SNN_DATA"]:
+    if str(data_folder()) != environment["ANN_SNN_DATA"]:
         # Images are looked at here too, and are those of who asks.
         os.environ["ANN_SNN_DATA"] = environment["ANN_SNN_DATA"]
     try:
@@ -137,17 +136,13 @@ def _make(
             tell=lambda line: log(owner, {"line": [step.key, line]}),
             environment=environment,
             donor=None if step.donor is None else folder.parent / step.donor,
-            after=(own[0].notebook, own[0].request) if own else None,
+            after=step.after,
             force=force,
             owner=owner,
         )
     except (Exception, KeyboardInterrupt) as error:  # a full disk, or `stop`: it ends this run and no other
         return Failure(step, error)
     return Made(step, how, time.monotonic() - started)
-
-
-def _data_folder() -> str:
-    return os.path.abspath(os.path.expanduser(os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw"))
 
 
 def _given_up(future: Future) -> Exception:
@@ -167,7 +162,7 @@ def engine(jobs: int, address: str | None = None, threads: int | None = None) ->
 
     Raises ValueError for a cluster that cannot be reached, or whose workers do not see this project.
     """
-    environment = {"ANN_SNN_RUNS": str(runs_root().absolute()), "ANN_SNN_DATA": _data_folder()}
+    environment = {"ANN_SNN_RUNS": str(runs_root().absolute()), "ANN_SNN_DATA": str(data_folder())}
     with contextlib.ExitStack() as stack:
         if address is None:
             client = stack.enter_context(_in_process(jobs))

@@ -28,6 +28,7 @@ class Step:
     - request: what is asked of the stage, of `request_of`
     - state: "done"; "shared" with the run that has it, or will have it, the `donor`; or "make"
     - needs: the keys of the steps that come before this one
+    - after: notebook and request of the stage of its run before, on which it stands
     """
 
     run: str
@@ -37,6 +38,7 @@ class Step:
     state: str
     donor: str | None
     needs: tuple[str, ...]
+    after: tuple[Path, Mapping[str, Any]] | None = None
 
     @property
     def key(self) -> str:
@@ -92,7 +94,9 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
                 needs.append(maker.key)
             state = "done" if donor == run else "make" if donor is None else "shared"
             other = None if state == "done" else donor
-            step = Step(run, notebook, parameters, request, state, other, tuple(needs))
+            before = next((one for one in reversed(own) if one.notebook.stem in ARTIFACTS.values()), None)
+            after = (before.notebook, before.request) if before else None
+            step = Step(run, notebook, parameters, request, state, other, tuple(needs), after)
             if state != "done" and not force:
                 check_replaced(runs_root() / run, notebook, request["parameters"])
             if state == "make":

@@ -69,19 +69,20 @@ def make_stage(
     - request: of `request_of`, when the stage was planned
     - tell, environment, owner: as of `execute`
     - donor: the folder of a run that may have the stage already
-    - after: notebook and request of the stage that the same plan made of this run before
+    - after: notebook and request of the stage before, which the run should have by now
     - force: make it even where it is there, save what the donor has
 
-    Raises NotebookFailed; RuntimeError where code or images are no longer those that were asked for. A run is made
-    by one process at a time.
+    Raises NotebookFailed; RuntimeError where code, images or the stage before are no longer those that were asked
+    for. A run is made by one process at a time.
     """
     stage = notebook.stem
     with only_maker(folder, tell):
-        if after is not None and records_stage(after[0]) and not is_current(folder, after[0].stem, after[1]):
-            raise RuntimeError(
-                f"{after[0].stem} of run {folder.name} was made anew meanwhile, by other parameters or code: "
-                "give the same command again, or a run of its own (--run)"
-            )
+        if after is not None and (made := read_manifest(folder).stages.get(after[0].stem)):
+            if made.request not in (None, after[1]):
+                raise RuntimeError(
+                    f"{after[0].stem} of run {folder.name} was made anew meanwhile, by other parameters or code: "
+                    "give the same command again, or a run of its own (--run)"
+                )
         if not force and has_stage(folder, notebook, request):
             unmark(folder, stage)
             return "kept"
@@ -101,7 +102,6 @@ def make_stage(
         asked = {**request, "inputs": digests, "images": images and images.identity}
         _drop_old_checkpoint(folder, stage, asked)
         before = read_manifest(folder).stages.get(stage)
-        left = None if records_stage(notebook) else mark_of(folder)
         with _only_shows(folder, notebook), marked(folder, stage, asked) as mark:
 
             def mark_and_tell(line: str) -> None:
@@ -125,21 +125,28 @@ def make_stage(
                     if record.request != request or record.images != images:
                         raise RuntimeError(f"code or images {changed}")
         _checkpoint(folder, stage).unlink(missing_ok=True)
-        if left is not None and left.stage != stage:
-            # It says what the checkpoint of a stage that was stopped goes on from.
-            left.write(folder)
     return "made"
 
 
 @contextmanager
 def _only_shows(folder: Path, notebook: Path) -> Iterator[None]:
-    """Where a notebook that only shows fails, the run is not unfinished for it."""
+    """A run is not unfinished for a notebook that only shows it, and stays so where another stage was stopped."""
+    left = mark_of(folder)
+    if left is None or left.stage == notebook.stem:
+        left = None
+    elif records_stage(notebook):
+        # What it goes on from is another one's by now.
+        _checkpoint(folder, left.stage).unlink(missing_ok=True)
     try:
         yield
     except NotebookFailed:
         if not records_stage(notebook):
             unmark(folder, notebook.stem)
         raise
+    finally:
+        if left is not None and not records_stage(notebook):
+            # It says what the checkpoint of that stage goes on from.
+            left.write(folder)
 
 
 def share(folder: Path, donor: Path, notebook: Path, request: Mapping[str, Any]) -> bool:

@@ -178,7 +178,7 @@ def load_dataset(
     if held_out is not None:
         return _part(load_dataset(name, "train", root, size, crop=crop, fetch=fetch), split, held_out, limit)
     target, window = image_size(size), image_size(crop, "crop")
-    folder = _data_folder(root)
+    folder = data_folder(root)
 
     label = str(name)
     if name == "digits":
@@ -217,7 +217,8 @@ def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
-def _data_folder(root: str | os.PathLike[str] | None) -> Path:
+def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the raw files, see `load_dataset`. ValueError where there is something else."""
     folder = _resolve(root or os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"data root {folder} is not a folder: set root or ANN_SNN_DATA to a folder")
@@ -375,7 +376,7 @@ def load_recorded(
             warnings.warn(f"no digest is recorded: {dataset} is taken for {lay}", stacklevel=2)
     name = source["name"]
     if name not in NAMES and not os.path.exists(_resolve(name)):
-        name = source["name"] = str(_data_folder(None) / Path(name).name)
+        name = source["name"] = str(data_folder(None) / Path(name).name)
         if not recorded or not os.path.exists(name):
             raise FileNotFoundError(
                 f"the images of this network lay in {lay}, which is not there: {remedy}, or put their folder into "
@@ -401,7 +402,7 @@ def load_recorded(
 def _stamps(name: str) -> str:
     """Digest of the stamps of all files of a data set."""
     folders = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
-    place = _data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
+    place = data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
     files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
     stamps = [(file, stamp(file)) for file in sorted(files) if file.exists()]
     return hashlib.sha256(repr(stamps).encode()).hexdigest()

@@ -6,8 +6,10 @@ And what other forms of thresholds, another k, number of levels or clip make of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -102,20 +104,14 @@ def check_equivalence(
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
     labels = images.labels if isinstance(images, Dataset) else None
     images = as_images(images, snn.spec.in_shape)
-    threads, neurons = torch.get_num_threads(), [layer.neurons for layer in snn.layers]
-    if batch_size is None:
-        batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons)), -(-len(images) // threads)))
-    batches = images.split(check("batch_size", batch_size))
-    compare = partial(_compare, reference_of(ann), snn)
-    # Each thread has batches of its own: sharing one, threads would wait for each other after every operation.
-    pool = ThreadPoolExecutor(threads, "compare", torch.set_num_threads, (1,))
-    try:
+    neurons = [layer.neurons for layer in snn.layers]
+    with _threads() as (threads, pool):
+        if batch_size is None:
+            batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons)), -(-len(images) // threads)))
+        batches = images.split(check("batch_size", batch_size))
+        compare = partial(_compare, reference_of(ann), snn)
         compared = pool.map(compare, batches, range(0, len(images), batch_size))
         parts = list(tqdm(compared, "equivalence", len(batches), unit="batch", disable=not progress))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        # What a thread sets is the default of all threads to come.
-        torch.set_num_threads(threads)
     examples = [
         itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
     ]
@@ -128,6 +124,26 @@ def check_equivalence(
         predictions=torch.cat([part.predictions for part in parts]),
         record=merge([part.record for part in parts], None, labels),
     )
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
+    """As many threads as torch uses here, in each of which it uses one; and how many.
+
+    Each has batches of its own: sharing one, threads would wait for each other after every operation.
+    """
+    with _ONE_AT_A_TIME:
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(threads, "compare", torch.set_num_threads, (1,))
+        try:
+            yield threads, pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            # What a thread sets is the default of all threads to come.
+            torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)

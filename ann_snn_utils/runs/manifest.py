@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import os
 import platform
 import time
@@ -49,7 +50,8 @@ class Images(msgspec.Struct):
 class StageRecord(msgspec.Struct, kw_only=True):
     """How a notebook made its artifacts.
 
-    inputs, artifacts: SHA-256 by the file's name in the run folder. stale: made from an outdated input. request:
+    inputs, artifacts: SHA-256 by the file's name in the run folder. stale: made from an outdated input, or, as
+    `read_for` finds, what it made is another file now. request:
     what was asked of the stage, see `runs.stage.request_of`; None where that is unknown. images: those it stands
     on, None where it names none. shared_from: the run that made it, None for this one.
     """
@@ -83,8 +85,12 @@ class Manifest(msgspec.Struct):
     run: str
     stages: dict[str, StageRecord] = {}
 
+    def has(self, name: str) -> bool:
+        """Whether a stage recorded that it made a file; a run without any record is taken at its word."""
+        return not self.stages or any(name in stage.artifacts for stage in self.stages.values())
+
     def stale_stages(self) -> list[str]:
-        """The notebooks whose recorded inputs are no longer those of the stages before them."""
+        """The notebooks whose recorded inputs are no longer those of the stages before them, or that are stale."""
         return [name for name, stage in self.stages.items() if stage.stale or self.outdated(name, stage.inputs)]
 
     def outdated(self, notebook: str, inputs: Mapping[str, str]) -> list[str]:
@@ -287,7 +293,8 @@ def mark_of(folder: Path) -> Mark | None:
                 mark.state = "interrupted"
         except Timeout:
             pass
-        except OSError:
-            # Nobody makes a run where nothing can be written.
-            mark.state = "interrupted"
+        except OSError as error:
+            # On a disk that is read only here nobody here makes a run.
+            if error.errno == errno.EROFS:
+                mark.state = "interrupted"
     return mark

@@ -184,9 +184,10 @@ def load_results(selection: str = "") -> dict[str, RunResult]:
 
 
 def local_result(run: str) -> RunResult | None:
-    """The result in a run's folder, None where it has none yet. Raises ValueError that names a damaged file."""
+    """The result in a run's folder, None where it has recorded none yet. ValueError that names a damaged file."""
     folder = runs_root() / run
-    return result_in(folder) if (folder / RESULTS_FILE).is_file() else None
+    there = (folder / RESULTS_FILE).is_file() and read_manifest(folder).has(RESULTS_FILE)
+    return result_in(folder) if there else None
 
 
 def outdated(manifest: Manifest) -> list[str]:

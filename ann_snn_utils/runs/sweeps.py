@@ -108,10 +108,11 @@ def run_row(run: str, stages: Sequence[str] = ()) -> dict[str, Any]:
     """The row of a run, as `row_of` makes it; `stages` are those it should have."""
     folder = runs_root() / run
     path = folder / RESULTS_FILE
-    results = load_json(path) if path.is_file() else {}
+    manifest = read_for(RESULTS_FILE, folder)
+    results = load_json(path) if path.is_file() and manifest.has(RESULTS_FILE) else {}
     if not isinstance(results, dict):
         raise ValueError(f"{path} holds no results: delete it and run 04_spike_analysis again")
-    return row_of(run, read_for(RESULTS_FILE, folder), results, mark_of(folder), stages)
+    return row_of(run, manifest, results, mark_of(folder), stages)
 
 
 def row_of(
@@ -221,7 +222,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -
     plain = [{n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()} for row in rows]
     # As objects: a whole number beside an empty cell would become 4.0.
     frame = pd.DataFrame(plain, dtype=object)
-    first = [name for name in ("run", "state", "error", "mixed", "around") if name in frame]
+    first = [name for name in ("run", "state", "error", "mixed", "remade", "around") if name in frame]
     frame = frame[first + [name for name in frame if name not in first]]
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
@@ -235,8 +236,9 @@ def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
     described = with_differences(rows)
     for row, parameters in zip(described, asked.runs.values(), strict=True):
         # A study may have made the run anew since the sweep.
-        other = [f"{name} ({row[name]}, not {value})" for name, value in parameters.items() if row[name] != value]
-        row["mixed"] = "; ".join(filter(None, [row["mixed"], *other])) or None
+        differing = {asked_for: value for asked_for, value in parameters.items() if row[asked_for] != value}
+        made, wanted = (", ".join(f"{one}={values[one]}" for one in differing) for values in (row, parameters))
+        row["remade"] = f"made anew with {made}, where the sweep asked for {wanted}" if differing else None
     return asked.varied, described
 
 
@@ -256,9 +258,10 @@ def sweep_report(name: str) -> str:
         cells = result_cells(row)
         settings = (str(row.get(parameter, "–")) for parameter in varied)
         lines.append((row["run"], *settings, *(cells[label] for label in known), row["state"]))
-    mixed, around = (grouped((row[kind], row["run"]) for row in rows) for kind in ("mixed", "around"))
+    kinds = ("mixed", "remade", "around")
+    mixed, remade, around = (grouped((row[kind], row["run"]) for row in rows) for kind in kinds)
     other = "other {} than most runs; do not mix their results"
-    notes = {other.format(what): runs for what, runs in mixed.items()} | around
+    notes = {other.format(what): runs for what, runs in mixed.items()} | remade | around
     said = (f"  {_some(runs)}: {note}" for note, runs in notes.items())
     return "\n".join([f"sweep {name}", *aligned(lines), *said])
 

@@ -177,8 +177,8 @@ def membrane_dtype(layer: SpikingLayer, slack: int = 0) -> torch.dtype:
 def synaptic_input(synapses: Synapses, inputs: Tensor, largest: int, name: str) -> Tensor:
     """Σ w·m of every neuron, [N, O, H, W], for integer inputs [N, I, H, W] with |m| ≤ `largest`.
 
-    A float32 convolution is exact while every partial sum stays below 2^24, which the worst case over the
-    synapses' weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
+    A float32 convolution that only adds is exact while every partial sum stays below 2^24, which the worst case
+    over the synapses' weights decides beforehand; otherwise float64 computes it. Integer values, in floating point.
     Raises ValueError that names the layer where not even float64 holds the worst case.
     """
     weight, dtype = synapses.weight, torch.float64
