@@ -62,7 +62,7 @@ test: $(STAMP) ## run the whole test suite
 	$(NO_PARAMETERS)
 	$(BIN)/python $(PYTEST) $(ARGS)
 
-check: $(STAMP) ## run the quick tests, 80 seconds on two cores
+check: $(STAMP) ## run the quick tests, one to three minutes on two cores
 	$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports
