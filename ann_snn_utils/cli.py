@@ -291,8 +291,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     from .runs.results import check_name_free, collect, keep_network
     from .runs.sweeps import read_sweep_file
 
-    named = [*runs, *(read_sweep_file(sweep).runs if sweep else ())]
-    if not named:
+    if not (named := [*runs, *(read_sweep_file(sweep).runs if sweep else ())]):
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"
         raise ValueError(f"no run is named: give runs ({listed}), or --sweep NAME")
     if pretrained and len(named) != 1:
@@ -300,8 +299,7 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     status = 0
     for run in dict.fromkeys(named):
         try:
-            name = pretrained and (bundled_name(pretrained) or pretrained)
-            if name:
+            if name := pretrained and (bundled_name(pretrained) or pretrained):
                 check_name_free(run, name, force=force)
             print(f"wrote {collect(run, force)}")
             if name:

@@ -12,7 +12,7 @@ from outcomes import make_run
 
 from ann_snn_utils.files import load_json, save_json
 from ann_snn_utils.runs.compare import by_setting, compare, mean_curve, mixed
-from ann_snn_utils.runs.folder import sweep_folder
+from ann_snn_utils.runs.folder import runs_root, sweep_folder
 from ann_snn_utils.runs.manifest import MARK
 from ann_snn_utils.runs.report import runs_table
 from ann_snn_utils.runs.results import load_results
@@ -173,6 +173,12 @@ def test_a_sweep_says_which_of_its_runs_a_study_made_with_other_parameters() -> 
     asked = {"name": "s", "notebooks": [], "varied": ["k"], "runs": {"a": {"k": 0}, "b": {"k": 2}}}
     save_json(sweep_folder("s") / "sweep.json", asked)
     assert "  b: made anew with k=1, where the sweep asked for k=2" in sweep_report("s").splitlines()
+    # What was left open is told by the request alone: a record has the value that took its place.
+    manifest = load_json(runs_root() / "b" / "manifest.json")
+    for stage in manifest["stages"].values():
+        stage["request"]["parameters"]["k"] = 2
+    save_json(runs_root() / "b" / "manifest.json", manifest)
+    assert "made anew" not in sweep_report("s")
 
 
 def test_runs_are_chosen_by_sweep_or_by_name() -> None:

@@ -30,7 +30,7 @@ from .folder import (
     runs_root,
     sweep_folder,
 )
-from .manifest import Manifest, Mark, mark_of, read_for
+from .manifest import Manifest, Mark, mark_of, read_for, read_manifest
 
 SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
 
@@ -234,12 +234,23 @@ def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
     asked = read_sweep_file(name)
     rows = [parameters | run_row(run, asked.notebooks) for run, parameters in asked.runs.items()]
     described = with_differences(rows)
-    for row, parameters in zip(described, asked.runs.values(), strict=True):
-        # A study may have made the run anew since the sweep.
-        differing = {asked_for: value for asked_for, value in parameters.items() if row[asked_for] != value}
-        made, wanted = (", ".join(f"{one}={values[one]}" for one in differing) for values in (row, parameters))
-        row["remade"] = f"made anew with {made}, where the sweep asked for {wanted}" if differing else None
+    for row, (run, parameters) in zip(described, asked.runs.items(), strict=True):
+        row["remade"] = _remade(read_manifest(runs_root() / run), parameters)
     return asked.varied, described
+
+
+def _remade(manifest: Manifest, parameters: Mapping[str, Any]) -> str | None:
+    """With what a study made a run anew that a sweep had asked for with these parameters; None where none did."""
+    # Of a parameter that was left open a record tells the value that took its place, and only the request this.
+    asked = [(stage.request or {}).get("parameters", {}) for stage in manifest.stages.values()]
+    made = {
+        name: one[name]
+        for one in asked
+        for name in parameters
+        if one.get(name, parameters[name]) != parameters[name]
+    }
+    told, wanted = (", ".join(f"{name}={values[name]}" for name in made) for values in (made, parameters))
+    return f"made anew with {told}, where the sweep asked for {wanted}" if made else None
 
 
 def write_results(name: str) -> list[dict[str, Any]]:
