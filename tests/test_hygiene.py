@@ -54,7 +54,9 @@ def test_nothing_read_from_a_file_is_ever_executed(path: Path) -> None:
         text = ast.unparse(call.func)
         words = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert text not in ("eval", "exec", "compile", "os.system", "joblib.load", "yaml.load"), text
-        assert not re.fullmatch(r"(\w*pickle|dill|marshal)\.(loads?|Unpickler)", text), text
+        # data/published.py knows the digest of every byte that it unpickles: see test_torchvision_sets.py.
+        unpickles = re.fullmatch(r"(\w*pickle|dill|marshal)\.(loads?|Unpickler)", text)
+        assert not unpickles or name_of(path) == "data/published.py", text
         assert text != "torch.load" or words.get("weights_only") == "True", "torch.load needs weights_only=True"
         assert words.get("allow_pickle", "False") == "False", f"{text}(allow_pickle=…)"
         assert words.get("shell", "False") == "False", f"{text}(shell=…)"
@@ -74,8 +76,9 @@ def test_no_module_listens_on_a_network_port_or_reads_pickles_but_through_the_gu
         if isinstance(node, ast.ImportFrom) and not node.level
     }
     assert not names & {"dill", "marshal", "shelve", "http", "socketserver", "xmlrpc", "flask", "tornado"}
-    # tensorlayer.py replaces everything that a pickle may name; data/published.py sets a time limit, nothing else.
-    assert "pickle" not in names or path.name == "tensorlayer.py"
+    # tensorlayer.py replaces everything that a pickle may name; data/published.py knows the digest of all that it
+    # reads, and sets a time limit, nothing else.
+    assert "pickle" not in names or name_of(path) in ("ann/tensorlayer.py", "data/published.py")
     assert "socket" not in names or path.name == "published.py"
     for call in calls(path):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")

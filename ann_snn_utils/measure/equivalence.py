@@ -30,7 +30,7 @@ from ..snn.network import SNN
 from .activity import accuracy
 
 # Neurons · images that all threads compare at once: a layer's counts in 64 bits then take memory used before.
-WORKING_SET = 2**23
+WORKING_SET = 2**24
 
 EXAMPLES_PER_LAYER = 3
 
@@ -161,9 +161,10 @@ def _compare(reference: Reference, snn: SNN, batch: Tensor, start: int) -> _Comp
     """Compare a batch, whose first image has the index `start` among all."""
     record, mismatches, examples = simulate(snn, batch), [], []
     for index, (code, count) in enumerate(zip(reference.counts(batch), record.counts, strict=True)):
-        differs = code != count
-        mismatches.append(int(differs.count_nonzero()))
-        places = differs.nonzero()[:EXAMPLES_PER_LAYER].tolist() if mismatches[-1] else []
+        # NumPy compares numbers of different types without a copy.
+        differs = code.numpy() != count.numpy()
+        mismatches.append(int(np.count_nonzero(differs)))
+        places = np.argwhere(differs)[:EXAMPLES_PER_LAYER].tolist() if mismatches[-1] else []
         examples.append(
             [
                 Mismatch(

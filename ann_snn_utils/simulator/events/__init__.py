@@ -33,8 +33,8 @@ byte; then they are widened and the next bytes begin. Addition wraps around, so 
 rows of 256 channels and more (`sum_slices`) are bits: one for each +1, then one for each −1. That is a quarter of
 the memory, and reading bytes is what limits wide layers, whose weights the nearest cache does not hold. Such bits
 are counted as hardware does it, by full adders: three bits of the same weight make one of that weight and one of
-the next, in two instructions for 512 counts at once. The counts of −1 are subtracted from those of +1 in the same
-way, and only then the bits of a neuron, one in each plane, are put together.
+the next, with AVX-512 in two instructions for 512 counts at once. The counts of −1 are subtracted from those of +1
+in the same way, and only then the bits of a neuron, one in each plane, are put together.
 
 *Thresholds.* Up to 24 for a channel: every membrane counts how many it reaches, 32 neurons at a time, and the net
 count moves one towards that; no branch depends on a neuron. More of them, or the published neuron, which rises and

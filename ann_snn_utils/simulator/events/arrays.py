@@ -12,6 +12,7 @@ import torch
 from ...ann.graph import SynapseSpec
 from ...ann.operations import without_groups
 from ...snn.network import SpikingLayer, Synapses, memoized
+from .build import slice_bytes
 
 # Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
 LANES, CLASS_LANES, PLANES = 32, 16, 16
@@ -71,11 +72,11 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
 
 
 def weight_bytes(layer: SpikingLayer) -> int:
-    """Bytes of a hidden layer's weights for spikes of +1: padded, and in wide ternary layers two bits each."""
+    """Bytes of a hidden layer's weights for spikes of +1, channels padded; in wide ternary layers two bits each."""
     total, pitch = 0, pitch_of(layer)
     for one in layer.synapses:
         how, taps = how_of(layer, one), one.weight[0, 0].numel()
-        row = 64 * -(-pitch // 256) if how == SLICES else pitch
+        row = pitch // 4 if how == SLICES else pitch
         total += taps * row * (1 if how >= WINDOW else one.spec.in_shape[0])
     return total
 
@@ -156,7 +157,7 @@ def _padded(values: np.ndarray, pitch: int, dtype: type = np.int8) -> np.ndarray
 def _bits(rows: np.ndarray) -> np.ndarray:
     """Rows of −1, 0 and 1 as a bit for each 1, then one for each −1, padded to whole vectors."""
     bits = np.concatenate([np.packbits(rows == sign, axis=-1, bitorder="little") for sign in (1, -1)], axis=-1)
-    return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % 64)]).view(np.int8)
+    return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % slice_bytes())]).view(np.int8)
 
 
 def _aligned(size: int, dtype: type) -> np.ndarray:

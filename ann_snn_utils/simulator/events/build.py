@@ -60,7 +60,13 @@ def kernel(membrane_bits: int) -> ctypes.CDLL:
     for nothing in (library.simulate, library.join, library.begin):
         nothing.restype = None
     library.room_of.argtypes, library.room_of.restype = [_Pointer], _Integer
+    library.slice_bytes.argtypes, library.slice_bytes.restype = [], _Integer
     return library
+
+
+def slice_bytes() -> int:
+    """The size of vectors in which the kernel adds rows of bits."""
+    return kernel(16).slice_bytes()
 
 
 def _folders() -> Iterator[Path]:

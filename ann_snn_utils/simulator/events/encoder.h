@@ -66,7 +66,7 @@ INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, con
         sums = add_pixels(sums, corner + four[0], weights);
     sums.all += others.all;
     Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
-    uint32_t fired[BLOCK], none[BLOCK];
+    uint32_t fired[BLOCK], none[BLOCK], listed = 0;
     for (int64_t step = 0; step < steps; step++) {
         const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
         Numbers over = __builtin_convertvector(sums.all >= *(const Ints *)(thresholds + channel), Numbers);
@@ -81,8 +81,9 @@ INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, con
         from->sent->rises[step] += __builtin_popcount(fired[step]);
         if (lists_nested(run, 0) && step + 1 < steps)
             fired[step] &= ~fired[step + 1];
+        listed |= (uint32_t)(fired[step] > 0) << step;
     }
-    send(from, channel, steps, fired, none);
+    send(from, channel, listed, fired, none);
 }
 
 // Run the encoder over the block. Its image stays and its thresholds ascend, so a neuron that fires has fired in every

@@ -43,10 +43,12 @@ static void look_up(const Layer *layer, int64_t channel, Numbers membranes, Numb
 }
 
 // Keep for each neuron that fired in this block when it did so last, and count neurons by that.
-static void remember_last(const Run *run, int64_t index, int64_t neuron, const uint32_t *rises, const uint32_t *falls) {
+static void remember_last(const Run *run, int64_t index, int64_t neuron, uint32_t fired, const uint32_t *rises,
+                          const uint32_t *falls) {
     int64_t *by_last = run->by_last + index * (run->task->steps + 1);
     uint32_t seen = 0;
-    for (int64_t step = run->steps - 1; step >= 0; step--) {
+    for (int step; fired; fired ^= 1u << step) {
+        step = 31 - __builtin_clz(fired);
         uint32_t fresh = (rises[step] | falls[step]) & ~seen;
         seen |= fresh;
         by_last[run->start + step + 1] += __builtin_popcount(fresh);
@@ -71,21 +73,25 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
         membranes = *(Numbers *)kept;
         counts = counts_at(run, run->counts, neuron);
     }
-    uint32_t rises[BLOCK], falls[BLOCK], any = 0;
+    uint32_t rises[BLOCK], falls[BLOCK], fired = 0;
     // No earlier, as a neuron sends at most one spike a step.
     const int watched = run->start + run->steps >= layer->end;
     Answers ended = {0};
-    for (int64_t step = 0; step < run->steps; step++) {
-        rises[step] = falls[step] = 0;
+    // What the block before left to do is done in its first step; else a neuron can only fire where something comes,
+    // and behind a spike.
+    for (uint32_t due = received | 1; due;) {
+        const int step = __builtin_ctz(due);
+        due &= due - 1;
         if (received >> step & 1)
             membranes += *(const Numbers *)(sums + step * layer->pitch);
-        else if (step && !(rises[step - 1] | falls[step - 1]))
-            continue;
         if (run->start + step < layer->compared)
             move_towards_code(layer, channel, run->start + step + 1, membranes, &counts, rises + step, falls + step);
         else
             look_up(layer, channel, membranes, &counts, rises + step, falls + step);
-        any |= rises[step] | falls[step];
+        if (rises[step] | falls[step]) {
+            fired |= 1u << step;
+            due |= step + 1 < run->steps ? 2u << step : 0;
+        }
         if (watched)
             ended |= __builtin_convertvector(counts >= (Number)layer->end, Answers);
     }
@@ -94,23 +100,24 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
     if (run->task->steps > BLOCK)
         *(Numbers *)kept = membranes;
     set_counts(run, run->counts, neuron, counts);
-    if (!any)
-        return;
-    remember_last(run, from->index, neuron, rises, falls);
-    for (int64_t step = 0; step < run->steps; step++) {
+    remember_last(run, from->index, neuron, fired, rises, falls);
+    for (uint32_t left = fired; left; left &= left - 1) {
+        const int step = __builtin_ctz(left);
         from->sent->rises[step] += __builtin_popcount(rises[step]);
         from->sent->falls[step] += __builtin_popcount(falls[step]);
     }
-    send(from, channel, run->steps, rises, falls);
+    send(from, channel, fired, rises, falls);
 }
 
 // Run a hidden layer over the block: all steps of one place before the next place.
 INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     const Layer *layer = run->layers + index;
     int64_t end = layer->inputs + layer->ways;
-    uint32_t sent[layer->ways];
+    uint32_t sent[layer->ways], any = 1;
     for (int64_t way = 0; way < layer->ways; way++)
-        sent[way] = sent_by(run, run->synapses[layer->inputs + way].source);
+        any |= sent[way] = sent_by(run, run->synapses[layer->inputs + way].source);
+    // Behind the last spike nothing comes any more.
+    int64_t steps = 32 - __builtin_clz(any);
     empty(run, index, &space->sent);
     for (int64_t entry = layer->inputs * BLOCK; entry < end * BLOCK; entry++)
         space->came[entry] = 0;
@@ -120,7 +127,7 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
             set_mark(&from);
             uint32_t received = 0;
             for (int64_t way = layer->inputs; way < end; way++)
-                received |= receive(run, run->synapses + way, sent[way - layer->inputs], y, x, space, received != 0,
+                received |= receive(run, run->synapses + way, steps, sent[way - layer->inputs], y, x, space, received != 0,
                                     space->came + way * BLOCK);
             for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
                 fire(&from, channel, received, space->sums + channel);
@@ -211,11 +218,17 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));
     // Differences have a bit more, and are read and written in whole slices.
-    into->planes = take(&room, (task->pitch_room / 256 + 1) * (PLANES + 2) * sizeof(Slice));
-    into->differences = take(&room, (task->pitch_room / 256 + 1) * (PLANES + 2) * sizeof(Slice));
+    int64_t row = task->pitch_room / 4 + sizeof(Slice);
+    into->planes = take(&room, (PLANES + 2) * row);
+    into->differences = take(&room, (PLANES + 2) * row);
     for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
         into->rows.rows[step] = take(&room, (task->row_room + LANES) * sizeof(int32_t));
     return room;
+}
+
+// Bytes up to a multiple of which rows of bits are padded.
+EXPORT int64_t slice_bytes(void) {
+    return sizeof(Slice);
 }
 
 // Bytes that a team needs to work in.

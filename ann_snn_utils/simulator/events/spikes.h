@@ -25,8 +25,9 @@ int DllMainCRTStartup(void *library, uint32_t reason, void *unused) { return lib
 
 // LANES: channels whose membranes are compared at once. BLOCK: steps that a layer runs before the next layer does.
 // WIDEST: channels whose sums of bytes are held in registers. TURN, SLICE_TURN: rows that are added in one turn of a
-// loop. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes threads should not write to the same.
-enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_TURN = 16, PLANES = 16,
+// loop. NEAR: rows of bits that the nearest cache holds. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes
+// threads should not write to the same.
+enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_TURN = 16, NEAR = 64, PLANES = 16,
        CACHE_LINE = 64 };
 
 // Columns of the totals of a layer at a step. ENCODED: those of SYNAPSES that bring spikes of the encoder, or maxima.
@@ -47,7 +48,12 @@ typedef VECTOR(int16_t, LANES) Shorts;
 typedef VECTOR(int32_t, LANES) Ints;
 typedef VECTOR(Number, LANES) Numbers;
 typedef VECTOR(int32_t, CLASS_LANES) Scores;
+// In one register: what is added up there stays there.
+#ifdef __AVX512F__
 typedef VECTOR(uint64_t, 8) Slice;
+#else
+typedef VECTOR(uint64_t, 4) Slice;
+#endif
 typedef union { Ints all; Scores halves[2]; } Halves;
 typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
@@ -287,28 +293,27 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
     set_counts(run, run->arrived, kept, counts_at(run, run->arrived, kept) + change);
 }
 
-// Send what LANES neurons of a place list in each step, from `channel` on.
-INLINE void send(const Sender *from, int64_t channel, int64_t steps, uint32_t *rises, uint32_t *falls) {
+// Send what LANES neurons of a place list, from `channel` on. fired: a bit for each step in which one of them does.
+INLINE void send(const Sender *from, int64_t channel, uint32_t fired, uint32_t *rises, uint32_t *falls) {
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
     const int32_t plus = from->column * layer->channels + channel, minus = plus + layer->flip;
     const Synapses *ways = run->synapses;
     const int64_t outputs = layer->outputs;
     Scores *effective = from->sent->effective;
-    for (int64_t step = 0; step < steps; step++) {
-        if (!(rises[step] | falls[step]))
-            continue;
+    for (; fired; fired &= fired - 1) {
+        const int step = __builtin_ctz(fired);
         if (run->task->rate)
             disturb(from, channel, step, rises + step, falls + step);
         list(from->to->events[step], from->sent->used + step, rises[step], plus);
         if (falls[step])
             list(from->to->events[step], from->sent->used + step, falls[step], minus);
-        Halves fired = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
+        Halves lanes = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
         for (int64_t way = outputs; way >= 0; way = ways[way].next) {
             const Synapses *synapses = ways + way;
             Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
             effective[way * BLOCK + step] +=
-                (reached.halves[0] & fired.halves[0]) + (reached.halves[1] & fired.halves[1]);
+                (reached.halves[0] & lanes.halves[0]) + (reached.halves[1] & lanes.halves[1]);
         }
     }
 }

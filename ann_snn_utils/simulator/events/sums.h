@@ -33,12 +33,11 @@ static Stretch *stretches_of(const Synapses *synapses, int64_t y, int64_t x, Str
 }
 
 // Collect the rows that a place receives. Returns a bit for each step in which something came.
-static uint32_t collect(const Run *run, const Synapses *synapses, uint32_t sent, int64_t y, int64_t x, Rows *to,
-                        int64_t *came) {
+static uint32_t collect(const Run *run, const Synapses *synapses, int64_t steps, uint32_t sent, int64_t y, int64_t x,
+                        Rows *to, int64_t *came) {
     const Spikes *from = spikes_of(run, synapses->source);
     Stretch stretches[synapses->kernel_height * (synapses->dilation == 1 ? 1 : synapses->kernel_width)];
     const Stretch *last = stretches_of(synapses, y, x, stretches);
-    int64_t steps = run->steps;
     int32_t size = synapses->row;
     uint32_t listed = 0;
     to->nested = lists_nested(run, synapses->source);
@@ -98,18 +97,19 @@ SUM(64)
 SUM(128)
 SUM(256)
 
-// A full adder for each of 512 bits: a + b + c = 2 · high + low.
+// A full adder for each bit of a slice: a + b + c = 2 · high + low. What comes last is `a`, so that least waits for it.
 INLINE void add_three(Slice *high, Slice *low, Slice a, Slice b, Slice c) {
 #ifdef __AVX512F__
     *high = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0xE8);
     *low = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
 #else
-    *high = (a & b) | ((a ^ b) & c);
-    *low = a ^ b ^ c;
+    Slice differ = b ^ c;
+    *high = (b & c) | (differ & a);
+    *low = a ^ differ;
 #endif
 }
 
-// Count the bits of 16 rows for each of their 512 columns: adds them to the four planes, the lowest first, and returns
+// Count the bits of 16 rows for each column of a slice: adds them to the four planes, the lowest first, and returns
 // what exceeds these. Adders wait until there are three bits of a weight, so 16 rows need 15 of them.
 INLINE Slice count_sixteen(const int8_t *weights, const int32_t *row, Slice *planes) {
     Slice two[2], four[2], eight[2], sixteen;
@@ -173,8 +173,11 @@ static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps
         int levels = LARGER(5, 32 - __builtin_clz((uint32_t)counted | 1));
         for (int64_t slice = 0; slice < (rows->nested ? PLANES : levels) * slices && fresh; slice++)
             space->planes[slice] = (Slice){0};
-        for (int64_t slice = 0; slice < slices; slice++)
-            count_bits(synapses->weights + slice * sizeof(Slice), row, end, space->planes + slice, slices, levels);
+        for (const int32_t *until; row < end; row = until) {
+            until = row + SMALLER(NEAR, end - row);
+            for (int64_t slice = 0; slice < slices; slice++)
+                count_bits(synapses->weights + slice * sizeof(Slice), row, until, space->planes + slice, slices, levels);
+        }
         if (counted)
             subtract(synapses->row, pitch, space->planes, levels, space->differences);
         for (int64_t channel = 0; channel < pitch; channel += LANES) {
@@ -229,8 +232,8 @@ static void take_back(const Layer *source, const Spikes *from, int64_t step, int
 
 // What a place adds to its sums that sees, in each channel, a window on neurons of the same channel alone. The counts
 // in it are known at the end of the block: from there on its spikes are taken back, step by step. See `receive`.
-static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t y, int64_t x, const Workspace *space,
-                           int more, int64_t *came) {
+static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t steps, int64_t y, int64_t x,
+                           const Workspace *space, int more, int64_t *came) {
     const Layer *source = run->layers + synapses->source;
     const Number outside = synapses->how == MAXIMUM ? -((1LL << (MEMBRANE - 1)) - 1) : 0, *gain = synapses->gain;
     int64_t pitch = source->pitch, size = synapses->kernel_height * synapses->kernel_width, places[size];
@@ -239,7 +242,7 @@ static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t y, 
     int nested = lists_nested(run, synapses->source);
     see(synapses, y, x, places);
     for (int64_t at = 0; at < size; at++)
-        for (int64_t step = 0; step < run->steps && places[at] >= 0; step++) {
+        for (int64_t step = 0; step < steps && places[at] >= 0; step++) {
             int64_t row = places[at] / source->width * marks(source->width);
             const int32_t *mark = from->first[step] + row + places[at] % source->width;
             int32_t number = mark[1] - mark[0];
@@ -256,10 +259,10 @@ static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t y, 
                                : counts_at(run, run->arrived, source->first + places[at] * pitch + channel);
     for (int64_t channel = 0; channel < pitch; channel += LANES)
         *(Numbers *)(space->values + channel) = value_of(synapses, space->window, size, pitch, channel);
-    for (int64_t step = run->steps - 1; step >= 0; step--) {
+    for (int64_t step = steps - 1; step >= 0; step--) {
         int changes = received >> step & 1;
         for (int64_t at = 0; at < size && changes; at++)
-            for (int64_t one = step; one < (nested ? run->steps : step + 1) && places[at] >= 0; one++)
+            for (int64_t one = step; one < (nested ? steps : step + 1) && places[at] >= 0; one++)
                 take_back(source, from, one, places[at], space->window + at * pitch);
         for (int64_t channel = 0; channel < pitch; channel += LANES) {
             Numbers *after = (Numbers *)(space->values + channel), before = *after;
@@ -274,26 +277,26 @@ static uint32_t sum_window(const Run *run, const Synapses *synapses, int64_t y, 
     return received;
 }
 
-// What reaches a place by one way: sums[step · pitch] of it, set, or with `more` added to. sent: steps in which spikes
-// came from there.
-static uint32_t receive(const Run *run, const Synapses *synapses, uint32_t sent, int64_t y, int64_t x,
+// What reaches a place by one way, up to a step: sums[step · pitch] of it, set, or with `more` added to. sent: steps in
+// which spikes came from there.
+static uint32_t receive(const Run *run, const Synapses *synapses, int64_t steps, uint32_t sent, int64_t y, int64_t x,
                         Workspace *space, int more, int64_t *came) {
     int64_t pitch = run->layers[synapses->target].pitch;
     Rows *rows = &space->rows;
     Number *sums = space->sums;
     if (synapses->how >= WINDOW)
-        return sum_window(run, synapses, y, x, space, more, came);
-    uint32_t received = collect(run, synapses, sent, y, x, rows, came);
+        return sum_window(run, synapses, steps, y, x, space, more, came);
+    uint32_t received = collect(run, synapses, steps, sent, y, x, rows, came);
     if (received && synapses->how == SLICES)
-        sum_slices(synapses, rows, run->steps, pitch, space, more, sums);
+        sum_slices(synapses, rows, steps, pitch, space, more, sums);
     for (int64_t channel = 0, width = WIDEST; channel < pitch && received && synapses->how == BYTES; channel += width) {
         while (width > pitch - channel)
             width /= 2;
         switch (width) {
-        case 256: sum_256(synapses, rows, run->steps, pitch, channel, more, sums); break;
-        case 128: sum_128(synapses, rows, run->steps, pitch, channel, more, sums); break;
-        case 64: sum_64(synapses, rows, run->steps, pitch, channel, more, sums); break;
-        default: sum_32(synapses, rows, run->steps, pitch, channel, more, sums); break;
+        case 256: sum_256(synapses, rows, steps, pitch, channel, more, sums); break;
+        case 128: sum_128(synapses, rows, steps, pitch, channel, more, sums); break;
+        case 64: sum_64(synapses, rows, steps, pitch, channel, more, sums); break;
+        default: sum_32(synapses, rows, steps, pitch, channel, more, sums); break;
         }
     }
     return received;
