@@ -108,19 +108,19 @@ def fours(one: Synapses, pitch: int) -> np.ndarray:
     return memoized(one.weight, ("fours", one.spec.groups, one.spec.dilation, pitch), made)
 
 
-def fans(one: Synapses, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Effective fan-outs of the neurons of a source with this pitch: `kinds` and `effective` of spikes.h.
+def fans(one: Synapses) -> tuple[np.ndarray, np.ndarray]:
+    """Effective fan-outs of a source's neurons: `kinds` and `effective` of spikes.h.
 
-    Places with the same fan-outs, all but those at the border, share a row of `effective`; `kinds` says where the
-    row of each place begins.
+    Rows of the map with the same fan-outs, all but those at the border, share a row of `effective`, [width,
+    channels]; `kinds` says where that of each row of the map begins.
     """
 
     def made() -> tuple[np.ndarray, np.ndarray]:
-        reached = _padded(one.effective_fan_out.flatten(1).T.numpy(), pitch, np.int32)
+        reached = one.effective_fan_out.permute(1, 2, 0).flatten(1).numpy().astype(np.int32)
         alike, kinds = np.unique(reached, axis=0, return_inverse=True)
-        return kinds.ravel().astype(np.int64) * pitch, alike.ravel()
+        return kinds.ravel().astype(np.int64) * reached.shape[1], alike.ravel()
 
-    return memoized(one.weight, ("fans", one.spec, pitch), made)
+    return memoized(one.weight, ("fans", one.spec), made)
 
 
 def class_rows(classifier: torch.Tensor) -> np.ndarray:

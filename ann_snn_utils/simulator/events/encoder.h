@@ -4,18 +4,31 @@
 #include "spikes.h"
 #include "team.h"
 
+// The encoder's weights as they are multiplied: as they lie or, in `factors`, for each CLASS_LANES channels and four
+// columns, those of the first and third column before those of the others.
+static const Factor *prepare(const int8_t *weights, int64_t number, Factor *factors) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+    for (int64_t at = 0; at < number; at++) {
+        int64_t lane = at / 4 % CLASS_LANES, column = at % 4, block = at / (4 * CLASS_LANES) * (4 * CLASS_LANES);
+        factors[block + column % 2 * (2 * CLASS_LANES) + 2 * lane + column / 2] = weights[at];
+    }
+    return factors;
+#else
+    return weights;
+#endif
+}
+
 // Add the products of four pixels and of four weights of each of CLASS_LANES channels.
-static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) {
+static Scores add_products(Scores sums, uint32_t pixels, const Factor *weights) {
 #ifdef __AVX512VNNI__
     return (Scores)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(pixels), *(const __m512i_u *)weights);
 #elif defined(__AVX2__)
-    // Two at a time: numbers of 16 bits, from every other byte.
-    const __m256i even = _mm256_set1_epi32(pixels & 0x00FF00FF), odd = _mm256_set1_epi32(pixels >> 8 & 0x00FF00FF);
+    // Two at a time: numbers of 16 bits.
+    const __m256i first = _mm256_set1_epi32(pixels & 0x00FF00FF), second = _mm256_set1_epi32(pixels >> 8 & 0x00FF00FF);
+    const __m256i_u *twos = (const __m256i_u *)weights;
     for (int half = 0; half < 2; half++) {
-        const __m256i fours = ((const __m256i_u *)weights)[half];
-        const __m256i first = _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(fours, 8), 8), even);
-        const __m256i second = _mm256_madd_epi16(_mm256_srai_epi16(fours, 8), odd);
-        ((__m256i_u *)&sums)[half] = _mm256_add_epi32(((__m256i_u *)&sums)[half], _mm256_add_epi32(first, second));
+        const __m256i sum = _mm256_add_epi32(((__m256i_u *)&sums)[half], _mm256_madd_epi16(twos[half], first));
+        ((__m256i_u *)&sums)[half] = _mm256_add_epi32(sum, _mm256_madd_epi16(twos[2 + half], second));
     }
     return sums;
 #else
@@ -27,7 +40,7 @@ static Scores add_products(Scores sums, uint32_t pixels, const int8_t *weights) 
 }
 
 // The same for LANES channels.
-static Halves add_pixels(Halves sums, const uint8_t *four, const int8_t *weights) {
+static Halves add_pixels(Halves sums, const uint8_t *four, const Factor *weights) {
     uint32_t pixels = *(const Four *)four;
     sums.halves[0] = add_products(sums.halves[0], pixels, weights);
     sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
@@ -50,11 +63,11 @@ static void pad(const Synapses *synapses, const uint8_t *restrict image, uint8_t
 // Run LANES neurons of a place of the encoder over the block and send their spikes. corner: the first pixel that the
 // place sees. fours … end: from there to each four of them.
 INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, const uint8_t *corner,
-                         const int32_t *fours, const int32_t *end) {
+                         const Factor *weights, const int32_t *fours, const int32_t *end) {
     const Run *run = from->run;
     const Layer *layer = run->layers;
     int64_t neuron = from->place * layer->pitch + channel, size = 4 * layer->pitch;
-    const int8_t *weights = run->synapses[layer->inputs].weights + 4 * channel;
+    weights += 4 * channel;
     // By turns, as each sum waits for its last product.
     Halves sums = {0}, others = {0};
     const int32_t *four = fours;
@@ -107,6 +120,7 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
                 *end++ = (input * height + row) * stride + column;
     if (steps)
         pad(synapses, image, padded, stride);
+    const Factor *weights = prepare(synapses->weights, run->task->factors, space->factors);
     for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
         int64_t before[BLOCK];
         for (int64_t step = 0; step < steps; step++)
@@ -116,9 +130,9 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
             set_mark(&from);
             const uint8_t *corner = padded + y * synapses->stride * stride + x * synapses->stride;
             for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES)
-                encode_lanes(&from, channel, steps, corner, fours, end);
+                encode_lanes(&from, channel, steps, corner, weights, fours, end);
         }
-        set_mark(&from);
+        close_row(&from, y);
         // A neuron that fires now did so one step before, which then was not its last.
         for (int64_t step = 0; step < steps; step++) {
             by_last[step] -= sent->rises[step] - before[step];

@@ -132,7 +132,7 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
             for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
                 fire(&from, channel, received, space->sums + channel);
         }
-        set_mark(&from);
+        close_row(&from, y);
     }
     count_sent(run, index, run->steps, &space->sent);
     for (int64_t way = layer->inputs; way < end; way++)
@@ -212,8 +212,9 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
     into->pending = take(&room, task->steps * task->depth * sizeof(int64_t));
-    into->sent.effective = take(&room, task->ways * BLOCK * sizeof(Scores));
+    into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
+    into->factors = take(&room, task->factors * sizeof(Factor));
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));

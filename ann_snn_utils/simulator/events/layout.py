@@ -241,6 +241,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             "row_room": int((taps * synapses["in_channels"]).max()),
             "image_room": _image_room(snn.layers[0]),
             "pitch_room": int(layers["pitch"].max()),
+            "factors": fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
             "window_room": int(
                 (taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)
             ),
@@ -268,7 +269,7 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     amplitude = 1 if row["how"] == MAXIMUM else snn.spec.amplitude(spec.source)
     gain = np.zeros(pitch, np.int64)
     gain[: len(one.weight)] = amplitude * (1 if one.gain is None else one.gain.numpy())
-    kinds, effective = fans(one, pitch_of(snn.layers[spec.source]))
+    kinds, effective = fans(one)
     # Sums wrap around, and so may what they are multiplied by.
     return {"weights": weights, "gain": gain.astype(membrane), "kinds": kinds, "effective": effective}
 

@@ -55,6 +55,12 @@ typedef VECTOR(uint64_t, 8) Slice;
 typedef VECTOR(uint64_t, 4) Slice;
 #endif
 typedef union { Ints all; Scores halves[2]; } Halves;
+// The encoder's weights, as they are multiplied.
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+typedef int16_t Factor;
+#else
+typedef int8_t Factor;
+#endif
 typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
 
@@ -75,8 +81,8 @@ typedef struct {
     // then for each −1. Windows: [kernel row, kernel column, pitch].
     const int8_t *weights;
     const void *gain;                                   // by what sums are multiplied, [pitch]
-    const int64_t *kinds;                               // where the effective fan-outs of each source place begin …
-    const int32_t *effective;                           // … here: for each channel, synapses other than 0
+    const int64_t *kinds;                               // where the effective fan-outs of each row of the source's map
+    const int32_t *effective;                           // begin here: synapses other than 0, of each event of +1
 } Synapses;
 
 typedef struct {
@@ -99,6 +105,7 @@ typedef struct {
     int64_t first_sample;                               // the first image's number, by which faults are drawn
     int64_t event_room, mark_room, row_room;            // the most spikes of a layer, marks, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
+    int64_t factors;                                    // weights of the encoder, with the zeros that fill its fours up
     double rate;
     const Layer *layers;
     const Synapses *synapses;
@@ -226,20 +233,19 @@ static void list(int32_t *list, int32_t *used, uint32_t bits, int32_t first) {
     if (number > CLASS_LANES)
         _mm512_storeu_si512(end + before, other);
 #else
-    // Eight at a time: a branch for each would be guessed wrong once a list.
+    // Eight at a time: a branch for each would be guessed wrong once a list. The last bit stands for none, too.
     do
         for (int each = 0; each < 8; each++, bits &= bits - 1)
-            *end++ = first + (bits ? __builtin_ctz(bits) : 0);
+            *end++ = first + __builtin_ctz(bits | 1u << (LANES - 1));
     while (bits);
 #endif
 }
 
 // What a thread sent of a layer at each step of the block: where its list of events ends, spikes, and the synapses
-// other than 0 that they reach, by lanes: [ways, BLOCK], of all ways.
+// other than 0 that they reach, [ways, BLOCK], of all ways.
 typedef struct {
     int32_t used[BLOCK];
-    int64_t rises[BLOCK], falls[BLOCK];
-    Scores *effective;
+    int64_t rises[BLOCK], falls[BLOCK], *effective;
 } Sent;
 
 static void empty(const Run *run, int64_t index, Sent *sent) {
@@ -249,7 +255,7 @@ static void empty(const Run *run, int64_t index, Sent *sent) {
     }
     for (int64_t way = run->layers[index].outputs; way >= 0; way = run->synapses[way].next)
         for (int64_t step = 0; step < run->steps; step++)
-            sent->effective[way * BLOCK + step] = (Scores){0};
+            sent->effective[way * BLOCK + step] = 0;
 }
 
 // A place of a layer that sends spikes. column: of its events. mark: where they begin.
@@ -298,9 +304,6 @@ INLINE void send(const Sender *from, int64_t channel, uint32_t fired, uint32_t *
     const Run *run = from->run;
     const Layer *layer = run->layers + from->index;
     const int32_t plus = from->column * layer->channels + channel, minus = plus + layer->flip;
-    const Synapses *ways = run->synapses;
-    const int64_t outputs = layer->outputs;
-    Scores *effective = from->sent->effective;
     for (; fired; fired &= fired - 1) {
         const int step = __builtin_ctz(fired);
         if (run->task->rate)
@@ -308,12 +311,24 @@ INLINE void send(const Sender *from, int64_t channel, uint32_t fired, uint32_t *
         list(from->to->events[step], from->sent->used + step, rises[step], plus);
         if (falls[step])
             list(from->to->events[step], from->sent->used + step, falls[step], minus);
-        Halves lanes = {__builtin_convertvector(answers_of(rises[step] | falls[step]), Ints) * -1};
-        for (int64_t way = outputs; way >= 0; way = ways[way].next) {
-            const Synapses *synapses = ways + way;
-            Halves reached = {*(const Ints *)(synapses->effective + synapses->kinds[from->place] + channel)};
-            effective[way * BLOCK + step] +=
-                (reached.halves[0] & lanes.halves[0]) + (reached.halves[1] & lanes.halves[1]);
+    }
+}
+
+// Close a row of the map, whose places have sent all that they send, and count the synapses other than 0 that it
+// reaches.
+static void close_row(const Sender *from, int64_t y) {
+    const Run *run = from->run;
+    const Layer *layer = run->layers + from->index;
+    const int32_t flip = layer->flip;
+    set_mark(from);
+    for (int64_t way = layer->outputs; way >= 0; way = run->synapses[way].next) {
+        const int32_t *fans = run->synapses[way].effective + run->synapses[way].kinds[y];
+        for (int64_t step = 0; step < run->steps; step++) {
+            const int32_t *events = from->to->events[step], *row = from->to->first[step] + y * marks(layer->width);
+            int64_t reached = 0;
+            for (int32_t at = row[0]; at < row[layer->width]; at++)
+                reached += fans[events[at] - (events[at] >= flip ? flip : 0)];
+            from->sent->effective[way * BLOCK + step] += reached;
         }
     }
 }
@@ -326,13 +341,14 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. image: with its border. rows, sums, planes, differences, window, values: of one place.
-// sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals, pending: as in `Task`, of what this thread
-// ran.
+// A thread's memory to work in. image: with its border. factors: the encoder's weights. rows, sums, planes, differences,
+// window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals, pending: as
+// in `Task`, of what this thread ran.
 typedef struct {
     int64_t *came, *totals, *pending;
     Number *sums, *window, *values;
     uint8_t *image;
+    Factor *factors;
     Slice *planes, *differences;
     Sent sent;
     Rows rows;
@@ -359,11 +375,10 @@ static void count_sent(const Run *run, int64_t index, int64_t steps, const Sent 
         totals[MINUS] += sent->falls[step];
     }
     for (int64_t way = run->layers[index].outputs; way >= 0; way = run->synapses[way].next) {
-        Scores effective = {0};
+        int64_t effective = 0;
         for (int64_t step = steps - 1; step >= 0; step--) {
-            effective = sent->effective[way * BLOCK + step] + (nested ? effective : (Scores){0});
-            for (int lane = 0; lane < CLASS_LANES; lane++)
-                totals_of(run, run->synapses[way].target, step)[EFFECTIVE] += effective[lane];
+            effective = sent->effective[way * BLOCK + step] + (nested ? effective : 0);
+            totals_of(run, run->synapses[way].target, step)[EFFECTIVE] += effective;
         }
     }
 }
