@@ -29,8 +29,11 @@ from ..snn.conversion import convert, table_length
 from ..snn.network import SNN
 from .activity import accuracy
 
-# Neurons · images that all threads compare at once: a layer's counts in 64 bits then take memory used before.
-WORKING_SET = 2**24
+# Neurons · images that all threads compare at once: with more, layers' values in 64 bits leave the caches.
+WORKING_SET = 2**23
+
+# So many times as many images are simulated at once, whose counts are bytes.
+SIMULATED = 4
 
 EXAMPLES_PER_LAYER = 3
 
@@ -107,11 +110,13 @@ def check_equivalence(
     neurons = [layer.neurons for layer in snn.layers]
     with _threads() as (threads, pool):
         if batch_size is None:
-            batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons)), -(-len(images) // threads)))
-        batches = images.split(check("batch_size", batch_size))
-        compare = partial(_compare, reference_of(ann), snn)
-        compared = pool.map(compare, batches, range(0, len(images), batch_size))
-        parts = list(tqdm(compared, "equivalence", len(batches), unit="batch", disable=not progress))
+            batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons))))
+        # Each thread has its share of few images.
+        at_once = min(SIMULATED * check("batch_size", batch_size), -(-len(images) // threads))
+        shares = images.split(at_once)
+        compare = partial(_compare, reference_of(ann), snn, batch_size)
+        compared = pool.map(compare, shares, range(0, len(images), at_once))
+        parts = list(tqdm(compared, "equivalence", len(shares), unit="batch", disable=not progress))
     examples = [
         itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
     ]
@@ -157,23 +162,24 @@ class _Compared:
     record: Record
 
 
-def _compare(reference: Reference, snn: SNN, batch: Tensor, start: int) -> _Compared:
-    """Compare a batch, whose first image has the index `start` among all."""
-    record, mismatches, examples = simulate(snn, batch), [], []
-    for index, (code, count) in enumerate(zip(reference.counts(batch), record.counts, strict=True)):
-        # NumPy compares numbers of different types without a copy.
-        differs = code.numpy() != count.numpy()
-        mismatches.append(int(np.count_nonzero(differs)))
-        places = np.argwhere(differs)[:EXAMPLES_PER_LAYER].tolist() if mismatches[-1] else []
-        examples.append(
-            [
-                Mismatch(
-                    index, snn.layers[index].name, start + n, c, y, x, int(code[n, c, y, x]), int(count[n, c, y, x])
-                )
-                for n, c, y, x in places
-            ]
-        )
-    predictions = torch.from_numpy(np.argmax(reference.logits(code).numpy(), 1))
+def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, start: int) -> _Compared:
+    """Compare images batch by batch; the first one has the index `start` among all."""
+    record, classes = simulate(snn, images), []
+    mismatches: list[int] = [0] * len(snn.layers)
+    examples: list[list[Mismatch]] = [[] for _ in snn.layers]
+    for first in range(0, len(images), batch_size):
+        batch = slice(first, first + batch_size)
+        for index, code in enumerate(reference.counts(images[batch])):
+            count = record.counts[index][batch]
+            # NumPy compares numbers of different types without a copy.
+            differs = code.numpy() != count.numpy()
+            number = int(np.count_nonzero(differs))
+            mismatches[index] += number
+            for n, c, y, x in np.argwhere(differs)[:EXAMPLES_PER_LAYER].tolist() if number else []:
+                where, values = (start + first + n, c, y, x), (int(code[n, c, y, x]), int(count[n, c, y, x]))
+                examples[index].append(Mismatch(index, snn.layers[index].name, *where, *values))
+        classes.append(np.argmax(reference.logits(code).numpy(), 1))
+    predictions = torch.from_numpy(np.concatenate(classes))
     wrong = int((predictions != record.predictions[-1]).sum())
     return _Compared(mismatches, examples, wrong, predictions, replace(record, counts=[]))
 
