@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "study", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
+# For `make check`: see examples.py.
+settings.register_profile("quick", settings.get_profile("study"), max_examples=20)
 settings.load_profile("study")
 
 # Every process that imports nbformat would compile 39 grammars of addresses, which nothing here is checked against.

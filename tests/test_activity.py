@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 from records import hand_made
@@ -34,7 +35,7 @@ def test_cancelled_counts_the_spikes_that_took_one_back():
     assert cancelled(hand_made()).tolist() == [0, 3, 1]
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(networks(), st.integers(1, 9), st.integers(0, 1000))
 def test_the_measures_agree_with_each_other_on_any_run(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape, samples=3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -44,7 +45,7 @@ def shifted_whole(images: Tensor, shift: int, flip: bool, generator: torch.Gener
     return images
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(st.integers(0, 999), st.integers(1, 9), st.integers(0, 6), st.integers(0, 6), st.sampled_from(UNCUT))
 def test_a_crop_is_a_window_of_its_image_mirrored_only_where_the_recipe_does(seed, samples, down, right, recipe):
     if not down and not right:

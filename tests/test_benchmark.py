@@ -12,7 +12,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import chains, random_images
 from toy_notebooks import run_here
@@ -49,7 +50,7 @@ def result() -> dict:
     return run_benchmark(TINY, OWN, repeats=2, memory=False, say=lambda line: None)
 
 
-@settings(max_examples=15)
+@tries(15)
 @given(chains(), st.integers(0, 1000))
 def test_the_numpy_baseline_gives_the_scores_of_the_simulator_at_every_step(ann, seed):
     snn, images = convert(ann), random_images(seed, ann.spec.in_shape)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from bundles import check_in_c, check_in_python, dataset, small_bundle
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.slow
 reader = runpy.run_path(str(READERS / "run_bundle.py"))
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(ann=networks(), seed=st.integers(0, 1000))
 def test_both_readers_reproduce_every_spike_of_random_networks(tmp_path_factory, ann, seed):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
@@ -162,7 +163,7 @@ def test_adversarial_inputs_reach_the_worst_case_of_a_membrane_exactly(k, levels
         assert torch.equal(seen.amin(1).long(), layer.lowest) and torch.equal(seen.amax(1).long(), layer.highest)
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(networks(), st.data())
 def test_the_image_that_fits_a_filter_reaches_the_encoders_bound_exactly(ann, data):
     snn = convert(ann)

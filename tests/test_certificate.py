@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann
 
@@ -42,7 +43,7 @@ def feasible(row: list[int], lowest: int, highest: int, bits: int) -> bool:
     return False
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(networks())
 def test_the_adder_decides_as_the_table_for_every_channel_level_and_membrane(ann):
     snn = convert(ann)
@@ -56,7 +57,7 @@ def test_the_adder_decides_as_the_table_for_every_channel_level_and_membrane(ann
                 assert min(max(least, lowest), highest + 1) == min(max(theta, lowest), highest + 1)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(st.lists(st.integers(-2, 4), min_size=1, max_size=3).map(sorted))
 def test_no_smaller_number_of_fractional_bits_would_do(row):
     layer = layer_of([row], -2, 3)

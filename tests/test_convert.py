@@ -6,7 +6,8 @@ from math import ceil
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import chains, networks, random_ann, random_images
 
@@ -22,7 +23,7 @@ from ann_snn_utils.snn.network import worst_case
 from ann_snn_utils.snn.store import load_snn, save_snn
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(chains())
 def test_the_integer_table_is_the_rational_threshold_rounded_up_within_reach(ann):
     snn, (layers, _) = convert(ann), oracle.layers_of(ann)
@@ -81,7 +82,7 @@ def test_published_rounding_moves_the_first_threshold_by_up_to_half_a_unit():
     assert convert(ann, "float").layers[1].thresholds[0, 0].item() == pytest.approx(2.15)
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(networks())
 def test_no_membrane_leaves_its_bounds(ann):
     snn = convert(ann)

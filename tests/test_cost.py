@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import chains, networks, random_ann, random_images
 
@@ -28,7 +29,7 @@ def report_of(ann, seed=1, samples=3, **arguments):
     return snn, images, record, cost_report(snn, hardware(snn), images, record, **arguments)
 
 
-@settings(max_examples=20)
+@tries(20)
 @given(networks(), st.integers(0, 100))
 def test_measured_work_is_never_more_than_the_worst_case(ann, seed):
     _, _, record, report = report_of(ann, seed)
@@ -40,7 +41,7 @@ def test_measured_work_is_never_more_than_the_worst_case(ann, seed):
     assert report["steps"] == record.time_steps
 
 
-@settings(max_examples=8)
+@tries(8)
 @given(chains(), st.integers(0, 100))
 def test_cycles_are_the_spikes_that_reach_the_busiest_neuron_and_one_comparison_a_step(ann, seed):
     _, images, record, report = report_of(ann, seed)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images, with_weight
 
@@ -38,7 +39,7 @@ def both(snn, images, **how) -> None:
     same(*(simulate(snn, images, backend="dense", device=device, **how) for device in ("cuda", None)))
 
 
-@settings(max_examples=150)
+@tries(150)
 @given(
     st.data(),
     st.integers(1, 3),
@@ -63,7 +64,7 @@ def test_the_sums_of_columns_are_those_of_a_convolution(
     assert torch.equal(column_sums(spec, inputs, weight), expected)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_a_network_that_sums_columns_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
@@ -78,7 +79,7 @@ def test_a_network_that_sums_columns_equals_the_oracle(ann, time_steps, seed):
 
 
 @on_cuda
-@settings(max_examples=40)
+@tries(40)
 @given(networks(), st.one_of(st.none(), st.integers(1, 11)), st.integers(0, 1000), st.booleans())
 def test_cuda_leaves_the_record_of_the_cpu(ann, time_steps, seed, negative_spikes):
     images = random_images(seed, ann.spec.in_shape, samples=3)
@@ -87,7 +88,7 @@ def test_cuda_leaves_the_record_of_the_cpu(ann, time_steps, seed, negative_spike
 
 
 @on_cuda
-@settings(max_examples=15)
+@tries(15)
 @given(ann=networks(), time_steps=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_cuda_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
@@ -104,7 +105,7 @@ def test_cuda_equals_the_oracle(ann, time_steps, seed):
 
 
 @on_cuda
-@settings(max_examples=25)
+@tries(25)
 @given(networks(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
 def test_cuda_draws_the_noise_and_the_faults_of_the_cpu(ann, seed, fault, rate):
     images = random_images(seed, ann.spec.in_shape, samples=4)

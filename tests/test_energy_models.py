@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from events import convolution, dense, layer_of
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -215,7 +216,7 @@ RECORD = simulate(SNN, IMAGES)
 RUNS = run_events_of(RECORD, SNN)
 
 
-@settings(max_examples=15)
+@tries(15)
 @given(networks(), st.integers(0, 50))
 def test_synapses_and_what_reaches_them_are_counted_at_the_border_too(ann, seed):
     snn = convert(ann, max_levels=512)

@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -32,7 +33,7 @@ def tampered(snn: SNN, layer: int, channel: int) -> SNN:
     return replace(snn, layers=tuple(layers))
 
 
-@settings(max_examples=15)
+@tries(15)
 @given(networks(), st.integers(0, 1000), st.integers(1, 5))
 def test_exact_networks_are_exact_in_any_batch_size(ann, seed, batch_size):
     images = random_images(seed, ann.spec.in_shape, samples=5)

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -130,7 +131,7 @@ def test_a_text_that_is_no_graph_says_how_to_make_one(text):
         read_graph(text, (1, 6, 6))
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(networks(), st.integers(0, 1000))
 def test_a_spiking_network_comes_back_from_its_file_as_it_was(tmp_path_factory, ann, seed):
     path = tmp_path_factory.mktemp("snn") / "snn.safetensors"
@@ -191,13 +192,13 @@ def test_a_network_in_notation_learns_through_its_blocks():
         assert raw_weight(part.conv).grad.abs().sum() > 0 and part.norm.weight.grad is not None
 
 
-@settings(max_examples=300)
+@tries(300)
 @given(*(st.integers(1, 25) for _ in range(2)), *(st.integers(-30, 30) for _ in range(4)))
 def test_the_maximum_of_a_line_and_a_rounded_one_is_that_of_all_places(n, m, a, b, c, d):
     assert most_of(n, m, a, b, c, d) == max(a * x + b * ((c * x + d) // m) for x in range(n))
 
 
-@settings(max_examples=200)
+@tries(200)
 @given(st.integers(1, 25), *(st.fractions(-4, 4, max_denominator=12) for _ in range(2)))
 def test_how_near_a_line_comes_to_a_whole_number_is_that_of_all_places(n, slope, start):
     assert nearest_whole(n, slope, start) == min(
@@ -226,7 +227,7 @@ def alike(one: Decision, gains: Sequence[int], thresholds: list[int]) -> bool:
     )
 
 
-@settings(max_examples=200)
+@tries(200)
 @given(st.lists(decisions(), min_size=1, max_size=2), st.integers(-1, 0))
 def test_two_branches_are_added_in_integers_as_in_real_numbers(found, lowest):
     levels = min(one.levels for one in found)
@@ -239,7 +240,7 @@ def test_two_branches_are_added_in_integers_as_in_real_numbers(found, lowest):
         assert len({b - a for a, b in pairwise(table)}) <= 1 or not any(gains)
 
 
-@settings(max_examples=8)
+@tries(8)
 @given(decisions().filter(lambda one: one.slopes[0] and one.slopes[1]))
 def test_no_fewer_fractional_bits_would_do(one):
     added = add_in_integers([one], 0)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -485,7 +486,7 @@ for _format in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
     SAMPLES[_format] = _buffer.getvalue()
 
 
-@settings(max_examples=300)
+@tries(300)
 @given(st.sampled_from(sorted(SAMPLES)), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
 def test_damaged_images_give_pixels_or_an_error_with_their_path(tmp_path, form, position, patch, cut):
     data = SAMPLES[form]
@@ -663,7 +664,7 @@ def test_a_zip_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tm
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@tries(300)
 @given(st.sampled_from(["w:", "w:gz", "w:xz", "zip"]), st.integers(0, 10**6), st.binary(max_size=4), st.booleans())
 def test_damaged_archives_are_unpacked_or_named_in_an_error(tmp_path, form, position, patch, cut):
     source, path = tmp_path / "source", tmp_path / "damaged"

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from checkpoints import float_ends_ann, pack, parameters, save_by_protocol
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_ann, random_images
 
@@ -28,7 +29,7 @@ def saved(path, ann):
     return path
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(
     seed=st.integers(0, 10**6),
     network=st.sampled_from([NOTATION, ENDING_IN_A_MAP, "3-2"]),
@@ -74,7 +75,7 @@ def test_weights_that_were_saved_ternary_stay_as_they_are(tmp_path):
         assert torch.equal(a.conv.weight, raw_weight(b.conv))
 
 
-@settings(max_examples=15)
+@tries(15)
 @given(seed=st.integers(0, 10**6), k=st.integers(0, 2))
 def test_an_imported_ternary_network_settles_on_its_codes(tmp_path_factory, seed, k):
     path = saved(tmp_path_factory.mktemp("tensorlayer") / "model.npz", float_ends_ann(seed, k=k))
@@ -177,7 +178,7 @@ def test_int8_ends_settle_on_their_codes_and_every_tensor_is_an_integer(ternary,
     assert check_equivalence(ann, snn, random_images(7, SHAPE, samples=5)).exact
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(seed=st.integers(0, 10**6), ternary=st.booleans())
 def test_thresholds_are_those_of_the_rounded_weights(seed, ternary):
     ann = float_ends_ann(seed, ternary=ternary)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import chains, random_ann, random_images
 from records import hand_made
@@ -43,7 +44,7 @@ def expected_lines(ann, images, labels, time_steps) -> dict[str, list[int]]:
     return lines
 
 
-@settings(max_examples=20)
+@tries(20)
 @given(chains(), st.integers(1, 7), st.integers(0, 1000))
 def test_every_line_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape, samples=4).split(2)

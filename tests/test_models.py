@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -98,7 +99,7 @@ def test_activations_round_half_up_to_levels(k, clip, expected):
     assert x.grad.tolist() == [0, 1, 1, 0 if clip else 1]
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(networks())
 def test_a_quantized_network_computes_with_integer_weights_exactly(ann: ANN):
     for module in [*(part.conv for part in ann.double().parts), ann.classifier]:
@@ -216,7 +217,7 @@ def test_codes_by_sums_in_float32_are_those_of_the_network_in_float64(form):
             assert torch.equal(counts * ann.spec.step(index), x)
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 2)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),

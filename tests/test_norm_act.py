@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,7 +53,7 @@ def decided(x: Tensor, norm: nn.BatchNorm2d, form: tuple | None) -> Tensor:
     return (edge > 1e-4) & (y.abs() > 1e-4) & (limit > 1e-4)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(st.integers(0, 99), st.integers(2, 5), st.integers(1, 40), st.integers(1, 6), ACTIVATIONS)
 def test_forward_gradients_and_statistics_are_those_of_the_layers(seed, images, channels, side, form):
     x, gradient, norm = made(seed, (images, channels, side, side), torch.float32)
@@ -67,7 +68,7 @@ def test_forward_gradients_and_statistics_are_those_of_the_layers(seed, images, 
         torch.testing.assert_close(mine.double(), theirs.double(), rtol=2e-3, atol=2e-3)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(st.integers(0, 99), st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(1, 4))))
 def test_codes_of_bfloat16_maps_are_whole_levels_of_the_unrounded_norm(seed, form):
     x, gradient, norm = made(seed, (6, 9, 5, 4), torch.bfloat16)

@@ -12,7 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 from checkpoints import pack, python_2, save_by_protocol
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ann_snn_utils.ann.tensorlayer import LARGEST_MEMBER, read_object_array
@@ -295,7 +296,7 @@ def test_a_member_that_is_no_npy_file_is_refused(tmp_path, content):
 EXAMPLES = int(os.environ.get("ANN_SNN_FUZZ") or 300)
 
 
-@settings(max_examples=EXAMPLES)
+@tries(EXAMPLES)
 @given(st.data())
 def test_a_pickle_with_changed_bytes_gives_numbers_or_a_value_error(tmp_path_factory, data):
     programs = [python_2(*ARRAYS[:3])] + [pickle.dumps(listed(*ARRAYS[:3]), protocol=n) for n in (2, 3, 4, 5)]
@@ -314,7 +315,7 @@ def test_a_pickle_with_changed_bytes_gives_numbers_or_a_value_error(tmp_path_fac
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 
 
-@settings(max_examples=EXAMPLES)
+@tries(EXAMPLES)
 @given(st.lists(st.sampled_from(OPCODES), max_size=30), st.binary())
 def test_random_opcodes_give_a_value_error(tmp_path_factory, opcodes, tail):
     path = pack(tmp_path_factory.mktemp("fuzz") / "a.npz", b"".join(opcodes) + tail)

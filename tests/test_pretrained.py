@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -27,7 +28,7 @@ from ann_snn_utils.runs.evaluation import evaluate_network
 from ann_snn_utils.snn.conversion import convert
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=50))
 def test_ternary_weights_take_two_bits_and_come_back(weights):
     weight = torch.tensor(weights, dtype=torch.float32)
@@ -43,7 +44,7 @@ def test_bytes_that_are_no_ternary_weights_are_refused():
         unpack_ternary(torch.zeros(2, dtype=torch.uint8), (4,))
 
 
-@settings(max_examples=20)
+@tries(20)
 @given(networks(), st.integers(0, 100))
 def test_a_restored_network_has_the_same_codes_and_thresholds(tmp_path_factory, ann, seed):
     folder = tmp_path_factory.mktemp("pretrained")

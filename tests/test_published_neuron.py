@@ -8,7 +8,8 @@ import numpy as np
 import published_oracle
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from examples import tries
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from networks import chains, random_ann, random_images
 
@@ -65,7 +66,7 @@ def agrees(record, expected) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=25)
+@tries(25)
 @given(ann=chains(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000), ties=st.booleans())
 def test_every_backend_equals_the_published_neuron_bit_for_bit(backend, form, ann, time_steps, seed, ties):
     # The published layers have no clip.
@@ -77,7 +78,7 @@ def test_every_backend_equals_the_published_neuron_bit_for_bit(backend, form, an
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=20)
+@tries(20)
 @given(ann=chains(), seed=st.integers(0, 1000))
 def test_every_traced_spike_and_membrane_equals_the_published_neuron(form, ann, seed):
     assume(len(ann.layers) > 1 and ann.spec.clip is None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann
 
@@ -13,7 +14,7 @@ from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.thresholds import scale_thresholds
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(networks(), st.floats(0.3, 3))
 def test_integer_thresholds_are_multiplied_and_rounded_up(ann, scale):
     snn = convert(ann)

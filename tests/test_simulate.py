@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images, with_weight
 
@@ -67,14 +68,14 @@ def judged(network: str, padding: str):
     return ann, images, oracle.run(ann, images.numpy(), 9)
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_backend_equals_the_oracle_bit_for_bit(backend, ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
     agrees(simulate(convert(ann), images, time_steps, backend=backend), oracle.run(ann, images.numpy(), time_steps))
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
@@ -88,7 +89,7 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
             assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann, time_steps, seed):
     images = random_images(seed, ann.spec.in_shape)
@@ -104,7 +105,7 @@ def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann,
             assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(networks(), st.integers(0, 1000))
 def test_without_negative_spikes_a_silent_network_stays_silent(ann, seed):
     snn, images = convert(ann, max_levels=512), random_images(seed, ann.spec.in_shape, samples=4)
@@ -171,7 +172,7 @@ def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backe
     agrees(simulate(convert(ann), images, 9, backend=backend), expected)
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(networks(), st.integers(0, 1000), st.sampled_from(["delete", "flip"]), st.floats(0, 1))
 def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
     needs_kernel()
@@ -245,7 +246,7 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
 
 
 @pytest.mark.parametrize("limit", ["layout._COMPARED=0", "layout._COMPARED=2", "arrays.SLICED=32"])
-@settings(max_examples=40)
+@tries(40)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, ann, time_steps, seed):
     needs_kernel()
@@ -329,7 +330,7 @@ def test_without_a_compiler_the_dense_backend_runs_and_the_compiled_one_says_wha
         choose_backend(snn, 8, name="events")
 
 
-@settings(max_examples=25)
+@tries(25)
 @given(networks(), st.integers(0, 1000))
 def test_at_silence_every_count_is_the_ann_code(ann, seed):
     images = random_images(seed, ann.spec.in_shape, samples=5)
@@ -341,7 +342,7 @@ def test_at_silence_every_count_is_the_ann_code(ann, seed):
     assert torch.equal(record.logits[-1].argmax(1), logits.argmax(1))
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(networks(), st.integers(0, 1000))
 def test_real_and_integer_thresholds_make_the_same_spikes(ann, seed):
     images = random_images(seed, ann.spec.in_shape)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 from test_simulate import agree, needs_kernel
@@ -41,7 +42,7 @@ def team(threads: int, order: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@settings(max_examples=40)
+@tries(40)
 @given(
     ann=networks(),
     time_steps=st.one_of(st.none(), st.integers(1, 40)),

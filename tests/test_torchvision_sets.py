@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
-from torchvision.datasets import CIFAR10, MNIST
 
 from ann_snn_utils.data import published
 from ann_snn_utils.data.dataset import load_dataset
@@ -41,14 +39,17 @@ def listing(root):
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """No test may reach the network: every way to it raises what an unreachable host raises."""
+def sets(monkeypatch):
+    """torchvision's data sets, which reach no network in tests: every way to it raises what a dead host raises."""
+    # Imported by the tests that run, as it takes seconds.
+    from torchvision import datasets
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no network in tests")
 
-    monkeypatch.setattr(MNIST, "download", refuse)
-    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", refuse)
+    monkeypatch.setattr(datasets.MNIST, "download", refuse)
+    monkeypatch.setattr(datasets.utils, "_urlretrieve", refuse)
+    return datasets
 
 
 def test_idx_files_with_a_dot_before_idx_are_read_too(tmp_path):
@@ -61,13 +62,13 @@ def test_idx_files_with_a_dot_before_idx_are_read_too(tmp_path):
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_idx_files_that_are_there_are_read_and_the_folder_stays_as_it_was(tmp_path, name, folder, split):
+def test_idx_files_that_are_there_are_read_and_the_folder_stays_as_it_was(sets, tmp_path, name, folder, split):
     write_mnist(tmp_path, folder, split)
     before = listing(tmp_path)
     dataset = load_dataset(name, split, root=tmp_path)
     assert torch.equal(dataset.images, torch.from_numpy(IMAGES[:, None].copy()))
     assert dataset.labels.tolist() == LABELS.tolist()
-    theirs = tuple("0123456789") if name == "mnist" else tuple(torchvision.datasets.FashionMNIST.classes)
+    theirs = tuple("0123456789") if name == "mnist" else tuple(sets.FashionMNIST.classes)
     assert dataset.name == name and dataset.classes == theirs
     assert listing(tmp_path) == before
 
@@ -186,29 +187,29 @@ def test_where_nothing_can_be_fetched_the_error_names_folder_files_and_command(t
     assert listing(tmp_path) == []
 
 
-def test_what_is_fetched_comes_whole_and_leaves_no_temporary(tmp_path, monkeypatch):
+def test_what_is_fetched_comes_whole_and_leaves_no_temporary(sets, tmp_path, monkeypatch):
     def download(self):
         for split in PREFIX:
             write_mnist(Path(self.root), type(self).__name__, split)
 
-    monkeypatch.setattr(MNIST, "download", download)
+    monkeypatch.setattr(sets.MNIST, "download", download)
     assert len(load_dataset("fashion_mnist", "train", root=tmp_path)) == 5
     assert sorted(os.listdir(tmp_path)) == ["FashionMNIST"]
     assert len(os.listdir(tmp_path / "FashionMNIST" / "raw")) == 4
 
 
-def test_a_fetch_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+def test_a_fetch_that_fails_half_way_leaves_nothing(sets, tmp_path, monkeypatch):
     def download(self):
         write_mnist(Path(self.root))
         raise RuntimeError("connection lost")
 
-    monkeypatch.setattr(MNIST, "download", download)
+    monkeypatch.setattr(sets.MNIST, "download", download)
     with pytest.raises(FileNotFoundError, match="connection lost"):
         load_dataset("mnist", "train", root=tmp_path)
     assert listing(tmp_path) == []
 
 
-def write_cifar10(folder, monkeypatch):
+def write_cifar10(folder, sets, monkeypatch):
     """A CIFAR-10 of two images a batch, published, as far as is known here, with these MD5 sums."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -226,20 +227,21 @@ def write_cifar10(folder, monkeypatch):
     digests = {split: {name: write(name, part) for name, part in parts.items()} for split, parts in written.items()}
     monkeypatch.setattr(published, "_CIFAR10_DIGESTS", digests)
     for split, files in digests.items():
-        monkeypatch.setattr(CIFAR10, f"{split}_list", list(map(list, files.items())))
+        monkeypatch.setattr(sets.CIFAR10, f"{split}_list", list(map(list, files.items())))
     names = {"label_names": [f"class{number}" for number in range(10)]}
     meta = {"filename": "batches.meta", "key": "label_names", "md5": write("batches.meta", names)}
-    monkeypatch.setattr(CIFAR10, "meta", meta)
+    monkeypatch.setattr(sets.CIFAR10, "meta", meta)
     return train, test
 
 
-def test_the_published_files_of_cifar10_are_those_that_torchvision_knows():
-    assert published._CIFAR10_DIGESTS == {"train": dict(CIFAR10.train_list), "test": dict(CIFAR10.test_list)}
-    assert published._CIFAR10_FOLDER == CIFAR10.base_folder
+def test_the_published_files_of_cifar10_are_those_that_torchvision_knows(sets):
+    theirs = {split: dict(getattr(sets.CIFAR10, f"{split}_list")) for split in ("train", "test")}
+    assert theirs == published._CIFAR10_DIGESTS
+    assert published._CIFAR10_FOLDER == sets.CIFAR10.base_folder
 
 
-def test_cifar10_comes_as_channels_rows_columns(tmp_path, monkeypatch):
-    train, test = write_cifar10(tmp_path / "cifar-10-batches-py", monkeypatch)
+def test_cifar10_comes_as_channels_rows_columns(sets, tmp_path, monkeypatch):
+    train, test = write_cifar10(tmp_path / "cifar-10-batches-py", sets, monkeypatch)
     dataset = load_dataset("cifar10", "train", root=tmp_path)
     expected = np.concatenate([part["data"] for part in train.values()]).reshape(10, 3, 32, 32)
     assert torch.equal(dataset.images, torch.from_numpy(expected))
@@ -251,9 +253,9 @@ def test_cifar10_comes_as_channels_rows_columns(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch"])
-def test_a_changed_cifar10_file_is_named_and_never_unpickled(tmp_path, monkeypatch, file):
+def test_a_changed_cifar10_file_is_named_and_never_unpickled(sets, tmp_path, monkeypatch, file):
     folder = tmp_path / "cifar-10-batches-py"
-    write_cifar10(folder, monkeypatch)
+    write_cifar10(folder, sets, monkeypatch)
     marker = tmp_path / "executed"
 
     class Hostile:
@@ -266,19 +268,21 @@ def test_a_changed_cifar10_file_is_named_and_never_unpickled(tmp_path, monkeypat
     assert not marker.exists()
 
 
-def test_a_cifar10_archive_that_is_there_needs_no_network(tmp_path, monkeypatch):
-    write_cifar10(tmp_path / "source" / "cifar-10-batches-py", monkeypatch)
+def test_a_cifar10_archive_that_is_there_needs_no_network(sets, tmp_path, monkeypatch):
+    write_cifar10(tmp_path / "source" / "cifar-10-batches-py", sets, monkeypatch)
     root = tmp_path / "root"
     root.mkdir()
-    with tarfile.open(root / CIFAR10.filename, "w:gz") as archive:
+    with tarfile.open(root / sets.CIFAR10.filename, "w:gz") as archive:
         archive.add(tmp_path / "source" / "cifar-10-batches-py", "cifar-10-batches-py")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((root / CIFAR10.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        sets.CIFAR10, "tgz_md5", hashlib.md5((root / sets.CIFAR10.filename).read_bytes()).hexdigest()
+    )
     assert len(load_dataset("cifar10", root=root)) == 2
-    assert sorted(os.listdir(root)) == [CIFAR10.base_folder, CIFAR10.filename]
+    assert sorted(os.listdir(root)) == [sets.CIFAR10.base_folder, sets.CIFAR10.filename]
 
 
-def test_a_cifar10_archive_that_was_changed_is_named_and_not_unpacked(tmp_path):
-    (tmp_path / CIFAR10.filename).write_bytes(b"x")
-    with pytest.raises(ValueError, match=f"{CIFAR10.filename} is not the published file"):
+def test_a_cifar10_archive_that_was_changed_is_named_and_not_unpacked(sets, tmp_path):
+    (tmp_path / sets.CIFAR10.filename).write_bytes(b"x")
+    with pytest.raises(ValueError, match=f"{sets.CIFAR10.filename} is not the published file"):
         load_dataset("cifar10", root=tmp_path)
-    assert listing(tmp_path) == [(CIFAR10.filename, 1)]
+    assert listing(tmp_path) == [(sets.CIFAR10.filename, 1)]
