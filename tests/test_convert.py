@@ -18,7 +18,7 @@ from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn import conversion
-from ann_snn_utils.snn.conversion import LONGEST, SHORTEST, convert, levels_for, table_length
+from ann_snn_utils.snn.conversion import LONGEST, SHORTEST, _whole, convert, levels_for, table_length
 from ann_snn_utils.snn.network import worst_case
 from ann_snn_utils.snn.store import load_snn, save_snn
 
@@ -230,3 +230,10 @@ def test_no_longer_table_is_proposed_than_conversion_takes():
     assert levels_for(ann, images) == LONGEST
     with pytest.raises(ValueError, match="reached 4096 spikes, the end of .* table; train the network longer, or"):
         simulate(convert(ann, max_levels=LONGEST), images)
+
+
+def test_numbers_that_are_no_whole_ones_or_that_float64_rounds_are_refused_with_where_they_lie():
+    assert _whole(torch.tensor([-3, 2**53 - 1], dtype=torch.float64), "the classifier").tolist() == [-3, 2**53 - 1]
+    for value, told in ((-(2.0**53), r"9.01e\+15, beyond 2\^53"), (0.5, "0.5: give whole numbers")):
+        with pytest.raises(ValueError, match=f"the classifier holds {told}"):
+            _whole(torch.tensor([1, value], dtype=torch.float64), "the classifier")
