@@ -176,6 +176,22 @@ def test_a_study_of_notebooks_whose_inputs_nothing_makes_leaves_no_run_folder(fo
     assert not runs.exists()
 
 
+def test_two_folders_of_images_of_one_name_are_two_runs(tmp_path: Path, folder: Path, monkeypatch) -> None:
+    named: list[str] = []
+
+    def rehearse(runs, notebooks):
+        named.extend(runs)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(batch, "rehearse", rehearse)
+    for place in ("a", "b", "a"):
+        (tmp_path / place / "images").mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(ValueError, match="enough"):
+            batch.study({"dataset": "images"}, folder=folder, progress=False)
+    assert named[0] == named[2] != named[1]
+
+
 def test_a_data_set_beside_the_caller_is_that_one_in_a_kernel_elsewhere_too(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,3 +127,13 @@ def test_an_engine_that_is_left_by_an_error_stops_its_steps(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt), engine(1) as running:
         leave(running)
     assert mark_of(runs_root() / "a").state == "interrupted"
+
+
+def test_a_worker_that_lacks_the_package_is_told_so() -> None:
+    def lacking(function):
+        # As Dask's scheduler hands it on.
+        raise Exception("""ModuleNotFoundError("No module named 'ann_snn_utils'")""")
+
+    client = SimpleNamespace(wait_for_workers=lambda *_, **__: None, run=lacking)
+    with pytest.raises(ValueError, match="lacks ann_snn_utils: start the workers in this project's environment"):
+        engines._check_workers(client, {"ANN_SNN_RUNS": "x", "ANN_SNN_DATA": "y"})

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from networks import random_ann
-from outcomes import results
+from outcomes import make_run, results
 
 from ann_snn_utils.ann.reference import evaluate
 from ann_snn_utils.ann.store import save_pretrained
@@ -17,6 +17,7 @@ from ann_snn_utils.measure import equivalence
 from ann_snn_utils.measure.activity import METHOD, correct
 from ann_snn_utils.runs import evaluation as module
 from ann_snn_utils.runs import gallery
+from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -69,7 +70,7 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
     first = right["snn_correct"]["1"]
     assert shown["SNN, T = 1"] == [f"{100 * first / 40:.2f} % ({first} of 40)"] * 2
     assert shown["full-precision ANN"] == ["–", "97.50 % (39 of 40)"]
-    assert "every recorded number is reproduced" in shown["all"][0]
+    assert "reproduced: every recorded count" in shown["all"][0]
     assert {f"SNN, T = {step}" for step in (1, 2, 3, 4, 6, 8)} <= set(shown)
     assert "spikes per image" in shown and "SOPs per image" in shown and "code mismatches" in shown
 
@@ -98,6 +99,14 @@ def test_steps_that_a_study_was_asked_for_are_measured_too(keep, capsys):
     keep(snn_correct={"5": right[:5][-1], "100": right[-1], "silence": right[-1]})
     assert main(["evaluate", "--pretrained", "tiny"]) == 0
     assert {"SNN, T = 5", "SNN, T = 100"} <= set(lines_of(capsys))
+
+
+def test_results_that_are_not_those_that_were_recorded_are_compared_with_nothing(runs):
+    folder = run_folder(make_run("a"))
+    text = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(text.replace("12.5", "12.25"))
+    with pytest.raises(ValueError, match="results.json of a is not the file that was recorded"):
+        module._recorded(gallery.Network("a", ANN, convert(ANN), load_dataset(split="test", **SOURCE)))
 
 
 def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_far_as_they_go():

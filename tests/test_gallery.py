@@ -11,6 +11,7 @@ from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.store import save_ann, save_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs import gallery
+from ann_snn_utils.runs.evaluation import evaluate_network
 from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.runs.manifest import record_stage
 from ann_snn_utils.snn.conversion import convert
@@ -125,6 +126,9 @@ def test_a_network_of_ones_own_is_found_by_its_name_or_path_to_the_last_bit(bund
     one, other = simulate(snn, found.samples), simulate(found.snn, found.samples)
     assert torch.equal(one.logits, other.logits) and (one.sops == other.sops).all()
     assert ("mine" in gallery.network_names()) == (place == "mine")
+    # What was found as it was kept is what it is compared with.
+    evaluated = evaluate_network(name)
+    assert evaluated.recorded and evaluated.recorded["samples"] == 40 and not evaluated.differences
     with pytest.raises(ValueError, match="holds a network already"):
         gallery.save_network(name, ann, snn, "digits", size=8)
 
@@ -179,3 +183,9 @@ def test_every_command_takes_a_network_of_ones_own(bundle, tmp_path, capsys):
     assert main(["collect", "mine"]) == 2 and "'mine' was trained elsewhere" in capsys.readouterr().err
     assert (tmp_path / "one.html").is_file() and (tmp_path / "bundle" / "manifest.json").is_file()
     assert load_ann(tmp_path / "mine" / "qann.safetensors").spec.graph.read_out.bias
+
+
+def test_images_that_were_asked_for_have_no_stand_ins(tmp_path):
+    asked = str(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="nowhere"):
+        gallery.open_network("bundled:digits-lenet-k0", asked, lambda ann, missing: pytest.fail("drawn"))

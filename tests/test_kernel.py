@@ -78,7 +78,9 @@ def test_a_kernel_that_does_not_compile_is_told_and_run_without(tmp_path, monkey
 def test_wide_layers_run_exactly_and_without_the_instructions_of_newer_processors(processor, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_PROCESSOR", processor)
     monkeypatch.setattr(build, "_folders", lambda: iter([tmp_path]))
-    monkeypatch.setattr("ann_snn_utils.simulator.events.loop.kernel", lru_cache(build.kernel.__wrapped__))
+    kernel = lru_cache(build.kernel.__wrapped__)
+    for module in ("build", "loop"):
+        monkeypatch.setattr(f"ann_snn_utils.simulator.events.{module}.kernel", kernel)
     for network in ("40C3-260C3-P2-520", "33C3-300C3-17C3-70"):
         backends_agree_on(network)
 

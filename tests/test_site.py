@@ -68,6 +68,10 @@ def test_other_pages_and_files_are_not_replaced_by_a_site_and_a_site_is(tmp_path
         with pytest.raises(ValueError, match="holds something else"):
             check_site(index.parent)
         index.unlink(missing_ok=True)
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere" / "else")
+    for place in (tmp_path / "mine" / "gallery.html" / "site", tmp_path / "lost"):
+        with pytest.raises(ValueError, match=f"{place} cannot be written below"):
+            check_site(place)
     (tmp_path / "hidden" / ".git").mkdir(parents=True)
     for place in (site, tmp_path / "new", tmp_path / "hidden"):
         check_site(place)

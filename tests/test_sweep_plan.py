@@ -78,6 +78,16 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(
     assert not runs.exists()
 
 
+def test_a_sweep_that_cannot_begin_takes_no_name(
+    folder: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["sweep", "--name", "foo", "--set", "seed=0", "--notebooks", "01", "--dask", "nonsense"], folder) == 2
+    )
+    assert "no Dask scheduler answers at 'nonsense'" in capsys.readouterr().err
+    assert not list(runs.rglob("sweep.json"))
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -92,6 +102,7 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(
         ("set: {seed: 1:30}", "seed='1:30': 01_train_ann takes an integer"),
         ("set: {k: &a [0], seed: *a}", r"line 1 holds the alias \*a: write its values out"),
         ("set: {1: 2}", "no notebook takes a parameter '1'"),
+        ("notebooks: 01\nset: {k: 1}", "none of the chosen notebooks takes 'k': choose 02_quantize too"),
         ("set: {k: []}", "k has no value"),
         ("set: {k: [[0]]}", r"k=\['0'\]: 02_quantize takes an integer"),
     ],

@@ -183,7 +183,7 @@ def test_where_nothing_can_be_fetched_the_error_names_folder_files_and_command(t
         load_dataset(name, root=tmp_path)
     message = str(error.value)
     assert str(tmp_path) in message and file in message
-    assert f"load_dataset('{name}', root='{tmp_path}')" in message
+    assert f"load_dataset('{name}', 'test', root='{tmp_path}')" in message
     assert listing(tmp_path) == []
 
 

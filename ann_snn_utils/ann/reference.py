@@ -99,13 +99,17 @@ def reference_of(ann: ANN) -> Reference:
 
 
 def _range_of(branch: Branch, spec: NetworkSpec) -> tuple[int, int] | None:
-    """The least and the greatest whole number that a branch convolves; None where nothing limits them."""
+    """The least and the greatest whole number that a branch convolves.
+
+    None where nothing limits them, or where they may exceed a byte, and need not.
+    """
     low, high = zip(*((0, LARGEST_PIXEL) if one == -1 else spec.counts(one) for one in branch.sources), strict=True)
     if None in high:
         return None
     # Of sums over windows, in place of averages; beyond the border, and of other steps, are zeros.
     area = branch.average**2
-    return min(0, *low) * area, max(0, *high) * area
+    least, largest = min(0, *low) * area, max(0, *high) * area
+    return None if largest > LARGEST_PIXEL else (least, largest)
 
 
 @torch.no_grad()

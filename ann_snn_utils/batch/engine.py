@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import time
 import uuid
 from collections import Counter
@@ -242,9 +243,12 @@ def _check_workers(client: Client, environment: Mapping[str, str]) -> dict[str, 
     asked = functools.partial(worker_state, environment["ANN_SNN_RUNS"], data if os.path.isdir(data) else "")
     try:
         seen = client.run(asked)
-    except ModuleNotFoundError as error:
+    except Exception as error:
+        # What fails on its way to a worker comes back as text.
+        if not (lacks := re.search(r"No module named '([\w.]+)'", str(error))):
+            raise
         remedy = "start the workers in this project's environment"
-        raise ValueError(f"a worker of the Dask cluster lacks {error.name}: {remedy}") from None
+        raise ValueError(f"a worker of the Dask cluster lacks {lacks[1]}: {remedy}") from None
     for address, worker in seen.items():
         if worker["missing"] or worker["package"] != str(PACKAGE):
             raise ValueError(

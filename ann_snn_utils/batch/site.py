@@ -25,6 +25,9 @@ def check_site(site: Path) -> None:
     """Raise ValueError for the path of a file, and for a folder that holds anything but such a site."""
     if site.exists() and not site.is_dir():
         raise ValueError(f"{site} is a file: give the path of a new folder")
+    above = next(path for path in (site, *site.absolute().parents) if path.exists())
+    if site.is_symlink() and not site.exists() or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{site} cannot be written below {above}: give the path of a new folder")
     index = site / "index.html"
     ours = index.is_file() and _OPENING in index.read_text(encoding="utf-8", errors="replace")
     # What is hidden, such as .git and .nojekyll, stays as it is.

@@ -53,9 +53,10 @@ def study(
     run = run or named
     if bundled_name(run) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
         raise ValueError(f"run={run!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
-    run = run or default_run_name(given, ordered_notebooks(folder))
+    # First, as the name of a run tells two folders of images apart by their paths.
     if "dataset" in given:
         given["dataset"] = absolute_dataset(given["dataset"])
+    run = run or default_run_name(given, ordered_notebooks(folder))
     rehearse({run: given}, chosen)
     run = run_named(run)  # which writes a bundled network into a run of its own
     made = [path.stem for path in chosen]

@@ -107,11 +107,12 @@ def run_sweep(
             f"sweep {sweep.name!r} had {len(lost)} other runs, such as {min(lost)}: give this one another --name, "
             f"or delete {sweep_folder(sweep.name)}, which keeps the runs"
         )
-    save_json(sweep_folder(sweep.name) / SWEEP_FILE, asked)
     started = time.monotonic()
     try:
         # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
         with engine(jobs or CPU_COUNT, dask, threads) as running:
+            # Not before: a sweep that cannot begin takes no name.
+            save_json(sweep_folder(sweep.name) / SWEEP_FILE, asked)
             made, failures = _work(plan, running)
             seconds = time.monotonic() - started
             page = _page(sweep, Path(folder), running)
@@ -119,6 +120,8 @@ def run_sweep(
             if (runs_root() / run).is_dir():
                 write_site(runs_root() / run, folder=folder)
     except KeyboardInterrupt as interrupt:
+        if not (sweep_folder(sweep.name) / SWEEP_FILE).is_file():
+            raise
         rows = write_results(sweep.name)
         done = sum(row["state"] == "done" for row in rows)
         interrupt.add_note(f"{done} of {len(rows)} runs are whole; the same command goes on")

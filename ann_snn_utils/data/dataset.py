@@ -378,10 +378,10 @@ def load_recorded(
     if name not in NAMES and not os.path.exists(_resolve(name)):
         name = source["name"] = str(data_folder(None) / Path(name).name)
         if not recorded or not os.path.exists(name):
-            raise FileNotFoundError(
-                f"the images of this network lay in {lay}, which is not there: {remedy}, or put their folder into "
-                "$ANN_SNN_DATA"
-            )
+            gone = f"the images of this network lay in {lay}, which is not there"
+            if dataset is not None:
+                gone = f"there is no folder {dataset}"
+            raise FileNotFoundError(f"{gone}: {remedy}, or put their folder into $ANN_SNN_DATA")
     if split == "train":
         source.pop("crop", None)
     found = load_dataset(split=split, fetch=fetch, **source)

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import warnings
 import zlib
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def read_mnist(
     stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
     needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
     if not all(_as_found(raw / stem).is_file() for stem in needed):
-        _fetch(name, root, stems, raw, fetch)
+        _fetch(name, split, root, stems, raw, fetch)
     paths = [_as_found(raw / stem) for stem in needed]
     images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
 
@@ -106,27 +107,28 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
     # Our own reader, for torchvision takes seconds to import.
     folder, digests = root / _CIFAR10_FOLDER, _CIFAR10_DIGESTS[split]
     if not all((folder / file).is_file() for file in digests):
-        _fetch_cifar10(root, folder, fetch)
+        _fetch_cifar10(split, root, folder, fetch)
     images, labels = [], []
     for file, md5 in digests.items():
         content = (folder / file).read_bytes()
-        _check_published(folder / file, hashlib.md5(content), md5)
+        _check_published(folder / file, hashlib.md5(content, usedforsecurity=False), md5)
         batch = pickle.loads(content, encoding="latin1")
         images.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
         labels += batch["labels"]
     return torch.cat(images), torch.tensor(labels, dtype=torch.int64), _CIFAR10_CLASSES
 
 
-def _fetch_cifar10(root: Path, folder: Path, allowed: bool) -> None:
+def _fetch_cifar10(split: str, root: Path, folder: Path, allowed: bool) -> None:
     from torchvision.datasets import CIFAR10
 
     archive = root / CIFAR10.filename
     given = archive if archive.is_file() else None
     if given:
         with given.open("rb") as file:
-            _check_published(given, hashlib.file_digest(file, "md5"), CIFAR10.tgz_md5)
+            md5 = partial(hashlib.md5, usedforsecurity=False)
+            _check_published(given, hashlib.file_digest(file, md5), CIFAR10.tgz_md5)
     files = [file for digests in _CIFAR10_DIGESTS.values() for file in digests]
-    _fetch("cifar10", root, [*files, CIFAR10.meta["filename"]], folder, allowed, given)
+    _fetch("cifar10", split, root, [*files, CIFAR10.meta["filename"]], folder, allowed, given)
 
 
 def _check_published(path: Path, found: Any, md5: str) -> None:
@@ -135,10 +137,11 @@ def _check_published(path: Path, found: Any, md5: str) -> None:
 
 
 def _fetch(
-    name: str, root: Path, files: list[str], folder: Path, allowed: bool, archive: Path | None = None
+    name: str, split: str, root: Path, files: list[str], folder: Path, allowed: bool, archive: Path | None = None
 ) -> None:
     """Bring the files of a data set into its folder below `root`, from its archive where that is there already."""
-    command = f"python -c \"from ann_snn_utils import load_dataset; load_dataset('{name}', root='{root}')\""
+    called = f"load_dataset('{name}', '{split}', root='{root}')"
+    command = f'python -c "from ann_snn_utils import load_dataset; {called}"'
     if not allowed:
         raise FileNotFoundError(f"{name} is not in {folder}: fetch it with {command}")
     import torchvision  # which takes seconds

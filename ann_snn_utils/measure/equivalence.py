@@ -95,8 +95,8 @@ def check_equivalence(
     """Run the spiking network to silence and compare every spike count with the quantized network's code.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset, whose labels the record then has. Codes are
-    evaluated in float64. batch_size: images that a thread compares at once; None chooses it so that memory stays
-    below 2 GiB.
+    evaluated in float64. batch_size: images that a thread compares at once, of four times as many that it
+    simulates; None chooses it so that memory stays below 2 GiB.
     A network converted with "published" thresholds is allowed: its mismatches are what the rounding costs.
     Raises ValueError where the two networks differ in their spec, or the image type or shape is not theirs.
     """
@@ -111,12 +111,13 @@ def check_equivalence(
     with _threads() as (threads, pool):
         if batch_size is None:
             batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons))))
-        # Each thread has its share of few images.
-        at_once = min(SIMULATED * check("batch_size", batch_size), -(-len(images) // threads))
+        # Shares are of one size, and threads have equally many.
+        most = SIMULATED * check("batch_size", batch_size)
+        at_once = -(-len(images) // (threads * -(-len(images) // (threads * most))))
         shares = images.split(at_once)
         compare = partial(_compare, reference_of(ann), snn, batch_size)
         compared = pool.map(compare, shares, range(0, len(images), at_once))
-        parts = list(tqdm(compared, "equivalence", len(shares), unit="batch", disable=not progress))
+        parts = list(tqdm(compared, "equivalence", len(shares), unit="share", disable=not progress))
     examples = [
         itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
     ]
@@ -153,7 +154,7 @@ def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """What a thread found of a batch; mismatches and the first examples of them are those of each layer."""
+    """What a thread found of a share of the images; mismatches and the first examples of them are of each layer."""
 
     mismatches: list[int]
     examples: list[list[Mismatch]]
@@ -164,7 +165,7 @@ class _Compared:
 
 def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, start: int) -> _Compared:
     """Compare images batch by batch; the first one has the index `start` among all."""
-    record, classes = simulate(snn, images), []
+    record, predicted = simulate(snn, images), []
     mismatches: list[int] = [0] * len(snn.layers)
     examples: list[list[Mismatch]] = [[] for _ in snn.layers]
     for first in range(0, len(images), batch_size):
@@ -176,10 +177,10 @@ def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, st
             number = int(np.count_nonzero(differs))
             mismatches[index] += number
             for n, c, y, x in np.argwhere(differs)[:EXAMPLES_PER_LAYER].tolist() if number else []:
-                where, values = (start + first + n, c, y, x), (int(code[n, c, y, x]), int(count[n, c, y, x]))
-                examples[index].append(Mismatch(index, snn.layers[index].name, *where, *values))
-        classes.append(np.argmax(reference.logits(code).numpy(), 1))
-    predictions = torch.from_numpy(np.concatenate(classes))
+                values = int(code[n, c, y, x]), int(count[n, c, y, x])
+                examples[index].append(Mismatch(index, snn.layers[index].name, start + first + n, c, y, x, *values))
+        predicted.append(np.argmax(reference.logits(code).numpy(), 1))
+    predictions = torch.from_numpy(np.concatenate(predicted))
     wrong = int((predictions != record.predictions[-1]).sum())
     return _Compared(mismatches, examples, wrong, predictions, replace(record, counts=[]))
 

@@ -9,10 +9,11 @@ from typing import Any
 from ..ann.notation import title_of
 from ..measure.activity import SILENCE, results_at_silence
 from ..measure.equivalence import check_equivalence
+from .folder import RESULTS_FILE, runs_root
 from .gallery import Network, bundled_name, is_path, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
-from .results import local_result
+from .results import is_altered, local_result
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ def _recorded(network: Network) -> dict[str, Any] | None:
     if bundled_name(network.name):
         return recorded_in(network.ann.metadata)
     found = None if is_path(network.name) else local_result(network.name)
-    return found.results if found and found.results["undisturbed"] else None
+    if found and is_altered(runs_root() / found.run, found):
+        raise ValueError(f"{RESULTS_FILE} of {found.run} is not the file that was recorded: run the study again")
+    if found:
+        return found.results if found.results["undisturbed"] else None
+    # What `save_network` found, and no other network of a pair has.
+    return recorded_in(network.ann.metadata) if "mismatches" in network.ann.metadata else None
 
 
 def measure(network: Network, also: Iterable[int] = (), progress: bool = False) -> dict[str, Any]:
@@ -101,5 +107,8 @@ def evaluation_table(evaluation: Evaluation) -> str:
         verdict = ["no results are recorded to compare these with"]
     elif not verdict and measured["samples"] != recorded["samples"]:
         verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
-    last = "every recorded number is reproduced, but that of the full-precision network, which is not measured"
+    last = (
+        "reproduced: every recorded count of right answers, codes, spikes and synaptic operations, from which "
+        "energies follow; the full-precision network is not measured"
+    )
     return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])

@@ -57,10 +57,10 @@ def open_network(
 ) -> Network:
     """The network of a name as of `network_folder`, or a bundled one; an empty name takes the latest run, if any.
 
-    Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie now,
-    as in `load_recorded`. stand_ins: called with a network whose images are not here, and with the error that says
-    so; it gives other images and a note on them, and nothing is downloaded. Raises FileNotFoundError or ValueError
-    that says what is missing.
+    Its test samples come in the fixed, class-balanced order of `Dataset.subset`. dataset: where its images lie
+    now, as in `load_recorded`. stand_ins: called with a network whose images are not here, unless `dataset` names
+    others, and with the error that says so; it gives other images and a note on them, and nothing is downloaded.
+    Raises FileNotFoundError or ValueError that says what is missing.
     """
     # papermill's -p makes a number of a name that looks like one.
     name = str(name)
@@ -81,7 +81,7 @@ def open_network(
     try:
         test = load_recorded(ann.metadata, dataset=dataset, fetch=stand_ins is None)
     except OSError as missing:
-        if stand_ins is None:
+        if stand_ins is None or dataset is not None:
             raise
         return Network(name, ann.eval(), snn, *stand_ins(ann, missing))
     return Network(name, ann.eval(), snn, test.subset(len(test)))

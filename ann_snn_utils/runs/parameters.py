@@ -160,6 +160,10 @@ def check_parameters(parameters: Mapping[str, Any], notebooks: Sequence[str | os
     takers, checked = takers_of(notebooks), {}
     for name, value in parameters.items():
         if name not in takers:
+            if elsewhere := takers_of(ordered_notebooks()).get(name):
+                raise ValueError(
+                    f"none of the chosen notebooks takes {name!r}: choose {' or '.join(elsewhere)} too, which does"
+                )
             near = difflib.get_close_matches(name.lower(), takers, n=3, cutoff=0.5)
             listed = ", ".join(f"{found} ({', '.join(takers[found])})" for found in near or sorted(takers))
             advice = f"did you mean {listed}?" if near else f"choose from {listed}"

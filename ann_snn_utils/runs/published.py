@@ -155,7 +155,8 @@ def _codes(found: Mapping[str, RunResult]) -> str:
     wrong = sum(one.results["mismatches"] for one in found.values())
     compared = sum(one.results.get("neurons") or 0 for one in found.values())
     counts = f"{wrong:,} of {compared:,} counts at silence"
-    return f"Over all {len(found)} runs on test sets, {counts} differ from the quantized network's codes."
+    runs = "one run on a test set" if len(found) == 1 else f"all {len(found)} runs on test sets"
+    return f"Over {runs}, {counts} differ from the quantized network's codes."
 
 
 def _beside(run: RunResult) -> str:

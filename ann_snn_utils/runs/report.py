@@ -18,16 +18,15 @@ from IPython.display import HTML
 
 from ..ann.notation import title_of
 from ..ann.store import BUNDLED, list_pretrained
-from ..files import sha256
 from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
-from .folder import ARTIFACTS, RESULTS_FILE, SNN_FILE, TRIALS, list_runs, recorded_last, run_folder
+from .folder import RESULTS_FILE, SNN_FILE, TRIALS, list_runs, recorded_last, run_folder
 from .gallery import bundled_name, network_names
 from .manifest import mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, bundled_runs, load_results, local_result, outdated, result_in
+from .results import RunResult, bundled_runs, is_altered, load_results, local_result, outdated, result_in
 from .sweeps import RESULT_COLUMNS, result_cells
 
 MOST_SETTINGS = 8
@@ -198,8 +197,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     result = result_in(folder)
     remedy = "read files that have been made anew; run the study again"
     notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
-    recorded = result.stages[ARTIFACTS[RESULTS_FILE]].artifacts if ARTIFACTS[RESULTS_FILE] in result.stages else {}
-    if recorded.get(RESULTS_FILE) not in (None, sha256(Path(folder) / RESULTS_FILE)):
+    if is_altered(folder, result):
         notes.append(f"changed: {RESULTS_FILE} is not the file that was recorded; run the study again")
     if trials := len(list((Path(folder) / TRIALS).glob("*.json"))):
         notes.append(f"trials of this network under other settings, disturbed or not: {trials} in {TRIALS}/")

@@ -204,6 +204,13 @@ def result_in(folder: str | os.PathLike[str]) -> RunResult:
     return RunResult(path.parent.name, results, read_for(RESULTS_FILE, path.parent))
 
 
+def is_altered(folder: str | os.PathLike[str], result: RunResult) -> bool:
+    """Whether results.json in the folder of a run is another file than the one that was recorded."""
+    stage = result.stages.get(ARTIFACTS[RESULTS_FILE])
+    recorded = stage.artifacts.get(RESULTS_FILE) if stage else None
+    return recorded not in (None, sha256(Path(folder) / RESULTS_FILE))
+
+
 def bundled_runs() -> list[str]:
     """The runs that made the networks which come with the project, as far as their index tells."""
     return [str(entry["run"]) for entry in list_pretrained().values() if "run" in entry]

@@ -118,9 +118,11 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
         for (int64_t input = 0; input < synapses->in_channels; input++)
             for (int64_t column = 0; column < synapses->kernel_width; column += 4)
                 *end++ = (input * height + row) * stride + column;
-    if (steps)
+    const Factor *weights = 0;
+    if (steps) {
         pad(synapses, image, padded, stride);
-    const Factor *weights = prepare(synapses->weights, run->task->factors, space->factors);
+        weights = prepare(synapses->weights, run->task->factor_room, space->factors);
+    }
     for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
         int64_t before[BLOCK];
         for (int64_t step = 0; step < steps; step++)

@@ -113,10 +113,12 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
 INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     const Layer *layer = run->layers + index;
     int64_t end = layer->inputs + layer->ways;
+    // There is a first step; behind the last spike nothing comes any more.
     uint32_t sent[layer->ways], any = 1;
-    for (int64_t way = 0; way < layer->ways; way++)
-        any |= sent[way] = sent_by(run, run->synapses[layer->inputs + way].source);
-    // Behind the last spike nothing comes any more.
+    for (int64_t way = 0; way < layer->ways; way++) {
+        sent[way] = sent_by(run, run->synapses[layer->inputs + way].source);
+        any |= sent[way];
+    }
     int64_t steps = 32 - __builtin_clz(any);
     empty(run, index, &space->sent);
     for (int64_t entry = layer->inputs * BLOCK; entry < end * BLOCK; entry++)
@@ -127,8 +129,8 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
             set_mark(&from);
             uint32_t received = 0;
             for (int64_t way = layer->inputs; way < end; way++)
-                received |= receive(run, run->synapses + way, steps, sent[way - layer->inputs], y, x, space, received != 0,
-                                    space->came + way * BLOCK);
+                received |= receive(run, run->synapses + way, steps, sent[way - layer->inputs], y, x, space,
+                                    received != 0, space->came + way * BLOCK);
             for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
                 fire(&from, channel, received, space->sums + channel);
         }
@@ -214,14 +216,14 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->pending = take(&room, task->steps * task->depth * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
-    into->factors = take(&room, task->factors * sizeof(Factor));
+    into->factors = take(&room, task->factor_room * sizeof(Factor));
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));
-    // Differences have a bit more, and are read and written in whole slices.
-    int64_t row = task->pitch_room / 4 + sizeof(Slice);
-    into->planes = take(&room, (PLANES + 2) * row);
-    into->differences = take(&room, (PLANES + 2) * row);
+    // Two bits a channel, in whole slices. Differences have a bit more than counts; both are read beyond their end.
+    int64_t plane = task->pitch_room / 4 + sizeof(Slice);
+    into->planes = take(&room, (PLANES + 2) * plane);
+    into->differences = take(&room, (PLANES + 2) * plane);
     for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
         into->rows.rows[step] = take(&room, (task->row_room + LANES) * sizeof(int32_t));
     return room;

@@ -18,7 +18,6 @@ import torch
 from ...ann.notation import LARGEST_PIXEL
 from ...snn.network import SNN, SpikingLayer, Synapses, memoized
 from .arrays import (
-    CLASS_LANES,
     MAXIMUM,
     WINDOW,
     class_pitch,
@@ -82,11 +81,9 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
         for one in layer.synapses:
             if largest_of(one.weight) >= 2**7:
                 return f"weights of layer {index} ({layer.name}) need more than 8 bits"
-            # Where a row lies is a number of 32 bits, among weights that are kept twice; so are sums of fan-outs.
+            # Where a row lies is a number of 32 bits, among weights that are kept twice.
             if 2 * (_flip(snn, one.spec.source) + 1) * pitch_of(layer) >= _LARGEST:
                 return f"weights of layer {index} ({layer.name}) are too many for 32 bits"
-            if -(-one.spec.in_shape[0] // CLASS_LANES) * int(one.fan_out[0].sum()) >= _LARGEST:
-                return f"synapses of layer {index} ({layer.name}) are too many for 32 bits"
     if 2 * snn.classifier[0].numel() * class_pitch(snn.spec.classes) >= _LARGEST:
         return "weights of the classifier are too many for 32 bits"
     if _image_room(encoder) >= _LARGEST:
@@ -241,7 +238,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             "row_room": int((taps * synapses["in_channels"]).max()),
             "image_room": _image_room(snn.layers[0]),
             "pitch_room": int(layers["pitch"].max()),
-            "factors": fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
+            "factor_room": fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
             "window_room": int(
                 (taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)
             ),

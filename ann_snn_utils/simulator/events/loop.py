@@ -45,7 +45,7 @@ class Task(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
         *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
         *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
-        *[(name, ctypes.c_int64) for name in ("window_room", "factors")],
+        *[(name, ctypes.c_int64) for name in ("window_room", "factor_room")],
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
         *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending ended".split()],

@@ -48,7 +48,7 @@ typedef VECTOR(int16_t, LANES) Shorts;
 typedef VECTOR(int32_t, LANES) Ints;
 typedef VECTOR(Number, LANES) Numbers;
 typedef VECTOR(int32_t, CLASS_LANES) Scores;
-// In one register: what is added up there stays there.
+// As wide as the registers of AVX-512 and AVX2: what is added up in one stays there.
 #ifdef __AVX512F__
 typedef VECTOR(uint64_t, 8) Slice;
 #else
@@ -105,7 +105,7 @@ typedef struct {
     int64_t first_sample;                               // the first image's number, by which faults are drawn
     int64_t event_room, mark_room, row_room;            // the most spikes of a layer, marks, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
-    int64_t factors;                                    // weights of the encoder, with the zeros that fill its fours up
+    int64_t factor_room;                                // weights of the encoder, with the zeros that fill its fours up
     double rate;
     const Layer *layers;
     const Synapses *synapses;
@@ -341,9 +341,9 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. image: with its border. factors: the encoder's weights. rows, sums, planes, differences,
-// window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals, pending: as
-// in `Task`, of what this thread ran.
+// A thread's memory to work in. image: with its border. factors: the encoder's weights. rows, sums, planes,
+// differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals,
+// pending: as in `Task`, of what this thread ran.
 typedef struct {
     int64_t *came, *totals, *pending;
     Number *sums, *window, *values;

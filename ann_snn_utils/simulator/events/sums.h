@@ -176,7 +176,8 @@ static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps
         for (const int32_t *until; row < end; row = until) {
             until = row + SMALLER(NEAR, end - row);
             for (int64_t slice = 0; slice < slices; slice++)
-                count_bits(synapses->weights + slice * sizeof(Slice), row, until, space->planes + slice, slices, levels);
+                count_bits(synapses->weights + slice * sizeof(Slice), row, until, space->planes + slice, slices,
+                           levels);
         }
         if (counted)
             subtract(synapses->row, pitch, space->planes, levels, space->differences);
