@@ -58,9 +58,11 @@ def _recorded(network: Network) -> dict[str, Any] | None:
     if bundled_name(network.name):
         return recorded_in(network.ann.metadata)
     found = None if is_path(network.name) else local_result(network.name)
-    if found and is_altered(runs_root() / found.run, found):
-        raise ValueError(f"{RESULTS_FILE} of {found.run} is not the file that was recorded: run the study again")
     if found:
+        if is_altered(runs_root() / found.run, found):
+            raise ValueError(
+                f"{RESULTS_FILE} of {found.run} is not the file that was recorded: run the study again"
+            )
         return found.results if found.results["undisturbed"] else None
     # What `save_network` found, and no other network of a pair has.
     return recorded_in(network.ann.metadata) if "mismatches" in network.ann.metadata else None

@@ -51,9 +51,9 @@ class StageRecord(msgspec.Struct, kw_only=True):
     """How a notebook made its artifacts.
 
     inputs, artifacts: SHA-256 by the file's name in the run folder. stale: made from an outdated input, or, as
-    `read_for` finds, what it made is another file now. request:
-    what was asked of the stage, see `runs.stage.request_of`; None where that is unknown. images: those it stands
-    on, None where it names none. shared_from: the run that made it, None for this one.
+    `read_for` finds, what it made is another file now. request: what was asked of the stage, see
+    `runs.stage.request_of`; None where that is unknown. images: those it stands on, None where it names none.
+    shared_from: the run that made it, None for this one.
     """
 
     recorded: str | None = None
