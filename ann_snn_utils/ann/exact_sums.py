@@ -21,8 +21,9 @@ _LARGEST_PAIR = 2**15 - 1
 
 
 def exact_sums(conv: nn.Conv2d, within: tuple[int, int] | None = None) -> Sums:
-    """The function that convolves whole numbers, float64 [N, I, H, W] → [N, O, H', W'], as `conv` does in float64.
+    """The function that convolves whole numbers, [N, I, H, W] → [N, O, H', W'], as `conv` does in float64.
 
+    Of any type; their sums come in float32 or float64, which hold them.
     within: the least and the greatest number that may come; None looks at those that do. Weights that are not
     whole, and sums of 2^24 and more, stay in float64; so does what does not fit bytes where float32 is not exact,
     see `adds_only`.
@@ -34,7 +35,7 @@ def exact_sums(conv: nn.Conv2d, within: tuple[int, int] | None = None) -> Sums:
     """
     weight: Tensor = conv.weight.detach()
     if not torch.equal(weight, weight.round()):
-        return conv
+        return lambda counts: conv(counts.double())
     geometry: Any = conv.stride, conv.padding, conv.dilation, conv.groups
     largest_sum, largest_weight = float(weight.abs().sum((1, 2, 3)).max()), float(weight.abs().max())
     in_bytes = _sums_of_bytes(conv) if largest_weight <= 127 and _convolves_bytes() else None
@@ -46,9 +47,9 @@ def exact_sums(conv: nn.Conv2d, within: tuple[int, int] | None = None) -> Sums:
         if fits and in_bytes and least >= 0 and largest <= 255 and 2 * largest * largest_weight <= _LARGEST_PAIR:
             return in_bytes(counts)
         if not fits or not adds_only():
-            return F.conv2d(counts, weight, None, *geometry)
+            return F.conv2d(counts.double(), weight, None, *geometry)
         with torch.autocast("cpu", enabled=False):
-            return F.conv2d(counts.float(), weight.float(), None, *geometry).double()
+            return F.conv2d(counts.float(), weight.float(), None, *geometry)
 
     return sums
 
@@ -84,7 +85,7 @@ def _sums_of_bytes(conv: nn.Conv2d) -> Sums:
 
     def sums(counts: Tensor) -> Tensor:
         counts = counts.to(torch.uint8)
-        return onednn.qconv2d_pointwise(counts, 1.0, 0, matrix, ones, zeros, None, *geometry, *plain).double()
+        return onednn.qconv2d_pointwise(counts, 1.0, 0, matrix, ones, zeros, None, *geometry, *plain)
 
     return sums
 
@@ -98,6 +99,6 @@ def _convolves_bytes() -> bool:
         conv.weight.copy_(pairs.repeat(64 * 16 * 9).view_as(conv.weight))
         counts = torch.full((1, 64, 4, 4), 127.0, dtype=torch.float64, device="cpu")
         try:
-            return torch.equal(_sums_of_bytes(conv)(counts), conv(counts))
+            return torch.equal(_sums_of_bytes(conv)(counts).double(), conv(counts))
         except (AttributeError, NotImplementedError, RuntimeError):
             return False

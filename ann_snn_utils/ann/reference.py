@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from .exact_sums import Sums, exact_sums
 from .graph import Branch
 from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
 from .notation import LARGEST_PIXEL, NetworkSpec
+
+# What follows a layer's sums is formed in float64 of so many neurons · images at a time, which caches hold.
+AT_ONCE = 2**17
 
 
 def in_float64(ann: ANN) -> ANN:
@@ -38,51 +42,93 @@ class Reference:
 
     @torch.no_grad()
     def counts(self, images: Tensor) -> Iterator[Tensor]:
-        """Each layer's integer codes in turn, float64 [N, C, H, W], of uint8 images [N, C, H, W]."""
+        """Each layer's integer codes in turn, [N, C, H, W], of uint8 images [N, C, H, W].
+
+        In int8 or int16 where that holds all codes that the layer can have, else in float64.
+        """
         # Channels last, as sums of bytes are.
-        pixels = images.cpu().double().contiguous(memory_format=torch.channels_last)
-        spec, values = self.network.spec, {-1: pixels}
+        values = {-1: images.cpu().contiguous(memory_format=torch.channels_last)}
         for index, layer in enumerate(self.network.layers):
             if isinstance(layer, MaxPool):
-                values[index] = layer(values[layer.spec.sources[0]])
+                before = values[layer.spec.sources[0]]
+                # torch takes no maxima of small integers; float32 holds bytes.
+                values[index] = layer(before.float() if before.dtype == torch.int8 else before.double()).to(before)
             else:
-                parts = zip(layer.branch_modules, layer.spec.branches, strict=True)
-                first, *added = (self._branch(part, branch, values) for part, branch in parts)
-                values[index] = layer.activation(sum(added, first))
-                if (step := spec.step(index)) != 1:
-                    values[index].div_(step).round_()
+                pairs = zip(layer.branch_modules, layer.spec.branches, strict=True)
+                sums = [self._sums(part, branch, values) for part, branch in pairs]
+                at_once = max(1, AT_ONCE // prod(layer.spec.out_shape))
+                parts = [slice(start, start + at_once) for start in range(0, len(images), at_once)]
+                values[index] = torch.cat([self._codes(index, _of(some, sums)) for some in parts])
             yield values[index]
-            for source in spec.graph.last_read[index]:
+            for source in self.network.spec.graph.last_read[index]:
                 del values[source]
 
-    def _branch(self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]) -> Tensor:
-        """What a branch of a layer adds, of the counts of its sources; part: None for the identity."""
+    def _sums(self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]) -> list[Tensor]:
+        """What a branch sums up of its sources' counts, for each of their steps: whole numbers, if weights are.
+
+        part: what holds the branch's weights; None for the identity.
+        """
         spec = self.network.spec
-        if branch.sources == (-1,):
+        if branch.sources == (-1,) and not spec.has_whole_weights(0):
             assert part is not None
-            if not spec.has_whole_weights(0):
-                return part.norm(part.conv(counts[-1] / LARGEST_PIXEL))
-            return part.norm(self.sums[part.conv](counts[-1]) / LARGEST_PIXEL)
-        area, worth = branch.average**2, []
-        steps = dict.fromkeys(map(spec.step, branch.sources))
+            return [part.conv(counts[-1].double() / LARGEST_PIXEL)]
+        steps, sums = self._steps(branch), []
         for step in steps:
-            # Sums over windows, and of integers, are exact; what a count is worth comes last.
+            # Of maps that are concatenated, those of another step are left out.
             alone = len(steps) == 1
             of_step = {s: counts[s] if alone else counts[s] * (spec.step(s) == step) for s in branch.sources}
-            whole = taken(branch, of_step)
-            whole = whole if area == 1 else (whole * area).round()
-            whole = whole if part is None else self.sums[part.conv](whole)
-            worth.append(whole if step == area else whole * (step / area))
-        total = sum(worth[1:], worth[0])
+            if branch.average == 1:
+                whole = taken(branch, of_step)
+            else:
+                # Sums over windows, and of integers, are exact; what a count is worth comes last.
+                whole = (taken(branch, {s: one.double() for s, one in of_step.items()}) * branch.average**2).round()
+            sums.append(whole if part is None else self.sums[part.conv](whole))
+        return sums
+
+    def _codes(self, index: int, sums: Sequence[Sequence[Tensor]]) -> Tensor:
+        """A layer's codes, of the sums of its branches as `_sums` gives them."""
+        layer, step = self.network.layers[index], self.network.spec.step(index)
+        assert isinstance(layer, Layer)
+        triples = zip(layer.branch_modules, layer.spec.branches, sums, strict=True)
+        first, *added = (self._added(*triple) for triple in triples)
+        value = layer.activation(sum(added, first))
+        codes = value if step == 1 else value.div_(step).round_()
+        return codes.to(self._type(index))
+
+    def _added(self, part: Layer | Shortcut | None, branch: Branch, sums: Sequence[Tensor]) -> Tensor:
+        """What a branch adds to a layer, float64, of its sums for each step of its sources."""
+        if branch.sources == (-1,):
+            total = sums[0].double()
+            total = total / LARGEST_PIXEL if self.network.spec.has_whole_weights(0) else total
+        else:
+            area = branch.average**2
+            pairs = zip(self._steps(branch), sums, strict=True)
+            first, *more = (one.double() if step == area else one.double() * (step / area) for step, one in pairs)
+            total = sum(more, first)
         return total if part is None else part.norm(total)
+
+    def _steps(self, branch: Branch) -> list[float]:
+        return list(dict.fromkeys(map(self.network.spec.step, branch.sources)))
+
+    def _type(self, index: int) -> torch.dtype:
+        least, largest = self.network.spec.counts(index)
+        for dtype in (torch.int8, torch.int16):
+            if largest is not None and torch.iinfo(dtype).min <= least and largest <= torch.iinfo(dtype).max:
+                return dtype
+        return torch.float64
 
     @torch.no_grad()
     def logits(self, counts: Tensor) -> Tensor:
         """Logits [N, classes] of the last layer's counts [N, C, H, W]."""
         classifier, average = self.network.classifier, self.network.spec.graph.read_out.average
-        sums = F.linear((averaged(counts, average) * average**2).round().flatten(1), classifier.weight)
+        sums = F.linear((averaged(counts.double(), average) * average**2).round().flatten(1), classifier.weight)
         sums = sums if classifier.bias is None else sums + classifier.whole_bias
         return sums * classifier.count * classifier.scale
+
+
+def _of(some: slice, sums: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """The sums of some images."""
+    return [[one[some] for one in of_branch] for of_branch in sums]
 
 
 @torch.no_grad()
