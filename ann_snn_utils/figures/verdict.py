@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from .settings import along, error_axis, errors
@@ -36,15 +35,12 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
                 x=list(answers.values()), y=[row] * len(answers), customdata=list(answers)
             )
             add_points(figure, model, "circle", 8, colour, said, **points, **look | dict(showlegend=not number))
-            if x[1] > 1.01 * x[0]:
-                ends = zip(x, (f"{low}  ", f"  {high}"), ("right", "left"), strict=True)
-                for place, text, anchor in ends:
-                    figure.add_annotation(
-                        x=float(np.log10(place)), y=row, text=text, xanchor=anchor, showarrow=False, font_size=11
-                    )
-            else:
-                words: dict[str, Any] = dict(text="  makes no difference", xanchor="left", font_size=11)
-                figure.add_annotation(x=float(np.log10(x[1])), y=row, showarrow=False, **words)
+            ends = [(x[0], f"{low}  ", "right"), (x[1], f"  {high}", "left")]
+            if x[1] <= 1.01 * x[0]:
+                ends = [(x[1], "  makes no difference", "left")]
+            for place, text, anchor in ends:
+                beside: dict[str, Any] = dict(xanchor=anchor, showarrow=False, font_size=11)
+                figure.add_annotation(x=math.log10(place), y=row, text=text, **beside)
         ends_of = [_row(question, index) for question in (list(questions)[0], list(questions)[-1])]
         add_line(figure, model, colour, "dot", 1, x=[own, own], y=ends_of, showlegend=False)
     figure.add_vline(x=1, line=dict(color=INK, width=1.5))
