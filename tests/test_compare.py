@@ -28,11 +28,7 @@ from ann_snn_utils.runs.results import RunResult, load_results
 from ann_snn_utils.runs.stage import open_stage
 from ann_snn_utils.tables import aligned, cell, markdown_table
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def plain(text: str) -> str:

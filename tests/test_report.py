@@ -26,11 +26,7 @@ from ann_snn_utils.runs.report import (
 )
 from ann_snn_utils.runs.results import collect, load_results
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def test_the_card_sets_a_run_beside_a_bundled_network_and_the_published_system():

@@ -32,10 +32,8 @@ from ann_snn_utils.snn.conversion import convert
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("ANN_SNN_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
+def kept(runs: Path) -> Path:
+    return runs.parent / "results"
 
 
 def test_a_collected_run_can_be_compared_as_the_local_one_can(kept: Path) -> None:

@@ -59,10 +59,9 @@ def make(without_kernels: None) -> Make:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def runs(runs: Path) -> list[Path]:
     """The folders of three runs."""
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
-    return [tmp_path / "runs" / name for name in ("one", "two", "other")]
+    return [runs / name for name in ("one", "two", "other")]
 
 
 def test_what_a_notebook_reads_and_whether_it_records_are_found_in_its_code(notebooks: list[Path]) -> None:
