@@ -58,10 +58,6 @@ class Plan:
         """The steps that are not done, each after those that it needs."""
         return [step for steps in self.steps.values() for step in steps if step.state != "done"]
 
-    def count(self, state: str) -> int:
-        """The number of steps in a state."""
-        return sum(step.state == state for steps in self.steps.values() for step in steps)
-
 
 def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
     """The plan of a sweep, from the runs that are there now; with `force` everything is to be made.

@@ -66,9 +66,10 @@ def make_sweep(
 
 def plan_summary(plan: Plan) -> str:
     """A plan in one line: its runs, and the stages to make, to share, and done already."""
-    make, shared, done = (plan.count(state) for state in ("make", "shared", "done"))
+    count = Counter(step.state for steps in plan.steps.values() for step in steps)
     runs = f"{len(plan.steps)} run{'s' * (len(plan.steps) > 1)}"
-    return f"sweep {plan.sweep.name}: {runs}; {make} stages to make, {shared} to share, {done} done already"
+    stages = f"{count['make']} stages to make, {count['shared']} to share, {count['done']} done already"
+    return f"sweep {plan.sweep.name}: {runs}; {stages}"
 
 
 def plan_text(plan: Plan) -> str:
