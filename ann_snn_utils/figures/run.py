@@ -50,17 +50,16 @@ def accuracy_over_time(
     longest = max(map(len, curves.values()))
     panels = 1 if pending is None else 2
     figure = blank(title, columns=2, horizontal_spacing=0.16) if panels > 1 else blank(title)
-    left = 1 if panels > 1 else None
     for index, (name, curve) in enumerate(curves.items()):
         color, dash = color_of(name, index, SETTINGS), DASHES[index // len(SETTINGS) % len(DASHES)]
         # Each of a few curves is seen below a later one that runs on top of it.
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
-        points = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width, panel=left)
+        points = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width)
         hover = name + "<br>step %{x}<br>accuracy %{y:.2f} %"
         add_line(figure, name, color, dash, width, hover, mode="lines+markers", **points)
     if level:
         hover, ends = "quantized ANN<br>accuracy %{y:.2f} %", [0.5, longest + 0.5]
-        add_line(figure, "quantized ANN", dash="dash", hover=hover, x=ends, y=level, panel=left)
+        add_line(figure, "quantized ANN", dash="dash", hover=hover, x=ends, y=level)
     shown = [value for curve in [*curves.values(), level, [0.0] * from_zero] for value in curve]
     figure.update_layout(yaxis=accuracy_axis(shown))
     if pending is not None:
