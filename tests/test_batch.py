@@ -18,10 +18,11 @@ from ann_snn_utils.batch.pages import (
     PLOTLY_JS,
     PLOTLY_MIME,
     WIDGET_MIME,
-    export_html,
     figure_html,
     mathml,
+    read_notebook,
     readable,
+    write_page,
 )
 from ann_snn_utils.runs.manifest import read_manifest
 from ann_snn_utils.runs.parameters import check_parameters, ordered_notebooks, parameters_of, select_notebooks
@@ -281,15 +282,14 @@ def test_only_complete_lines_of_progress_are_shown() -> None:
     assert stream.getvalue().splitlines() == ["epoch 1", "bar 100%", "green"]
 
 
-def executed_notebook(path: Path, text: str, *outputs: dict) -> Path:
+def executed_notebook(path: Path, text: str, *outputs: dict) -> nbformat.NotebookNode:
     notebook = nbformat.read(write_notebook(path, 'run = ""', "show()", text=text), as_version=4)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
-    nbformat.write(notebook, path)
-    return path
+    return notebook
 
 
 def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(tmp_path: Path) -> None:
-    figure = {"data": [{"y": [1, 2], "name": "</script>"}], "layout": {"height": 321}}
+    figure = {"data": [{"name": "</script>", "y": [1, 2]}], "layout": {"height": 321}}
     notebook = executed_notebook(
         tmp_path / "03_x.ipynb",
         "With $U \\ge \\theta_j$ and\n\n$$\\frac{\\sigma}{\\gamma}$$\n\n`a $b$`",
@@ -297,7 +297,7 @@ def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(t
         {"text/latex": "$$x^2$$", "text/plain": "x"},
         {WIDGET_MIME: {"model_id": "1"}, "text/plain": "0%|  | 0/3"},
     )
-    page = export_html(notebook, tmp_path / "html" / "03_x.html")
+    page = write_page(notebook, tmp_path / "html" / "03_x.html")
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?:https?:)?//", text)
     assert not re.findall(r"(?:import|@import|url)\s*\(?[\"']?https?://", text)
@@ -310,7 +310,7 @@ def test_a_page_needs_nothing_from_the_network_and_shows_figures_and_equations(t
 def test_an_output_that_is_more_than_a_widget_is_kept(tmp_path: Path) -> None:
     shown = {WIDGET_MIME: {"model_id": "1"}, "text/html": "<b>still</b>", "text/plain": ""}
     notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", shown)
-    assert "<b>still</b>" in export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+    assert "<b>still</b>" in write_page(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
 
 
 def test_a_cell_that_jupyterlab_folds_is_folded_on_its_page(tmp_path: Path) -> None:
@@ -318,9 +318,7 @@ def test_a_cell_that_jupyterlab_folds_is_folded_on_its_page(tmp_path: Path) -> N
         nbformat.v4.new_code_cell("seen = 1"),
         nbformat.v4.new_code_cell("folded = 2", metadata={"jupyter": {"source_hidden": True}}),
     ]
-    notebook = tmp_path / "03_x.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
-    text = export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+    text = write_page(nbformat.v4.new_notebook(cells=cells), tmp_path / "03_x.html").read_text(encoding="utf-8")
     before, inside = text.split('<details class="code">')
     assert "seen" in before and "folded" not in before and "folded" in inside[: inside.index("</details>")]
 
@@ -328,7 +326,7 @@ def test_a_cell_that_jupyterlab_folds_is_folded_on_its_page(tmp_path: Path) -> N
 def test_the_frames_of_a_figure_come_along_and_wait_for_the_reader(tmp_path: Path) -> None:
     figure = {"data": [{"y": [1]}], "layout": {}, "frames": [{"name": "2", "data": [{"y": [5]}]}]}
     notebook = executed_notebook(tmp_path / "03_x.ipynb", "x", {PLOTLY_MIME: figure, "text/plain": "Figure()"})
-    text = export_html(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
+    text = write_page(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
     assert re.search(r"Plotly\.addFrames\(.*5", text) and "Plotly.animate" not in text
 
 
@@ -336,15 +334,14 @@ def test_a_link_to_a_notebook_leads_to_its_page_where_there_is_one(tmp_path: Pat
     notebook = executed_notebook(
         tmp_path / "03_x.ipynb", "[one](01_a.ipynb), [two](02_b.ipynb#c), [three](09_z.ipynb)"
     )
-    text = export_html(notebook, tmp_path / "03_x.html", {"01_a": "a", "02_b": "b"}).read_text(encoding="utf-8")
+    text = write_page(notebook, tmp_path / "03_x.html", {"01_a": "a", "02_b": "b"}).read_text(encoding="utf-8")
     assert '<a href="01_a.html">one</a>, <a href="02_b.html#c">two</a>, three' in text
 
 
-def test_a_file_that_is_no_notebook_makes_no_page(tmp_path: Path) -> None:
+def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("hello")
     with pytest.raises(ValueError, match="x.ipynb cannot be read as a notebook"):
-        export_html(tmp_path / "x.ipynb", tmp_path / "x.html")
-    assert not (tmp_path / "x.html").exists()
+        read_notebook(tmp_path / "x.ipynb")
 
 
 def test_figures_of_one_page_have_names_of_their_own() -> None:

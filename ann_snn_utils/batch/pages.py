@@ -62,18 +62,6 @@ def readable(latex: str, display: bool = False) -> str:
         return f"<code>{html.escape(latex)}</code>"
 
 
-def export_html(
-    notebook: str | os.PathLike[str], page: str | os.PathLike[str], site: Mapping[str, str] | None = None
-) -> Path:
-    """Write a notebook as an HTML page, and return its path; plotly.js is laid once beside all pages.
-
-    Figures (plotly's JSON, with its frames) stay interactive and equations become MathML. Widgets, which need a
-    kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
-    text. Raises ValueError where `notebook` is not one.
-    """
-    return write_page(read_notebook(notebook), Path(page), site)
-
-
 def read_notebook(path: str | os.PathLike[str]) -> Any:
     """The notebook in a file. Raises ValueError where it is none."""
     try:
@@ -83,7 +71,12 @@ def read_notebook(path: str | os.PathLike[str]) -> Any:
 
 
 def write_page(content: Any, page: Path, site: Mapping[str, str] | None = None) -> Path:
-    """Write a notebook in memory as `export_html` does one in a file."""
+    """Write a notebook as an HTML page, and return its path; plotly.js is laid once beside all pages.
+
+    Figures (plotly's JSON, with its frames) stay interactive and equations become MathML. Widgets, which need a
+    kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
+    text.
+    """
     page.parent.mkdir(parents=True, exist_ok=True)
     _lay_plotly(page.parent)
     about = {"metadata": {"name": page.stem}, "pages": dict(site or {})}

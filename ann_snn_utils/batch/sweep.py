@@ -20,7 +20,7 @@ from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, engine
 from .execute import NotebookFailed, execute
 from .grid import Sweep, build_sweep, parse_settings
-from .pages import export_html
+from .pages import read_notebook, write_page
 from .plan import Plan, plan_sweep
 from .progress import View
 from .rehearsal import rehearse
@@ -190,7 +190,7 @@ def _page(sweep: Sweep, folder: Path, running: Engine) -> Path | None:
     try:
         how = {"environment": running.environment, "owner": running.name}
         executed = running.call(execute, notebook, target, {"sweep": sweep.name}, **how)
-        return export_html(executed, target / "html" / f"{_REPORT}.html")
+        return write_page(read_notebook(executed), target / "html" / f"{_REPORT}.html")
     except (NotebookFailed, ValueError) as error:
         print(f"ann-snn: the sweep's page could not be made: {error}", file=sys.stderr)
         return None
