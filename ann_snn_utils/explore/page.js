@@ -8,7 +8,7 @@ function make(tag, properties = {}, ...children) {
     if (name.includes("-") || name === "role") node.setAttribute(name, value);
     else node[name] = value;
   }
-  node.append(...children.filter(child => child !== null));
+  node.append(...children);
   return node;
 }
 
@@ -119,7 +119,7 @@ function control(about, changed) {
   nodes[0].id = id;
   nodes[1]?.setAttribute("aria-label", `${about.label}, as a number`);
   const label = make("label", { htmlFor: id, textContent: about.label });
-  const row = make("div", { className: `snn-control snn-${about.kind}`, title: about.help ?? "" }, label, ...nodes);
+  const row = make("div", { className: "snn-control", title: about.help ?? "" }, label, ...nodes);
   if (about.help) nodes[0].setAttribute("aria-description", about.help);
   return { row, set, get, enable: on => nodes.forEach(node => { node.disabled = !on; }) };
 }
@@ -167,7 +167,7 @@ async function mount(box, about) {
   const hint = make("div", { className: "snn-hint", textContent: about.hint });
   const head = make("div", { className: "snn-title", role: "heading", "aria-level": "3" }, about.title);
   const bar = make("div", { className: "snn-bar" });
-  const body = make("div", { className: "snn-body" });
+  const body = make("div");
   const lead = make("div", { className: "snn-lead", textContent: about.caption });
   box.replaceChildren(head, lead, bar, body);
 
