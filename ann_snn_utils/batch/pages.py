@@ -77,7 +77,6 @@ def write_page(content: Any, page: Path, site: Mapping[str, str] | None = None) 
     kernel, are left out. site: stem → name of the pages that lie beside this one; links to other notebooks become
     text.
     """
-    page.parent.mkdir(parents=True, exist_ok=True)
     _lay_plotly(page.parent)
     about = {"metadata": {"name": page.stem}, "pages": dict(site or {})}
     body, _ = _exporter().from_notebook_node(content, resources=about)
