@@ -48,7 +48,7 @@ def test_what_runs_is_shown_with_its_epoch_or_last_words() -> None:
 
 def test_elsewhere_than_on_a_terminal_each_line_is_said_once_and_a_summary_after_a_silent_minute() -> None:
     shown = view()
-    with shown:
+    with shown.live:
         shown.line("[1/2] one")
         shown.tell("a/01_train_ann", "epoch 1/2")
         shown.last_line -= 61

@@ -21,7 +21,7 @@ _QUIET_SECONDS = 60.0
 class View:
     """A sweep at work: runs done and failed, running stages with their epoch, and the time that is left.
 
-    On a terminal it redraws itself; elsewhere a summary is written when nothing was for a minute.
+    On a terminal it redraws itself while `live` runs; elsewhere a summary is written when nothing was for a minute.
     """
 
     def __init__(self, plan: Plan, jobs: int, stream: TextIO) -> None:
@@ -36,13 +36,6 @@ class View:
         columns = BarColumn(20), TextColumn("{task.description}", markup=False)
         self.live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.bar = self.live.add_task("", total=self.total)
-
-    def __enter__(self) -> View:
-        self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.live.stop()
 
     def line(self, text: str) -> None:
         """Write one line that stays."""

@@ -151,7 +151,8 @@ def _recorded_runs(name: str) -> set[str]:
 def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:
     """What came of a plan's steps: those that are there, and the first failure of each run that failed."""
     made, failed = list[Made](), dict[str, Failure]()
-    with View(plan, running.jobs, sys.stderr) as view:
+    view = View(plan, running.jobs, sys.stderr)
+    with view.live:
         for outcome in running.work(plan.pending(), view.tell, force=plan.force):
             step, run = outcome.step, outcome.step.run
             if isinstance(outcome, Failure):
