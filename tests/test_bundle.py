@@ -251,8 +251,7 @@ def test_a_network_with_real_numbers_is_refused_before_anything_is_written(tmp_p
         (["--pretrained", "digits-lenet-k0", "--time-steps", "-1"], "'--time-steps': -1 is not in the range"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_message(tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+def test_a_mistake_on_the_command_line_is_one_message(tmp_path, runs, capsys, arguments, message):
     assert main(["bundle", *arguments, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 

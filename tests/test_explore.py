@@ -427,9 +427,8 @@ class TestNetworks:
 
 class TestStandIns:
     @pytest.fixture(autouse=True)
-    def nothing_here(self, monkeypatch, tmp_path):
+    def nothing_here(self, monkeypatch, tmp_path, runs):
         monkeypatch.setenv("ANN_SNN_DATA", str(tmp_path))
-        monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
         monkeypatch.setattr("ann_snn_utils.data.published.tempfile.mkdtemp", None)
 
     def test_a_network_of_handwritten_digits_is_shown_those_of_scikit_learn(self):

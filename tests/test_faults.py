@@ -216,11 +216,10 @@ def test_processes_that_record_at_the_same_time_lose_nothing(processes, tmp_path
     assert set(read_manifest(folder).stages) == {name for part in names for name in part}
 
 
-def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing(processes, tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing(processes, tmp_path, runs):
     folder, said = run_folder("run", create=True), tmp_path / "said"
     with only_maker(folder, print):
-        process = processes.Process(target=fault_work.make_when_free, args=(str(tmp_path / "runs"), str(said)))
+        process = processes.Process(target=fault_work.make_when_free, args=(str(runs), str(said)))
         process.start()
         while not said.exists():
             time.sleep(0.01)

@@ -21,8 +21,7 @@ SOURCE = {"name": "digits", "size": 8, "limit": 40}
 
 
 @pytest.fixture
-def bundle(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path / "runs"))
+def bundle(tmp_path, monkeypatch, runs):
     folder = tmp_path / "pretrained"
     save_pretrained(random_ann(1, classes=10), "tiny", folder, source=SOURCE, correct=1, samples=40)
     for name in ("list_pretrained", "load_pretrained"):

@@ -183,9 +183,8 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, w
 
 @pytest.mark.parametrize(("network", "shape"), [("1C3", (1, 26, 26)), ("4C5-M2-6C3-8", (4, 24, 24))])
 def test_networks_of_one_channel_or_with_maxima_behind_the_encoder_go_the_same_way(
-    network, shape, tmp_path, without_kernels, monkeypatch
+    network, shape, runs, without_kernels
 ):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
     small = TINY | {"network": network, "ann_epochs": 8, "qann_epochs": 8}
     run = study(small, run="small", notebooks="01-04", progress=False)
     assert load_snn(run / "snn.safetensors").spec.layers[0].out_shape == shape
@@ -197,11 +196,10 @@ def test_networks_of_one_channel_or_with_maxima_behind_the_encoder_go_the_same_w
     assert "ann" not in found["accuracy"] and main(["evaluate", "part", "--samples", "20"]) == 0
 
 
-def test_a_notebook_without_its_input_names_the_one_that_makes_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
-    (tmp_path / "empty").mkdir()
+def test_a_notebook_without_its_input_names_the_one_that_makes_it(runs):
+    (runs / "empty").mkdir(parents=True)
     with pytest.raises(NotebookFailed, match="notebook 01_train_ann makes it"):
-        run_here(NOTEBOOKS / "02_quantize.ipynb", tmp_path / "empty", {"run": "empty"})
+        run_here(NOTEBOOKS / "02_quantize.ipynb", runs / "empty", {"run": "empty"})
 
 
 def test_a_sweep_shares_what_the_study_made_and_makes_its_own_page(run, monkeypatch, capsys):

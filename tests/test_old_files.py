@@ -58,10 +58,9 @@ def test_the_manifest_of_a_run_and_the_mark_of_an_unfinished_one_are_read(tmp_pa
     assert list(again)[:4] == list(manifest.stages) and again["02_quantize"] == stage
 
 
-def test_the_file_of_a_sweep_is_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANN_SNN_RUNS", str(tmp_path))
-    (tmp_path / "sweeps" / "levels").mkdir(parents=True)
-    (tmp_path / "sweeps" / "levels" / "sweep.json").write_text((FILES / "sweep.json").read_text())
+def test_the_file_of_a_sweep_is_read(runs):
+    (runs / "sweeps" / "levels").mkdir(parents=True)
+    (runs / "sweeps" / "levels" / "sweep.json").write_text((FILES / "sweep.json").read_text())
     sweep = read_sweep_file("levels")
     assert sweep.varied == ["k"] and [own["k"] for own in sweep.runs.values()] == [0, 1]
 
