@@ -392,12 +392,12 @@ def study(place) -> Path:
     return write_study(place / "notebooks")
 
 
-def planned(content: dict, folder: Path, place: Path, name: str | None = None) -> object:
+def planned(content: dict, folder: Path, place: Path) -> object:
     """The plan of a sweep, written as text; making it writes nothing, whether it is made or refused."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANN_SNN_RUNS", str(place / "no runs"))
         try:
-            asked = build_sweep(content, folder, name=name)
+            asked = build_sweep(content, folder)
             rehearse(asked.runs, asked.notebooks)
             return plan_text(plan_sweep(asked))
         finally:
@@ -535,7 +535,7 @@ def test_a_sweep_file_that_is_no_ordinary_or_small_file_is_not_read(place):
     st.sampled_from([None, "../x", "/x", "", ".", "..", "a\0b", "nul", "x" * 5000, "ok", "é", "a/b"]),
 )
 def test_a_sweep_with_any_settings_and_any_name(place, study, given, name):
-    survives(lambda: planned({"set": parse_settings(given, "--set")}, study, place, name))
+    survives(lambda: planned({"name": name, "set": parse_settings(given, "--set")}, study, place))
 
 
 TAKEN = (

@@ -50,19 +50,14 @@ def parse_settings(settings: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
-def build_sweep(
-    content: Mapping[str, Any],
-    folder: str | os.PathLike[str],
-    notebooks: str | None = None,
-    name: str | None = None,
-) -> Sweep:
+def build_sweep(content: Mapping[str, Any], folder: str | os.PathLike[str]) -> Sweep:
     """The sweep over the notebooks of a folder: every combination of `set`, times the rows of `zip`.
 
-    notebooks, name: used instead of those in `content`. Raises ValueError for an unknown parameter, with the
-    nearest ones; a wrong value; lists in `zip` of different lengths; a parameter in both; a run that comes up
-    twice; notebooks that make no stage, or that read what none of the chosen ones makes.
+    content: of a sweep's file. Raises ValueError for an unknown parameter, with the nearest ones; a wrong value;
+    lists in `zip` of different lengths; a parameter in both; a run that comes up twice; notebooks that make no
+    stage, or that read what none of the chosen ones makes.
     """
-    chosen = _chosen(notebooks or content.get("notebooks", "01-04"), folder)
+    chosen = _chosen(content.get("notebooks", "01-04"), folder)
     given = content.get("set") or {}, content.get("zip") or {}
     if twice := [parameter for parameter in given[0] if parameter in given[1]]:
         raise ValueError(f"{twice[0]} is in `set` and in `zip`: give it in one of them")
@@ -88,7 +83,7 @@ def build_sweep(
     varied = tuple(n for n, values in (grid | rows).items() if len(set(map(repr, values))) > 1)
     digest = hashlib.sha256(json.dumps([*runs]).encode()).hexdigest()[:8]
     after_these = "-".join([*(re.sub(r"[^A-Za-z0-9]", "-", one) for one in varied[:4]), digest])
-    return Sweep(check_run_name(name or content.get("name") or after_these, "sweep"), chosen, varied, runs)
+    return Sweep(check_run_name(content.get("name") or after_these, "sweep"), chosen, varied, runs)
 
 
 def _chosen(selection: str, folder: str | os.PathLike[str]) -> tuple[Path, ...]:

@@ -59,7 +59,8 @@ def make_sweep(
         content[key] = {**content.get(key, {}), **extra}
     if not content["set"] and not content["zip"]:
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
-    asked = build_sweep(content, folder, notebooks, name)
+    content |= {key: given for key, given in (("notebooks", notebooks), ("name", name)) if given}
+    asked = build_sweep(content, folder)
     rehearse(asked.runs, asked.notebooks)
     return plan_sweep(asked, force)
 
