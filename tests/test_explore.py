@@ -318,7 +318,7 @@ def test_headless_an_explorer_leaves_no_widget(name, monkeypatch):
     monkeypatch.setenv("PLOTLY_RENDERER", "json")
     before = len(ipywidgets.widget._instances)
     shown, displayed = EXPLORERS[name](network()), []
-    monkeypatch.setattr("IPython.display.display", displayed.append)
+    monkeypatch.setattr("ann_snn_utils.explore.page.display", displayed.append)
     shown._ipython_display_()
     assert len(ipywidgets.widget._instances) == before and shown.caption
     if shown.figures:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from IPython.display import Markdown
 
 from ..files import ROOT
-
-if TYPE_CHECKING:
-    from IPython.display import Markdown
 
 
 def listing(*objects: Any) -> Markdown:
@@ -17,8 +16,6 @@ def listing(*objects: Any) -> Markdown:
 
     Markdown, because JupyterLab, exported pages and web hosts all colour its code, each in its own theme.
     """
-    from IPython.display import Markdown
-
     parts = []
     for one in map(inspect.unwrap, objects):
         path = inspect.getsourcefile(one)

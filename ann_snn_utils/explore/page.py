@@ -22,6 +22,7 @@ import anywidget
 import numpy as np
 import plotly.graph_objects as go
 import traitlets
+from IPython.display import HTML, Markdown, display
 from plotly.offline import get_plotlyjs
 
 from ..figures.renderer import has_reader
@@ -89,8 +90,6 @@ class Explorer:
         return Path(path)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import HTML, Markdown, display
-
         if live():
             line = Line(self)
             self.opened(line)
