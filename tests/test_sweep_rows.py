@@ -134,8 +134,8 @@ def test_another_version_or_machine_is_noted_apart(runs: Path) -> None:
 def test_a_table_is_written_with_every_column_of_every_run(tmp_path: Path) -> None:
     make_run("a")
     make_run("b", clip=4)
-    path = write_csv(rows("a", "b"), tmp_path / "t.csv")
-    with path.open(encoding="utf-8", newline="") as file:
+    write_csv(rows("a", "b"), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert list(found[0])[:5] == ["run", "state", "error", "mixed", "around"]
     assert [row["clip"] for row in found] == ["", "4"] and json.loads(found[0]["noise.0.5"]) == [0.1, 0.2]

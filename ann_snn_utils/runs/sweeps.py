@@ -6,7 +6,6 @@ A row holds a run's state, every parameter, every metric, and where all of it ca
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -217,7 +216,7 @@ def _peers(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (name, *(repr(row.get(setting)) for setting in alike))
 
 
-def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the rows as a CSV file with one header line, atomically; lists are written as JSON."""
     plain = [{n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()} for row in rows]
     # As objects: a whole number beside an empty cell would become 4.0.
@@ -226,7 +225,6 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -
     frame = frame[first + [name for name in frame if name not in first]]
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
-    return Path(path)
 
 
 def _read_results(name: str) -> tuple[list[str], list[dict[str, Any]]]:
