@@ -143,6 +143,9 @@ def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
         gallery.save_network(str(tmp_path / "other"), ann, other, "digits", size=8, limit=40)
     with pytest.raises(ValueError, match="unknown data set 'nosuch'"):
         gallery.save_network("mine", ann, snn, "nosuch")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file: give the path of a new folder"):
+        gallery.save_network(str(tmp_path / "file"), ann, snn, "digits", size=8, limit=40)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "other").exists(), "a refused pair leaves nothing"
 
 

@@ -9,8 +9,9 @@ import pytest
 from outcomes import make_run, make_stale, outcome, results
 
 from ann_snn_utils.ann.notation import NETWORKS
+from ann_snn_utils.files import save_json
 from ann_snn_utils.runs.compare import compare
-from ann_snn_utils.runs.folder import run_folder
+from ann_snn_utils.runs.folder import run_folder, sweep_folder
 from ann_snn_utils.runs.report import (
     MOST_SETTINGS,
     card,
@@ -25,6 +26,7 @@ from ann_snn_utils.runs.report import (
     settings_table,
 )
 from ann_snn_utils.runs.results import collect, load_results
+from ann_snn_utils.runs.sweeps import SWEEP_FILE
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -136,8 +138,10 @@ def test_without_a_name_the_latest_run_is_on_the_card_else_the_first_collected_o
     assert find_result(load_results()).run == "b"
     make_run("a")
     assert find_result(load_results()).run == "a" and find_result(load_results(), "b").run == "b"
-    with pytest.raises(FileNotFoundError, match="no sweep 'x'"):
+    with pytest.raises(FileNotFoundError, match="no run 'x'"):
         find_result({}, "x")
+    save_json(sweep_folder("a") / SWEEP_FILE, {"name": "a", "notebooks": [], "varied": [], "runs": {"b": {}}})
+    assert find_result({}, "a").run == "a"
     run_folder("empty", create=True)
     collected = {name: outcome(name) for name in ("z", "mnist-lenet-k0-ternary-s0-6165d83c")}
     assert find_result({"c": outcome("c", held_out=5), **collected}).run == "mnist-lenet-k0-ternary-s0-6165d83c"

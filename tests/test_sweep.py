@@ -105,8 +105,9 @@ def test_the_name_of_a_sweep_of_other_runs_is_not_taken(
     grid = ["sweep", "--notebooks", "01-02", "--name", "mine"]
     assert main([*grid, "--set", "k=0"], folder) == main([*grid, "--set", "k=0,1"], folder) == 0
     before = table(runs, "mine")
-    assert main([*grid, "--set", "k=2"], folder) == 2
-    assert "sweep 'mine' had 2 other runs" in capsys.readouterr().err and table(runs, "mine") == before
+    for planned in [], ["--dry-run"]:
+        assert main([*grid, "--set", "k=2", *planned], folder) == 2
+        assert "sweep 'mine' had 2 other runs" in capsys.readouterr().err and table(runs, "mine") == before
 
 
 @pytest.mark.usefixtures("without_kernels")

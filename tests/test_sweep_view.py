@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ann_snn_utils.batch.engine import Made
 from ann_snn_utils.batch.grid import Sweep
 from ann_snn_utils.batch.plan import Plan, Step
 from ann_snn_utils.batch.progress import View, clock
+from ann_snn_utils.batch.sweep import _work
 
 
 def view() -> View:
@@ -56,6 +59,17 @@ def test_elsewhere_than_on_a_terminal_each_line_is_said_once_and_a_summary_after
     one, summary = shown.live.console.file.getvalue().splitlines()
     assert one == "[1/2] one"
     assert summary.startswith("0/2 runs done · 0/4 stages") and summary.endswith("a  01_train_ann  epoch 2/2")
+
+
+def test_a_run_is_done_with_its_last_stage_that_was_to_be_made(capsys) -> None:
+    made, there = (
+        Step("a", Path(f"{stem}.ipynb"), {}, {}, state, None, ())
+        for stem, state in (("04", "make"), ("08", "done"))
+    )
+    plan = Plan(Sweep("s", (made.notebook, there.notebook), (), {"a": {}}), {"a": (made, there)})
+    came = [Made(made, "made", 1.0)]
+    assert _work(plan, SimpleNamespace(jobs=1, work=lambda *_, **__: came)) == (came, [])
+    assert capsys.readouterr().err.splitlines()[-1] == "[1/1] a  04 1.0 s"
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

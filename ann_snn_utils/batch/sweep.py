@@ -61,6 +61,11 @@ def make_sweep(
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
     content |= {key: given for key, given in (("notebooks", notebooks), ("name", name)) if given}
     asked = build_sweep(content, folder)
+    if lost := _recorded_runs(asked.name) - set(asked.runs):
+        raise ValueError(
+            f"sweep {asked.name!r} had {len(lost)} other runs, such as {min(lost)}: give this one another --name, "
+            f"or delete {sweep_folder(asked.name)}, which keeps the runs"
+        )
     rehearse(asked.runs, asked.notebooks)
     return plan_sweep(asked, force)
 
@@ -104,11 +109,6 @@ def run_sweep(
     """
     sweep, notebooks = plan.sweep, [path.stem for path in plan.sweep.notebooks]
     asked = {"name": sweep.name, "notebooks": notebooks, "varied": sweep.varied, "runs": sweep.runs}
-    if lost := _recorded_runs(sweep.name) - set(sweep.runs):
-        raise ValueError(
-            f"sweep {sweep.name!r} had {len(lost)} other runs, such as {min(lost)}: give this one another --name, "
-            f"or delete {sweep_folder(sweep.name)}, which keeps the runs"
-        )
     started = time.monotonic()
     try:
         # Not fewer jobs where less is left to make: the number of threads changes the last digits of a training.
@@ -166,7 +166,7 @@ def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:
                 continue
             made.append(outcome)
             view.end(step.key, outcome.seconds if outcome.how == "made" else None)
-            view.done += step.key == plan.steps[run][-1].key
+            view.done += not any(own.key in view.steps for own in plan.steps[run])
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
             view.line(f"[{view.done}/{view.runs}] {run}  {step.notebook.stem} {took}")
     return made, list(failed.values())

@@ -128,6 +128,8 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
             f"network {ann.spec.in_shape} in {ann.spec.classes}; give its data set, with its size= or crop="
         )
     folder = Path(name).expanduser() if is_path(name) else runs_root() / check_run_name(name)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give the path of a new folder")
     if any((folder / file).exists() for file in (QANN_FILE, SNN_FILE)):
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
     proof = check_equivalence(ann, snn, test.images)

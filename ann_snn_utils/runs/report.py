@@ -22,11 +22,20 @@ from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
-from .folder import RESULTS_FILE, SNN_FILE, TRIALS, list_runs, recorded_last, run_folder
+from .folder import RESULTS_FILE, SNN_FILE, TRIALS, check_run_name, list_runs, recorded_last, run_folder
 from .gallery import bundled_name, network_names
 from .manifest import mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
-from .results import RunResult, bundled_runs, is_altered, load_results, local_result, outdated, result_in
+from .results import (
+    RunResult,
+    bundled_runs,
+    collected_results,
+    is_altered,
+    load_results,
+    local_result,
+    outdated,
+    result_in,
+)
 from .sweeps import RESULT_COLUMNS, result_cells
 
 MOST_SETTINGS = 8
@@ -145,8 +154,10 @@ def find_result(found: Mapping[str, RunResult], run: str = "") -> RunResult:
     Raises FileNotFoundError where there is no such run, ValueError where it has no results yet.
     """
     if run := str(run):
-        if result := found.get(run) or load_results(run).get(run):
+        # Not by `load_results`: a sweep may have the name of a run.
+        if result := found.get(run) or local_result(check_run_name(run)) or collected_results().get(run):
             return result
+        run_folder(run)
         raise ValueError(f"run={run!r} has no results yet: run notebook 04_spike_analysis first")
     latest = recorded_last(name for name in list_runs() if name in found)
     likely = (latest, *bundled_runs(), *on_test_set(found))
