@@ -20,13 +20,11 @@ Sums = Callable[[Tensor], Tensor]
 _LARGEST_PAIR = 2**15 - 1
 
 
-def exact_sums(conv: nn.Conv2d, within: tuple[int, int] | None = None) -> Sums:
+def exact_sums(conv: nn.Conv2d) -> Sums:
     """The function that convolves whole numbers, [N, I, H, W] → [N, O, H', W'], as `conv` does in float64.
 
-    Of any type; their sums come in float32 or float64, which hold them.
-    within: the least and the greatest number that may come; None looks at those that do. Weights that are not
-    whole, and sums of 2^24 and more, stay in float64; so does what does not fit bytes where float32 is not exact,
-    see `adds_only`.
+    Of any type; their sums come in float32 or float64, which hold them. Weights that are not whole, and sums of
+    2^24 and more, stay in float64; so does what does not fit bytes where float32 is not exact, see `adds_only`.
 
     >>> conv = nn.Conv2d(1, 1, 2, bias=False).double()
     >>> conv.weight.data = torch.tensor([[[[1.0, -1.0], [0.0, 1.0]]]]).double()
@@ -41,7 +39,7 @@ def exact_sums(conv: nn.Conv2d, within: tuple[int, int] | None = None) -> Sums:
     in_bytes = _sums_of_bytes(conv) if largest_weight <= 127 and _convolves_bytes() else None
 
     def sums(counts: Tensor) -> Tensor:
-        least, largest = within or (float(counts.amin()), float(counts.amax()))
+        least, largest = float(counts.amin()), float(counts.amax())
         # float32 holds all integers below 2^24.
         fits = largest_sum * max(largest, -least) < 2**24
         if fits and in_bytes and least >= 0 and largest <= 255 and 2 * largest * largest_weight <= _LARGEST_PAIR:

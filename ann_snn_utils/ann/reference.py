@@ -22,7 +22,7 @@ from .device import pick_device
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
 from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
-from .notation import LARGEST_PIXEL, NetworkSpec
+from .notation import LARGEST_PIXEL
 
 # What follows a layer's sums is formed in float64 of so many neurons · images at a time, which caches hold.
 AT_ONCE = 2**17
@@ -137,25 +137,8 @@ def reference_of(ann: ANN) -> Reference:
     expect(ANN, ann=ann)
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
-    network, sums = in_float64(ann), {}
-    for part in network.parts:
-        branch = part.spec.branches[0] if isinstance(part, Layer) else part.branch
-        sums[part.conv] = exact_sums(part.conv, _range_of(branch, ann.spec))
-    return Reference(network, sums)
-
-
-def _range_of(branch: Branch, spec: NetworkSpec) -> tuple[int, int] | None:
-    """The least and the greatest whole number that a branch convolves.
-
-    None where nothing limits them, or where they may exceed a byte, and need not.
-    """
-    low, high = zip(*((0, LARGEST_PIXEL) if one == -1 else spec.counts(one) for one in branch.sources), strict=True)
-    if None in high:
-        return None
-    # Of sums over windows, in place of averages; beyond the border, and of other steps, are zeros.
-    area = branch.average**2
-    least, largest = min(0, *low) * area, max(0, *high) * area
-    return None if largest > LARGEST_PIXEL else (least, largest)
+    network = in_float64(ann)
+    return Reference(network, {part.conv: exact_sums(part.conv) for part in network.parts})
 
 
 @torch.no_grad()
