@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -21,7 +21,7 @@ from ..data.dataset import Dataset, as_images
 from .device import pick_device
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
-from .network import ANN, Layer, MaxPool, Shortcut, averaged, taken
+from .network import ANN, Layer, MaxPool, Shortcut
 from .notation import LARGEST_PIXEL
 
 # What follows a layer's sums is formed in float64 of so many neurons · images at a time, which caches hold.
@@ -54,61 +54,55 @@ class Reference:
                 # torch takes no maxima of small integers; float32 holds bytes.
                 values[index] = layer(before.float() if before.dtype == torch.int8 else before.double()).to(before)
             else:
-                pairs = zip(layer.branch_modules, layer.spec.branches, strict=True)
-                sums = [self._sums(part, branch, values) for part, branch in pairs]
-                at_once = max(1, AT_ONCE // prod(layer.spec.out_shape))
-                parts = [slice(start, start + at_once) for start in range(0, len(images), at_once)]
-                values[index] = torch.cat([self._codes(index, _of(some, sums)) for some in parts])
+                values[index] = self._codes(index, layer, values)
             yield values[index]
             for source in self.network.spec.graph.last_read[index]:
                 del values[source]
 
-    def _sums(self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]) -> list[Tensor]:
-        """What a branch sums up of its sources' counts, for each of their steps: whole numbers, if weights are.
+    def _codes(self, index: int, layer: Layer, counts: dict[int, Tensor]) -> Tensor:
+        """A layer's codes, of the counts of those before it."""
+        branches = list(zip(layer.branch_modules, layer.spec.branches, strict=True))
+        sums = [self._sums(*branch, counts) for branch in branches]
+        step, at_once = self.network.spec.step(index), max(1, AT_ONCE // prod(layer.spec.out_shape))
+        codes = []
+        for start in range(0, len(counts[layer.spec.sources[0]]), at_once):
+            some = [{s: one[start : start + at_once] for s, one in of_branch.items()} for of_branch in sums]
+            first, *more = (self._added(*branch, own) for branch, own in zip(branches, some, strict=True))
+            value = layer.activation(sum(more, first))
+            codes.append((value if step == 1 else value.div_(step).round_()).to(self._type(index)))
+        return torch.cat(codes)
+
+    def _sums(
+        self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]
+    ) -> dict[float, Tensor]:
+        """What a branch sums up of its sources' counts, by the step of these: whole numbers, if weights are.
 
         part: what holds the branch's weights; None for the identity.
         """
         spec = self.network.spec
         if branch.sources == (-1,) and not spec.has_whole_weights(0):
             assert part is not None
-            return [part.conv(counts[-1].double() / LARGEST_PIXEL)]
-        steps, sums = self._steps(branch), []
+            return {1.0: part.conv(counts[-1].double() / LARGEST_PIXEL)}
+        steps, sums = dict.fromkeys(map(spec.step, branch.sources)), {}
         for step in steps:
             # Of maps that are concatenated, those of another step are left out.
-            alone = len(steps) == 1
-            of_step = {s: counts[s] if alone else counts[s] * (spec.step(s) == step) for s in branch.sources}
-            if branch.average == 1:
-                whole = taken(branch, of_step)
-            else:
-                # Sums over windows, and of integers, are exact; what a count is worth comes last.
-                whole = (taken(branch, {s: one.double() for s, one in of_step.items()}) * branch.average**2).round()
-            sums.append(whole if part is None else self.sums[part.conv](whole))
+            maps = [counts[s] * (spec.step(s) == step) if len(steps) > 1 else counts[s] for s in branch.sources]
+            whole = _window_sums(maps[0] if len(maps) == 1 else torch.cat(maps, 1), branch.average)
+            sums[step] = whole if part is None else self.sums[part.conv](whole)
         return sums
 
-    def _codes(self, index: int, sums: Sequence[Sequence[Tensor]]) -> Tensor:
-        """A layer's codes, of the sums of its branches as `_sums` gives them."""
-        layer, step = self.network.layers[index], self.network.spec.step(index)
-        assert isinstance(layer, Layer)
-        triples = zip(layer.branch_modules, layer.spec.branches, sums, strict=True)
-        first, *added = (self._added(*triple) for triple in triples)
-        value = layer.activation(sum(added, first))
-        codes = value if step == 1 else value.div_(step).round_()
-        return codes.to(self._type(index))
-
-    def _added(self, part: Layer | Shortcut | None, branch: Branch, sums: Sequence[Tensor]) -> Tensor:
-        """What a branch adds to a layer, float64, of its sums for each step of its sources."""
+    def _added(self, part: Layer | Shortcut | None, branch: Branch, sums: dict[float, Tensor]) -> Tensor:
+        """What a branch adds to a layer, float64, of its sums."""
         if branch.sources == (-1,):
-            total = sums[0].double()
-            total = total / LARGEST_PIXEL if self.network.spec.has_whole_weights(0) else total
+            (total,) = sums.values()
+            total = total.double() / LARGEST_PIXEL if self.network.spec.has_whole_weights(0) else total
         else:
+            # What a count is worth comes last: sums over windows, and of integers, are exact.
             area = branch.average**2
-            pairs = zip(self._steps(branch), sums, strict=True)
+            pairs = sums.items()
             first, *more = (one.double() if step == area else one.double() * (step / area) for step, one in pairs)
             total = sum(more, first)
         return total if part is None else part.norm(total)
-
-    def _steps(self, branch: Branch) -> list[float]:
-        return list(dict.fromkeys(map(self.network.spec.step, branch.sources)))
 
     def _type(self, index: int) -> torch.dtype:
         least, largest = self.network.spec.counts(index)
@@ -121,14 +115,14 @@ class Reference:
     def logits(self, counts: Tensor) -> Tensor:
         """Logits [N, classes] of the last layer's counts [N, C, H, W]."""
         classifier, average = self.network.classifier, self.network.spec.graph.read_out.average
-        sums = F.linear((averaged(counts.double(), average) * average**2).round().flatten(1), classifier.weight)
+        sums = F.linear(_window_sums(counts, average).double().flatten(1), classifier.weight)
         sums = sums if classifier.bias is None else sums + classifier.whole_bias
         return sums * classifier.count * classifier.scale
 
 
-def _of(some: slice, sums: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-    """The sums of some images."""
-    return [[one[some] for one in of_branch] for of_branch in sums]
+def _window_sums(counts: Tensor, size: int) -> Tensor:
+    """Sums of counts [N, C, H, W] over windows of size × size."""
+    return counts if size == 1 else F.avg_pool2d(counts.double(), size, divisor_override=1)
 
 
 @torch.no_grad()
