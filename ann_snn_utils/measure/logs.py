@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files import atomic
 from ..simulator.record import Record
 from ..snn.network import REAL_FORMS, SNN
 from .activity import correct
@@ -69,12 +70,10 @@ def write_logs(
     for name in files:
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} is a folder where a log is to be written: remove or rename it")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".logs-", dir=folder) as temporary:
+    # Each takes its name when all are written.
+    with ExitStack() as written:
         for name, text in files.items():
-            (Path(temporary) / name).write_text(text, encoding="ascii", newline="\n")
-        for name in files:
-            os.replace(Path(temporary) / name, folder / name)
+            written.enter_context(atomic(folder / name)).write_text(text, encoding="ascii", newline="\n")
 
 
 def _labelled(batches: list[Record], labels: Tensor) -> list[Record]:
