@@ -51,6 +51,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.fixture(params=("events", "dense"))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend of the simulator in turn, the compiled one where it can be compiled."""
+    if request.param == "events":
+        from test_simulate import needs_kernel
+
+        needs_kernel()
+    return request.param
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of runs, new for each test and not there yet; that of kept results is another."""

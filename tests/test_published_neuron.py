@@ -12,31 +12,19 @@ from examples import tries
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from networks import chains, random_ann, random_images
+from test_simulate import needs_kernel
 
 from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.measure.logs import published_sop_num
-from ann_snn_utils.simulator.events.build import hindrance
-from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
+from ann_snn_utils.simulator.run import choose_backend, simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.store import load_snn, save_snn
 from ann_snn_utils.snn.thresholds import scale_thresholds
 
 FORMS = {"published": True, "published-float": False}
-
-
-def needs_kernel() -> None:
-    if reason := hindrance():
-        pytest.skip(reason)
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    if request.param == "events":
-        needs_kernel()
-    return request.param
 
 
 def with_ties(ann, seed: int):

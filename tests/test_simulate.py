@@ -32,13 +32,6 @@ def needs_kernel() -> None:
         pytest.skip(reason)
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    if request.param == "events":
-        needs_kernel()
-    return request.param
-
-
 def agrees(record, expected) -> None:
     for layer, spikes in enumerate(expected.spikes):
         assert np.array_equal(record.counts[layer].numpy(), expected.counts[layer])
@@ -50,6 +43,14 @@ def agrees(record, expected) -> None:
     assert np.array_equal(record.sops, expected.sops)
     assert np.array_equal(record.effective_sops, expected.effective_sops)
     assert np.array_equal(record.settled_at.numpy(), expected.settled_at)
+
+
+def traces_agree(record, expected) -> None:
+    for traced, spikes in zip(record.traces.spikes, expected.spikes, strict=True):
+        assert np.array_equal(traced.numpy(), spikes)
+    for traced, membranes in zip(record.traces.membranes, expected.membranes, strict=True):
+        # Where two branches are added the oracle holds rational numbers, of which integers only decide alike.
+        assert membranes.dtype == object or np.array_equal(traced.numpy(), membranes)
 
 
 def agree(one, other) -> None:
@@ -81,12 +82,7 @@ def test_every_traced_spike_and_membrane_equals_the_oracle(ann, time_steps, seed
     images = random_images(seed, ann.spec.in_shape)
     expected = oracle.run(ann, images.numpy(), time_steps)
     record = simulate(convert(ann), images, time_steps, trace=[0, 1])
-    for layer, spikes in enumerate(expected.spikes):
-        assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
-        membranes = expected.membranes[layer]
-        # Where two branches are added the oracle holds rational numbers, of which integers only decide alike.
-        if membranes.dtype != object:
-            assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
+    traces_agree(record, expected)
 
 
 @tries(25)
@@ -97,12 +93,7 @@ def test_without_negative_spikes_every_spike_and_membrane_equals_the_oracle(ann,
     record = simulate(convert(ann), images, time_steps, trace=[0, 1], negative_spikes=False)
     agrees(record, expected)
     assert not record.negative.any()
-    for layer, spikes in enumerate(expected.spikes):
-        assert np.array_equal(record.traces.spikes[layer].numpy(), spikes)
-        membranes = expected.membranes[layer]
-        # Where two branches are added the oracle holds rational numbers, of which integers only decide alike.
-        if membranes.dtype != object:
-            assert np.array_equal(record.traces.membranes[layer].numpy(), membranes)
+    traces_agree(record, expected)
 
 
 @tries(25)
