@@ -102,11 +102,13 @@ def test_steps_that_a_study_was_asked_for_are_measured_too(keep, capsys):
 
 
 def test_results_that_are_not_those_that_were_recorded_are_compared_with_nothing(runs):
-    folder = run_folder(make_run("a"))
+    folder, test = run_folder(make_run("a")), load_dataset(split="test", **SOURCE)
+    for name in ("a", str(folder)):
+        assert module._recorded(gallery.Network(name, ANN, convert(ANN), test))["samples"] == results()["samples"]
     text = (folder / "results.json").read_text()
     (folder / "results.json").write_text(text.replace("12.5", "12.25"))
     with pytest.raises(ValueError, match="results.json of a is not the file that was recorded"):
-        module._recorded(gallery.Network("a", ANN, convert(ANN), load_dataset(split="test", **SOURCE)))
+        module._recorded(gallery.Network("a", ANN, convert(ANN), test))
 
 
 def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_far_as_they_go():

@@ -11,7 +11,7 @@ from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.store import save_ann, save_pretrained
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs import gallery
-from ann_snn_utils.runs.evaluation import evaluate_network
+from ann_snn_utils.runs.evaluation import evaluate_network, evaluation_table
 from ann_snn_utils.runs.folder import run_folder
 from ann_snn_utils.runs.manifest import record_stage
 from ann_snn_utils.snn.conversion import convert
@@ -128,6 +128,7 @@ def test_a_network_of_ones_own_is_found_by_its_name_or_path_to_the_last_bit(bund
     # What was found as it was kept is what it is compared with.
     evaluated = evaluate_network(name)
     assert evaluated.recorded and evaluated.recorded["samples"] == 40 and not evaluated.differences
+    assert "reproduced: every recorded count of right answers and codes; the full" in evaluation_table(evaluated)
     with pytest.raises(ValueError, match="holds a network already"):
         gallery.save_network(name, ann, snn, "digits", size=8)
 

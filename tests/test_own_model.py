@@ -31,6 +31,7 @@ from ann_snn_utils import (
     save_ann,
 )
 from ann_snn_utils.ann import calibrate
+from ann_snn_utils.ann.layers import LayerReader
 from ann_snn_utils.ann.network import Layer
 from ann_snn_utils.ann.quantize import Counts, Int8, QuantReLU, Ternary
 from ann_snn_utils.ann.quantized import Scaled
@@ -571,6 +572,23 @@ class Normalize(nn.Module):
         return x / x.norm(dim=1, keepdim=True)
 
 
+def rounding_weights() -> nn.Module:
+    rounded = torch.ao.quantization.QConfig(nn.Identity, torch.ao.quantization.default_weight_fake_quant)
+    model = nn.Sequential(torch.ao.nn.qat.Conv2d(2, 4, 3, qconfig=rounded), nn.ReLU())
+    model(IMAGES / 255)
+    return model
+
+
+def patched() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Flatten())
+    model[3].forward = F.gelu
+    return model
+
+
+def mean(x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(x, 1)
+
+
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "two inputs": (TwoInputs(), "takes 2 inputs \\(x, y\\)"),
     "a branch": (Branching(), "torch.fx cannot follow the forward of Branching"),
@@ -640,6 +658,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Of(lambda m, x: F.avg_pool2d(F.relu(x), 2, divisor_override=x.size(2)), 150),
         "avg_pool2d.* of the model: an argument of .* is computed from a map's size: write the number",
     ),
+    "an end of a clamp for each channel": (
+        Of(lambda m, x: F.relu(m.inner(torch.clamp(x, m.offset, m.offset))), 600),
+        "clamp of the model: only one element",
+    ),
     "an end of a clamp computed from a map": (
         Of(lambda m, x: F.relu(m.inner(F.relu(x).clamp(0, x.shape[1]))), 600),
         "an argument of .* is computed from a map's size",
@@ -659,8 +681,58 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), Normalize()),
         "norm cannot be converted",
     ),
+    "what counts on training to come": (
+        rounding_weights(),
+        "0 of the model: its forward is not that of Conv2d: give the plain module",
+    ),
+    "a forward of one's own": (patched(), "3 of the model: its forward is not that of ReLU"),
+    "a dropout that stays on": (
+        Of(lambda m, x: F.dropout(F.relu(x), 0.5), 600),
+        "dropout of the model: it drops values in evaluation too: give training=self.training",
+    ),
+    "a window on padding alone": (
+        nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(8), nn.MaxPool2d(2, 2, 1, 2), nn.Flatten(), nn.Linear(4, 5)
+        ),
+        "the scores of Sequential are not finite: look for pooling windows that see nothing but padding",
+    ),
+    "what is flat beside maps": (
+        Of(lambda m, x: mean(mean(F.relu(x)).flatten(1) + mean(F.relu(m.inner(x)))), 6),
+        "are added: give them one shape",
+    ),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
+
+
+def test_a_model_that_would_be_read_as_another_one_is_refused(monkeypatch):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    quantize(model, IMAGES)
+    read = LayerReader._linear
+    monkeypatch.setattr(LayerReader, "_linear", lambda reader, value, one: read(reader, value, doubled(one)))
+    with pytest.raises(ValueError, match="computes other scores than the layers that were read of it"):
+        quantize(model, IMAGES)
+
+
+def doubled(layer: nn.Linear) -> nn.Linear:
+    made = copy.deepcopy(layer)
+    made.weight.data *= 2
+    return made
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten()],
+        [nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+    ],
+)
+def test_averages_of_averages_and_of_maps_that_are_not_square_end_a_model(end):
+    images = IMAGES[:, :, :, : 10 if len(end) > 3 else 7]
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), *end)
+    ann, snn = convert_module(model, images, levels=100)
+    assert check_equivalence(ann, snn, images[:4]).exact
+    wanted = model(images / 255)
+    assert (ann(images) - wanted).std() < 0.1 * wanted.std(0).mean()
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -725,6 +797,8 @@ def test_wrong_settings_are_refused():
         quantize(model, IMAGES, weights="int4")
     with pytest.raises(ValueError, match="percentile=0: "):
         quantize(model, IMAGES, percentile=0)
+    with pytest.raises(ValueError, match="percentile='99': "):
+        quantize(model, IMAGES, percentile="99")
     with pytest.raises(ValueError, match="levels=0: "):
         quantize(model, IMAGES, levels=0)
 

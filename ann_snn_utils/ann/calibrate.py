@@ -78,7 +78,7 @@ def quantize(
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")
-    if percentile is not None and not 0 < percentile <= 100:
+    if percentile is not None and not (isinstance(percentile, int | float) and 0 < percentile <= 100):
         raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
     levels, images = check("levels", levels), as_images(images).cpu()
     traced = trace(model, images)

@@ -30,13 +30,14 @@ from .operations import (
 from .quantize import Counts, QuantReLU
 from .traced import IMAGE, LayerBuilder, Maps, Sum, Term, Trace, Window, plain_maps
 
-# Keyword arguments that change nothing in inference.
-_ASIDE = ("inplace", "training")
+# Keyword arguments that change nothing.
+_ASIDE = ("inplace",)
 
 
 class LayerReader:
     """Turns the operations of a traced model into layers, in their order; shapes: of the value of each of them.
 
+    differs_at_border: whether a layer pads images from which a mean was subtracted, of which a warning tells.
     Raises ValueError that names the operation and the remedy for what layers of whole numbers cannot be.
     """
 
@@ -44,8 +45,9 @@ class LayerReader:
         self.built = LayerBuilder()
         self.model, self.shapes = model, shapes
         self.values: dict[fx.Node, Any] = {}
+        self.differs_at_border = False
         self.node: fx.Node = next(iter(model.graph.nodes))
-        self.methods: dict[type, Callable[[Any, Any], Maps | Sum]] = {
+        self.methods: dict[type[nn.Module], Callable[[Any, Any], Maps | Sum]] = {
             nn.Conv2d: self._convolution,
             nn.Linear: self._linear,
             nn.BatchNorm2d: self._norm,
@@ -117,7 +119,7 @@ class LayerReader:
             raise not_convertible(target)
         try:
             module = AS_MODULE[target](*args[1:], **named)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise ValueError(f"{error!s:.200}") from None
         return self._read_module(value, module)
 
@@ -130,6 +132,8 @@ class LayerReader:
             return self._affine(value, 1 / std, -mean / std)
         for known, method in self.methods.items():
             if isinstance(module, known):
+                if "forward" in vars(module) or kind.forward is not known.forward:
+                    raise ValueError(f"its forward is not that of {known.__name__}: give the plain module")
                 return method(value, module)
         raise not_convertible(kind)
 
@@ -143,6 +147,7 @@ class LayerReader:
             )
         stride, padding, dilation = geometry_of(conv)
         if padding and maps.shift.any():
+            self.differs_at_border = True
             warnings.warn(
                 f"{self.node.target} of the model pads images from which a mean was subtracted: its padding is of "
                 "that mean there and black here, so that sums at the border differ. Normalise with a mean of 0 and "
@@ -215,7 +220,9 @@ class LayerReader:
         if factor != 1:
             raise ValueError(f"a sum with alpha={factor}: multiply by it in the layer before")
         one, other = self.built.waiting(first), self.built.waiting(second)
-        if one.shape != other.shape:
+        # What is flat beside a map of one pixel has its shape here, and another one in torch.
+        flat = {len(self.shapes[node.name]) for node in self.node.all_input_nodes}
+        if one.shape != other.shape or len(flat) > 1:
             raise ValueError(f"maps of {one.shape} and {other.shape} are added: give them one shape")
         while len(one.terms) + len(other.terms) > 2:
             # A neuron has two synapses at most: the longer sum becomes a layer of its own.
@@ -300,8 +307,9 @@ class LayerReader:
         rows, columns = rows or height, columns or width
         if (rows, columns) == (height, width):
             return maps
-        if height == rows * (height // rows) and width == columns * (height // rows) and maps.average == 1:
-            return replace(maps, average=height // rows, shape=(maps.shape[0], rows, columns))
+        if height == rows * (height // rows) and width == columns * (height // rows):
+            # An average of averages over windows of one size is one over all of them.
+            return replace(maps, average=maps.average * (height // rows), shape=(maps.shape[0], rows, columns))
         return replace(maps, resized=(rows, columns))
 
     def _read_output(self, in_shape: Shape, output: Any) -> Trace:
@@ -310,11 +318,14 @@ class LayerReader:
             raise ValueError("it returns something else than one tensor of scores: return those of the classes")
         if isinstance(value, Sum) and not self.built.reads_out(value):
             value = self.built.closed(value)
-        if math.prod(value.shape[1:]) != 1:
+        resized = value.resized if isinstance(value, Maps) else None
+        if math.prod(resized or value.shape[1:]) != 1:
             raise ValueError(f"it returns maps of {value.shape}: end in scores, one for each class")
         if isinstance(value, Maps):
             # Counts are scores too: a linear layer that passes them on.
             weight = torch.diag(value.scale)[:, :, None, None]
+            if resized:
+                weight = before_pooling(weight, (value.shape[1], value.shape[2]))
             one = torch.ones_like(value.scale)
             value = Sum("", (Term(value.sources, weight, one, value.average),), value.shift, value.shape)
         (classifier,) = value.terms

@@ -113,8 +113,15 @@ def _mean(dim: Any = None, keepdim: bool = False, **named: Any) -> nn.Module:
     return nn.AdaptiveAvgPool2d(1)
 
 
-def _clamp(min: float | None = None, max: float | None = None) -> nn.Module:
-    return nn.Hardtanh(-math.inf if min is None else min, math.inf if max is None else max)
+def _clamp(min: Any = None, max: Any = None) -> nn.Module:
+    # From tensors of one number too.
+    return nn.Hardtanh(-math.inf if min is None else float(min), math.inf if max is None else float(max))
+
+
+def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
+    if training:
+        raise ValueError("it drops values in evaluation too: give training=self.training, or use nn.Dropout")
+    return nn.Identity()
 
 
 # What gives a map another shape.
@@ -123,9 +130,10 @@ RESHAPE = (torch.flatten, torch.reshape, torch.squeeze, "flatten", "view", "resh
 # Functions and methods, as the module that does the same.
 AS_MODULE: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), lambda *_, **__: nn.ReLU()),
-    **dict.fromkeys((F.dropout, F.dropout2d, "contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
+    **dict.fromkeys((F.dropout, F.dropout2d), _dropout),
+    **dict.fromkeys(("contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
     **dict.fromkeys(RESHAPE, lambda *_, **__: nn.Flatten()),
-    **dict.fromkeys((torch.clamp, "clamp", "clamp_"), _clamp),
+    **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_"), _clamp),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     F.relu6: lambda *_, **__: nn.ReLU6(),
     F.hardtanh: nn.Hardtanh,
@@ -151,6 +159,9 @@ INSTEAD = {
     **dict.fromkeys(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
     **dict.fromkeys(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
     **dict.fromkeys(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
+    **dict.fromkeys(("conv2d", "linear", "batchnorm"), "call its module, such as nn.Conv2d, instead"),
+    **dict.fromkeys(("pad", "zeropad2d"), "give it to the convolution behind it as padding="),
+    **dict.fromkeys(("sub", "rsub", "neg", "negative"), "let the weights behind it carry the sign"),
     **dict.fromkeys(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
     **dict.fromkeys(
         ("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"

@@ -118,7 +118,10 @@ def check_divides(shape: Shape, size: int, reader: str) -> None:
     """Refuse a map (C, H, W) that windows of size × size, which `reader` takes of it, do not fill."""
     _, height, width = shape
     if height % size or width % size:
-        raise ValueError(f"the {height}×{width} map before {reader} does not divide by {size}")
+        raise ValueError(
+            f"the {height}×{width} map before {reader} does not divide by {size}: give images of another size=, or "
+            "padding='same'"
+        )
 
 
 def _settled(branch: Branch, sizes: Sequence[Shape], node: Node) -> tuple[Branch, Shape]:

@@ -1,7 +1,8 @@
 """A torch model of anyone's making becomes a list of layers that this project can hold.
 
 torch.fx follows one image through the model. What its operations mean for a network of whole numbers stands in
-`layers`; what cannot be followed, or is no network for images, is refused here.
+`layers`; what cannot be followed, or is no network for images, is refused here. In the end the layers, in real
+numbers, have to give the model's own scores.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from .layers import LayerReader
+from .network import averaged
 from .notation import LARGEST_PIXEL
 from .quantize import Counts, QuantReLU
 from .quantized import check_quantized, without_brevitas
-from .traced import Trace
+from .traced import IMAGE, Term, Trace
 
 
 @torch.inference_mode(False)
@@ -33,6 +36,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     """
     # What torch.compile made holds the model that it was given.
     model = getattr(model, "_orig_mod", model)
+    model = model.module if isinstance(model, nn.DataParallel) else model
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: {type(model).__name__}; give a torch.nn.Module")
     # Brevitas rounds in float32: its integers are taken before.
@@ -49,8 +53,15 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
     _check_same(graph_module, model, images[:1].double() / LARGEST_PIXEL)
-    traced = LayerReader(graph_module, shapes).read((images.shape[1], images.shape[2], images.shape[3]))
+    reader = LayerReader(graph_module, shapes)
+    traced = reader.read((images.shape[1], images.shape[2], images.shape[3]))
     check_quantized(model, traced)
+    # Of one image alone, its axis could be taken for another one of size 1.
+    pixels = images[:2].double() / LARGEST_PIXEL
+    scores = _scores(model, pixels)
+    # Where a model rounds, the last digit of a sum may decide.
+    if not reader.differs_at_border and all(layer.step is None for layer in traced.layers):
+        _check_read(traced, pixels, scores)
     return traced
 
 
@@ -133,6 +144,44 @@ def _check_same(followed: fx.GraphModule, model: nn.Module, image: Tensor) -> No
         raise ValueError(
             f"the forward of {type(model).__name__} does something that its results do not show, such as a.add_(b) "
             "as a statement of its own: use what such operations return, as in a = a + b"
+        )
+
+
+@torch.no_grad()
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    """Scores [N, classes] of a model; ValueError where they are not finite."""
+    scores: Tensor = model(images.clone()).flatten(1)
+    if not torch.isfinite(scores).all():
+        raise ValueError(
+            f"the scores of {type(model).__name__} are not finite: look for pooling windows that see nothing but "
+            "padding, or train it again"
+        )
+    return scores
+
+
+@torch.no_grad()
+def _check_read(traced: Trace, images: Tensor, scores: Tensor) -> None:
+    """Raise ValueError where the layers that were read, in real numbers, give other scores than the model did."""
+    values = {IMAGE: images}
+
+    def summed(term: Term) -> Tensor:
+        maps = averaged(torch.cat([values[source] for source in term.sources], 1), term.average)
+        if term.weight is not None:
+            geometry = term.stride, term.padding, term.dilation, term.groups
+            maps = F.conv2d(maps, term.weight.double(), None, *geometry)
+        return maps * term.scale[:, None, None]
+
+    for number, layer in enumerate(traced.layers):
+        if layer.pool is not None:
+            values[number] = F.max_pool2d(values[layer.terms[0].sources[0]], *layer.pool)
+        else:
+            total = sum(map(summed, layer.terms)) + layer.shift[:, None, None]
+            values[number] = total.clamp(layer.low, layer.high)
+    found = summed(traced.classifier).flatten(1) + traced.bias
+    if found.shape != scores.shape or not torch.allclose(found, scores, 1e-6, 1e-6 * float(scores.abs().max())):
+        raise ValueError(
+            "the model computes other scores than the layers that were read of it, for a reason that is not known: "
+            "please report it; ann_snn_utils.ann.layers says what a model may hold"
         )
 
 

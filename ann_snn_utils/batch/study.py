@@ -51,6 +51,8 @@ def study(
     if run and named and run != named:
         raise ValueError(f"two names for the run, {run!r} and {named!r}: give one")
     run = run or named
+    if run and not bundled_name(run):
+        check_run_name(run)
     if bundled_name(run) and any(path.stem in ARTIFACTS.values() and path.stem < "04" for path in chosen):
         raise ValueError(f"run={run!r}: notebooks 01 to 03 make another network; give --notebooks 04-08")
     # First, as the name of a run tells two folders of images apart by their paths.
@@ -63,7 +65,7 @@ def study(
     for place, path in enumerate(chosen):
         for artifact in inputs_of(path):
             if ARTIFACTS.get(artifact) not in made[:place]:
-                require(runs_root() / check_run_name(run), artifact)
+                require(runs_root() / run, artifact)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
     try:

@@ -10,7 +10,7 @@ from ..ann.notation import title_of
 from ..measure.activity import SILENCE, results_at_silence
 from ..measure.equivalence import check_equivalence
 from .folder import RESULTS_FILE, runs_root
-from .gallery import Network, bundled_name, is_path, open_network
+from .gallery import Network, bundled_name, network_folder, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
 from .results import is_altered, local_result
@@ -57,7 +57,8 @@ def evaluate_network(name: str, samples: int | None = None, progress: bool = Fal
 def _recorded(network: Network) -> dict[str, Any] | None:
     if bundled_name(network.name):
         return recorded_in(network.ann.metadata)
-    found = None if is_path(network.name) else local_result(network.name)
+    folder = network_folder(network.name)
+    found = local_result(folder.name) if folder.resolve().parent == runs_root().resolve() else None
     if found:
         if is_altered(runs_root() / found.run, found):
             raise ValueError(
@@ -109,8 +110,8 @@ def evaluation_table(evaluation: Evaluation) -> str:
         verdict = ["no results are recorded to compare these with"]
     elif not verdict and measured["samples"] != recorded["samples"]:
         verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
-    last = (
-        "reproduced: every recorded count of right answers, codes, spikes and synaptic operations, from which "
-        "energies follow; the full-precision network is not measured"
-    )
+    counted = ", codes, spikes and synaptic operations, from which energies follow"
+    if recorded and "spikes_per_sample" not in recorded:
+        counted = " and codes"
+    last = f"reproduced: every recorded count of right answers{counted}; the full-precision network is not measured"
     return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])
