@@ -112,9 +112,10 @@ def _soonest(frame: pd.DataFrame) -> str:
 def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
     """The main results on test sets, at most `MOST_ROWS` rows: accuracies in percent, mean ± deviation over seeds.
 
-    Of each data set and network: the settings of the bundled networks, or else the baseline; and of the data set's
-    first network, which is the published one where there is one, the setting that falls silent soonest. Networks of
-    which none is bundled are left out where another one of the data set is. No row is chosen by its accuracy.
+    Of a data set's first network, which is the published one where there is one: the settings of the bundled
+    networks, or else the baseline, and the setting that falls silent soonest; of its others the bundled setting
+    with the most seeds. Networks of which none is bundled are left out where another one of the data set is. No row
+    is chosen by its accuracy.
     """
     tested, bundled = on_test_set(found), bundled_runs()
     rows = []
@@ -126,9 +127,9 @@ def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
             own = {run: one for run, one in members.items() if one.results["network"] == network}
             frame = compare(own)
             main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))
-            chosen = dict.fromkeys([*(main or ["baseline"]), *([_soonest(frame)] if network == first else [])])
-            table = by_setting(frame)
-            for setting in chosen:
+            main, table = main or ["baseline"], by_setting(frame)
+            chosen = [*main, _soonest(frame)] if network == first else [max(main, key=table.runs.__getitem__)]
+            for setting in dict.fromkeys(chosen):
                 run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
                 made = setting_of(run)
                 row = {"images, network": f"{label(dataset)}, {in_words('network', made['network'])}"}
