@@ -313,6 +313,16 @@ def test_an_output_that_is_more_than_a_widget_is_kept(tmp_path: Path) -> None:
     assert "<b>still</b>" in write_page(notebook, tmp_path / "03_x.html").read_text(encoding="utf-8")
 
 
+def test_code_and_raw_cells_are_text_on_a_page(tmp_path: Path) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("a < b  # <script>1</script>"),
+        nbformat.v4.new_raw_cell("<script>2</script>"),
+    ]
+    cells[1].metadata["raw_mimetype"] = "text/html"
+    text = write_page(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "<script>1" not in text and "<script>2" not in text and "&lt;script&gt;" in text
+
+
 def test_a_cell_that_jupyterlab_folds_is_folded_on_its_page(tmp_path: Path) -> None:
     cells = [
         nbformat.v4.new_code_cell("seen = 1"),

@@ -217,6 +217,13 @@ def test_codes_by_sums_in_float32_are_those_of_the_network_in_float64(form):
             assert torch.equal(counts * ann.spec.step(index), x)
 
 
+def test_a_network_that_is_not_finite_has_no_codes():
+    ann = random_ann(0, clip=2)
+    ann.layers[1].norm.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="layers.1.norm.bias of the network holds a value that is not finite"):
+        codes(ann, torch.zeros(1, *ann.spec.in_shape, dtype=torch.uint8))
+
+
 @tries(60)
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 2)),

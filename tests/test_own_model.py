@@ -660,7 +660,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "an end of a clamp for each channel": (
         Of(lambda m, x: F.relu(m.inner(torch.clamp(x, m.offset, m.offset))), 600),
-        "clamp of the model: only one element",
+        "clamp of the model: an end that is a map, or one for each channel: give one number",
     ),
     "an end of a clamp computed from a map": (
         Of(lambda m, x: F.relu(m.inner(F.relu(x).clamp(0, x.shape[1]))), 600),
@@ -690,15 +690,32 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Of(lambda m, x: F.dropout(F.relu(x), 0.5), 600),
         "dropout of the model: it drops values in evaluation too: give training=self.training",
     ),
+    "images that are taken for features": (
+        Of(lambda m, x: F.relu(m.inner(x)).view(1, -1), 600),
+        "the model takes one image and not two .*: keep the first axis",
+    ),
+    "a window on padding alone, before a ReLU": (
+        nn.Sequential(
+            nn.Conv2d(2, 4, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(8),
+            nn.Conv2d(4, 4, 1),
+            nn.MaxPool2d(2, 2, 1, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4, 5),
+        ),
+        "scores that are not finite: look for pooling windows",
+    ),
     "a window on padding alone": (
         nn.Sequential(
             nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(8), nn.MaxPool2d(2, 2, 1, 2), nn.Flatten(), nn.Linear(4, 5)
         ),
-        "the scores of Sequential are not finite: look for pooling windows that see nothing but padding",
+        "scores that are not finite: look for pooling windows that see nothing but padding",
     ),
     "what is flat beside maps": (
         Of(lambda m, x: mean(mean(F.relu(x)).flatten(1) + mean(F.relu(m.inner(x)))), 6),
-        "are added: give them one shape",
+        "maps and what is flat are added: flatten both",
     ),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
@@ -717,6 +734,23 @@ def doubled(layer: nn.Linear) -> nn.Linear:
     made = copy.deepcopy(layer)
     made.weight.data *= 2
     return made
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: F.dropout(F.relu(m.inner(x)), 0.0),
+        lambda m, x: F.relu(m.inner(x)).clip(0, torch.tensor(6.0)),
+        lambda m, x: F.relu(torch.add(m.inner(x), x, alpha=1)),
+        lambda m, x: F.relu(m.inner(x) - 0.1307),
+    ],
+)
+def test_what_changes_nothing_and_constants_of_any_number_are_taken(function):
+    class Casting(Of):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).float()
+
+    assert check_equivalence(*convert_module(Casting(function, 600), IMAGES), PROVED).exact
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def quantize(
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")
-    if percentile is not None and not (isinstance(percentile, int | float) and 0 < percentile <= 100):
+    if percentile is not None and not (isinstance(percentile, Real) and 0 < percentile <= 100):
         raise ValueError(f"percentile={percentile!r}: give a number above 0, up to 100")
     levels, images = check("levels", levels), as_images(images).cpu()
     traced = trace(model, images)

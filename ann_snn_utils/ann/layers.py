@@ -128,7 +128,9 @@ class LayerReader:
         if kind.__name__ == "StochasticDepth":
             return value
         if kind.__name__ == "Normalize":
-            mean, std = (torch.as_tensor(getattr(module, name)).double().flatten() for name in ("mean", "std"))
+            mean, std = (
+                torch.as_tensor(getattr(module, name), dtype=torch.float64).flatten() for name in ("mean", "std")
+            )
             return self._affine(value, 1 / std, -mean / std)
         for known, method in self.methods.items():
             if isinstance(module, known):
@@ -208,7 +210,8 @@ class LayerReader:
             value, constant = constant, value
         if not isinstance(value, Maps | Sum) or not isinstance(constant, Tensor | int | float):
             raise not_convertible(self.node.target)
-        constant, sides = torch.as_tensor(constant).detach().double(), len(self.shapes[self.node.name]) - 1
+        constant = torch.as_tensor(constant, dtype=torch.float64).detach()
+        sides = len(self.shapes[self.node.name]) - 1
         if not one_a_channel(constant, sides):
             raise ValueError(
                 f"a constant of shape {tuple(constant.shape)} beside a map: use (C, 1, 1), one a channel"
@@ -220,9 +223,11 @@ class LayerReader:
         if factor != 1:
             raise ValueError(f"a sum with alpha={factor}: multiply by it in the layer before")
         one, other = self.built.waiting(first), self.built.waiting(second)
-        # What is flat beside a map of one pixel has its shape here, and another one in torch.
-        flat = {len(self.shapes[node.name]) for node in self.node.all_input_nodes}
-        if one.shape != other.shape or len(flat) > 1:
+        maps = [node for node in self.node.all_input_nodes if isinstance(self.values[node], Maps | Sum)]
+        # What is flat has the shape of a map of one pixel here, and another one in torch.
+        if len({len(self.shapes[node.name]) for node in maps}) > 1:
+            raise ValueError("maps and what is flat are added: flatten both")
+        if one.shape != other.shape:
             raise ValueError(f"maps of {one.shape} and {other.shape} are added: give them one shape")
         while len(one.terms) + len(other.terms) > 2:
             # A neuron has two synapses at most: the longer sum becomes a layer of its own.

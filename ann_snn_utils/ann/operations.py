@@ -114,12 +114,14 @@ def _mean(dim: Any = None, keepdim: bool = False, **named: Any) -> nn.Module:
 
 
 def _clamp(min: Any = None, max: Any = None) -> nn.Module:
-    # From tensors of one number too.
+    for end in (min, max):
+        if not isinstance(end, int | float | None) and not (isinstance(end, Tensor) and end.numel() == 1):
+            raise ValueError("an end that is a map, or one for each channel: give one number for all")
     return nn.Hardtanh(-math.inf if min is None else float(min), math.inf if max is None else float(max))
 
 
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
-    if training:
+    if training and p:
         raise ValueError("it drops values in evaluation too: give training=self.training, or use nn.Dropout")
     return nn.Identity()
 
@@ -159,7 +161,9 @@ INSTEAD = {
     **dict.fromkeys(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
     **dict.fromkeys(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
     **dict.fromkeys(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
-    **dict.fromkeys(("conv2d", "linear", "batchnorm"), "call its module, such as nn.Conv2d, instead"),
+    **dict.fromkeys(
+        ("conv2d", "linear", "batchnorm"), "call its module itself, such as nn.Conv2d, and no subclass"
+    ),
     **dict.fromkeys(("pad", "zeropad2d"), "give it to the convolution behind it as padding="),
     **dict.fromkeys(("sub", "rsub", "neg", "negative"), "let the weights behind it carry the sign"),
     **dict.fromkeys(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),

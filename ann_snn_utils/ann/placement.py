@@ -119,8 +119,7 @@ def check_divides(shape: Shape, size: int, reader: str) -> None:
     _, height, width = shape
     if height % size or width % size:
         raise ValueError(
-            f"the {height}×{width} map before {reader} does not divide by {size}: give images of another size=, or "
-            "padding='same'"
+            f"the {height}×{width} map before {reader} does not divide by {size}: give images of another size="
         )
 
 

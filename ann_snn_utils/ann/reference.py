@@ -51,7 +51,7 @@ class Reference:
         for index, layer in enumerate(self.network.layers):
             if isinstance(layer, MaxPool):
                 before = values[layer.spec.sources[0]]
-                # torch takes no maxima of small integers; float32 holds bytes.
+                # torch takes no maxima of maps with more places than their type can number; float32 holds bytes.
                 values[index] = layer(before.float() if before.dtype == torch.int8 else before.double()).to(before)
             else:
                 values[index] = self._codes(index, layer, values)
@@ -63,13 +63,14 @@ class Reference:
         """A layer's codes, of the counts of those before it."""
         branches = list(zip(layer.branch_modules, layer.spec.branches, strict=True))
         sums = [self._sums(*branch, counts) for branch in branches]
-        step, at_once = self.network.spec.step(index), max(1, AT_ONCE // prod(layer.spec.out_shape))
+        step, dtype = self.network.spec.step(index), self._type(index)
+        at_once = max(1, AT_ONCE // prod(layer.spec.out_shape))
         codes = []
         for start in range(0, len(counts[layer.spec.sources[0]]), at_once):
             some = [{s: one[start : start + at_once] for s, one in of_branch.items()} for of_branch in sums]
             first, *more = (self._added(*branch, own) for branch, own in zip(branches, some, strict=True))
             value = layer.activation(sum(more, first))
-            codes.append((value if step == 1 else value.div_(step).round_()).to(self._type(index)))
+            codes.append((value if step == 1 else value.div_(step).round_()).to(dtype))
         return torch.cat(codes)
 
     def _sums(
@@ -127,10 +128,13 @@ def _window_sums(counts: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def reference_of(ann: ANN) -> Reference:
-    """The reference for every claim about a quantized network; ValueError for one of full precision."""
+    """The reference for every claim about a quantized network; ValueError for another one, or values not finite."""
     expect(ANN, ann=ann)
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
+    for name, value in ann.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} of the network holds a value that is not finite: train it again")
     network = in_float64(ann)
     return Reference(network, {part.conv: exact_sums(part.conv) for part in network.parts})
 

@@ -2,7 +2,7 @@
 
 torch.fx follows one image through the model. What its operations mean for a network of whole numbers stands in
 `layers`; what cannot be followed, or is no network for images, is refused here. In the end the layers, in real
-numbers, have to give the model's own scores.
+numbers, have to give the model's own scores, unless it rounds its activations itself or the border differs.
 """
 
 from __future__ import annotations
@@ -149,12 +149,22 @@ def _check_same(followed: fx.GraphModule, model: nn.Module, image: Tensor) -> No
 
 @torch.no_grad()
 def _scores(model: nn.Module, images: Tensor) -> Tensor:
-    """Scores [N, classes] of a model; ValueError where they are not finite."""
-    scores: Tensor = model(images.clone()).flatten(1)
+    """Scores [N, classes] of a model, float64; ValueError where they are not finite."""
+    try:
+        scores: Tensor = model(images.clone())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model takes one image and not two ({reason:.200}): keep the first axis, as x.flatten(1) does"
+        ) from None
+    return _finite(scores.double().flatten(1))
+
+
+def _finite(scores: Tensor) -> Tensor:
     if not torch.isfinite(scores).all():
         raise ValueError(
-            f"the scores of {type(model).__name__} are not finite: look for pooling windows that see nothing but "
-            "padding, or train it again"
+            "the model has scores that are not finite: look for pooling windows that see nothing but padding, or "
+            "train it again"
         )
     return scores
 
@@ -177,7 +187,8 @@ def _check_read(traced: Trace, images: Tensor, scores: Tensor) -> None:
         else:
             total = sum(map(summed, layer.terms)) + layer.shift[:, None, None]
             values[number] = total.clamp(layer.low, layer.high)
-    found = summed(traced.classifier).flatten(1) + traced.bias
+    # Scores may have been rounded to float32.
+    found = _finite(summed(traced.classifier).flatten(1) + traced.bias)
     if found.shape != scores.shape or not torch.allclose(found, scores, 1e-6, 1e-6 * float(scores.abs().max())):
         raise ValueError(
             "the model computes other scores than the layers that were read of it, for a reason that is not known: "

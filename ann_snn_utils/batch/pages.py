@@ -122,8 +122,6 @@ def _exporter() -> Any:
     exporter = HTMLExporter(config=config, template_name="page", extra_template_basedirs=[here])
     exporter.register_filter("markdown2html", jinja2.pass_context(_markdown))
     exporter.register_filter("figure", figure_html)
-    # What highlights code escapes it; to clean it once more takes a quarter of a page's time.
-    exporter.register_filter("clean_html", lambda code: code)
     exporter.register_filter("mathml", lambda latex: readable(latex.strip().strip("$"), latex.lstrip()[:2] == "$$"))
     return exporter
 

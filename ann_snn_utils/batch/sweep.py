@@ -48,7 +48,8 @@ def make_sweep(
     - force: make even what is there, and replace results of other parameters
     - folder: of the notebooks
 
-    Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from.
+    Raises ValueError, or FileNotFoundError for missing data, that names what no run can be made from; ValueError
+    for the name of a sweep that had other runs.
     """
     content: dict[str, Any] = {"name": Path(file).stem} | read_sweep(file) if file else {}
     filed = {**content.get("set", {}), **content.get("zip", {})}
@@ -166,7 +167,7 @@ def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:
                 continue
             made.append(outcome)
             view.end(step.key, outcome.seconds if outcome.how == "made" else None)
-            view.done += not any(own.key in view.steps for own in plan.steps[run])
+            view.done += run not in failed and not any(own.key in view.steps for own in plan.steps[run])
             took = f"{outcome.seconds:.1f} s" if outcome.how == "made" else outcome.how
             view.line(f"[{view.done}/{view.runs}] {run}  {step.notebook.stem} {took}")
     return made, list(failed.values())

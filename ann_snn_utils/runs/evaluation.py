@@ -10,7 +10,7 @@ from ..ann.notation import title_of
 from ..measure.activity import SILENCE, results_at_silence
 from ..measure.equivalence import check_equivalence
 from .folder import RESULTS_FILE, runs_root
-from .gallery import Network, bundled_name, network_folder, open_network
+from .gallery import Network, bundled_name, is_path, network_folder, open_network
 from .published import recorded_in
 from .report import as_text, card, step_label
 from .results import is_altered, local_result
@@ -57,8 +57,11 @@ def evaluate_network(name: str, samples: int | None = None, progress: bool = Fal
 def _recorded(network: Network) -> dict[str, Any] | None:
     if bundled_name(network.name):
         return recorded_in(network.ann.metadata)
-    folder = network_folder(network.name)
-    found = local_result(folder.name) if folder.resolve().parent == runs_root().resolve() else None
+    found = None
+    if not is_path(network.name):
+        found = local_result(network.name)
+    elif (folder := network_folder(network.name).resolve()).parent == runs_root().resolve():
+        found = local_result(folder.name)
     if found:
         if is_altered(runs_root() / found.run, found):
             raise ValueError(
