@@ -215,13 +215,6 @@ _READ = """([explorer, figure, trace, axis]) => {
     const values = full ? full[axis] : null;
     const whole = v => ArrayBuffer.isView(v) || Array.isArray(v) ? Array.from(v) : v;
     return values ? Array.from(values, whole) : null }"""
-# From the next key press to the last redraw before `quiet` milliseconds without one.
-_WATCH = """explorer => {
-    const box = document.querySelectorAll('.snn-explorer')[explorer];
-    const lap = window.lap = { pressed: 0, drawn: 0 }, drawn = () => { lap.drawn = performance.now() };
-    window.addEventListener('keydown', () => { lap.pressed = performance.now() }, { capture: true, once: true });
-    box.addEventListener('annsnn-drawn', drawn) }"""
-_DRAWN = "() => window.lap.drawn > window.lap.pressed && window.lap.pressed > 0"
 
 
 def explorer(page, number: int):
@@ -273,18 +266,6 @@ def draws(page, number: int, figure: int, expected: go.Figure) -> None:
         for axis in {"x", "y", "z"} & set(trace):
             if trace[axis] is not None:
                 shows(page, number, figure, index, axis, trace[axis])
-
-
-def latency(page, number: int, label: str, keys: list[str]) -> list[float]:
-    """Give, for each key pressed on a slider, the milliseconds until what it asked for is drawn."""
-    explorer(page, number).get_by_label(label, exact=True).focus()
-    taken = []
-    for key in keys:
-        page.evaluate(_WATCH, number)
-        page.keyboard.press(key)
-        page.wait_for_function(_DRAWN)
-        taken.append(page.evaluate("() => lap.drawn - lap.pressed"))
-    return taken
 
 
 def screenshots(page, folder: Path, name: str) -> None:

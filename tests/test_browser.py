@@ -12,7 +12,6 @@ import html
 import json
 import re
 import shutil
-import statistics
 
 import lab
 import numpy as np
@@ -333,25 +332,6 @@ def test_a_notebook_that_is_opened_again_shows_its_explorers(page):
         return f"after step {STEPS}" in box.locator(".snn-status").inner_text()
 
     lab.wait_until(page, moved, "the last step")
-
-
-def test_the_time_from_a_key_to_its_last_redraw_is_written_down(page):
-    there_and_back = ["ArrowRight"] * 3 + ["ArrowLeft"] * 3
-    # From where a key changes something, whatever was done to the page before.
-    for explorer in (IMAGE, LAB):
-        lab.explorer(page, explorer).get_by_label("time step T", exact=True).press("Home")
-        lab.wait_until(page, lambda number=explorer: float(lab.value(page, number, "time step T")) <= 1, "T = 1")
-    taken = {
-        "one image, T": lab.latency(page, IMAGE, "time step T", there_and_back),
-        "accuracy lab, T": lab.latency(page, LAB, "time step T", there_and_back),
-        f"threshold scale, {SIZE} images": lab.latency(page, LAB, "threshold scale", ["ArrowLeft"] * 9),
-        "bench, levels": lab.latency(page, BENCH, "levels", ["ArrowRight"] * 4),
-    }
-    found = {
-        name: {"median_ms": statistics.median(times), "quartiles_ms": statistics.quantiles(times), "n": len(times)}
-        for name, times in taken.items()
-    }
-    (ARTIFACTS / "latency.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def test_a_test_whose_browser_dies_is_run_again_in_a_new_one_and_says_so(visit):

@@ -344,7 +344,6 @@ async function figures(page, shown) {
     const { data, layout } = last.figures[name];
     await Plotly.react(plots[name], data, layout, { displaylogo: false, responsive: true });
   }
-  const drawn = () => page.box.dispatchEvent(new CustomEvent("annsnn-drawn"));
   async function show(found) {
     last = found;
     const changes = tell();
@@ -356,7 +355,6 @@ async function figures(page, shown) {
       at(figure, changes[name]);
       await draw(name);
     }
-    drawn();
   }
   async function moveInTime() {
     const changes = tell();
@@ -365,7 +363,6 @@ async function figures(page, shown) {
       if (changes[name]) await draw(name);
       else moveMarks(plot);
     }
-    drawn();
   }
   await show(shown);
   new ResizeObserver(() => {

@@ -94,7 +94,6 @@ async function sample(page, shown) {
   function draw() {
     parts.forEach(part => part.draw());
     page.say(words(view));
-    page.box.dispatchEvent(new CustomEvent("annsnn-drawn"));
   }
 
   let latest;
