@@ -98,6 +98,13 @@ class MaxPool(nn.Module):
         return maxima(x, self.spec)
 
 
+def check_finite(module: nn.Module, called: str) -> None:
+    """Refuse a module, the network or model that it is `called`, with a weight or statistic that is not finite."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} of the {called} holds a value that is not finite: train it again")
+
+
 def maxima(x: Tensor, spec: LayerSpec) -> Tensor:
     """The maxima of x [N, C, H, W] over the windows of a layer; what lies outside the map is never one."""
     branch = spec.branches[0]

@@ -21,7 +21,7 @@ from ..data.dataset import Dataset, as_images
 from .device import pick_device
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
-from .network import ANN, Layer, MaxPool, Shortcut
+from .network import ANN, Layer, MaxPool, Shortcut, check_finite
 from .notation import LARGEST_PIXEL
 
 # What follows a layer's sums is formed in float64 of so many neurons · images at a time, which caches hold.
@@ -132,9 +132,7 @@ def reference_of(ann: ANN) -> Reference:
     expect(ANN, ann=ann)
     if not ann.spec.quantized:
         raise ValueError("codes: a full-precision network has no integer codes; build it with quantized=True")
-    for name, value in ann.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{name} of the network holds a value that is not finite: train it again")
+    check_finite(ann, "network")
     network = in_float64(ann)
     return Reference(network, {part.conv: exact_sums(part.conv) for part in network.parts})
 

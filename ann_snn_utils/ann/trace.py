@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from .layers import LayerReader
-from .network import averaged
+from .network import averaged, check_finite
 from .notation import LARGEST_PIXEL
 from .quantize import Counts, QuantReLU
 from .quantized import check_quantized, without_brevitas
@@ -41,9 +41,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
         raise ValueError(f"model: {type(model).__name__}; give a torch.nn.Module")
     # Brevitas rounds in float32: its integers are taken before.
     model = without_brevitas(_copied(model).cpu().eval()).double()
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{name} of the model holds a value that is not finite: train it again")
+    check_finite(model, "model")
     graph_module = _followed(model)
     _check_channels(graph_module, images)
     if next(graph_module.parameters(), None) is None:
