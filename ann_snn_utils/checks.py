@@ -55,7 +55,8 @@ class Rule:
             return isinstance(value, str) and value in self.choices
         if self.kind is bool or isinstance(value, bool):
             return self.kind is bool and isinstance(value, bool)
-        number = isinstance(value, Integral if self.kind is int else Real)
+        # Its own kind first, which is quickly told.
+        number = isinstance(value, (self.kind, Integral if self.kind is int else Real))
         # As they are: a float would round a long int.
         return number and bool(self.low <= value <= self.high) and value not in self.without  # type: ignore[operator]
 

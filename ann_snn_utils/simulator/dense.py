@@ -35,7 +35,7 @@ COLUMNS = 2**29
 def samples_at_once(snn: SNN, time_steps: int | None, device: torch.device) -> int:
     """How many samples to run at once, so that the widest layer stays within `WORKING_SET`, or `COLUMNS`."""
     steps = min(time_steps or BLOCK, BLOCK)
-    widest = max(layer.neurons for layer in snn.layers)
+    widest = max(snn.neurons)
     if device.type == "cpu":
         return min(500, max(1, WORKING_SET // (widest * steps)))
     for one in (one for layer in snn.layers for one in layer.synapses):
@@ -218,8 +218,8 @@ def run_dense(
         settled_at=torch.where(settled < done, settled, 0),
         **{name: torch.cat([totals[name] for totals in blocks]).cpu().numpy() for name in _TOTALS},
         pending=np.stack([_pending(steps, done) for steps in fired_last], 1),
-        layer_names=tuple(layer.name for layer in snn.layers),
-        neurons=tuple(layer.neurons for layer in snn.layers),
+        layer_names=snn.layer_names,
+        neurons=snn.neurons,
         traces=traces,
         amplitude=snn.amplitude,
     )

@@ -164,7 +164,7 @@ def simulate(
         ]
         merged = merge(records, time_steps)
     traces = dense(torch.tensor(chosen, device="cpu"), merged.time_steps, True).traces if chosen else None
-    return replace(merged, labels=labels, traces=traces)
+    return merged if labels is None is traces else replace(merged, labels=labels, traces=traces)
 
 
 def _as_labels(labels: Tensor | np.ndarray, images: int, classes: int) -> Tensor:

@@ -279,6 +279,16 @@ class SNN:
         """True where no tensor of the network is floating point."""
         return not self.classifier.is_floating_point() and all(layer.integer for layer in self.layers)
 
+    @cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """The name of each layer, encoder first."""
+        return tuple(layer.name for layer in self.layers)
+
+    @cached_property
+    def neurons(self) -> tuple[int, ...]:
+        """How many neurons each layer has."""
+        return tuple(layer.neurons for layer in self.layers)
+
     def to(self, device: torch.device) -> SNN:
         """The network with all tensors on an accelerator: each goes there once, as long as it stays as it is."""
 

@@ -96,7 +96,7 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
             ended |= __builtin_convertvector(counts >= (Number)layer->end, Answers);
     }
     if (watched && bits_of(ended))
-        __atomic_store_n(run->task->ended + from->index, 1, __ATOMIC_RELAXED);
+        totals_of(run, from->index, 0)[ENDED]++;
     if (run->task->steps > BLOCK)
         *(Numbers *)kept = membranes;
     set_counts(run, run->counts, neuron, counts);
@@ -213,7 +213,6 @@ static char *share(const Task *task, char *room, Team *into) {
 static char *divide(const Task *task, char *room, Workspace *into) {
     into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
-    into->pending = take(&room, task->steps * task->depth * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
     into->factors = take(&room, task->factor_room * sizeof(Factor));
@@ -305,7 +304,7 @@ static void take_part(const Task *task, int64_t index, int64_t member, Team team
     for (int64_t layer = 0; layer < task->members * task->depth; layer++) {
         int64_t later = 0;
         for (int64_t step = task->steps; step > 0; step--) {
-            space->pending[(step - 1) * task->depth + layer % task->depth] += later;
+            space->totals[((step - 1) * task->depth + layer % task->depth) * TOTALS + PENDING] += later;
             later += team.by_last[layer * (task->steps + 1) + step];
         }
     }
@@ -314,16 +313,12 @@ static void take_part(const Task *task, int64_t index, int64_t member, Team team
 static void empty_totals(const Task *task, Workspace *space) {
     for (int64_t entry = 0; entry < task->steps * task->depth * TOTALS; entry++)
         space->totals[entry] = 0;
-    for (int64_t entry = 0; entry < task->steps * task->depth; entry++)
-        space->pending[entry] = 0;
 }
 
 // Add what this thread found to what all others do, in whatever order.
 static void add_totals(const Task *task, const Workspace *space) {
     for (int64_t entry = 0; entry < task->steps * task->depth * TOTALS; entry++)
         __atomic_fetch_add(task->totals + entry, space->totals[entry], __ATOMIC_RELAXED);
-    for (int64_t entry = 0; entry < task->steps * task->depth; entry++)
-        __atomic_fetch_add(task->pending + entry, space->pending[entry], __ATOMIC_RELAXED);
 }
 
 // Run an image as a member of a team.

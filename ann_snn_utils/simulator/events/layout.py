@@ -6,6 +6,7 @@ dense tensors instead.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -138,6 +139,21 @@ SYNAPSES, LAYER = (
     )
 )
 
+
+class Task(ctypes.Structure):
+    """`Task` of spikes.h: what is asked of all images, and where the answers go."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
+        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
+        *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
+        *[(name, ctypes.c_int64) for name in ("window_room", "factor_room")],
+        ("rate", ctypes.c_double),
+        *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
+        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals".split()],
+    ]
+
+
 # Thresholds to compare a membrane with at every step, at most: with more, looking up two for each count is faster.
 _COMPARED = 24
 
@@ -150,11 +166,11 @@ class Layout:
     synapses        a record of SYNAPSES for each way from a layer to another, in the order of where they lead
     arrays          what these point to
     membrane        np.int16, np.int32 or np.int64, the type of membranes and of the hidden layers' thresholds
-    neurons         of all layers, with those that only fill vectors
     work            synapses of all neurons
-    counts          for each layer the shape, strides and first entry of its counts [C, H, W] among these
-    task            what `Task` of spikes.h says of a network: where its records and class weights lie, int32, a row
-                    of classes for each neuron of the last layer, and what its threads need room for
+    counts          those of an image, of 8 and of 16 bits: an array [H, W, pitch] for each layer
+    channels        of each layer, by its name there
+    task            what does not depend on the run, such as where the records lie, and the class weights, int32, a
+                    row of classes for each neuron of the last layer
     idle            memory for threads to work in that none does now, by its size
     """
 
@@ -162,10 +178,10 @@ class Layout:
     synapses: np.ndarray
     arrays: list[np.ndarray]
     membrane: type
-    neurons: int
     work: int
-    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]]
-    task: dict[str, int]
+    counts: list[np.dtype]
+    channels: dict[str, int]
+    task: Task
     idle: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
 
@@ -186,7 +202,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     ways = [(target, one) for target, layer in enumerate(snn.layers) for one in layer.synapses]
     layers, synapses, slots = np.zeros(len(snn.layers), LAYER), np.zeros(len(ways), SYNAPSES), _slots(snn)
     arrays: list[np.ndarray] = []
-    counts: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
+    maps: list[tuple[int, int, int]] = []
     first = 0
     for index, layer in enumerate(snn.layers):
         row, (channels, height, width), pitch = layers[index], layer.spec.out_shape, pitch_of(layer)
@@ -196,7 +212,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
         row["ways"], row["outputs"], row["slot"] = len(layer.synapses), -1, slots[index]
         row["event_width"], row["flip"] = _event_width(snn, index), _flip(snn, index)
-        counts.append(((channels, height, width), (1, width * pitch, pitch), first))
+        maps.append((height, width, pitch))
         row["first"], first = first, first + pitch * height * width
         if layer.rising is not None:
             # No one code says where a count moves that rises and falls at different membranes.
@@ -223,26 +239,31 @@ def _flat(snn: SNN, membrane: type) -> Layout:
         synapses,
         arrays,
         membrane,
-        neurons=first,
         work=sum(one.weight.numel() * int(places[target]) for target, one in ways),
-        counts=counts,
-        task={
-            "layers": layers.ctypes.data,
-            "synapses": synapses.ctypes.data,
-            "class_weights": arrays[-1].ctypes.data,
-            "ways": len(ways),
-            "slots": 1 + max(slots),
-            "event_room": int((layers["channels"] * places).max()),
+        counts=[
+            np.dtype([(str(at), kind, shape) for at, shape in enumerate(maps)]) for kind in (np.int8, np.int16)
+        ],
+        channels={str(at): channels for at, channels in enumerate(layers["channels"].tolist())},
+        task=Task(
+            depth=len(layers),
+            levels=snn.levels,
+            classes=snn.spec.classes,
+            class_pitch=class_pitch(snn.spec.classes),
+            neurons=first,
+            layers=layers.ctypes.data,
+            synapses=synapses.ctypes.data,
+            class_weights=arrays[-1].ctypes.data,
+            ways=len(ways),
+            slots=1 + max(slots),
+            event_room=int((layers["channels"] * places).max()),
             # Those of a row fill whole cache lines: see `marks` of spikes.h.
-            "mark_room": int((layers["height"] * ((layers["width"] + 16) // 16 * 16)).max()),
-            "row_room": int((taps * synapses["in_channels"]).max()),
-            "image_room": _image_room(snn.layers[0]),
-            "pitch_room": int(layers["pitch"].max()),
-            "factor_room": fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
-            "window_room": int(
-                (taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)
-            ),
-        },
+            mark_room=int((layers["height"] * ((layers["width"] + 16) // 16 * 16)).max()),
+            row_room=int((taps * synapses["in_channels"]).max()),
+            image_room=_image_room(snn.layers[0]),
+            pitch_room=int(layers["pitch"].max()),
+            factor_room=fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
+            window_room=int((taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)),
+        ),
     )
 
 

@@ -18,12 +18,11 @@ from ...checks import FAULTS
 from ...snn.network import SNN
 from ..neuron import refuse_table_end
 from ..record import Record
-from .arrays import class_pitch
 from .build import kernel
-from .layout import Layout, lay_out
+from .layout import Layout, Task, lay_out
 
 # What the kernel counts of a layer at a step, in its order: see the enum of spikes.h.
-_TOTALS = ("positive", "negative", "sops", "encoder_sops", "effective_sops")
+_TOTALS = ("positive", "negative", "sops", "encoder_sops", "effective_sops", "pending")
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
 _FIRST_STEPS, _LONGER = 12, 3
@@ -36,20 +35,6 @@ _SHARED = 2**24
 
 # Threads that share an image, at most: maps have some ten rows, and each thread has room for all spikes of a layer.
 _TEAM = 8
-
-
-class Task(ctypes.Structure):
-    """`Task` of spikes.h: what is asked of all images, and where the answers go."""
-
-    _fields_ = [
-        *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
-        *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
-        *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
-        *[(name, ctypes.c_int64) for name in ("window_room", "factor_room")],
-        ("rate", ctypes.c_double),
-        *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
-        *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals pending ended".split()],
-    ]
 
 
 def run_events(
@@ -87,66 +72,47 @@ def _record(
     progress: bool,
     first_sample: int,
 ) -> Record:
-    number, depth = len(images), len(snn.layers)
-    net = lay_out(snn, steps, disturbance is not None)
+    number, net = len(images), lay_out(snn, steps, disturbance is not None)
     at_once, threads = min(number, batch_size), torch.get_num_threads()
     shared = 2 * at_once <= threads and net.work >= _SHARED
     threads = min(threads, _TEAM if shared else at_once)
     # A neuron sends at most one spike a step.
-    counts = torch.empty(number, net.neurons, dtype=torch.int8 if steps < 2**7 else torch.int16, device="cpu")
-    settled_at = torch.empty(number, dtype=torch.int64, device="cpu")
-    logits = torch.empty(steps, number, snn.spec.classes, dtype=torch.int64, device="cpu")
-    # Threads add to them what they found.
-    totals = np.zeros((steps, depth, len(_TOTALS)), np.int64)
-    pending = np.zeros((steps, depth), np.int64)
-    ended = np.zeros(depth, np.int64)
-    fault, rate, seed = disturbance or (FAULTS[0], 0.0, 0)
+    wide = steps >= 2**7
+    counts = np.empty(number, net.counts[wide])
+    settled_at = torch.from_numpy(np.empty(number, np.int64))
+    logits = torch.from_numpy(np.empty((steps, number, snn.spec.classes), np.int64))
+    # Threads add to them what they found; the last column says whether a count reached its end.
+    totals: Any = np.zeros((steps, len(snn.layers), len(_TOTALS) + 1), np.int64)
     images = images.contiguous()
-    task = Task(
-        images=number,
-        members=threads if shared else 1,
-        depth=depth,
-        levels=snn.levels,
-        steps=steps,
-        fault=FAULTS.index(fault),
-        seed=seed,
-        classes=snn.spec.classes,
-        class_pitch=class_pitch(snn.spec.classes),
-        neurons=net.neurons,
-        wide_counts=counts.dtype == torch.int16,
-        first_sample=first_sample,
-        rate=rate,
-        pixels=images.data_ptr(),
-        counts=counts.data_ptr(),
-        settled_at=settled_at.data_ptr(),
-        logits=logits.data_ptr(),
-        totals=totals.ctypes.data,
-        pending=pending.ctypes.data,
-        ended=ended.ctypes.data,
-        **net.task,
-    )
+    task = Task.from_buffer_copy(net.task)
+    task.images, task.members, task.steps = number, threads if shared else 1, steps
+    task.wide_counts, task.first_sample = wide, first_sample
+    if disturbance:
+        fault, task.rate, task.seed = disturbance
+        task.fault = FAULTS.index(fault)
+    task.pixels, task.counts, task.totals = images.data_ptr(), counts.ctypes.data, totals.ctypes.data
+    task.settled_at, task.logits = settled_at.data_ptr(), logits.data_ptr()
     run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
         run(net, task, threads, start, min(number, start + batch_size))
-    if ended.any():
-        refuse_table_end(snn, int(ended.nonzero()[0][0]))
+    *columns, ended = totals.transpose(2, 0, 1)
+    if np.count_nonzero(ended):
+        refuse_table_end(snn, int(ended.any(0).argmax()))
     if snn.bias is not None:
         logits += snn.bias
-    columns: dict[str, Any] = dict(zip(_TOTALS, np.moveaxis(totals, -1, 0), strict=True))
     return Record(
         logits=logits,
         labels=None,
         # Where the kernel left them: channels last, padded to whole vectors.
         counts=[
-            counts.as_strided((number, *shape), (net.neurons, *strides), first)
-            for shape, strides, first in net.counts
+            torch.from_numpy(counts[layer][..., :channels].transpose(0, 3, 1, 2))
+            for layer, channels in net.channels.items()
         ],
         settled_at=settled_at,
-        **columns,
-        pending=pending,
-        layer_names=tuple(layer.name for layer in snn.layers),
-        neurons=tuple(layer.neurons for layer in snn.layers),
+        **dict(zip(_TOTALS, columns, strict=True)),
+        layer_names=snn.layer_names,
+        neurons=snn.neurons,
         amplitude=snn.amplitude,
     )
 

@@ -31,7 +31,8 @@ enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_T
        CACHE_LINE = 64 };
 
 // Columns of the totals of a layer at a step. ENCODED: those of SYNAPSES that bring spikes of the encoder, or maxima.
-enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, TOTALS };
+// PENDING: neurons that fire later. ENDED: not 0 at some step where a count reached its `end`.
+enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, PENDING, ENDED, TOTALS };
 
 // How spikes of a layer come to membranes of another: as rows of weights, bytes or bits; by a window on neurons of the
 // same channel alone, weighted; or as the largest count in it.
@@ -113,9 +114,7 @@ typedef struct {
     const uint8_t *pixels;                              // [images, C, H, W]
     char *counts;                                       // [images, neurons]
     int64_t *settled_at, *logits;                       // [images]; [steps, images, classes]
-    int64_t *totals, *pending;                          // of all images: [steps, depth, TOTALS]; neurons that fire
-                                                        // later, [steps, depth]
-    int64_t *ended;                                     // whether a count of a layer reached its `end`, [depth]
+    int64_t *totals;                                    // of all images, [steps, depth, TOTALS]
 } Task;
 
 // Spikes on their way to other layers: for each step of the block lists of them, one for each thread of a team, place
@@ -342,10 +341,10 @@ typedef struct {
 } Rows;
 
 // A thread's memory to work in. image: with its border. factors: the encoder's weights. rows, sums, planes,
-// differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals,
-// pending: as in `Task`, of what this thread ran.
+// differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals:
+// as in `Task`, of what this thread ran.
 typedef struct {
-    int64_t *came, *totals, *pending;
+    int64_t *came, *totals;
     Number *sums, *window, *values;
     uint8_t *image;
     Factor *factors;
