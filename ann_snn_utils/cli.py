@@ -397,8 +397,9 @@ def bench(
     """
     if everything and not show:
         raise click.UsageError("--all says how much of a result to print: give --show too.")
-    # Threads of OpenMP that spin while they wait slow whoever runs next; read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of OpenMP and OpenBLAS that spin while they wait slow whoever runs next; read when torch and NumPy are
+    # imported. OpenBLAS takes the logarithm of cycles.
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
     from .bench.benchmark import FULL, QUICK, run_benchmark, write_result
     from .bench.tables import newest_tables, tables
 
