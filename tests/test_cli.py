@@ -260,21 +260,22 @@ def test_a_home_that_does_not_exist_is_an_ordinary_folder_name(monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_the_logs_of_a_disturbed_network_leave_those_of_the_undisturbed_one(runs: Path) -> None:
-    arguments, folder = (
-        ["simulate", "bundled:digits-lenet-k0", "--time-steps", "2", "--logs"],
-        runs / "digits-lenet-k0",
-    )
+@pytest.mark.parametrize(
+    "how, trial",
+    [
+        (["--time-steps", "2"], "time_steps=2"),
+        (["--samples", "20"], "samples=20"),
+        (["--samples", "20", "--noise-ratio", "0.5"], "noise_ratio=0.5-samples=20"),
+    ],
+)
+def test_the_logs_of_another_run_of_the_network_leave_its_own(runs: Path, how: list[str], trial: str) -> None:
+    arguments = ["simulate", "bundled:digits-lenet-k0", "--logs"]
+    logs = "figs/WQ_INT/k0/sop_num.txt"
+    own = runs / "digits-lenet-k0" / logs
     assert main(arguments) == 0
-    logs, *parts = (
-        folder / trial / "figs/WQ_INT/k0/sop_num.txt"
-        for trial in ("", "trials/samples=20", "trials/noise_ratio=0.5-samples=20")
-    )
-    before = logs.read_bytes()
-    assert (
-        main([*arguments, "--samples", "20"]) == main([*arguments, "--samples", "20", "--noise-ratio", "0.5"]) == 0
-    )
-    assert logs.read_bytes() == before and len({before, *(part.read_bytes() for part in parts)}) == 3
+    before = own.read_bytes()
+    assert main([*arguments, *how]) == 0
+    assert own.read_bytes() == before != (runs / "digits-lenet-k0/trials" / trial / logs).read_bytes()
 
 
 @pytest.mark.slow
@@ -299,7 +300,7 @@ def test_simulate_prints_a_line_for_each_step_and_writes_the_published_logs(
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["T", "1", "2", "3"]
-    logs = runs / "digits-lenet-k0" / "trials" / "samples=50" / "figs" / "WQ_INT" / "k0"
+    logs = runs / "digits-lenet-k0" / "trials" / "samples=50-time_steps=3" / "figs" / "WQ_INT" / "k0"
     accuracy = (logs / "accuracy.txt").read_text().split()
     assert [line.split()[1] for line in lines[1:4]] == accuracy and lines[4] == f"logs in {logs}"
 

@@ -29,7 +29,8 @@ def simulate_run(
 
     time_steps: None runs until every image is silent. disturbance: noise_ratio, seed, fault and fault_rate of
     `simulate`. dataset: where the run's images lie now. logs: written in batches of 200 images (50 for CIFAR-10),
-    as published, into figs/, or that of a folder in trials/ where the network is disturbed or samples are left out.
+    as published, into figs/, or that of a folder in trials/ where the network is disturbed, samples are left out or
+    time_steps are given.
     """
     folder = network_folder(run)
     snn = load_snn(require(folder, SNN_FILE))
@@ -40,7 +41,8 @@ def simulate_run(
     if not logs:
         return table, None
     size = 50 if "cifar" in test.name.lower() else 200
-    told = {name: value for name, value in (disturbance | {"samples": samples}).items() if value}
+    asked = disturbance | {"samples": samples, "time_steps": time_steps}
+    told = {name: value for name, value in asked.items() if value}
     if told.keys() - {"seed"}:
         folder = folder / TRIALS / "-".join(f"{name}={value}" for name, value in sorted(told.items()))
     target = log_folder(snn, folder / "figs")
