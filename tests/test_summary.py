@@ -7,11 +7,14 @@ import json
 import pytest
 import torch
 from networks import random_ann, random_images
+from records import hand_made
 
 from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at, results_at_silence
 from ann_snn_utils.measure.energy import energy
 from ann_snn_utils.measure.events import macs
 from ann_snn_utils.measure.verdict import energy_summary
+from ann_snn_utils.runs.simulation import over_time
+from ann_snn_utils.simulator.record import Record, merge
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -46,3 +49,13 @@ def test_costs_are_those_of_one_sample_up_to_each_step():
     assert found["sops_over_time"][-1] == found["sops_per_sample"] == pytest.approx(RECORD.sop_num[-1] / 9)
     assert found["macs_per_sample"] == sum(macs(SNN.spec)) and found["silence_step"] == int(RECORD.settled_at.max())
     assert found["accuracy"]["snn"]["silence"] == found["correct"]["snn"]["silence"] / 9
+
+
+def test_a_table_adds_up_the_steps_once_however_many_there_are(monkeypatch):
+    asked, sops = [], Record.sop_num.fget
+    monkeypatch.setattr(Record, "sop_num", property(lambda record: asked.append(1) or sops(record)))
+    first, *lines = over_time(merge([hand_made()], 1000, torch.tensor([0, 1]))).splitlines()
+    assert first.split() == ["T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image"]
+    assert lines[0].split() == ["1", "1", "50.00", "%", "0", "2.0", "15"]
+    assert lines[-1].split() == ["1000", "2", "100.00", "%", "1", "6.5", "24"]
+    assert len(lines) == 1000 and len(asked) == 1

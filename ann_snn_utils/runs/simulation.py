@@ -66,9 +66,9 @@ def simulate_run(
 def over_time(record: Record) -> str:
     """A record of labelled images as a table with one line for each step."""
     rows, images = [("T", "correct", "accuracy", "silent", "spikes/image", "SOPs/image")], record.samples
-    silent = record.silent.sum(1).tolist()
-    for step, right in enumerate(correct(record).tolist()):
-        spikes, sops = record.spike_num[step] / images, record.sop_num[step] / images
+    # Once: each of them adds up all steps.
+    columns = correct(record), record.silent.sum(1).numpy(), record.spike_num / images, record.sop_num / images
+    for step, (right, silent, spikes, sops) in enumerate(zip(*columns, strict=True), 1):
         share = f"{100 * right / images:.2f} %"
-        rows.append((str(step + 1), f"{right:,}", share, f"{silent[step]:,}", f"{spikes:,.1f}", f"{sops:,.0f}"))
+        rows.append((str(step), f"{right:,}", share, f"{silent:,}", f"{spikes:,.1f}", f"{sops:,.0f}"))
     return "\n".join(aligned(rows))
