@@ -100,22 +100,19 @@ def study(folder: Path, quiet: bool, site: Path | None, pairs: Sequence[Any], **
     What the run has already, made with the same parameters, is not made again. Below the first options stand the
     parameters of the notebooks, each with its default and with the notebooks that take it.
     """
-    from .batch.site import check_site, write_site
     from .batch.study import study as run_study
     from .runs.folder import RESULTS_FILE
     from .runs.report import run_report
 
-    if site:
-        check_site(site)
     asked = {name: options.pop(name) for name in ("run", "notebooks", "force")}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in pairs:
         if given.setdefault(name, value) != value:
             raise ValueError(f"two values for {name}, {given[name]!r} and {value!r}: give one")
-    target = run_study(given, **asked, progress=not quiet, folder=folder)
+    target = run_study(given, **asked, progress=not quiet, folder=folder, site=site)
     if (target / RESULTS_FILE).is_file():
         print(f"\n{run_report(target)}\n")
-    index = write_site(target, site, folder) if site else target / "html" / "index.html"
+    index = (site or target / "html") / "index.html"
     for label, path in (("run folder", target), ("notebooks", target / "notebooks"), ("pages", index)):
         print(f"{label:<10}  {path}")
 

@@ -123,13 +123,16 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.slow
 def test_a_failing_notebook_is_exit_code_1_with_its_cell_and_its_output(
-    folder: Path, capsys: pytest.CaptureFixture[str], runs: Path
+    folder: Path, capsys: pytest.CaptureFixture[str], runs: Path, tmp_path: Path
 ) -> None:
-    assert main(["study", "--run", "x", "-p", "fails", "true", "--quiet"], folder) == 1
+    site = tmp_path / "site"
+    arguments = ["study", "--run", "x", "-p", "fails", "true", "--quiet", "--site", str(site)]
+    assert main(arguments, folder) == 1
     error = said(capsys)
     assert error.startswith("ann-snn: 01_train_ann failed in cell 2: AssertionError: as asked")
     page = runs / "x" / "html" / "01_train_ann.html"
     assert "as asked" in (runs / "x" / "notebooks" / "01_train_ann.ipynb").read_text() and page.is_file()
+    assert (site / "01_train_ann.html").read_bytes() == page.read_bytes() and (site / "index.html").is_file()
     assert not (runs / "x" / "notebooks" / "04_spike_analysis.ipynb").exists()
 
 

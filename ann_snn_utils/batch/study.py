@@ -18,7 +18,7 @@ from .execute import NotebookFailed
 from .grid import Sweep
 from .plan import Plan, plan_sweep
 from .rehearsal import rehearse
-from .site import write_site
+from .site import check_site, write_site
 from .stage import inputs_of
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
@@ -31,6 +31,7 @@ def study(
     progress: bool = True,
     force: bool = False,
     folder: str | os.PathLike[str] = NOTEBOOKS,
+    site: Path | None = None,
 ) -> Path:
     """Run the notebooks in order with these parameters; the run's folder.
 
@@ -40,11 +41,15 @@ def study(
     - progress: write stages and what they print on standard error
     - force: make even the stages that are there, made with the same parameters, inputs, images and code
     - folder: of the notebooks
+    - site: write the pages there too
 
     A stage that another run has is shared with it. Executed notebooks lie in <run>/notebooks, and a site of their
-    pages in <run>/html. Of two processes that make stages of one run, one waits for the other. Raises ValueError,
-    or FileNotFoundError for missing data, before anything runs or is written; NotebookFailed.
+    pages in <run>/html, of a study too in which a notebook failed. Of two processes that make stages of one run,
+    one waits for the other. Raises ValueError, or FileNotFoundError for missing data, before anything runs or is
+    written; NotebookFailed.
     """
+    if site:
+        check_site(site)
     chosen = select_notebooks(notebooks, folder)
     given = check_parameters(dict(parameters), chosen)
     named = given.pop("run", "")
@@ -68,12 +73,15 @@ def study(
                 require(runs_root() / run, artifact)
     target = run_folder(run, create=True)
     plan = plan_sweep(Sweep(run, tuple(chosen), (), {run: given}), force)
+    failed = None
     try:
         _work(plan, sys.stderr if progress else None)
-    except NotebookFailed:
-        write_site(target, folder=folder)
-        raise
-    write_site(target, folder=folder)
+    except NotebookFailed as error:
+        failed = error
+    for pages in filter(None, (target / "html", site)):
+        write_site(target, pages, folder)
+    if failed:
+        raise failed
     return target
 
 
