@@ -152,9 +152,11 @@ def runs() -> None:
     A run that is not finished tells what it has. `ann-snn report RUN` prints one run's results.
     """
     from .runs.folder import list_runs, runs_root
+    from .runs.manifest import MARK
     from .runs.report import runs_table
 
-    listed = list_runs()
+    # One that stopped in its first stage has no manifest yet.
+    listed = sorted({*list_runs(), *list_runs(MARK)})
     print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
 
 

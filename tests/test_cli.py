@@ -205,10 +205,14 @@ def test_every_run_has_one_line_that_says_what_is_missing(
         (runs / run / "manifest.json").write_text(json.dumps({"run": run, "stages": {}}))
         if text:
             (runs / run / "results.json").write_text(text)
+    (runs / "none").mkdir()
+    mark = {"stage": "01_train_ann", "state": "failed", "said": ""}
+    (runs / "none" / "unfinished.json").write_text(json.dumps(mark))
     assert main([command]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"  full +digits +99\.00 +98\.00 +98\.00 +2 +0 +1[23]", lines[1])
     assert re.fullmatch(r"  half +no results yet; done: nothing", lines[2])
+    assert re.fullmatch(r"  none +no results yet; done: nothing; failed in 01_train_ann", lines[3])
     assert main(["report", "full"]) == 0
     assert "quantized ANN" in capsys.readouterr().out
 
