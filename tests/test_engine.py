@@ -114,7 +114,9 @@ def test_an_engine_that_is_left_by_an_error_stops_its_steps(tmp_path: Path) -> N
     begun = threading.Event()
 
     def leave(running: Engine) -> None:
-        work = running.work([step(notebook, "a")], lambda key, line: line == "on" and begun.set())
+        work = running.work(
+            [step(notebook, "a"), step(notebook, "b")], lambda key, line: line == "on" and begun.set()
+        )
 
         def follow() -> None:
             with contextlib.suppress(FutureCancelledError):
@@ -127,6 +129,7 @@ def test_an_engine_that_is_left_by_an_error_stops_its_steps(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt), engine(1) as running:
         leave(running)
     assert mark_of(runs_root() / "a").state == "interrupted"
+    assert not (runs_root() / "b").exists(), "it had not begun"
 
 
 def test_a_worker_that_lacks_the_package_is_told_so() -> None:

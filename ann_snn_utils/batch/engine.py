@@ -28,7 +28,7 @@ from distributed.comm import get_address_host
 from ..data.dataset import data_folder
 from ..runs.folder import runs_root
 from ..runs.provenance import PACKAGE, versions
-from .execute import NotebookFailed, stop_kernels
+from .execute import NotebookFailed, is_stopped, stop_kernels
 from .plan import Step
 from .stage import make_stage
 
@@ -124,6 +124,9 @@ def _make(
             if need.step.run == step.run:
                 return need
             return Failure(step, Blocked(f"needs this stage of {need.step.run}, which failed"))
+    if is_stopped(owner):
+        # Before it begins: its run is none that was interrupted.
+        return Failure(step, KeyboardInterrupt())
     folder, started, log = Path(environment["ANN_SNN_RUNS"]) / step.run, time.monotonic(), get_worker().log_event
     if str(data_folder()) != environment["ANN_SNN_DATA"]:
         # Images are looked at here too, and are those of who asks.

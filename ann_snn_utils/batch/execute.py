@@ -123,6 +123,11 @@ def stop_kernels(owner: str) -> None:
             _kill(manager)
 
 
+def is_stopped(owner: str) -> bool:
+    """Whether this owner's kernels were stopped in this process."""
+    return owner in _stopped
+
+
 def _kill(manager: AsyncKernelManager) -> None:
     cast(Any, manager.provisioner).process.kill()
 
