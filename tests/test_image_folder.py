@@ -346,6 +346,20 @@ def test_a_pipe_among_the_images_is_named_instead_of_waited_for(folder):
     refuse(folder, "pipe.png is not a file")
 
 
+def test_bad_files_are_named_together_the_first_of_them_in_words(folder):
+    (folder / "train/cat/a.png").write_bytes((folder / "train/cat/b.png").read_bytes()[:-30])
+    for name in "dog/e.png", "cat/x.txt":
+        (folder / "test" / name).write_text("no image")
+    refuse(folder, "a.png cannot be read", "; ", "e.png is not an image", "x.txt is not an image")
+    for number in range(4):
+        (folder / f"test/dog/{number}.png").touch()
+    for name in "train/dog/folder", "train/cat/folder":
+        (folder / name).mkdir()
+    refuse(
+        folder, "train/cat/folder is not a file", "train/dog/folder", "dog/2.png is empty (0 bytes)", "; and 1 more"
+    )
+
+
 def test_a_file_of_0_bytes_is_named(folder):
     (folder / "train/dog/c.png").write_bytes(b"")
     refuse(folder, "train/dog/c.png is empty (0 bytes)")
@@ -369,8 +383,10 @@ def test_a_truncated_image_is_named(folder, suffix):
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch):
     save(folder / "train/cat/bomb.png", Image.new("1", (20000, 20000)))
-    monkeypatch.setattr(image_folder, "read_pixels", None)
+    flat, decoded = image_file._flat, []
+    monkeypatch.setattr(image_file, "_flat", lambda image: decoded.append(image.size) or flat(image))
     refuse(folder, "train/cat/bomb.png", "cannot be read", "pixels")
+    assert set(decoded) <= {(8, 6)}
 
 
 def test_images_that_would_not_fit_into_memory_are_refused(folder, monkeypatch):

@@ -27,7 +27,7 @@ import torch
 
 from ..checks import RULES
 from ..files import ROOT, atomic, load_tensors, save_tensors, sha256
-from .image_file import has_16_bits, in_colour, legible, read_pixels, upright_size
+from .image_file import each_image, has_16_bits, in_colour, legible, read_pixels, upright_size
 
 # Of 255: the brightest value of 16-bit images that use less than an eighth of their range.
 _DIM = 31
@@ -39,6 +39,9 @@ _MAX_FILES = 1_000_000
 _MAX_HEADER_BYTES = 1 << 20
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+
+# Of files that are refused together, how many are named.
+_NAMED = 5
 
 _THREADS = min(8, torch.get_num_threads())
 
@@ -174,10 +177,15 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Pa
     classes = tuple(sorted(train, key=lambda name: (int(name) if name in decimal else -1, name)))
     if len(classes) < 2:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a study needs at least two")
-    return classes, {
-        split: [(path, label) for label, name in enumerate(classes) for path in _list_class(folder, part[name])]
+    wrong: list[str] = []
+    files = {
+        split: [
+            (path, label) for label, name in enumerate(classes) for path in _list_class(folder, part[name], wrong)
+        ]
         for split, part in places.items()
     }
+    _refuse(wrong)
+    return classes, files
 
 
 def _class_folders(folder: Path, split: str) -> dict[str, Path]:
@@ -200,18 +208,25 @@ def _class_folders(folder: Path, split: str) -> dict[str, Path]:
     return places
 
 
-def _list_class(folder: Path, place: Path) -> list[Path]:
-    files = []
-    for entry in _entries(place, folder):
+def _list_class(folder: Path, place: Path, wrong: list[str]) -> list[Path]:
+    """The files of a class folder; what is wrong with any of them is added to `wrong`."""
+    entries = _entries(place, folder)
+    for entry in entries:
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{legible(entry.path)} is not a file: put images directly into their class folder")
-        if status.st_size == 0:
-            raise ValueError(f"{legible(entry.path)} is empty (0 bytes): copy it again or delete it")
-        files.append(Path(entry.path))
-    if not files:
-        raise ValueError(f"class folder {legible(place)} is empty: add images or remove the class from both splits")
-    return files
+            wrong.append(f"{legible(entry.path)} is not a file: put images directly into their class folder")
+        elif status.st_size == 0:
+            wrong.append(f"{legible(entry.path)} is empty (0 bytes): copy it again or delete it")
+    if not entries:
+        wrong.append(f"class folder {legible(place)} is empty: add images or remove the class from both splits")
+    return [Path(entry.path) for entry in entries]
+
+
+def _refuse(wrong: Sequence[str]) -> None:
+    """Raise ValueError where anything is wrong: the first few in words, and how many more there are."""
+    if wrong:
+        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise ValueError("; ".join(wrong[:_NAMED]) + more)
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -256,18 +271,25 @@ def _refuse_escape(path: Path, folder: Path) -> None:
 def _decode(
     folder: Path, files: dict[str, list[tuple[Path, int]]], target: tuple[int, int] | None
 ) -> dict[str, torch.Tensor]:
-    from tqdm.auto import tqdm
-
+    wrong: list[str] = []
     paths = [path for part in files.values() for path, _ in part]
     with ThreadPoolExecutor(_THREADS) as pool:
-        colour = list(tqdm(pool.map(in_colour, paths), total=len(paths), desc="checking images"))
+        colour = list(each_image(pool, in_colour, paths, wrong, "checking images"))
+        if wrong:
+            # Some that can be opened are cut short.
+            small = functools.partial(read_pixels, channels=1, height=1, width=1)
+            wrong.clear()
+            list(each_image(pool, small, paths, wrong, "decoding images"))
+            _refuse(wrong)
         channels = 3 if any(colour) else 1
         height, width = target or upright_size(paths[0])
         check_room(len(paths), channels, (height, width))
         pixels = np.empty((len(paths), channels, height, width), dtype=np.uint8)
-        decoded = pool.map(functools.partial(read_pixels, channels=channels, height=height, width=width), paths)
-        for row, image in zip(pixels, tqdm(decoded, total=len(paths), desc="decoding images"), strict=True):
-            row[:] = image
+        read = functools.partial(read_pixels, channels=channels, height=height, width=width)
+        for row, image in zip(pixels, each_image(pool, read, paths, wrong, "decoding images"), strict=True):
+            if image is not None:
+                row[:] = image
+    _refuse(wrong)
     if pixels.min() == pixels.max():
         raise ValueError(
             f"all {len(paths)} images of {folder} decode to the one value {pixels.max()}: look at one, and save "

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -125,3 +127,22 @@ def has_16_bits(path: Path) -> bool:
     """Whether an image file holds 16 bits for a channel. Raises as `in_colour`."""
     with _opened(path) as image:
         return _is_deep(image)
+
+
+def each_image(
+    pool: ThreadPoolExecutor, function: Callable[[Path], Any], paths: Sequence[Path], wrong: list[str], doing: str
+) -> Iterator[Any]:
+    """What a function gives of each file, in order; None where it refuses one, with its words added to `wrong`."""
+    from tqdm.auto import tqdm
+
+    def tried(path: Path) -> Any:
+        try:
+            return function(path)
+        except ValueError as error:
+            return error
+
+    for found in tqdm(pool.map(tried, paths), total=len(paths), desc=doing):
+        if isinstance(found, ValueError):
+            wrong.append(str(found))
+            found = None
+        yield found
