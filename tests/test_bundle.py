@@ -109,6 +109,18 @@ def test_any_changed_byte_of_any_file_is_noticed(folder):
     assert reader["main"]([str(folder)]) == 0
 
 
+def test_the_reader_in_c_notices_what_a_test_bench_would_read_otherwise(folder):
+    for path in (path for path in sorted(folder.rglob("*.hex")) if path.stem != "labels"):
+        before = path.read_bytes()
+        # Another digit, a line more, and one cut short.
+        for changed in (before[:-2] + bytes([before[-2] ^ 1]) + b"\n", before + b"00\n", before[:-3]):
+            path.write_bytes(changed)
+            done = check_in_c(folder)
+            assert done.returncode == 1 and f"DIFFERENT: {path.relative_to(folder)}: not the words" in done.stderr
+        path.write_bytes(before)
+    assert check_in_c(folder).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["network/layer1_weight.bin", "golden/scores.bin", "layout.txt", "manifest.json"])
 def test_a_missing_or_cut_file_is_named(folder, name):
     path = folder / name

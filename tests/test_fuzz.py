@@ -241,7 +241,7 @@ def test_a_bundle_with_anything_in_it(bundle, data):
             path.write_bytes(data.draw(changed_bytes(before)))
         assert reader["main"]([str(bundle)]) in (0, 1, 2)
         is_bundle(bundle)
-        if path.suffix in (".bin", ".txt"):
+        if path.suffix != ".json":
             done = check_in_c(bundle)
             assert done.returncode in (0, 1, 2) and "runtime error" not in done.stderr, done.stderr
             assert "Sanitizer" not in done.stderr, done.stderr

@@ -2,10 +2,11 @@
  *
  *     cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle [folder]
  *
- * Every addition is checked against the width that layout.txt states. Exit code 0: every spike, membrane,
- * score and prediction is reproduced. 1: the first difference is printed. 2: the bundle cannot be read.
+ * Every addition is checked against the width that layout.txt states. Exit code 0: all golden outputs are
+ * reproduced, and .hex files say the same. 1: the first difference is printed. 2: the bundle cannot be read.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@ typedef struct {
 static const char *folder = ".";
 static Layer layers[MOST_LAYERS];
 static int depth;
+static char other_words[80];     /* a .hex file that holds other words than its .bin file */
 
 static void fail(const char *what, const char *which) {
     fprintf(stderr, "cannot check the bundle: %s: %s\n", which, what);
@@ -100,25 +102,41 @@ static int small(FILE *layout, const char *word, int low, int high) {
     return (int)number(layout, word, low, high);
 }
 
-static int byte_size(FILE *layout, const char *word) {
-    int size = small(layout, word, 1, 8);
-    if (size != 1 && size != 2 && size != 4 && size != 8) fail("is none of 1, 2, 4, 8 in layout.txt", word);
+static int byte_size(FILE *layout, const char *word, int low) {
+    int size = small(layout, word, low, 8);
+    if (size & (size - 1)) fail("is none of 1, 2, 4, 8 in layout.txt", word);
     return size;
 }
 
-/* Give the bytes of a file of exactly this size. */
-static uint8_t *read_file(const char *name, size_t size) {
+/* Compare the words of a .hex file, one a line after a comment, with those of its .bin file. */
+static void compare_words(const char *name, const uint8_t *data, size_t size, size_t word) {
+    char line[512] = "", expected[17], hex[sizeof other_words];
+    snprintf(hex, sizeof hex, "%.*shex", (int)strlen(name) - 3, name);
+    FILE *file = open_file(hex);
+    int same = fgets(line, sizeof line, file) != NULL;
+    for (size_t at = 0; same && at < size; at += word) {
+        for (size_t i = 0; i < word; i++) snprintf(expected + 2 * i, 3, "%02x", data[at + word - 1 - i]);
+        same = fgets(line, sizeof line, file) != NULL && memcmp(line, expected, 2 * word) == 0;
+        same = same && (line[2 * word] == '\n' || line[2 * word] == '\r');
+    }
+    if (!same || fgetc(file) != EOF) strcpy(other_words, hex);
+    fclose(file);
+}
+
+/* Give the bytes of a file of exactly that many words of so many bytes. */
+static uint8_t *read_file(size_t words, int bytes, const char *form, ...) {
+    char name[64];
+    size_t size = times(words, (size_t)bytes);
+    va_list parts;
+    va_start(parts, form);
+    vsnprintf(name, sizeof name, form, parts);
+    va_end(parts);
     FILE *file = open_file(name);
     uint8_t *data = zeros(size, 1);
     if (fread(data, 1, size, file) != size || fgetc(file) != EOF) fail("does not have the stated size", name);
     fclose(file);
+    compare_words(name, data, size, (size_t)bytes);
     return data;
-}
-
-static uint8_t *read_layer(const char *form, int index, size_t size) {
-    char name[64];
-    snprintf(name, sizeof name, form, index);
-    return read_file(name, size);
 }
 
 /* Give a little-endian two's complement integer. */
@@ -156,13 +174,13 @@ static void read_source(FILE *layout, Synapses *one, int index) {
     one->source = small(layout, "source", index == 0 ? -1 : 0, index - 1);
     one->dilation = small(layout, "dilation", 1, 65536);
     one->groups = small(layout, "groups", 1, 65536);
-    one->gain_bytes = small(layout, "gain_bytes", 0, 8);
+    one->gain_bytes = byte_size(layout, "gain_bytes", 0);
 }
 
 /* Check the geometry of synapses, and read their weights and gains. */
 static void load_synapses(Layer *layer, int number) {
     Synapses *one = &layer->synapses[number];
-    char also[16] = "", form[64];
+    char also[16] = "";
     if (number > 0) snprintf(also, sizeof also, "%d", number);
     if (layer->index > 0 && memcmp(one->in, layers[one->source].out, sizeof one->in) != 0) fail("its input is no output", "layer");
     for (int i = 0; i < 2; i++) {
@@ -180,8 +198,8 @@ static void load_synapses(Layer *layer, int number) {
         return;
     }
     size_t weights = times(channels, one->fan_in);
-    snprintf(form, sizeof form, "network/layer%%d_weight%s.bin", also);
-    uint8_t *raw = read_layer(form, layer->index, one->weight_bits == 8 ? weights : (weights + 3) / 4);
+    size_t words = one->weight_bits == 8 ? weights : (weights + 3) / 4;
+    uint8_t *raw = read_file(words, 1, "network/layer%d_weight%s.bin", layer->index, also);
     one->weight = zeros(weights, 1);
     for (size_t i = 0; i < weights; i++) {
         int64_t value = one->weight_bits == 8 ? integer(raw, i, 1) : pair(raw, i);
@@ -192,10 +210,7 @@ static void load_synapses(Layer *layer, int number) {
     one->gain = zeros(channels, sizeof(int64_t));
     for (size_t o = 0; o < channels; o++) one->gain[o] = 1;
     if (one->gain_bytes == 0) return;
-    if (one->gain_bytes != 1 && one->gain_bytes != 2 && one->gain_bytes != 4 && one->gain_bytes != 8)
-        fail("is none of 0, 1, 2, 4, 8 in layout.txt", "gain_bytes");
-    snprintf(form, sizeof form, "network/layer%%d_gain%s.bin", also);
-    raw = read_layer(form, layer->index, channels * (size_t)one->gain_bytes);
+    raw = read_file(channels, one->gain_bytes, "network/layer%d_gain%s.bin", layer->index, also);
     /* Below 2^55, so that no product with a weight or a pixel overflows. */
     for (size_t o = 0; o < channels; o++) one->gain[o] = held(integer(raw, o, one->gain_bytes), 55, "gain", layer->index);
     free(raw);
@@ -210,10 +225,10 @@ static void load_layer(FILE *layout, Layer *layer, int index, int64_t version, i
     layer->most = number(layout, "largest_count", 1, 65536);
     layer->saturates = small(layout, "saturates", 0, 1);
     layer->fraction = small(layout, "fraction_bits", 0, 61);
-    int constant_bytes = byte_size(layout, "constant_bytes");
+    int constant_bytes = byte_size(layout, "constant_bytes", 1);
     layer->threshold_bits = small(layout, "threshold_bits", 1, 62);
     layer->membrane_bits = small(layout, "membrane_bits", 1, 62);
-    layer->membrane_bytes = byte_size(layout, "membrane_bytes");
+    layer->membrane_bytes = byte_size(layout, "membrane_bytes", 1);
     first.source = index - 1, first.dilation = first.groups = layer->many = 1;
     if (version > 1) {
         layer->maximum = small(layout, "maximum", 0, 1);
@@ -234,8 +249,8 @@ static void load_layer(FILE *layout, Layer *layer, int index, int64_t version, i
     size_t channels = (size_t)layer->out[0], levels = (size_t)layer->most + 2;
     layer->size = times(times(channels, (size_t)layer->out[1]), (size_t)layer->out[2]);
     layer->frame = (layer->size + 3) / 4;
-    uint8_t *offset = read_layer("network/layer%d_offset.bin", index, channels * (size_t)constant_bytes);
-    uint8_t *step = read_layer("network/layer%d_step.bin", index, channels * (size_t)constant_bytes);
+    uint8_t *offset = read_file(channels, constant_bytes, "network/layer%d_offset.bin", index);
+    uint8_t *step = read_file(channels, constant_bytes, "network/layer%d_step.bin", index);
     if (times(channels, levels) > MOST_THRESHOLDS) fail("is more than a bundle's layers count to", "largest_count");
     layer->threshold = zeros(channels * levels, sizeof(int64_t));
     for (size_t o = 0; o < channels; o++) {
@@ -246,8 +261,7 @@ static void load_layer(FILE *layout, Layer *layer, int index, int64_t version, i
             value += d;
         }
     }
-    free(offset);
-    free(step);
+    free(offset), free(step);
     layer->membrane = zeros(layer->size, sizeof(int64_t));
     layer->count = zeros(layer->size, sizeof(int64_t));
     layer->spike = zeros(layer->size, 1);
@@ -329,28 +343,29 @@ int main(int argc, char **argv) {
     int64_t steps = number(layout, "steps", 1, 65536), levels = number(layout, "levels", 1, 65536);
     int64_t amplitude = (int64_t)1 << number(layout, "amplitude_shift", 0, 16);
     size_t classes = (size_t)number(layout, "classes", 1, 65536);
-    int score_bits = small(layout, "score_bits", 1, 62), score_bytes = byte_size(layout, "score_bytes");
+    int score_bits = small(layout, "score_bits", 1, 62), score_bytes = byte_size(layout, "score_bytes", 1);
     int biased = version > 1 ? small(layout, "bias", 0, 1) : 0;
     depth = small(layout, "layers", 1, MOST_LAYERS);
     size_t frames = times(samples, (size_t)steps);
     for (int i = 0; i < depth; i++) {
         Layer *layer = &layers[i];
         load_layer(layout, layer, i, version, amplitude);
-        layer->spikes = read_layer("golden/layer%d_spikes.bin", i, times(frames, layer->frame));
-        layer->membranes = read_layer("golden/layer%d_membranes.bin", i,
-                                      times(times(samples, layer->size), (size_t)layer->membrane_bytes));
+        layer->spikes = read_file(times(frames, layer->frame), 1, "golden/layer%d_spikes.bin", i);
+        layer->membranes = read_file(times(samples, layer->size), layer->membrane_bytes, "golden/layer%d_membranes.bin", i);
     }
     if (fgetc(layout) != EOF) fail("goes on after its last layer", "layout.txt");
     fclose(layout);
     if (layers[0].most != levels) fail("is not the encoder's largest_count", "levels");
     Layer *last = &layers[depth - 1];
     size_t inputs = layers[0].synapses[0].inputs;
-    uint8_t *bias = biased ? read_file("network/bias.bin", times(classes, (size_t)score_bytes)) : NULL;
-    uint8_t *weight = read_file("network/classifier.bin", times(classes, last->size));
-    uint8_t *images = read_file("vectors/images.bin", times(samples, inputs));
-    uint8_t *scores = read_file("golden/scores.bin", times(times(frames, classes), (size_t)score_bytes));
-    uint8_t *predictions = read_file("golden/predictions.bin", times(frames, 4));
-    int64_t *score = zeros(classes, sizeof(int64_t));
+    static uint8_t *bias, *weight, *images, *scores, *predictions;
+    if (biased) bias = read_file(classes, score_bytes, "network/bias.bin");
+    weight = read_file(times(classes, last->size), 1, "network/classifier.bin");
+    images = read_file(times(samples, inputs), 1, "vectors/images.bin");
+    scores = read_file(times(frames, classes), score_bytes, "golden/scores.bin");
+    predictions = read_file(frames, 4, "golden/predictions.bin");
+    static int64_t *score;
+    score = zeros(classes, sizeof(int64_t));
 
     for (size_t sample = 0; sample < samples; sample++) {
         for (size_t c = 0; c < classes; c++) score[c] = bias == NULL ? 0 : integer(bias, c, score_bytes);
@@ -393,13 +408,8 @@ int main(int argc, char **argv) {
                     same(layers[i].count[k], layers[i].lowest + layers[i].most - 1, "count beyond its limit", sample, steps, i, k);
             }
     }
+    if (other_words[0] != 0) return fprintf(stderr, "DIFFERENT: %s: not the words of its .bin file\n", other_words), 1;
     printf("OK: %lu samples, %lld steps: every spike, membrane, score and prediction is reproduced\n",
            (unsigned long)samples, (long long)steps);
-    for (int i = 0; i < depth; i++) {
-        for (int s = 0; s < layers[i].many; s++) free(layers[i].synapses[s].weight), free(layers[i].synapses[s].gain);
-        free(layers[i].synapses), free(layers[i].threshold), free(layers[i].spikes), free(layers[i].membranes);
-        free(layers[i].membrane), free(layers[i].count), free(layers[i].spike);
-    }
-    free(weight), free(bias), free(images), free(scores), free(predictions), free(score);
     return 0;
 }
