@@ -683,7 +683,27 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "what counts on training to come": (
         rounding_weights(),
-        "0 of the model: its forward is not that of Conv2d: give the plain module",
+        "0 is a Conv2d of torch's own quantization: give the model as it was before",
+    ),
+    "what a quantization of torch has made": (
+        nn.Sequential(torch.ao.nn.quantized.Conv2d(2, 4, 3), nn.ReLU()),
+        "0 is a Conv2d of torch's own quantization: .*load_state_dict",
+    ),
+    "a script": (
+        nn.Sequential(torch.jit.script(nn.Conv2d(2, 4, 3)), nn.ReLU()),
+        "0 is a torch.jit.ScriptModule, .*: give the module that was scripted",
+    ),
+    "weights without values": (
+        nn.Sequential(nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU()),
+        "0.weight of the model is on the meta device and has no values: .* load its weights",
+    ),
+    "weights without a shape": (
+        nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU()),
+        "0.weight of the model has no shape yet: run the model on an image once",
+    ),
+    "weights that a function is given": (
+        Of(lambda m, x: F.relu(F.conv2d(x, m.inner.weight, padding=1)), 600),
+        "conv2d cannot be converted; hold its weights in an nn.Conv2d, and call that",
     ),
     "a forward of one's own": (patched(), "3 of the model: its forward is not that of ReLU"),
     "a dropout that stays on": (

@@ -161,15 +161,13 @@ INSTEAD = {
     **dict.fromkeys(("hardswish", "hardsigmoid", "softplus"), _ROUNDS),
     **dict.fromkeys(("layernorm", "groupnorm", "instancenorm2d", "localresponsenorm"), _OF_THE_IMAGE),
     **dict.fromkeys(("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), "a network must be feed-forward"),
-    **dict.fromkeys(
-        ("conv2d", "linear", "batchnorm"), "call its module itself, such as nn.Conv2d, and no subclass"
-    ),
+    "conv2d": "hold its weights in an nn.Conv2d, and call that",
+    **dict.fromkeys(("linear", "matmul"), "hold its weights in an nn.Linear, and call that"),
+    "batchnorm": "hold its numbers in an nn.BatchNorm2d, and call that",
     **dict.fromkeys(("pad", "zeropad2d"), "give it to the convolution behind it as padding="),
     **dict.fromkeys(("sub", "rsub", "neg", "negative"), "let the weights behind it carry the sign"),
     **dict.fromkeys(("conv1d", "conv3d", "convtranspose2d", "upsample", "interpolate"), "use Conv2d"),
-    **dict.fromkeys(
-        ("mul", "matmul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"
-    ),
+    **dict.fromkeys(("mul", "bmm", "multiheadattention", "truediv"), "maps can be added and concatenated only"),
     **dict.fromkeys(
         ("permute", "transpose", "chunk", "split", "getitem"), "a layer reads whole maps: group its convolution"
     ),

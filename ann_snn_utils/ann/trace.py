@@ -8,6 +8,7 @@ numbers, have to give the model's own scores, unless it rounds its activations i
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from .layers import LayerReader
 from .network import averaged, check_finite
@@ -39,6 +41,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     model = model.module if isinstance(model, nn.DataParallel) else model
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: {type(model).__name__}; give a torch.nn.Module")
+    _check_values(model)
     # Brevitas rounds in float32: its integers are taken before.
     model = without_brevitas(_copied(model).cpu().eval()).double()
     check_finite(model, "model")
@@ -109,6 +112,34 @@ class _Watched(fx.Interpreter):
             self.versions[n] = value._version
             self.seen(n.name, value)
         return value
+
+
+# Modules that torch's own quantization puts in; its stubs and its fused modules change nothing.
+_OF_TORCH_QUANTIZATION = re.compile(r"torch\.ao\..*(qat|quantized|fake_quantize|observer)")
+
+
+def _check_values(model: nn.Module) -> None:
+    """Raise ValueError for modules that hide what they compute, and for weights that are not there."""
+    for name, module in model.named_modules():
+        place, kind = name or "the model", type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{place} is a torch.jit.ScriptModule, whose forward cannot be followed: give the module that was "
+                "scripted or traced, with its weights (load_state_dict)"
+            )
+        if _OF_TORCH_QUANTIZATION.match(type(module).__module__):
+            raise ValueError(
+                f"{place} is a {kind} of torch's own quantization: give the model as it was before prepare or "
+                "convert, with its trained weights (load_state_dict), which is quantized here"
+            )
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise ValueError(f"{name} of the model has no shape yet: run the model on an image once, and train it")
+        if value.is_meta:
+            raise ValueError(
+                f"{name} of the model is on the meta device and has no values: build the model on the CPU, or call "
+                "to_empty(device='cpu'), and load its weights (load_state_dict)"
+            )
 
 
 def _copied(model: nn.Module) -> nn.Module:
