@@ -737,6 +737,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Of(lambda m, x: mean(mean(F.relu(x)).flatten(1) + mean(F.relu(m.inner(x)))), 6),
         "maps and what is flat are added: flatten both",
     ),
+    "an average of other windows before a convolution": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d((3, 5)), nn.Conv2d(4, 4, 2)),
+        "3 of the model: the adaptive pooling before it has no square windows .*: let a linear layer follow",
+    ),
     "negated maps": (Of(lambda m, x: F.max_pool2d(-1 * x, 2), 150), "a minimum"),
 }
 
@@ -778,10 +782,18 @@ def test_what_changes_nothing_and_constants_of_any_number_are_taken(function):
     [
         [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten()],
         [nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+        [nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten()],
+        [
+            nn.AdaptiveAvgPool2d((3, 2)),
+            nn.Conv2d(4, 6, (3, 2), groups=2),
+            nn.ReLU(),
+            nn.Conv2d(6, 5, 1),
+            nn.Flatten(),
+        ],
     ],
 )
 def test_averages_of_averages_and_of_maps_that_are_not_square_end_a_model(end):
-    images = IMAGES[:, :, :, : 10 if len(end) > 3 else 7]
+    images = IMAGES[:, :, :, : 10 if isinstance(end[0], nn.AvgPool2d) else 7]
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), *end)
     ann, snn = convert_module(model, images, levels=100)
     assert check_equivalence(ann, snn, images[:4]).exact

@@ -142,12 +142,16 @@ class LayerReader:
     # Layers with weights
 
     def _convolution(self, value: Maps | Sum, conv: nn.Conv2d) -> Sum:
+        stride, padding, dilation = geometry_of(conv)
+        if isinstance(value, Maps) and value.resized == conv.kernel_size and not padding:
+            # Over all of an adaptive average it is a linear layer.
+            value = self.built.closed(value, resized=True)
+            return self._weighted(value, conv.weight.detach(), conv.bias, 1, 0, 1, conv.groups)
         maps = self.built.closed(value)
         if conv.padding_mode != "zeros":
             raise ValueError(
                 f"padding_mode={conv.padding_mode!r}: beyond the border no spikes are sent; use 'zeros'"
             )
-        stride, padding, dilation = geometry_of(conv)
         if padding and maps.shift.any():
             self.differs_at_border = True
             warnings.warn(
@@ -166,12 +170,11 @@ class LayerReader:
         maps = self.built.closed(value, resized=True)
         channels, height, width = maps.shape
         rows, columns = maps.resized or (height, width)
-        weight = linear.weight.detach().view(-1, channels, rows, columns)
-        if maps.resized:
-            weight = before_pooling(weight, (height, width))
-        return self._weighted(replace(maps, resized=None), weight, linear.bias)
+        return self._weighted(maps, linear.weight.detach().view(-1, channels, rows, columns), linear.bias)
 
     def _weighted(self, maps: Maps, weight: Tensor, bias: Tensor | None, *geometry: int) -> Sum:
+        if maps.resized:
+            maps, weight = replace(maps, resized=None), before_pooling(weight, maps.shape[1:])
         term, shift = weighted_term(maps, weight, bias, *geometry)
         return Sum(self.node.name, (term,), shift, self._shape(len(weight)))
 

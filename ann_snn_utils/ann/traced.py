@@ -152,7 +152,8 @@ class LayerBuilder:
             raise ValueError("the image is pooled before any layer with weights: start with a Conv2d")
         if value.resized and not resized:
             raise ValueError(
-                "the adaptive pooling before it has no windows of one size: let a linear layer follow it"
+                "the adaptive pooling before it has no square windows of one size: let a linear layer follow it, "
+                "or an unpadded convolution over all of it, as Conv2d(…, 1) behind AdaptiveAvgPool2d(1)"
             )
         if value.shift.any() and value.sources != (IMAGE,):
             return self.activation(passed(value), -math.inf, math.inf)
