@@ -70,7 +70,7 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
     first = right["snn_correct"]["1"]
     assert shown["SNN, T = 1"] == [f"{100 * first / 40:.2f} % ({first} of 40)"] * 2
     assert shown["full-precision ANN"] == ["–", "97.50 % (39 of 40)"]
-    assert "reproduced: every recorded count" in shown["all"][0]
+    assert "reproduced: every recorded number above" in shown["all"][0]
     assert {f"SNN, T = {step}" for step in (1, 2, 3, 4, 6, 8)} <= set(shown)
     assert "spikes per image" in shown and "SOPs per image" in shown and "code mismatches" in shown
 
@@ -85,6 +85,9 @@ def test_a_true_record_is_reproduced_in_parts_as_in_one(keep, capsys, monkeypatc
         ({"neurons": 2}, "codes compared: "),
         ({"spikes_per_sample": 1e-3}, "spikes per image: "),
         ({"sops_per_sample": 0.5}, "SOPs per image: "),
+        ({"silence_step": 99}, "last step with a spike: "),
+        ({"macs_per_sample": 7}, "MACs per image: "),
+        ({"energy_pj": {"snn": 7.5}}, "energy of snn, pJ: "),
         ({"samples": 41}, "the test set has 40 images, recorded are results on 41"),
     ],
 )
@@ -118,6 +121,15 @@ def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_
     assert module.differing(now, old) == ()
     old["accuracy"]["snn"]["1"] = 0.49
     assert module.differing(now, old) == ("SNN, T = 1: 50, recorded 49",)
+
+
+def test_energies_by_model_are_compared_as_far_as_sums_of_real_numbers_go():
+    now, then = (results(changed={"energy_by_model": {"yan": {"snn": snn}}}) for snn in (3e6, 3e6 * (1 + 1e-12)))
+    # Of dense hardware that skips zeros, which a study measures and this does not.
+    then["energy_by_model"]["yan"]["int8_skipping"] = 5e6
+    assert module.differing(now, then) == ()
+    then["energy_by_model"]["yan"]["snn"] = 3e6 + 1
+    assert module.differing(now, then) == ("yan of snn, pJ: 3,000,000.0, recorded 3,000,001.0",)
 
 
 def test_on_a_part_of_the_test_set_nothing_is_claimed(keep, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,8 +84,28 @@ def measure(network: Network, also: Iterable[int] = (), progress: bool = False) 
     return found | {"mismatches": sum(exact.mismatches), "neurons": sum(exact.neurons)}
 
 
+# Numbers of results.json that are compared, by what they are called.
+_COMPARED = {
+    "last step with a spike": "silence_step",
+    "mean of the last steps": "mean_settling_step",
+    "spikes per image": "spikes_per_sample",
+    "SOPs per image": "sops_per_sample",
+    "MACs per image": "macs_per_sample",
+}
+
+
+def _energies(results: Mapping[str, Any]) -> dict[str, float]:
+    """Picojoules of one image, by model and network."""
+    by_model = {"energy": results.get("energy_pj") or {}} | (results.get("energy_by_model") or {})
+    return {f"{model} of {name}, pJ": pj for model, spent in by_model.items() for name, pj in spent.items()}
+
+
 def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
-    """A line for each recorded number that the measured ones do not reproduce; counts to the last one."""
+    """A line for each recorded number that the measured ones do not reproduce; counts to the last one.
+
+    Not compared are the full-precision network, a dense one that skips zeros, and what is recorded over time or of
+    a disturbed network: none of them is measured here.
+    """
     shares, right, images = recorded["accuracy"], measured["correct"], recorded["samples"]
     pairs = {
         "quantized ANN": (right["qann"], round(shares["qann"] * images)),
@@ -94,10 +115,15 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
         pairs[step_label(step)] = right["snn"][step], round(share * images)
     if "neurons" in recorded:
         pairs["codes compared"] = measured["neurons"], recorded["neurons"]
-    for label, name in (("spikes per image", "spikes_per_sample"), ("SOPs per image", "sops_per_sample")):
+    for label, name in _COMPARED.items():
         if name in recorded:
             # Sums of whole numbers over the images, written as fractions.
             pairs[label] = round(measured[name], 6), round(recorded[name], 6)
+    spent, known = _energies(measured), _energies(recorded)
+    for label in (label for label in spent if label in known):
+        # Sums of real numbers, which another order of adding may round otherwise.
+        same = math.isclose(spent[label], known[label], rel_tol=1e-9)
+        pairs[label] = known[label] if same else spent[label], known[label]
     return tuple(
         f"{label}: {found:,}, recorded {wanted:,}" for label, (found, wanted) in pairs.items() if found != wanted
     )
@@ -113,8 +139,5 @@ def evaluation_table(evaluation: Evaluation) -> str:
         verdict = ["no results are recorded to compare these with"]
     elif not verdict and measured["samples"] != recorded["samples"]:
         verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
-    counted = ", codes, spikes and synaptic operations, from which energies follow"
-    if recorded and "spikes_per_sample" not in recorded:
-        counted = " and codes"
-    last = f"reproduced: every recorded count of right answers{counted}; the full-precision network is not measured"
+    last = "reproduced: every recorded number above; the full-precision network is not measured"
     return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])
