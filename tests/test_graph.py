@@ -48,6 +48,16 @@ def test_a_residual_block_adds_its_input_to_what_its_last_layer_sums_up():
     assert last.in_shape == (8, 4, 4) and last.out_shape == (8, 4, 4)
 
 
+def test_counts_of_the_image_are_pixels_and_other_layers_are_not_there():
+    spec = random_ann(clip=2, k=1, network="2C3-M2-3").spec
+    assert [spec.step(layer) for layer in (-1, 0, 1, 2)] == [1 / 255, 1, 1, 0.5]
+    assert [spec.counts(layer) for layer in (-1, 0, 1, 2)] == [(0, 255), (0, 4), (0, 4), (0, 4)]
+    assert [spec.amplitude(layer) for layer in (-1, 0, 1, 2)] == [1, 2, 2, 1]
+    for layer in (-2, 3):
+        with pytest.raises(IndexError, match=f"layer {layer}: give 0 to 2, or -1 for the image"):
+            spec.step(layer)
+
+
 def test_averages_belong_to_what_comes_behind_them():
     graph = graph_of("4C3-A2-[4C3-4C3]-A", (1, 8, 8), "same")
     assert [branch.average for layer in graph.layers for branch in layer.branches] == [1, 2, 1, 2]

@@ -278,21 +278,27 @@ class NetworkSpec:
         return title_of(self.network)
 
     def origin(self, index: int) -> int:
-        """The layer whose counts a layer has: itself, or the one of which it takes maxima."""
+        """The layer whose counts a layer has: itself, or the one of which it takes maxima; −1 is the image."""
         layers = self.graph.layers
+        if not -1 <= index < len(layers):
+            raise IndexError(f"layer {index}: give 0 to {len(layers) - 1}, or -1 for the image")
         while index >= 0 and layers[index].kind == "maximum":
             index = layers[index].sources[0]
         return index
 
     def step(self, index: int) -> float:
-        """What one count of a layer is worth: its value is count · step."""
+        """What one count of a layer is worth: its value is count · step. Counts of the image are pixels."""
         index = self.origin(index)
+        if index < 0:
+            return 1 / LARGEST_PIXEL
         own = self.graph.layers[index].step
         return own if own is not None else 2.0**-self.k if index else 1.0
 
     def counts(self, index: int) -> tuple[int, int | None]:
         """The least and the greatest count of a layer, None where there is no limit."""
         index = self.origin(index)
+        if index < 0:
+            return 0, LARGEST_PIXEL
         layer = self.graph.layers[index]
         if index == 0:
             return 0, self.levels

@@ -198,7 +198,7 @@ def _sums(ann: ANN, term: Term, channel: int) -> Iterator[tuple[Fraction, int, i
     for source in term.sources:
         # A pixel is worth the float32 next to 1/255, as models keep their scales.
         worth = spec.step(source) if source >= 0 else float(torch.tensor(1 / LARGEST_PIXEL))
-        lowest, highest = spec.counts(source) if source >= 0 else (0, LARGEST_PIXEL)
+        lowest, highest = spec.counts(source)
         steps.setdefault(Fraction(worth), []).extend((lowest, highest or _OPEN))
     for unit, ends in steps.items():
         least, most = min(ends), max(ends)
