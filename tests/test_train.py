@@ -348,6 +348,13 @@ def test_a_linear_schedule_falls_from_the_learning_rate_to_nothing_in_equal_step
     assert muon == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_a_training_of_few_steps_has_a_rate_for_each(schedule, steps):
+    for rates, largest in zip(courses(schedule=schedule, steps=steps)[0], (3e-3, 0.05), strict=True):
+        assert len(rates) == steps and all(0 < rate <= largest * (1 + 1e-9) for rate in rates)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_frozen_filters_stay_as_they_are_and_all_else_learns(optimizer):
     ann = network(quantized=False)

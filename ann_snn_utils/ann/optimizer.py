@@ -99,7 +99,9 @@ class Optimizer:
         if schedule == "linear":
             return LambdaLR(optimizer, lambda step: 1 - step / self.steps)
         rate = optimizer.defaults["lr"]
-        return OneCycleLR(optimizer, rate, self.steps, pct_start=0.2, cycle_momentum=cycled)
+        # The rise ends with this step. torch would divide by 0 where that is the first, as in a training of 5.
+        top = 0.2 if self.steps != 5 else 0.19
+        return OneCycleLR(optimizer, rate, self.steps, pct_start=top, cycle_momentum=cycled)
 
     @torch.no_grad()
     def step(self) -> None:
