@@ -100,12 +100,14 @@ def test_importing_the_package_costs_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_is_opened_and_simulated_without_what_takes_seconds_to_import() -> None:
+def test_networks_are_simulated_and_trained_without_what_takes_seconds_to_import() -> None:
     code = """if True:
         import sys
-        from ann_snn_utils import convert, load_dataset, load_pretrained, simulate
+        from ann_snn_utils import build_ann, convert, load_dataset, load_pretrained, simulate, train
         ann, test = load_pretrained("bundled:digits-lenet-k0"), load_dataset("digits", limit=2)
         simulate(convert(ann), test)
+        for optimizer in ("adamw", "muon"):
+            train(build_ann("2C3-4", (1, 28, 28), 10), test, epochs=1, optimizer=optimizer, progress=False)
         print([name for name in ("torch._dynamo", "sklearn", "rfc3987_syntax", "plotly") if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

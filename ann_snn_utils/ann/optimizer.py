@@ -6,6 +6,8 @@ bfloat16 wherever it runs, which takes many times as long on a processor that ha
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -34,7 +36,22 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x.T if rows > columns else x
 
 
-class Muon(torch.optim.Optimizer):
+class Plain(torch.optim.Optimizer):
+    """torch's methods without its compiler, which leaves them as they are and takes seconds to import."""
+
+    add_param_group, zero_grad, state_dict, load_state_dict = (
+        inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    )
+
+
+class AdamW(Plain, torch.optim.AdamW):
+    """torch's AdamW."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Muon(Plain):
     """Nesterov momentum whose steps are made orthogonal, for weights as matrices [outputs, all else]."""
 
     def __init__(self, matrices: list[nn.Parameter], learning_rate: float, momentum: float) -> None:
@@ -87,7 +104,7 @@ class Optimizer:
         fused = others[0].device.type in ("cpu", "cuda")
         beta = 0.9 if name == "muon" or momentum is None else momentum
         self.each: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, learning_rate, (beta, 0.999), weight_decay=weight_decay, fused=fused)
+            AdamW(others, learning_rate, (beta, 0.999), weight_decay=weight_decay, fused=fused)
         ]
         if weights:
             matrices = [matrix for _, matrix in self._matrices]

@@ -274,12 +274,16 @@ def _centre(images: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     return images[:, :, top : top + window[0], left : left + window[1]].contiguous()
 
 
-def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+def scikit_learn() -> Path:
+    """The folder of scikit-learn, whose files are read as they lie there: to import it takes seconds."""
     package = find_spec("sklearn")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("scikit-learn, which holds the digits, is not installed", name="sklearn")
-    # Its file as it lies there: to import it takes seconds, in the kernel of every notebook.
-    scans = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", np.int64, delimiter=",")
+        raise ModuleNotFoundError("scikit-learn, which holds the images, is not installed", name="sklearn")
+    return Path(package.origin).parent
+
+
+def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    scans = np.loadtxt(scikit_learn() / "datasets" / "data" / "digits.csv.gz", np.int64, delimiter=",")
     tested = np.unpackbits(np.frombuffer(b64decode(_DIGITS_TEST), np.uint8))[: len(scans)]
     chosen = scans[tested == (split == "test")]
     check_room(len(chosen), 1, size)

@@ -7,11 +7,12 @@ import html
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ..ann.network import ANN
 from ..ann.reference import predict
-from ..data.dataset import Dataset, load_dataset
+from ..data.dataset import Dataset, load_dataset, scikit_learn
 
 # Side of the box, within 28 pixels, that the digits of MNIST fill.
 _DIGIT = 20 / 28
@@ -47,11 +48,10 @@ def stand_ins(ann: ANN, missing: OSError) -> tuple[Dataset, str]:
 
 
 def _photographs(channels: int, height: int, width: int) -> Tensor:
-    from sklearn.datasets import load_sample_images
-
     crops = []
-    for photograph in load_sample_images().images:
-        picture = torch.tensor(photograph).permute(2, 0, 1).float()
+    for photograph in sorted((scikit_learn() / "datasets" / "images").glob("*.jpg")):
+        with Image.open(photograph) as opened:
+            picture = torch.tensor(np.asarray(opened.convert("RGB"))).permute(2, 0, 1).float()
         for crop in range(_CROPS):
             # From a third of the picture down to a tenth, along both diagonals.
             side = round(picture.shape[1] * (0.34 - 0.24 * crop / _CROPS))
