@@ -99,6 +99,10 @@ class LayerSpec:
     highest: int | None = None
     eps: float = SMALLEST_EPS
 
+    def __deepcopy__(self, memo: object) -> LayerSpec:
+        # It never changes, and would be half of what copying a network takes.
+        return self
+
     @property
     def in_shape(self) -> Shape:
         """Shape of what the first convolution takes: concatenated and averaged."""
