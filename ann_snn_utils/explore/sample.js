@@ -61,8 +61,10 @@ async function sample(page, shown) {
     const [channel, row, column] = view.place(at, neuron);
     return `channel ${channel}, row ${row}, column ${column}`;
   };
+  const rows = (layer = view.layer, neuron = view.neuron) =>
+    history(network, view.run, view.item.pixels, layer, neuron);
   view.choose = (layer, neuron) => {
-    Object.assign(view, { layer, neuron, rows: history(network, view.run, view.item.pixels, layer, neuron) });
+    Object.assign(view, { layer, neuron, rows: rows(layer, neuron) });
     draw();
   };
   view.move = step => time.move(step);
@@ -133,7 +135,7 @@ async function sample(page, shown) {
     draw();
   }).observe(panels);
   // For the tests, which compare it with what Python says.
-  page.box.explorer = { items: row.items, open, choose: view.choose, rows: () => view.rows, run: () => view.run };
+  page.box.explorer = { items: row.items, open, choose: view.choose, rows, run: () => view.run };
   return {
     wake(on) {
       own.enable(on);
