@@ -8,14 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask.system
 import pytest
 
 from ann_snn_utils import _granted_cores
+from ann_snn_utils.batch import engine
 
 COUNTS = """
 import json, torch
 from numba import get_num_threads
-from ann_snn_utils.batch.engine import CPU_COUNT
+from dask.system import CPU_COUNT
 from ann_snn_utils.data.folder import _THREADS
 from ann_snn_utils.ann.fused import compiled_loops
 with compiled_loops():
@@ -39,6 +41,7 @@ def counts(cores: set[int], **environment: str) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
 def test_a_process_bound_to_one_core_uses_one_thread_and_one_job() -> None:
+    assert engine.CPU_COUNT is dask.system.CPU_COUNT
     assert counts({min(os.sched_getaffinity(0))}) == [1, 1, 1, 1]
 
 

@@ -128,8 +128,12 @@ def test_a_study_of_a_disturbed_network_has_its_results_in_a_run_of_its_own(note
 
 
 @pytest.mark.slow
-def test_papermill_with_the_labs_line_leaves_the_runs_results(notebooks, runs, tmp_path):
-    folder = study({}, run="r", folder=notebooks, progress=False)
+def test_papermill_with_the_labs_line_leaves_the_runs_results(
+    notebooks, runs, tmp_path, without_kernels, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setenv(PLANNED, "1")
+        folder = study({}, run="r", folder=notebooks, progress=False)
     execute(notebooks / "04_spike_analysis.ipynb", tmp_path / "out", {"run": "r", "noise_ratio": 1.0})
     assert results_of(folder)["accuracy"] == 0.9 and len(list((folder / "trials").iterdir())) == 1
 
