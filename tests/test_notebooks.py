@@ -237,7 +237,7 @@ def test_the_comparison_reads_collected_results_and_keeps_choices_apart(tmp_path
 
 
 def test_a_network_of_ones_own_is_quantized_proved_and_handed_on(tmp_path):
-    quick = {"own_epochs": 2, "largest_count": 7, "torchvision_models": False}
+    quick = {"own_epochs": 1, "largest_count": 7, "torchvision_models": False}
     executed = nbformat.read(execute(NOTEBOOKS / "09_own_network.ipynb", tmp_path, quick), as_version=4)
     outputs = [output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", [])]
     shown = "\n".join(data.get("text/markdown", "") for data in outputs)
