@@ -52,6 +52,12 @@ def run(tmp_path_factory):
         yield study(TINY, run="tiny", progress=False)
 
 
+@pytest.fixture
+def without_pages(monkeypatch):
+    """No pages are written, which takes seconds for a whole study; those of the first study are looked at."""
+    monkeypatch.setattr("ann_snn_utils.batch.study.write_site", lambda *_, **__: None)
+
+
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -159,7 +165,7 @@ def test_the_table_shows_the_results(run):
         assert f"{100 * value:.2f}" in table
 
 
-def test_a_second_study_keeps_what_is_there(run):
+def test_a_second_study_keeps_what_is_there(run, without_pages):
     before = {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANN_SNN_RUNS", str(run.parent))
@@ -167,7 +173,9 @@ def test_a_second_study_keeps_what_is_there(run):
     assert {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")} == before
 
 
-def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, without_kernels, monkeypatch):
+def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(
+    run, without_kernels, without_pages, monkeypatch
+):
     monkeypatch.setenv("ANN_SNN_RUNS", str(run.parent))
     study({"samples": 3}, run="tiny", notebooks="08", progress=False)
     assert check_in_python(run / "bundle").returncode == 0
@@ -183,7 +191,7 @@ def test_the_hardware_notebook_leaves_a_bundle_that_its_readers_reproduce(run, w
 
 @pytest.mark.parametrize(("network", "shape"), [("1C3", (1, 26, 26)), ("4C5-M2-6C3-8", (4, 24, 24))])
 def test_networks_of_one_channel_or_with_maxima_behind_the_encoder_go_the_same_way(
-    network, shape, runs, without_kernels
+    network, shape, runs, without_kernels, without_pages
 ):
     small = TINY | {"network": network, "ann_epochs": 8, "qann_epochs": 8}
     run = study(small, run="small", notebooks="01-04", progress=False)
