@@ -19,7 +19,8 @@ PARAMETERS = $(foreach name,$(NAMES),-p $(shell printf '%s' '$(name)' | tr '[:up
 NO_PARAMETERS = $(if $(NAMES),$(error make $@ takes no $(NAMES): give its options in ARGS="…"))
 
 # A file's tests stay together, as they share what is costly to make; files are begun in the order of conftest.py.
-# Three at a time keep two cores busy: tests of pages and notebooks wait for browsers and kernels.
+# Three at a time keep two cores busy: tests of pages and notebooks wait for browsers and kernels. The quick tests do
+# not, and each process takes seconds to import them all.
 PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -63,7 +64,7 @@ test: $(STAMP) ## run the whole test suite
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 check: $(STAMP) ## run the quick tests, with a fifth of their random examples: a minute or two on two cores
-	$(BIN)/python $(PYTEST) -m "not slow" --hypothesis-profile=quick $(ARGS)
+	$(BIN)/python $(PYTEST) -n 2 -m "not slow" --hypothesis-profile=quick $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports
 	$(BIN)/python -m ruff check .
