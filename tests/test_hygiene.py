@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -30,9 +30,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-def calls(path: Path) -> Iterator[ast.Call]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def calls(path: Path) -> list[ast.Call]:
+    return [node for node in nodes(path) if isinstance(node, ast.Call)]
 
 
 def test_a_room_says_what_it_holds_and_imports_nothing() -> None:
@@ -65,14 +69,11 @@ def test_nothing_read_from_a_file_is_ever_executed(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_listens_on_a_network_port_or_reads_pickles_but_through_the_guarded_reader(path: Path) -> None:
     names = {
-        alias.name.split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Import)
-        for alias in node.names
+        alias.name.split(".")[0] for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names
     }
     names |= {
         str(node.module).split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.ImportFrom) and not node.level
     }
     assert not names & {"dill", "marshal", "shelve", "http", "socketserver", "xmlrpc", "flask", "tornado"}
