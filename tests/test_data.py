@@ -28,6 +28,7 @@ def test_digits_are_split_1437_to_360_with_every_class_in_its_share():
     assert test.labels.bincount().tolist() == pytest.approx([36] * 10, abs=1)
 
 
+@pytest.mark.slow
 def test_digits_of_the_two_splits_are_all_scans_and_each_once():
     from sklearn.datasets import load_digits
 
@@ -36,6 +37,7 @@ def test_digits_of_the_two_splits_are_all_scans_and_each_once():
     assert sorted(map(bytes, torch.cat(parts).numpy())) == sorted(map(bytes, expected))
 
 
+@pytest.mark.slow
 def test_the_digits_of_the_test_set_are_those_that_scikit_learn_drew():
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

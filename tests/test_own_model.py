@@ -128,7 +128,7 @@ PATHS: dict[str, tuple[Callable, int]] = {
 }
 
 
-@pytest.mark.parametrize("weights", ["int8", "ternary"])
+@pytest.mark.parametrize("weights", ["int8", pytest.param("ternary", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", PATHS)
 def test_every_kind_of_layer_settles_on_the_quantized_networks_codes(path, weights):
     torch.manual_seed(0)

@@ -155,7 +155,14 @@ def test_the_compiled_simulator_says_that_it_always_takes_spikes_back(caplog):
 
 
 @pytest.mark.parametrize(
-    "network", ["33C3-P2-17C3-70", "3C3-5C3-P2-2C1-9", "16C5-16C1-P2-100-7", "150C3-65C3-4", "3C3-600-9"]
+    "network",
+    [
+        "33C3-P2-17C3-70",
+        "3C3-5C3-P2-2C1-9",
+        "16C5-16C1-P2-100-7",
+        pytest.param("150C3-65C3-4", marks=pytest.mark.slow),
+        "3C3-600-9",
+    ],
 )
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_widths_that_fill_no_whole_vector_and_padded_maps_equal_the_oracle(backend, network, padding):
