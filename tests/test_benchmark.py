@@ -221,6 +221,12 @@ def test_calibration_leaves_every_layer_active():
     assert textures(2, 12).dtype == torch.uint8
 
 
+def test_no_peak_is_measured_where_none_is_asked_for(monkeypatch):
+    monkeypatch.setattr(benchmark, "peak_memory", lambda *_: pytest.fail("measured"))
+    bare = run_benchmark(TINY, ("events", "ann-contiguous"), 1, ("lenet", "whole"), False, lambda line: None)
+    assert bare["whole"]["memory"] is None and all(row["memory"] is None for row in bare["rows"])
+
+
 def test_peak_memory_is_that_of_the_contender_s_own_process():
     ballast = np.ones(2**26)
     peak = peak_memory("events", "small", 4, 2)

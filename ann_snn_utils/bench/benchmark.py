@@ -136,7 +136,7 @@ def run_benchmark(
         result["sweeps"] = sweeps(settings, backend, repeats)
     if "whole" in parts:
         say("the whole test set")
-        result["whole"] = large_run(settings, backend, repeats)
+        result["whole"] = large_run(settings, backend, repeats, memory)
     if "training" in parts:
         say("training")
         result["training"] = training_times(*settings.training, repeats)
@@ -294,8 +294,8 @@ def sweeps(settings: Settings, backend: str, repeats: int) -> dict[str, list[dic
     }
 
 
-def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, object]:
-    """Seconds and peak memory of one call over many images."""
+def large_run(settings: Settings, backend: str, repeats: int, memory: bool) -> dict[str, object]:
+    """Seconds and, with `memory`, its peak, of one call over many images."""
     samples, time_steps = settings.whole
     name = settings.workloads["lenet"][0]
     work = load_workload(name, samples)
@@ -305,7 +305,7 @@ def large_run(settings: Settings, backend: str, repeats: int) -> dict[str, objec
         "time_steps": time_steps,
         "origin": work.origin,
         "seconds": quartiles(interleaved(job, repeats)["run"]),
-        "memory": peak_memory(backend, name, samples, time_steps),
+        "memory": peak_memory(backend, name, samples, time_steps) if memory else None,
     }
 
 
