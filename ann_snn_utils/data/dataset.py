@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import warnings
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from ..checks import check
 from ..files import ROOT
 from .folder import check_room, image_size, read_image_folder, stamp, unpack
 from .published import read_cifar10, read_mnist
+from .scikit_learn import read_digits
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
@@ -33,14 +32,6 @@ SPLITS = ("train", "test")
 
 # Fixed, so that split and subsets are the same whatever seed a user trains with.
 _SEED = 20240830
-
-# Which of scikit-learn's digits are the test set, a bit for each: 360 that its `train_test_split` drew with the
-# seed above, stratified.
-_DIGITS_TEST = (
-    "oKOEAGHIAAygAAUgkhgEAAsIAWg4QRCoBQiiESIEBIAQjACQQUAECgkAARgwDoAVMCAgDUIAQQQSTAmCISgQEQAEICEEiAIQKCSS"
-    "wAIAhwEQASgAUABGICiAQAJiAIGCAQGAAIEgBsVAEiQCBAABUACIgwADAwGwAgChgEABQAgGgHKMRKQAhQUAAACBhAAIJIgAABgD"
-    "kIEAICEiMREISmCA4oWQCAAoRqMgoQAAAAAEQAAANgghwggQQRIAMBMEEhIIbEREVUk2AYASADGhABSqIoIhFABgQBAwAgACAEEA"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +173,7 @@ def load_dataset(
 
     label = str(name)
     if name == "digits":
-        images, labels, classes = _digits(split, target or (28, 28))
+        images, labels, classes = read_digits(split, target or (28, 28))
     elif name in ("mnist", "fashion_mnist"):
         images, labels, classes = read_mnist(label, split, folder, fetch)
     elif name == "cifar10":
@@ -272,44 +263,6 @@ def _centre(images: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
         raise ValueError(f"crop={window}: images have {tuple(images.shape[2:])} pixels; give a crop within them")
     top, left = (margin // 2 for margin in margins)
     return images[:, :, top : top + window[0], left : left + window[1]].contiguous()
-
-
-def scikit_learn() -> Path:
-    """The folder of scikit-learn, whose files are read as they lie there: to import it takes seconds."""
-    package = find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("scikit-learn, which holds the images, is not installed", name="sklearn")
-    return Path(package.origin).parent
-
-
-def _digits(split: str, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    scans = np.loadtxt(scikit_learn() / "datasets" / "data" / "digits.csv.gz", np.int64, delimiter=",")
-    tested = np.unpackbits(np.frombuffer(b64decode(_DIGITS_TEST), np.uint8))[: len(scans)]
-    chosen = scans[tested == (split == "test")]
-    check_room(len(chosen), 1, size)
-    # In parts, for the exact sums take eight times the memory of the images.
-    parts = np.array_split(chosen[:, :-1].reshape(-1, 8, 8), -(-len(chosen) // 64))
-    images = np.concatenate([_resize_digits(part, size) for part in parts])
-    return torch.from_numpy(images[:, None]), torch.from_numpy(chosen[:, -1].copy()), tuple("0123456789")
-
-
-def _resize_digits(scans: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    # Bilinear in exact integers, so that the embedded set is the same, bit for bit, on every machine.
-    rows, columns = (_bilinear(scans.shape[axis + 1], side) for axis, side in enumerate(size))
-    numerator = rows @ scans @ columns.T * 255
-    denominator = 16 * (2 * size[0]) * (2 * size[1])
-    return ((2 * numerator + denominator) // (2 * denominator)).astype(np.uint8)
-
-
-def _bilinear(source: int, side: int) -> np.ndarray:
-    # Weights in units of 1/(2·side): pixel centres lie at (i + 1/2)·source/side − 1/2, kept inside the scan.
-    unit = 2 * side
-    positions = np.clip((2 * np.arange(side) + 1) * source - side, 0, (source - 1) * unit)
-    lower, fraction = positions // unit, positions % unit
-    weights = np.zeros((side, source), dtype=np.int64)
-    weights[np.arange(side), lower] += unit - fraction
-    weights[np.arange(side), np.minimum(lower + 1, source - 1)] += fraction
-    return weights
 
 
 # What may narrow the data set that a file names, beside its name: arguments of `load_dataset`.

@@ -7,12 +7,12 @@ import html
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..ann.network import ANN
 from ..ann.reference import predict
-from ..data.dataset import Dataset, load_dataset, scikit_learn
+from ..data.dataset import Dataset, load_dataset
+from ..data.scikit_learn import read_photographs
 
 # Side of the box, within 28 pixels, that the digits of MNIST fill.
 _DIGIT = 20 / 28
@@ -49,9 +49,8 @@ def stand_ins(ann: ANN, missing: OSError) -> tuple[Dataset, str]:
 
 def _photographs(channels: int, height: int, width: int) -> Tensor:
     crops = []
-    for photograph in sorted((scikit_learn() / "datasets" / "images").glob("*.jpg")):
-        with Image.open(photograph) as opened:
-            picture = torch.tensor(np.asarray(opened.convert("RGB"))).permute(2, 0, 1).float()
+    for photograph in read_photographs():
+        picture = torch.tensor(photograph).permute(2, 0, 1).float()
         for crop in range(_CROPS):
             # From a third of the picture down to a tenth, along both diagonals.
             side = round(picture.shape[1] * (0.34 - 0.24 * crop / _CROPS))
