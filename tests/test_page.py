@@ -43,23 +43,23 @@ def network(arguments: dict, form: str) -> Network:
 
 
 @pytest.fixture(scope="module")
-def tab():
-    """A page of one browser, with all that it asks for and the errors that it reports."""
+def context():
+    """One for all pages: another one would be another process with an empty cache."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=lab.find_browser(), args=lab.FLAGS)
-        page = browser.new_page()
-        page.set_default_timeout(1000 * lab.PATIENCE)
-        page.errors, page.asked = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("request", lambda request: page.asked.append(request.url))
-        yield page
+        context = browser.new_context()
+        context.set_default_timeout(1000 * lab.PATIENCE)
+        yield context
         browser.close()
 
 
 @pytest.fixture
-def show(tab, tmp_path, monkeypatch):
-    """Opens the page of a network; it fails where the page asks for anything, or reports an error."""
+def show(context, tmp_path, monkeypatch):
+    """Opens the page of a network in a tab; it fails where the page asks for anything, or reports an error."""
     monkeypatch.setenv("PLOTLY_RENDERER", "json")
+    tab, errors, asked = context.new_page(), [], []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
 
     def show(net: Network, width: int = 1100, scheme: str = "light", steps: int = STEPS, **arguments):
         path = one_image(net, steps, **arguments).save(tmp_path / "page.html")
@@ -70,9 +70,8 @@ def show(tab, tmp_path, monkeypatch):
         return tab
 
     yield show
-    tab.goto("about:blank")
-    assert tab.errors == []
-    assert [url for url in tab.asked if not url.startswith(("file:", "blob:", "data:", "about:"))] == []
+    tab.close()
+    assert errors == [] and [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
 
 
 def rows(page) -> list[dict]:
