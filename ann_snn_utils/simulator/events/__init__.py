@@ -29,23 +29,26 @@ add rows of zeros but for one. It has the counts in its window instead, from whi
 step: a weighted sum of them, or the largest, says how the membrane moves.
 
 *Sums.* Rows of bytes (`sum_32` … `sum_256`) are added in registers, for as many rows (`crowd`) as cannot leave a
-byte; then they are widened and the next bytes begin. Addition wraps around, so only final sums have to fit. Ternary
-rows of 256 channels and more (`sum_slices`) are bits: one for each +1, then one for each −1. That is a quarter of
-the memory, and reading bytes is what limits wide layers, whose weights the nearest cache does not hold. Such bits
-are counted as hardware does it, by full adders: three bits of the same weight make one of that weight and one of
-the next, with AVX-512 in two instructions for 512 counts at once. The counts of −1 are subtracted from those of +1
-in the same way, and only then the bits of a neuron, one in each plane, are put together.
+byte; then they are widened and the next bytes begin. Addition wraps around, so only final sums have to fit.
+Ternary rows are nibbles, two channels a byte: weights 0, 1 and 2 instead of −1, 0 and 1, seven of which fill no
+nibble, and what they have too much is their number. So one addition is for twice as many channels, and the nearest
+cache holds twice as many rows. From 256 channels on (`sum_slices`) rows are bits: one for each +1, then one for
+each −1. That is half of the memory again, and reading it is what limits wide layers, whose weights the nearest
+cache does not hold. Such bits are counted as hardware does it, by full adders: three bits of the same weight make
+one of that weight and one of the next, with AVX-512 in two instructions for 512 counts at once. The counts of −1
+are subtracted from those of +1 in the same way, and only then the bits of a neuron, one in each plane, are put
+together.
 
 *Thresholds.* Up to 24 for a channel: every membrane counts how many it reaches, 32 neurons at a time, and the net
 count moves one towards that; no branch depends on a neuron. More of them, or the published neuron, which rises and
 falls at different membranes: neuron by neuron. A step in which nothing came in and nothing fired before changes
 nothing, and is left out.
 
-*The encoder.* Its pixels are multiplied four at a time with the weights of 16 channels, which is one instruction of
-processors for quantized networks. Its image stays and its thresholds climb, so a neuron that fires has fired in
-every step before. Its events are listed at the last step at which they come (`nested`), and sums run from the last
-step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they switch
-this off.
+*The encoder.* Its pixels are multiplied two at a time with the weights of as many channels as a vector holds, and
+both products added, in one instruction. Its image stays and its thresholds climb, so a neuron that fires has fired
+in every step before. Its events are listed at the last step at which they come (`nested`), and sums run from the
+last step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they
+switch this off.
 
 *Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32 or
 64 (`layout.membrane_bound`), and the kernel is compiled for each. A network of wider or real weights is left to

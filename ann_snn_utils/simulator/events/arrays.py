@@ -1,7 +1,7 @@
 """Weights, thresholds and fan-outs as arrays of the compiled simulator: channels last, padded to whole vectors.
 
 What spikes reach lies as rows, [kernel row, kernel column, input channel, output channel], so that a spike adds one
-unbroken row of weights: bytes, or, of ternary weights of many channels, bits.
+unbroken row of weights: bytes, or of ternary weights nibbles and, of many channels, bits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .build import slice_bytes
 # Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
 LANES, CLASS_LANES, PLANES = 32, 16, 16
 
-# How spikes come to membranes: by rows of bytes or bits, or by a window on neurons of the same channel.
-BYTES, SLICES, WINDOW, MAXIMUM = range(4)
+# How spikes come to membranes: by rows of bytes, nibbles or bits, or by a window on neurons of the same channel.
+BYTES, NIBBLES, SLICES, WINDOW, MAXIMUM = range(5)
 
 # Channels of a layer of ternary weights from which on these are bits: with fewer there are too few rows to pay for
 # turning sums of bits into numbers.
@@ -41,14 +41,16 @@ def largest_of(weight: torch.Tensor) -> int:
 
 
 def how_of(layer: SpikingLayer, one: Synapses) -> int:
-    """Which of BYTES, SLICES, WINDOW and MAXIMUM brings spikes over these synapses to a layer's membranes."""
+    """Which of BYTES … MAXIMUM brings spikes over these synapses to a layer's membranes."""
     (inputs, _, _), outputs, groups = one.spec.in_shape, one.spec.out_shape[0], one.spec.groups
     if layer.spec.kind == "maximum":
         return MAXIMUM
     if groups > 1 and inputs == groups == outputs:
         return WINDOW
     taps = inputs * one.weight[0, 0].numel()
-    return SLICES if pitch_of(layer) >= SLICED and largest_of(one.weight) == 1 and taps < 2**PLANES else BYTES
+    if largest_of(one.weight) > 1:
+        return BYTES
+    return SLICES if pitch_of(layer) >= SLICED and taps < 2**PLANES else NIBBLES
 
 
 def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, int, int]:
@@ -60,7 +62,9 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
     def made() -> tuple[np.ndarray, int, int]:
         ordered = without_groups(one.weight, one.spec.groups).permute(2, 3, 1, 0).numpy()
         plus = _padded(ordered, pitch)
-        both = [_bits(sign * plus) if how == SLICES else sign * plus for sign in (1, -1)]
+        both = [plus, -plus]
+        if how != BYTES:
+            both = [_bits(weights) if how == SLICES else _nibbles(weights) for weights in both]
         row, size = both[0].shape[-1], both[0].size
         nothing = flip * row + size
         values = _aligned(nothing + row, np.int8)
@@ -72,11 +76,11 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
 
 
 def weight_bytes(layer: SpikingLayer) -> int:
-    """Bytes of a hidden layer's weights for spikes of +1, channels padded; in wide ternary layers two bits each."""
+    """Bytes of a hidden layer's weights for spikes of +1, channels padded: of ternary ones half or a quarter."""
     total, pitch = 0, pitch_of(layer)
     for one in layer.synapses:
         how, taps = how_of(layer, one), one.weight[0, 0].numel()
-        row = pitch // 4 if how == SLICES else pitch
+        row = pitch // {NIBBLES: 2, SLICES: 4}.get(how, 1)
         total += taps * row * (1 if how >= WINDOW else one.spec.in_shape[0])
     return total
 
@@ -94,18 +98,18 @@ def extent(spec: SynapseSpec) -> tuple[int, int]:
     return rows, columns
 
 
-def fours(one: Synapses, pitch: int) -> np.ndarray:
-    """The encoder's weights as [kernel row, input channel, four columns, pitch, 4], with zeros in the gaps."""
+def twos(one: Synapses, pitch: int) -> np.ndarray:
+    """The encoder's weights, [kernel row, input channel, two columns, pitch, 2], with zeros in the gaps."""
 
     def made() -> np.ndarray:
         (height, width), d = extent(one.spec), one.spec.dilation
         weight = without_groups(one.weight, one.spec.groups)
         channels, inputs = weight.shape[:2]
-        padded = np.zeros((height, inputs, -(-width // 4) * 4, pitch), np.int8)
+        padded = np.zeros((height, inputs, -(-width // 2) * 2, pitch), np.int16)
         padded[::d, :, :width:d, :channels] = weight.permute(2, 1, 3, 0).numpy()
-        return _copied(padded.reshape(height, inputs, -1, 4, pitch).swapaxes(-1, -2))
+        return _copied(padded.reshape(height, inputs, -1, 2, pitch).swapaxes(-1, -2))
 
-    return memoized(one.weight, ("fours", one.spec.groups, one.spec.dilation, pitch), made)
+    return memoized(one.weight, ("twos", one.spec.groups, one.spec.dilation, pitch), made)
 
 
 def fans(one: Synapses) -> tuple[np.ndarray, np.ndarray]:
@@ -158,6 +162,17 @@ def _bits(rows: np.ndarray) -> np.ndarray:
     """Rows of −1, 0 and 1 as a bit for each 1, then one for each −1, padded to whole vectors."""
     bits = np.concatenate([np.packbits(rows == sign, axis=-1, bitorder="little") for sign in (1, -1)], axis=-1)
     return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % slice_bytes())]).view(np.int8)
+
+
+def _nibbles(rows: np.ndarray) -> np.ndarray:
+    """Rows of −1, 0 and 1 as nibbles with 1 more: for each block of channels that is summed at once, its halves."""
+    pitch, blocks, start = rows.shape[-1], [], 0
+    for width in (256, 128, 64, 32):
+        while width <= pitch - start:
+            low, high = (rows[..., start + at : start + at + width // 2] + 1 for at in (0, width // 2))
+            blocks.append(low | high << 4)
+            start += width
+    return np.concatenate(blocks, axis=-1)
 
 
 def _aligned(size: int, dtype: type) -> np.ndarray:

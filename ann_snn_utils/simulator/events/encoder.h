@@ -4,47 +4,22 @@
 #include "spikes.h"
 #include "team.h"
 
-// The encoder's weights as they are multiplied: as they lie or, in `factors`, for each CLASS_LANES channels and four
-// columns, those of the first and third column before those of the others.
-static const Factor *prepare(const int8_t *weights, int64_t number, Factor *factors) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
-    for (int64_t at = 0; at < number; at++) {
-        int64_t lane = at / 4 % CLASS_LANES, column = at % 4, block = at / (4 * CLASS_LANES) * (4 * CLASS_LANES);
-        factors[block + column % 2 * (2 * CLASS_LANES) + 2 * lane + column / 2] = weights[at];
-    }
-    return factors;
-#else
-    return weights;
-#endif
-}
-
-// Add the products of four pixels and of four weights of each of CLASS_LANES channels.
-static Scores add_products(Scores sums, uint32_t pixels, const Factor *weights) {
-#ifdef __AVX512VNNI__
-    return (Scores)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(pixels), *(const __m512i_u *)weights);
+// Add the products of two pixels and of two weights of each of LANES channels.
+static Ints add_products(Ints sums, const uint8_t *two, const int16_t *weights) {
+    const Ints twos = *(const Ints *)weights;
+    Ints products;
+#ifdef __AVX512BW__
+    for (int part = 0; part < 2; part++)
+        ((__m512i_u *)&products)[part] = _mm512_madd_epi16(((__m512i_u *)&twos)[part],
+                                                           _mm512_set1_epi32(two[0] | two[1] << 16));
 #elif defined(__AVX2__)
-    // Two at a time: numbers of 16 bits.
-    const __m256i first = _mm256_set1_epi32(pixels & 0x00FF00FF), second = _mm256_set1_epi32(pixels >> 8 & 0x00FF00FF);
-    const __m256i_u *twos = (const __m256i_u *)weights;
-    for (int half = 0; half < 2; half++) {
-        const __m256i sum = _mm256_add_epi32(((__m256i_u *)&sums)[half], _mm256_madd_epi16(twos[half], first));
-        ((__m256i_u *)&sums)[half] = _mm256_add_epi32(sum, _mm256_madd_epi16(twos[2 + half], second));
-    }
-    return sums;
+    for (int part = 0; part < 4; part++)
+        ((__m256i_u *)&products)[part] = _mm256_madd_epi16(((__m256i_u *)&twos)[part],
+                                                           _mm256_set1_epi32(two[0] | two[1] << 16));
 #else
-    const Scores fours = *(const Scores *)weights;
-    for (int each = 0; each < 4; each++)
-        sums += (fours << (24 - 8 * each) >> 24) * (int32_t)(pixels >> 8 * each & 0xFF);
-    return sums;
+    products = (twos << 16 >> 16) * two[0] + (twos >> 16) * two[1];
 #endif
-}
-
-// The same for LANES channels.
-static Halves add_pixels(Halves sums, const uint8_t *four, const Factor *weights) {
-    uint32_t pixels = *(const Four *)four;
-    sums.halves[0] = add_products(sums.halves[0], pixels, weights);
-    sums.halves[1] = add_products(sums.halves[1], pixels, weights + 4 * CLASS_LANES);
-    return sums;
+    return sums + products;
 }
 
 // Copy an image [C, H, W] into one with a border of zeros as wide as the padding, its rows `stride` bytes apart.
@@ -61,28 +36,21 @@ static void pad(const Synapses *synapses, const uint8_t *restrict image, uint8_t
 }
 
 // Run LANES neurons of a place of the encoder over the block and send their spikes. corner: the first pixel that the
-// place sees. fours … end: from there to each four of them.
+// place sees. twos … end: from there to each two of them.
 INLINE void encode_lanes(const Sender *from, int64_t channel, int64_t steps, const uint8_t *corner,
-                         const Factor *weights, const int32_t *fours, const int32_t *end) {
+                         const int32_t *twos, const int32_t *end) {
     const Run *run = from->run;
     const Layer *layer = run->layers;
-    int64_t neuron = from->place * layer->pitch + channel, size = 4 * layer->pitch;
-    weights += 4 * channel;
-    // By turns, as each sum waits for its last product.
-    Halves sums = {0}, others = {0};
-    const int32_t *four = fours;
-    for (; four + 1 < end; four += 2, weights += 2 * size) {
-        sums = add_pixels(sums, corner + four[0], weights);
-        others = add_pixels(others, corner + four[1], weights + size);
-    }
-    if (four < end)
-        sums = add_pixels(sums, corner + four[0], weights);
-    sums.all += others.all;
+    int64_t neuron = from->place * layer->pitch + channel, size = 2 * layer->pitch;
+    const int16_t *weights = (const int16_t *)run->synapses->weights + 2 * channel;
+    Ints sums = {0};
+    for (; twos < end; twos++, weights += size)
+        sums = add_products(sums, corner + *twos, weights);
     Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
     uint32_t fired[BLOCK], none[BLOCK], listed = 0;
     for (int64_t step = 0; step < steps; step++) {
         const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
-        Numbers over = __builtin_convertvector(sums.all >= *(const Ints *)(thresholds + channel), Numbers);
+        Numbers over = __builtin_convertvector(sums >= *(const Ints *)(thresholds + channel), Numbers);
         fired[step] = bits_of(__builtin_convertvector(over, Answers));
         counts -= over;
     }
@@ -105,24 +73,21 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
     const Layer *layer = run->layers;
     const Synapses *synapses = run->synapses + layer->inputs;
     uint8_t *padded = space->image;
-    // Where the first of each four pixels lies that a place sees, from its corner on. Rows are not in use yet.
-    int32_t *fours = space->rows.rows[0];
+    // Where the first of each two pixels lies that a place sees, from its corner on. Rows are not in use yet.
+    int32_t *twos = space->rows.rows[0];
     Sent *sent = &space->sent;
     int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
     int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *by_last = run->by_last + run->start;
     int64_t height = synapses->in_height + 2 * synapses->padding;
-    int64_t stride = synapses->in_width + 2 * synapses->padding + 3;
-    int32_t *end = fours;
+    int64_t stride = synapses->in_width + 2 * synapses->padding + 1;
+    int32_t *end = twos;
     empty(run, 0, sent);
     for (int64_t row = 0; row < synapses->kernel_height; row++)
         for (int64_t input = 0; input < synapses->in_channels; input++)
-            for (int64_t column = 0; column < synapses->kernel_width; column += 4)
+            for (int64_t column = 0; column < synapses->kernel_width; column += 2)
                 *end++ = (input * height + row) * stride + column;
-    const Factor *weights = 0;
-    if (steps) {
+    if (steps)
         pad(synapses, image, padded, stride);
-        weights = prepare(synapses->weights, run->task->factor_room, space->factors);
-    }
     for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
         int64_t before[BLOCK];
         for (int64_t step = 0; step < steps; step++)
@@ -132,7 +97,7 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
             set_mark(&from);
             const uint8_t *corner = padded + y * synapses->stride * stride + x * synapses->stride;
             for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES)
-                encode_lanes(&from, channel, steps, corner, weights, fours, end);
+                encode_lanes(&from, channel, steps, corner, twos, end);
         }
         close_row(&from, y);
         // A neuron that fires now did so one step before, which then was not its last.

@@ -215,7 +215,6 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
-    into->factors = take(&room, task->factor_room * sizeof(Factor));
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));

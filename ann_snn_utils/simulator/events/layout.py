@@ -25,12 +25,12 @@ from .arrays import (
     class_rows,
     extent,
     fans,
-    fours,
     how_of,
     largest_of,
     pitch_of,
     rows,
     table,
+    twos,
     window,
 )
 
@@ -76,6 +76,8 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     encoder, *hidden = snn.layers
     if LARGEST_PIXEL * int(torch.stack(_reach(encoder.weight)).sum(0).max()) >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
+    if largest_of(encoder.weight) >= 2**15:
+        return f"weights of {encoder.name} need more than 16 bits"
     for index, layer in enumerate(hidden, 1):
         if membrane_bound(snn, index, time_steps, disturbed) >= 2**62:
             return f"membranes of layer {index} ({layer.name}) may need more than 64 bits"
@@ -147,7 +149,7 @@ class Task(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
         *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
         *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
-        *[(name, ctypes.c_int64) for name in ("window_room", "factor_room")],
+        *[(name, ctypes.c_int64) for name in ("window_room",)],
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
         *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals".split()],
@@ -261,7 +263,6 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             row_room=int((taps * synapses["in_channels"]).max()),
             image_room=_image_room(snn.layers[0]),
             pitch_room=int(layers["pitch"].max()),
-            factor_room=fours(snn.layers[0].synapses[0], pitch_of(snn.layers[0])).size,
             window_room=int((taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)),
         ),
     )
@@ -271,11 +272,11 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     """Fill in the sizes of a record of SYNAPSES, and return its arrays."""
     layer, spec, pitch = snn.layers[target], one.spec, pitch_of(snn.layers[target])
     row["in_channels"], row["in_height"], row["in_width"] = spec.in_shape
-    # The encoder's weights fill the gaps of a dilation with zeros: see `fours`.
+    # The encoder's weights fill the gaps of a dilation with zeros: see `twos`.
     row["kernel_height"], row["kernel_width"] = extent(spec) if spec.source < 0 else spec.kernel
     row["stride"], row["padding"], row["dilation"] = spec.stride, spec.padding, spec.dilation
     if spec.source < 0:
-        return {"weights": fours(one, pitch)}
+        return {"weights": twos(one, pitch)}
     row["fan"], row["encoded"] = spec.out_shape[0] // spec.groups, snn.spec.origin(spec.source) == 0
     row["crowd"] = 127 // max(1, largest_of(one.weight))
     row["how"] = how_of(layer, one)
@@ -317,5 +318,5 @@ def _flip(snn: SNN, index: int) -> int:
 
 def _image_room(encoder: SpikingLayer) -> int:
     (inputs, height, width), border = encoder.spec.in_shape, 2 * encoder.spec.padding
-    # Pixels are read four at a time: up to three more of each row.
-    return inputs * (height + border) * (width + border + 3) + 64
+    # Pixels are read two at a time: one more of each row.
+    return inputs * (height + border) * (width + border + 1) + 64

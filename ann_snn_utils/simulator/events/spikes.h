@@ -24,19 +24,19 @@ int DllMainCRTStartup(void *library, uint32_t reason, void *unused) { return lib
 #endif
 
 // LANES: channels whose membranes are compared at once. BLOCK: steps that a layer runs before the next layer does.
-// WIDEST: channels whose sums of bytes are held in registers. TURN, SLICE_TURN: rows that are added in one turn of a
-// loop. NEAR: rows of bits that the nearest cache holds. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes
+// WIDEST: channels whose sums of bytes are held in registers. TURN, NIBBLE_TURN, SLICE_TURN: rows that are added in one
+// turn of a loop. NEAR: rows of bits that the nearest cache holds. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes
 // threads should not write to the same.
-enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, SLICE_TURN = 16, NEAR = 64, PLANES = 16,
-       CACHE_LINE = 64 };
+enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, NIBBLE_TURN = 7, SLICE_TURN = 16, NEAR = 64,
+       PLANES = 16, CACHE_LINE = 64 };
 
 // Columns of the totals of a layer at a step. ENCODED: those of SYNAPSES that bring spikes of the encoder, or maxima.
 // PENDING: neurons that fire later. ENDED: not 0 at some step where a count reached its `end`.
 enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, PENDING, ENDED, TOTALS };
 
-// How spikes of a layer come to membranes of another: as rows of weights, bytes or bits; by a window on neurons of the
-// same channel alone, weighted; or as the largest count in it.
-enum { BYTES, SLICES, WINDOW, MAXIMUM };
+// How spikes of a layer come to membranes of another: as rows of weights, bytes, nibbles or bits; by a window on
+// neurons of the same channel alone, weighted; or as the largest count in it.
+enum { BYTES, NIBBLES, SLICES, WINDOW, MAXIMUM };
 
 // Also for what runs a layer: where a run and its workspace are seen to be local, no store can change them, and they
 // stay in registers.
@@ -56,12 +56,6 @@ typedef VECTOR(uint64_t, 8) Slice;
 typedef VECTOR(uint64_t, 4) Slice;
 #endif
 typedef union { Ints all; Scores halves[2]; } Halves;
-// The encoder's weights, as they are multiplied.
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
-typedef int16_t Factor;
-#else
-typedef int8_t Factor;
-#endif
 typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
 
@@ -71,15 +65,16 @@ typedef struct {
     int64_t source, target, next;                       // next: other synapses from that source, −1 for none
     int64_t in_channels, in_height, in_width;
     int64_t kernel_height, kernel_width, stride, padding, dilation;
-    int64_t how;                                        // BYTES, SLICES, WINDOW or MAXIMUM
+    int64_t how;                                        // BYTES, NIBBLES, SLICES, WINDOW or MAXIMUM
     int64_t crowd;                                      // rows of weights that add up within a byte
     int64_t row, nothing;                               // bytes: from a row of weights to the next one, and to one of
                                                         // zeros
     int64_t fan;                                        // neurons of a place that a spike reaches
     int64_t encoded;                                    // whether they bring spikes of the encoder, or maxima of these
-    // Of the image: [kernel row, input channel, four columns, pitch, 4]. Rows: [kernel row, kernel column, input
-    // channel, row], from `flip` rows on the same negated, and a row of zeros; in slices, a row is a bit for each +1,
-    // then for each −1. Windows: [kernel row, kernel column, pitch].
+    // Of the image: [kernel row, input channel, two columns, pitch, 2], of 16 bits. Rows: [kernel row, kernel column,
+    // input channel, row], from `flip` rows on the same negated, and a row of zeros. In nibbles, of each block of WIDEST
+    // channels (of the rest half as many, and so on) a byte holds one of the first half and one of the second; in slices,
+    // a row is a bit for each +1, then for each −1. Windows: [kernel row, kernel column, pitch].
     const int8_t *weights;
     const void *gain;                                   // by what sums are multiplied, [pitch]
     const int64_t *kinds;                               // where the effective fan-outs of each row of the source's map
@@ -106,7 +101,6 @@ typedef struct {
     int64_t first_sample;                               // the first image's number, by which faults are drawn
     int64_t event_room, mark_room, row_room;            // the most spikes of a layer, marks, and inputs of a neuron
     int64_t image_room, pitch_room, window_room;        // pixels with a border, the most channels, and of a window
-    int64_t factor_room;                                // weights of the encoder, with the zeros that fill its fours up
     double rate;
     const Layer *layers;
     const Synapses *synapses;
@@ -340,14 +334,13 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. image: with its border. factors: the encoder's weights. rows, sums, planes,
+// A thread's memory to work in. image: with its border. rows, sums, planes,
 // differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals:
 // as in `Task`, of what this thread ran.
 typedef struct {
     int64_t *came, *totals;
     Number *sums, *window, *values;
     uint8_t *image;
-    Factor *factors;
     Slice *planes, *differences;
     Sent sent;
     Rows rows;

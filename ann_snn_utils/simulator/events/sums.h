@@ -61,28 +61,41 @@ static uint32_t collect(const Run *run, const Synapses *synapses, int64_t steps,
 }
 
 // What the rows of each step add to `WIDTH` membranes of a place, from `channel` on: sums[step · pitch], set, or with
-// `more` added to. They are added as bytes, in registers, as many as cannot leave them.
+// `more` added to. They are added in registers, as many as cannot leave a byte. Of nibbles, which hold 1 more than a
+// weight, seven rows cannot leave one.
 #define SUM(WIDTH)                                                                                                    \
-    static void sum_##WIDTH(const Synapses *synapses, const Rows *rows, int64_t steps, int64_t pitch, int64_t channel, \
+    static void sum_##WIDTH(const Synapses *synapses, const Rows *rows, int64_t steps, int64_t pitch, int64_t channel,\
                             int more, Number *sums) {                                                                 \
         typedef VECTOR(int8_t, WIDTH) Row;                                                                            \
+        typedef VECTOR(uint8_t, WIDTH / 2) Half;                                                                      \
         typedef VECTOR(Number, WIDTH) Total;                                                                          \
-        const int8_t *weights = synapses->weights + channel;                                                          \
+        const int nibbles = synapses->how == NIBBLES;                                                                 \
+        const int64_t crowd = nibbles ? 255 / (2 * NIBBLE_TURN) * NIBBLE_TURN : synapses->crowd & -TURN;              \
+        const int8_t *weights = synapses->weights + (nibbles ? channel / 2 : channel);                                \
         const Total gain = *(const Total *)((const Number *)synapses->gain + channel);                                \
         Total total = {0};                                                                                            \
         for (int64_t step = steps - 1; step >= 0; step--) {                                                           \
-            const int32_t *row = rows->rows[step], *end = row + ((rows->used[step] + TURN - 1) & -TURN);              \
+            const int32_t *row = rows->rows[step], *end = row + rows->used[step];                                     \
             Total *sum = (Total *)(sums + step * pitch + channel);                                                    \
             for (; row < end && synapses->crowd < TURN; row++)                                                        \
                 total += __builtin_convertvector(*(const Row *)(weights + *row), Total);                              \
             while (row < end) {                                                                                       \
-                const int32_t *until = row + SMALLER(synapses->crowd & -TURN, end - row);                             \
-                Row bytes = {0};                                                                                      \
+                const int32_t *until = row + SMALLER(crowd, end - row);                                               \
+                union { Half halves[2]; VECTOR(uint8_t, WIDTH) counts; Row bytes; } all = {{{0}, {0}}};               \
+                for (; row < until && nibbles; row += NIBBLE_TURN) {                                                  \
+                    Half packed = *(const Half *)(weights + row[0]);                                                  \
+                    for (int each = 1; each < NIBBLE_TURN; each++)                                                    \
+                        packed += *(const Half *)(weights + row[each]);                                               \
+                    all.halves[0] += packed & 15;                                                                     \
+                    all.halves[1] += packed >> 4;                                                                     \
+                }                                                                                                     \
                 for (; row < until; row += TURN)                                                                      \
-                    bytes += (*(const Row *)(weights + row[0]) + *(const Row *)(weights + row[1]))                    \
-                           + (*(const Row *)(weights + row[2]) + *(const Row *)(weights + row[3]));                   \
-                total += __builtin_convertvector(bytes, Total);                                                       \
+                    all.bytes += (*(const Row *)(weights + row[0]) + *(const Row *)(weights + row[1]))                \
+                               + (*(const Row *)(weights + row[2]) + *(const Row *)(weights + row[3]));               \
+                total += nibbles ? __builtin_convertvector(all.counts, Total)                                         \
+                                 : __builtin_convertvector(all.bytes, Total);                                         \
             }                                                                                                         \
+            total -= (Number)(nibbles ? rows->used[step] : 0);                                                        \
             if (more)                                                                                                 \
                 *sum += total * gain;                                                                                 \
             else                                                                                                      \
@@ -290,7 +303,8 @@ static uint32_t receive(const Run *run, const Synapses *synapses, int64_t steps,
     uint32_t received = collect(run, synapses, steps, sent, y, x, rows, came);
     if (received && synapses->how == SLICES)
         sum_slices(synapses, rows, steps, pitch, space, more, sums);
-    for (int64_t channel = 0, width = WIDEST; channel < pitch && received && synapses->how == BYTES; channel += width) {
+    int64_t end = received && synapses->how <= NIBBLES ? pitch : 0;
+    for (int64_t channel = 0, width = WIDEST; channel < end; channel += width) {
         while (width > pitch - channel)
             width /= 2;
         switch (width) {
