@@ -359,11 +359,24 @@ def test_nothing_changes_after_silence_and_the_sufficient_steps_suffice():
     ann = random_ann(3, clip=2)
     snn, images = convert(ann), random_images(3, (1, 8, 8), samples=20)
     record = simulate(snn, images)
-    longer = simulate(snn, images, snn.sufficient_steps + 5)
+    longer = simulate(snn, images, snn.sufficient_steps + 5, trace=range(20))
     assert record.time_steps == int(record.settled_at.max()) + 1 <= snn.sufficient_steps + 1
     assert torch.equal(longer.settled_at, record.settled_at)
     assert all(torch.equal(a, b) for a, b in zip(longer.counts, record.counts, strict=True))
     assert longer.abs_spike[record.time_steps - 1 :].sum() == 0
+    assert not any(spikes[record.time_steps - 1 :].any() for spikes in longer.traces.spikes)
+
+
+def test_a_run_far_beyond_silence_says_the_same_on_and_on(backend):
+    snn, images = convert(random_ann(3, clip=2)), random_images(3, (1, 8, 8), samples=5)
+    record, longer = (simulate(snn, images, steps, backend=backend) for steps in (None, 2**15))
+    assert torch.equal(longer.until(record.time_steps).logits, record.logits)
+    assert torch.equal(
+        longer.logits[record.time_steps :], record.logits[-1:].expand(2**15 - record.time_steps, -1, -1)
+    )
+    assert longer.sops.sum() == record.sops.sum() and torch.equal(longer.settled_at, record.settled_at)
+    with pytest.raises(ValueError, match="32768 steps are more than 32766"):
+        choose_backend(snn, 2**15, disturbed=True, name="events")
 
 
 def test_a_run_cut_short_says_of_every_sample_what_a_run_of_that_length_says(backend):

@@ -130,12 +130,13 @@ def merge(records: list[Record], time_steps: int | None, labels: Tensor | None =
         tables = [getattr(record, name) for record in records]
         totals[name] = np.sum([np.pad(table, ((0, steps - len(table)), (0, 0))) for table in tables], 0)
 
-    def continued(logits: Tensor) -> Tensor:
-        return torch.cat([logits, logits[-1:].expand(steps - len(logits), -1, -1)])
-
+    logits = first.logits.new_empty(steps, sum(record.samples for record in records), first.logits.shape[2])
+    for record, part in zip(records, logits.split([record.samples for record in records], 1), strict=True):
+        part[: record.time_steps] = record.logits
+        part[record.time_steps :] = record.logits[-1]
     return replace(
         first,
-        logits=torch.cat([continued(record.logits) for record in records], 1),
+        logits=logits,
         labels=labels,
         counts=[torch.cat(parts) for parts in zip(*(record.counts for record in records), strict=True)],
         settled_at=torch.cat([record.settled_at for record in records]),

@@ -46,8 +46,11 @@ def choose_backend(
         raise ValueError(f"backend={name!r}: choose one of {', '.join(BACKENDS)}, or None")
     if name == "dense":
         return name
+    # What goes on after all is silent need not be run.
+    needed = snn.sufficient_steps + 1
+    steps = time_steps if time_steps and (disturbed or time_steps < needed) else needed
     reason = None if negative_spikes else "compiled neurons always take spikes back"
-    reason = reason or obstacle(snn, time_steps or snn.sufficient_steps + 1, disturbed) or hindrance()
+    reason = reason or obstacle(snn, steps, disturbed) or hindrance()
     if reason and name:
         raise ValueError(f"backend={name!r} cannot run this network: {reason}; use backend='dense'")
     if reason:

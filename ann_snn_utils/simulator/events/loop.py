@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ...checks import FAULTS
 from ...snn.network import SNN
 from ..neuron import refuse_table_end
-from ..record import Record
+from ..record import Record, merge
 from .build import kernel
 from .layout import Layout, Task, lay_out
 
@@ -52,7 +52,11 @@ def run_events(
     between two looks at the progress bar. first_sample: the first image's number, by which faults are drawn.
     Raises ValueError for a layer whose counts reached the end of their threshold tables.
     """
-    limit = time_steps or snn.sufficient_steps + 1
+    limit = snn.sufficient_steps + 1
+    if time_steps and time_steps > limit and not disturbance:
+        # Behind silence nothing happens any more.
+        return merge([run_events(snn, images, None, None, batch_size, progress)], time_steps)
+    limit = time_steps or limit
     steps = time_steps or min(limit, _FIRST_STEPS)
     while True:
         record = _record(snn, images, steps, disturbance, batch_size or _BATCH, progress, first_sample)
