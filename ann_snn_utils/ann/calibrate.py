@@ -139,7 +139,7 @@ def _statistics(traced: Trace, images: Tensor) -> dict[int, _Statistics]:
             # Not every n-th value: they would all lie in one column of the maps.
             kept = kept[torch.randint(len(kept), (_SAMPLE,), generator=random)]
         kept = kept.double()
-        found[number] = _Statistics(value.view(len(value), layer.out_shape[0], -1).mean((0, 2)), kept[kept != 0])
+        found[number] = _Statistics(value.view(len(value), layer.shape[0], -1).mean((0, 2)), kept[kept != 0])
 
     _watch_sums(traced, images, seen)
     return found
@@ -199,7 +199,7 @@ def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact:
             Node(
                 layer.name,
                 tuple(_branch(term, position, layer) for position, term in enumerate(layer.terms)),
-                layer.out_shape[0],
+                layer.shape[0],
                 step=step,
                 lowest=lowest,
                 highest=highest,
@@ -222,7 +222,7 @@ def _branch(term: Term, position: int, layer: TracedLayer) -> Branch:
     if position and passes and bool((term.scale == 1).all()):
         return Branch(term.sources, average=term.average, identity=True)
     rows, columns = _weight(term).shape[2:]
-    groups = layer.out_shape[0] if passes else term.groups
+    groups = layer.shape[0] if passes else term.groups
     return Branch(term.sources, (rows, columns), term.stride, term.padding, term.dilation, groups, term.average)
 
 

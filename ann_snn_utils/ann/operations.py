@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .graph import windows
-from .traced import Maps, Term, Window
+from .traced import Window
 
 
 def geometry_of(conv: nn.Conv2d) -> tuple[int, int, int]:
@@ -51,28 +51,6 @@ def before_pooling(weight: Tensor, sides: tuple[int, int]) -> Tensor:
     alone = torch.eye(math.prod(sides), dtype=weight.dtype).view(-1, 1, *sides)
     pooled = F.adaptive_avg_pool2d(alone, (weight.shape[2], weight.shape[3])).flatten(1)
     return (weight.flatten(2) @ pooled.T).view(*weight.shape[:2], *sides)
-
-
-def weighted_term(
-    maps: Maps,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> tuple[Term, Tensor]:
-    """The convolution of maps with weights [O, I / groups, kh, kw], and the shift behind it, [O]."""
-    if len(maps.sources) > 1 and groups > 1:
-        # Groups need not end where a source does.
-        weight, groups = without_groups(weight, groups), 1
-    outputs, size = weight.shape[:2]
-    # Which input channels each output reads, [O, I / groups].
-    inputs = (torch.arange(outputs) // (outputs // groups) * size)[:, None] + torch.arange(size)
-    scale, offset = (of[inputs][:, :, None, None] for of in (maps.scale, maps.shift))
-    shift = (weight * offset).sum((1, 2, 3)) + (0 if bias is None else bias.detach())
-    ones = torch.ones(outputs, dtype=weight.dtype)
-    return Term(maps.sources, weight * scale, ones, maps.average, stride, padding, dilation, groups), shift
 
 
 def factor_and_shift(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from .layers import LayerReader
-from .network import averaged, check_finite
+from .network import check_finite, convolve, taken
 from .notation import LARGEST_PIXEL
 from .quantize import Counts, QuantReLU
 from .quantized import check_quantized, without_brevitas
@@ -204,10 +204,8 @@ def _check_read(traced: Trace, images: Tensor, scores: Tensor) -> None:
     values = {IMAGE: images}
 
     def summed(term: Term) -> Tensor:
-        maps = averaged(torch.cat([values[source] for source in term.sources], 1), term.average)
-        if term.weight is not None:
-            geometry = term.stride, term.padding, term.dilation, term.groups
-            maps = F.conv2d(maps, term.weight.double(), None, *geometry)
+        maps = taken(term, values)
+        maps = maps if term.weight is None else convolve(maps, term.weight.double(), term)
         return maps * term.scale[:, None, None]
 
     for number, layer in enumerate(traced.layers):
