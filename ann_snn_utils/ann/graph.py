@@ -10,7 +10,7 @@ maxima over windows. Notation says most networks; whatever it cannot say is a li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -81,27 +81,24 @@ class SynapseSpec:
     groups: int = 1
 
 
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer with its shapes (C, H, W).
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec(Node):
+    """A node in its place, every number of its branches settled; shapes are (C, H, W).
 
-    token: its name. out_shape: of its map. branches: what it reads, every number settled. sizes: for each branch
-    the shapes of its sources. kind, step, lowest, highest, eps: as of `Node`.
+    out_shape: of its map. sizes: for each branch the shapes of its sources.
     """
 
-    token: str
     out_shape: Shape
-    branches: tuple[Branch, ...]
     sizes: tuple[tuple[Shape, ...], ...]
-    kind: str = "neurons"
-    step: float | None = None
-    lowest: int = 0
-    highest: int | None = None
-    eps: float = SMALLEST_EPS
 
     def __deepcopy__(self, memo: object) -> LayerSpec:
         # It never changes, and would be half of what copying a network takes.
         return self
+
+    @property
+    def token(self) -> str:
+        """Its name, which in notation is its token."""
+        return self.name
 
     @property
     def in_shape(self) -> Shape:
@@ -234,15 +231,13 @@ def graph_text(nodes: Sequence[Node], average: int = 1, bias: bool = False) -> s
     >>> graph_text([Node("a", (Branch((-1,), (3, 3)),), channels=2)])
     '{"layers":[{"name":"a","branches":[{"sources":[-1],"kernel":[3,3]}],"channels":2}],"read_out":{}}'
     """
-    text = {"layers": list(map(_without_defaults, nodes)), "read_out": _without_defaults(ReadOut(average, bias))}
-    return msgspec.json.encode(text).decode()
+    graph = GraphText(tuple(nodes), ReadOut(average, bias))
+    return msgspec.json.encode(asdict(graph, dict_factory=_without_defaults)).decode()
 
 
-def _without_defaults(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not at their default."""
-    told = {}
-    for one in fields(value):
-        found = getattr(value, one.name)
-        if found != one.default:
-            told[one.name] = list(map(_without_defaults, found)) if one.name == "branches" else found
-    return told
+# No two of them have a field of one name and two defaults.
+_DEFAULTS = {one.name: one.default for kind in (Branch, Node, ReadOut) for one in fields(kind)}
+
+
+def _without_defaults(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if name not in _DEFAULTS or value != _DEFAULTS[name]}

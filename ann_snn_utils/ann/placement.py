@@ -59,19 +59,20 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
         raise ValueError("its first branch is the identity: put the convolution first, or a depthwise one of ones")
     if node.kind == "maximum" and (len(branches) > 1 or len(branches[0].sources) > 1 or branches[0].average > 1):
         raise ValueError("a maximum is taken over windows of one layer: concatenate, add or average behind it")
-    # A maximum of counts is one of them.
-    of: Node | LayerSpec = before[branches[0].sources[0]] if node.kind == "maximum" else node
-    counts = of.step, of.lowest, of.highest
-    layer = LayerSpec(node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, *counts, node.eps)
+    settled = {"channels": out[0], "branches": tuple(branches), "out_shape": out, "sizes": tuple(sizes)}
+    layer = LayerSpec(**vars(node) | settled)
+    if node.kind == "maximum":
+        # One of counts is one of them.
+        source = before[layer.sources[0]]
+        layer = replace(layer, step=source.step, lowest=source.lowest, highest=source.highest)
     _check_size(layer, before)
     return layer
 
 
 def _check_counts(node: Node, encoder: bool) -> None:
-    if node.step is not None and not (isfinite(node.step) and node.step > 0):
-        raise ValueError(f"step={node.step!r}: give a number above 0")
-    if not (isfinite(node.eps) and node.eps > 0):
-        raise ValueError(f"eps={node.eps!r}: give a number above 0")
+    for name, value in (("step", node.step), ("eps", node.eps)):
+        if value is not None and not (isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value!r}: give a number above 0")
     highest = MOST_COUNTS if node.highest is None else node.highest
     if not (-MOST_COUNTS <= node.lowest <= 0 < highest <= MOST_COUNTS):
         raise ValueError(
