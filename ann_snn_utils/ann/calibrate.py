@@ -85,14 +85,7 @@ def quantize(
     traced = trace(model, images)
     if unquantized(traced):
         statistics = _statistics(traced, images)
-        steps = _common(
-            traced,
-            [
-                # 0 takes the source's.
-                0.0 if _takes_step(layer) else _step(layer, statistics[number].values, levels, percentile)
-                for number, layer in enumerate(traced.layers)
-            ],
-        )
+        steps = _steps(traced, statistics, levels, percentile)
         # As was asked for, even of weights that are 1 and −1 by chance.
         ann = _built(traced, steps, levels, weights == "ternary", exact=False)
         _fill(ann, traced, weights, exact=False)
@@ -107,14 +100,6 @@ def quantize(
     return ann.eval()
 
 
-@dataclass(frozen=True, eq=False)
-class _Statistics:
-    """What a layer of the model showed: the mean of its sum for each channel [O], and some of its values."""
-
-    mean: Tensor
-    values: Tensor
-
-
 def _watch_sums(traced: Trace, images: Tensor, seen: Callable[[int, Tensor], object]) -> None:
     """Run the model on uint8 images and hand the number and the sums of each layer of neurons to `seen`."""
 
@@ -127,9 +112,9 @@ def _watch_sums(traced: Trace, images: Tensor, seen: Callable[[int, Tensor], obj
     watch(traced.model.float(), images, made)
 
 
-def _statistics(traced: Trace, images: Tensor) -> dict[int, _Statistics]:
-    """Statistics of the model's layers of neurons, by their numbers, over uint8 images."""
-    found: dict[int, _Statistics] = {}
+def _statistics(traced: Trace, images: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+    """For each layer of neurons the mean of its sum in each channel [O], and some of its values, but for 0."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
     random = torch.Generator().manual_seed(0)
 
     def seen(number: int, value: Tensor) -> None:
@@ -139,7 +124,7 @@ def _statistics(traced: Trace, images: Tensor) -> dict[int, _Statistics]:
             # Not every n-th value: they would all lie in one column of the maps.
             kept = kept[torch.randint(len(kept), (_SAMPLE,), generator=random)]
         kept = kept.double()
-        found[number] = _Statistics(value.view(len(value), layer.shape[0], -1).mean((0, 2)), kept[kept != 0])
+        found[number] = value.view(len(value), layer.shape[0], -1).mean((0, 2)), kept[kept != 0]
 
     _watch_sums(traced, images, seen)
     return found
@@ -164,23 +149,24 @@ def _takes_step(layer: TracedLayer) -> bool:
     return layer.pool is not None or (plain and bool((term.scale == 1).all()) and not layer.shift.any())
 
 
-def _common(traced: Trace, steps: list[float]) -> list[float]:
-    """The steps, where layers read side by side share the largest of theirs, and maxima have their source's."""
-    tied = []
+def _steps(
+    traced: Trace, statistics: dict[int, tuple[Tensor, Tensor]], levels: int, percentile: float | None
+) -> list[float]:
+    """The step of each layer; those read side by side share the largest of theirs, maxima have their source's."""
+    steps, tied = [], []
     for number, layer in enumerate(traced.layers):
+        takes = _takes_step(layer)
+        steps.append(0.0 if takes else _step(layer, statistics[number][1], levels, percentile))
         groups = [[source for source in term.sources if source >= 0] for term in layer.terms]
-        if len(layer.terms) > 1 and all(term.weight is None for term in layer.terms):
-            groups = [[source for group in groups for source in group]]
-        if _takes_step(layer):
-            groups[0].append(number)
-        tied += [group for group in groups if group]
-    while True:
-        before = list(steps)
-        for group in tied:
-            largest = max(steps[number] for number in group)
-            steps = [largest if number in group else step for number, step in enumerate(steps)]
-        if steps == before:
-            return steps
+        if len(groups) > 1 and all(term.weight is None for term in layer.terms):
+            groups = [sum(groups, [])]
+        tied += groups[1:] + [groups[0] + [number] * takes]
+    # What a group shares may be handed on by each of the others.
+    for group in filter(None, tied * len(tied)):
+        largest = max(steps[number] for number in group)
+        for number in group:
+            steps[number] = largest
+    return steps
 
 
 def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact: bool) -> ANN:
@@ -195,17 +181,9 @@ def _built(traced: Trace, steps: list[float], levels: int, ternary: bool, exact:
         if layer.step is not None:
             lowest = round(layer.low / step)
             highest = None if math.isinf(layer.high) or number == 0 else round(layer.high / step)
-        nodes.append(
-            Node(
-                layer.name,
-                tuple(_branch(term, position, layer) for position, term in enumerate(layer.terms)),
-                layer.shape[0],
-                step=step,
-                lowest=lowest,
-                highest=highest,
-                eps=next((t.norm.eps for t in layer.terms if t.norm is not None and exact), SMALLEST_EPS),
-            )
-        )
+        branches = tuple(_branch(term, position, layer) for position, term in enumerate(layer.terms))
+        eps = next((term.norm.eps for term in layer.terms if term.norm is not None and exact), SMALLEST_EPS)
+        nodes.append(Node(layer.name, branches, layer.shape[0], "neurons", step, lowest, highest, eps))
     text = graph_text(nodes, traced.classifier.average, bool(traced.bias.any()))
     levels = _largest(traced.layers[0], steps[0], levels)
     return build_ann(text, traced.in_shape, len(traced.bias), levels=levels, ternary=ternary)
@@ -313,7 +291,7 @@ def _scales(weight: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return torch.where(dead, 1.0, 2 * border.flatten()), torch.where(dead, 1.0, worth)
 
 
-def _correct(ann: ANN, traced: Trace, statistics: dict[int, _Statistics], images: Tensor) -> None:
+def _correct(ann: ANN, traced: Trace, statistics: dict[int, tuple[Tensor, Tensor]], images: Tensor) -> None:
     """Let batch norms know their statistics, and take from each channel the mean error that rounding made.
 
     Both are done in one run, layer by layer, so that a layer sees what the ones before it have become.
@@ -321,7 +299,7 @@ def _correct(ann: ANN, traced: Trace, statistics: dict[int, _Statistics], images
     handles = [part.norm.register_forward_pre_hook(_measure) for part in ann.parts]
     for number, (layer, source) in enumerate(zip(ann.layers, traced.layers, strict=True)):
         if isinstance(layer, Layer) and not _takes_step(source):
-            hook = _centre(layer, statistics[number].mean)
+            hook = _centre(layer, statistics[number][0])
             handles.append(layer.activation.register_forward_pre_hook(hook))
     ann.eval()(images)
     for handle in handles:

@@ -130,9 +130,8 @@ class LayerReader:
         if kind.__name__ == "StochasticDepth":
             return value
         if kind.__name__ == "Normalize":
-            mean, std = (
-                torch.as_tensor(getattr(module, name), dtype=torch.float64).flatten() for name in ("mean", "std")
-            )
+            numbers = (getattr(module, name) for name in ("mean", "std"))
+            mean, std = (torch.as_tensor(one, dtype=torch.float64).flatten() for one in numbers)
             return self._affine(value, 1 / std, -mean / std)
         for known, method in self.methods.items():
             if isinstance(module, known):
