@@ -237,7 +237,7 @@ def write_cifar10(folder, sets, monkeypatch):
 def test_the_published_files_of_cifar10_are_those_that_torchvision_knows(sets):
     theirs = {split: dict(getattr(sets.CIFAR10, f"{split}_list")) for split in ("train", "test")}
     assert theirs == published._CIFAR10_DIGESTS
-    assert published._CIFAR10_FOLDER == sets.CIFAR10.base_folder
+    assert published.FOLDERS["cifar10"] == sets.CIFAR10.base_folder
 
 
 def test_cifar10_comes_as_channels_rows_columns(sets, tmp_path, monkeypatch):

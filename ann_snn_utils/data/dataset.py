@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ..checks import check
 from ..files import ROOT
 from .folder import check_room, image_size, read_image_folder, stamp, unpack
-from .published import read_cifar10, read_mnist
+from .published import FOLDERS, read_cifar10, read_mnist
 from .scikit_learn import read_digits
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
@@ -358,8 +358,7 @@ def load_recorded(
 
 def _stamps(name: str) -> str:
     """Digest of the stamps of all files of a data set."""
-    folders = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
-    place = data_folder(None) / folders.get(name, name) if name in NAMES else _resolve(name)
+    place = data_folder(None) / FOLDERS.get(name, name) if name in NAMES else _resolve(name)
     files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
     stamps = [(file, stamp(file)) for file in sorted(files) if file.exists()]
     return hashlib.sha256(repr(stamps).encode()).hexdigest()

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import warnings
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,14 +22,24 @@ import torch
 
 _MAX_BYTES = 4 << 30
 
-# What torchvision calls them; also the folders of the first two.
+# What torchvision calls them, and where below the data root it keeps their files.
 _KINDS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
 
-_CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+_CLASSES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+}
 
-_MNIST_CLASSES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(_CLOTHES.split(", "))}
-
-_MNIST_PREFIX = {"train": "train", "test": "t10k"}
+# The files of images and of labels.
+_MNIST_FILES = {
+    split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+    for split, prefix in (("train", "train"), ("test", "t10k"))
+}
 
 # Of the published pixels and labels, the first half of their SHA-256.
 _MNIST_DIGESTS = {
@@ -37,12 +48,6 @@ _MNIST_DIGESTS = {
     ("fashion_mnist", "train"): "16d82e2b505296aa",
     ("fashion_mnist", "test"): "9f1ec356a747bfe4",
 }
-
-_MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
-
-_CIFAR10_FOLDER = "cifar-10-batches-py"
-
-_CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 # Of the published files, the MD5.
 _CIFAR10_DIGESTS = {
@@ -67,15 +72,11 @@ def read_mnist(
     neither found nor fetched; ValueError, with the file, where one is truncated, of another kind or wrongly
     labelled.
     """
-    raw = root / _KINDS[name] / "raw"
-    stems = [f"{part}-{kind}" for part in _MNIST_PREFIX.values() for kind in _MNIST_KINDS]
-    needed = [stem for stem in stems if stem.startswith(_MNIST_PREFIX[split])]
-    if not all(_as_found(raw / stem).is_file() for stem in needed):
-        _fetch(name, split, root, stems, raw, fetch)
-    paths = [_as_found(raw / stem) for stem in needed]
-    images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
-
-    classes = _MNIST_CLASSES[name]
+    raw, files = root / FOLDERS[name], _MNIST_FILES[split]
+    if not all(_as_found(raw / file).is_file() for file in files):
+        _fetch(name, split, root, sum(_MNIST_FILES.values(), ()), fetch)
+    paths = [_as_found(raw / file) for file in files]
+    images, labels, classes = _read_idx(paths[0], 3), _read_idx(paths[1], 1), _CLASSES[name]
     if len(images) != len(labels):
         raise ValueError(
             f"{paths[0]} holds {len(images)} images but {paths[1]} holds {len(labels)} labels: "
@@ -105,9 +106,9 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
     fetched, ValueError, with the file, where one is not the published one.
     """
     # Our own reader, for torchvision takes seconds to import.
-    folder, digests = root / _CIFAR10_FOLDER, _CIFAR10_DIGESTS[split]
+    folder, digests = root / FOLDERS["cifar10"], _CIFAR10_DIGESTS[split]
     if not all((folder / file).is_file() for file in digests):
-        _fetch_cifar10(split, root, folder, fetch)
+        _fetch("cifar10", split, root, (*sum(map(list, _CIFAR10_DIGESTS.values()), []), "batches.meta"), fetch)
     images, labels = [], []
     for file, md5 in digests.items():
         content = (folder / file).read_bytes()
@@ -115,20 +116,7 @@ def read_cifar10(split: str, root: Path, fetch: bool = True) -> tuple[torch.Tens
         batch = pickle.loads(content, encoding="latin1")
         images.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
         labels += batch["labels"]
-    return torch.cat(images), torch.tensor(labels, dtype=torch.int64), _CIFAR10_CLASSES
-
-
-def _fetch_cifar10(split: str, root: Path, folder: Path, allowed: bool) -> None:
-    from torchvision.datasets import CIFAR10
-
-    archive = root / CIFAR10.filename
-    given = archive if archive.is_file() else None
-    if given:
-        with given.open("rb") as file:
-            md5 = partial(hashlib.md5, usedforsecurity=False)
-            _check_published(given, hashlib.file_digest(file, md5), CIFAR10.tgz_md5)
-    files = [file for digests in _CIFAR10_DIGESTS.values() for file in digests]
-    _fetch("cifar10", split, root, [*files, CIFAR10.meta["filename"]], folder, allowed, given)
+    return torch.cat(images), torch.tensor(labels, dtype=torch.int64), _CLASSES["cifar10"]
 
 
 def _check_published(path: Path, found: Any, md5: str) -> None:
@@ -136,16 +124,20 @@ def _check_published(path: Path, found: Any, md5: str) -> None:
         raise ValueError(f"{path} is not the published file, its MD5 differs: delete it and run again")
 
 
-def _fetch(
-    name: str, split: str, root: Path, files: list[str], folder: Path, allowed: bool, archive: Path | None = None
-) -> None:
-    """Bring the files of a data set into its folder below `root`, from its archive where that is there already."""
-    called = f"load_dataset('{name}', '{split}', root='{root}')"
+def _fetch(name: str, split: str, root: Path, files: Sequence[str], allowed: bool) -> None:
+    """Bring the files of a data set into its folder, from the archive of CIFAR-10 where that is there already."""
+    folder, called = root / FOLDERS[name], f"load_dataset('{name}', '{split}', root='{root}')"
     command = f'python -c "from ann_snn_utils import load_dataset; {called}"'
     if not allowed:
         raise FileNotFoundError(f"{name} is not in {folder}: fetch it with {command}")
-    import torchvision  # which takes seconds
+    from torchvision import datasets  # which takes seconds
 
+    archive = root / datasets.CIFAR10.filename
+    given = name == "cifar10" and archive.is_file()
+    if given:
+        with archive.open("rb") as file:
+            md5 = partial(hashlib.md5, usedforsecurity=False)
+            _check_published(archive, hashlib.file_digest(file, md5), datasets.CIFAR10.tgz_md5)
     timeout = socket.getdefaulttimeout()
     temporary = None
     # Into a folder of its own first: whatever goes wrong, no half-written file gets a real name.
@@ -153,13 +145,13 @@ def _fetch(
         root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=root))
         socket.setdefaulttimeout(30)
-        if archive is not None:
+        if given:
             shutil.copy(archive, temporary)
-        getattr(torchvision.datasets, _KINDS[name])(temporary, download=True)
+        getattr(datasets, _KINDS[name])(temporary, download=True)
         folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            if not (folder / file).exists():
-                os.replace(temporary / folder.relative_to(root) / file, folder / file)
+        for needed in files:
+            if not (folder / needed).exists():
+                os.replace(temporary / FOLDERS[name] / needed, folder / needed)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"{name} is not in {folder}, which needs {', '.join(files)}, and fetching it failed ({error}). "
