@@ -392,7 +392,7 @@ def test_nir_says_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="layer 2 .* is not one convolution of the layer before it"):
         write_nir(residual, tmp_path / "no.nir")
     wide = convert(build_ann("4", (3, 64, 64), 5, levels=1, clip=1).eval())
-    with pytest.raises(ValueError, match="layer 0 \\(4\\): membranes reach 2\\^23"):
+    with pytest.raises(ValueError, match="layer 0 \\(4\\) has membranes that reach 2\\^23"):
         write_nir(wide, tmp_path / "no.nir")
     exact = convert(build_ann("4C3", (1, 12, 12), 5, k=0, levels=1, clip=1).eval())
     with pytest.raises(ValueError, match="scores of the classes reach 2\\^24"):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ann.operations import without_groups
 from ..files import atomic
-from ..snn.network import SNN
+from ..snn.network import SNN, SpikingLayer
 from .onnx_export import check_scores
 from .packages import require_packages
 
@@ -66,27 +66,26 @@ def _check(snn: SNN) -> None:
             "never take one back; build the network with k=0, levels=1, clip=1, or use write_onnx"
         )
     for index, layer in enumerate(snn.layers):
-        sources = [one.spec.source for one in layer.synapses]
-        if sources != [index - 1] or layer.spec.kind != "neurons" or layer.spec.lowest:
-            raise ValueError(
-                f"layer {index} ({layer.name}) is not one convolution of the layer before it, with counts from 0 "
-                "on, as NIR's layers are here: use write_onnx"
-            )
-        rows, columns = layer.synapses[0].spec.kernel
-        if rows != columns:
-            raise ValueError(
-                f"layer {index} ({layer.name}) has a kernel of {rows}×{columns}, and nir takes square ones only: "
-                "use write_onnx"
-            )
-        # Below 2^23 float32 holds a whole number and a half.
-        lowest, highest = layer.membrane
-        if max(-lowest, highest + 2) >= 2**23:
-            raise ValueError(
-                f"layer {index} ({layer.name}): membranes reach 2^23, where float32 is not exact: use fewer inputs"
-            )
-        if layer.thresholds.shape[1] > 1 or layer.saturates:
-            raise ValueError(
-                f"layer {index} ({layer.name}) counts to {layer.thresholds.shape[1]}, and NIR's threshold stays: "
-                "build the network with clip=1, or use write_onnx"
-            )
+        if reason := _reason_against(layer, index):
+            raise ValueError(f"layer {index} ({layer.name}) {reason}")
     check_scores(snn)
+
+
+def _reason_against(layer: SpikingLayer, index: int) -> str:
+    """Why a layer cannot be told in NIR; "" where it can."""
+    sources = [one.spec.source for one in layer.synapses]
+    if sources != [index - 1] or layer.spec.kind != "neurons" or layer.spec.lowest:
+        return (
+            "is not one convolution of the layer before it, with counts from 0 on, as NIR's layers are here: use "
+            "write_onnx"
+        )
+    rows, columns = layer.synapses[0].spec.kernel
+    if rows != columns:
+        return f"has a kernel of {rows}×{columns}, and nir takes square ones only: use write_onnx"
+    # Below 2^23 float32 holds a whole number and a half.
+    lowest, highest = layer.membrane
+    if max(-lowest, highest + 2) >= 2**23:
+        return "has membranes that reach 2^23, where float32 is not exact: use fewer inputs"
+    if (end := layer.thresholds.shape[1]) > 1 or layer.saturates:
+        return f"counts to {end}, and NIR's threshold stays: build the network with clip=1, or use write_onnx"
+    return ""

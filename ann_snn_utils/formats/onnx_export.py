@@ -99,7 +99,9 @@ class _Writer:
         for index, layer in enumerate(snn.layers):
             counts[index] = f"count_{index}"
             if layer.spec.kind == "maximum":
-                self.maximum(layer, counts, index)
+                spec = layer.synapses[0].spec
+                self.node("MaxPool", [counts[spec.source]], counts[index], **_geometry(spec))
+                self.annotations[counts[index]] = self.annotations[counts[spec.source]]
             else:
                 self.neurons(layer, counts, index)
         self.read_out(counts[len(snn.layers) - 1])
@@ -143,11 +145,6 @@ class _Writer:
             self.annotations[name] = datatype
         return name
 
-    def maximum(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
-        spec = layer.synapses[0].spec
-        self.node("MaxPool", [counts[spec.source]], counts[index], **_geometry(spec))
-        self.annotations[counts[index]] = self.annotations[counts[spec.source]]
-
     def neurons(self, layer: SpikingLayer, counts: dict[int, str], index: int) -> None:
         lowest, highest = layer.membrane
         exact = max(-lowest, highest + 1) < EXACT
@@ -156,9 +153,10 @@ class _Writer:
                 f"layer {index} ({layer.name}): membranes from {lowest} to {highest}, but QONNX is exact "
                 "below 2^24 only: use fewer levels, or dialect='onnx'"
             )
-        parts = [self.sums(layer, number, counts, index, exact) for number in range(len(layer.synapses))]
-        membrane = parts[0]
-        for number, part in enumerate(parts[1:], 1):
+        membrane, *others = (
+            self.sums(layer, number, counts, index, exact) for number in range(len(layer.synapses))
+        )
+        for number, part in enumerate(others, 1):
             membrane = self.node("Add", [membrane, part], f"membrane_{index}_{number}")
             self.annotations[membrane] = _integers(lowest, highest)
         self.compare(layer, membrane, counts[index], index, exact)
@@ -178,17 +176,13 @@ class _Writer:
         inputs = [counts[spec.source], self.constant(f"weight_{name}", weight, datatype)]
         made = self.node("Conv", inputs, name, group=spec.groups, **_geometry(spec))
         unit = amplitude * gain.numpy()[:, None, None]
-        plain = bool((unit == 1).all())
         self.annotations[made] = _integers(int(low.min()), int(high.max()))
         if not exact:
             made = self.node("Cast", [made], f"{name}_whole", to=7)
-        if not plain:
+        if (unit != 1).any():
             factor = unit.astype(np.float32 if exact else np.int64)
-            made = self.node(
-                "Mul",
-                [made, self.constant(f"gain_{name}", factor, _integers(int(unit.min()), int(unit.max())))],
-                f"{name}_scaled",
-            )
+            times = self.constant(f"gain_{name}", factor, _integers(int(unit.min()), int(unit.max())))
+            made = self.node("Mul", [made, times], f"{name}_scaled")
             ends = torch.stack([gain * low, gain * high])
             self.annotations[made] = _integers(int(ends.min()), int(ends.max()))
         return made
@@ -198,25 +192,15 @@ class _Writer:
         lowest, table = layer.spec.lowest, layer.thresholds.numpy()
         self.annotations[count] = _integers(lowest, lowest + table.shape[1])
         if self.quantized:
-            name = self.constant(
-                f"thresholds_{index}", table.astype(np.float32), _integers(int(table.min()), int(table.max()))
-            )
-            self.node(
-                "MultiThreshold",
-                [membrane, name],
-                count,
-                domain=CUSTOM,
-                out_dtype=self.annotations[count],
-                out_bias=float(lowest),
-                data_layout="NCHW",
-            )
+            datatype = _integers(int(table.min()), int(table.max()))
+            thresholds = self.constant(f"thresholds_{index}", table.astype(np.float32), datatype)
+            out = {"out_dtype": self.annotations[count], "out_bias": float(lowest), "data_layout": "NCHW"}
+            self.node("MultiThreshold", [membrane, thresholds], count, domain=CUSTOM, **out)
             return
         table = table.T[:, None, :, None, None].astype(np.float32 if exact else np.int64)
         axis = self.constant(f"axis_{index}", np.array([0], np.int64))
-        one = self.node("Unsqueeze", [membrane, axis], f"one_{index}")
-        reached = self.node(
-            "GreaterOrEqual", [one, self.constant(f"thresholds_{index}", table)], f"reached_{index}"
-        )
+        one, thresholds = self.node("Unsqueeze", [membrane, axis], f"one_{index}"), f"thresholds_{index}"
+        reached = self.node("GreaterOrEqual", [one, self.constant(thresholds, table)], f"reached_{index}")
         counted = self.node("Cast", [reached], f"counted_{index}", to=1)
         total = self.node("ReduceSum", [counted, axis], count if lowest == 0 else f"total_{index}", keepdims=0)
         if lowest:
@@ -229,12 +213,8 @@ class _Writer:
         weight = snn.classifier.flatten(1).numpy().astype(np.float32) * amplitude
         flat = self.node("Flatten", [count], "flat")
         self.annotations[flat] = self.annotations[count]
-        datatype = _integers(int(weight.min()), int(weight.max()))
-        product = self.node(
-            "MatMul",
-            [flat, self.constant("classifier", weight.T, datatype)],
-            "scores" if snn.bias is None else "products",
-        )
+        classifier = self.constant("classifier", weight.T, _integers(int(weight.min()), int(weight.max())))
+        product = self.node("MatMul", [flat, classifier], "scores" if snn.bias is None else "products")
         if snn.bias is not None:
             self.annotations[product] = "INT32"
             bias = snn.bias.numpy().astype(np.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from functools import partialmethod
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +27,14 @@ _INSTEAD = {
     "Trunc": "let a Quant node follow the pooling",
     "Transpose": "export it channels-first",
 }
+
+
+_PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "Relu": nn.ReLU,
+    "GlobalAveragePool": lambda: nn.AdaptiveAvgPool2d(1),
+    "Squeeze": nn.Flatten,
+}
+_ARITHMETIC = {"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": operator.truediv}
 
 
 def import_qonnx(path: str | Path, images: Tensor, white: float = 1.0) -> ANN:
@@ -114,16 +121,16 @@ class _Importer:
             # A tensor, or plain numbers under another name.
             (value,) = settings.values()
             return numpy_helper.to_array(value) if "value" in settings else np.asarray(value)
-        if node.op_type == "Quant":
-            return self.quant(node, settings)
-        inputs = [name for name in node.input if name]
-        if node.op_type in ("Identity", "Dropout") and inputs[0] in self.constants:
-            return self.constants[inputs[0]]
-        method = getattr(self, f"read_{node.op_type.lower()}", None)
+        kind, inputs = node.op_type, [name for name in node.input if name]
+        if kind in ("Identity", "Dropout"):
+            return self.constants[inputs[0]] if inputs[0] in self.constants else self.value(inputs[0])
+        if kind in _PLAIN:
+            return self.call(_PLAIN[kind](), inputs[0])
+        if kind in _ARITHMETIC:
+            return self.made.call_function(_ARITHMETIC[kind], tuple(map(self.operand, inputs)))
+        method = getattr(self, f"read_{kind.lower()}", None)
         if method is None:
-            self.refuse(
-                _INSTEAD.get(node.op_type, "cannot be converted; compute it with Conv, Gemm, Relu and pooling")
-            )
+            self.refuse(_INSTEAD.get(kind, "cannot be converted; compute it with Conv, Gemm, Relu and pooling"))
         return method(inputs, settings)
 
     def call(self, module: nn.Module, source: str | fx.Node) -> fx.Node:
@@ -133,9 +140,10 @@ class _Importer:
 
     # Rounding
 
-    def quant(self, node: Any, settings: Mapping[str, Any]) -> Any:
-        source, scale, zero, bits = node.input
-        scale, zero, bits = self.constant(scale), self.constant(zero), float(self.constant(bits).item())
+    def read_quant(self, inputs: list[str], settings: Mapping[str, Any]) -> Any:
+        source = inputs[0]
+        scale, zero, bits = map(self.constant, inputs[1:])
+        bits = float(bits.item())
         if np.any(zero != 0):
             self.refuse("a zero point other than 0: a count of 0 is no spike; quantize symmetrically or unsigned")
         if bits != int(bits) or bits < 1 + settings.get("signed", 1):
@@ -251,13 +259,6 @@ class _Importer:
         stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
         return stride, pads[0], dilation
 
-    def plain(self, inputs: list[str], settings: Mapping[str, Any], make: Callable[[], nn.Module]) -> fx.Node:
-        return self.call(make(), inputs[0])
-
-    read_relu = partialmethod(plain, make=nn.ReLU)
-    read_globalaveragepool = partialmethod(plain, make=lambda: nn.AdaptiveAvgPool2d(1))
-    read_squeeze = partialmethod(plain, make=nn.Flatten)
-
     def read_flatten(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         # The second input of Reshape is the shape.
         if settings.get("axis", 1) != 1 or any(self.constant(shape).size != 2 for shape in inputs[1:]):
@@ -266,26 +267,13 @@ class _Importer:
 
     read_reshape = read_flatten
 
-    def read_identity(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
-        return self.value(inputs[0])
-
-    read_dropout = read_identity
-
     def read_concat(self, inputs: list[str], settings: Mapping[str, Any]) -> fx.Node:
         return self.made.call_function(torch.cat, ([self.value(name) for name in inputs], settings["axis"]))
 
-    def arithmetic(self, inputs: list[str], settings: Mapping[str, Any], function: Callable) -> fx.Node:
-        parts: list[fx.Node] = []
-        for name in inputs:
-            if name in self.maps:
-                parts.append(self.maps[name])
-                continue
-            made = f"constant_{len(self.made.nodes)}"
-            self.module.register_buffer(made, self.real(name))
-            parts.append(self.made.get_attr(made))
-        return self.made.call_function(function, tuple(parts))
-
-    read_add = partialmethod(arithmetic, function=operator.add)
-    read_sub = partialmethod(arithmetic, function=operator.sub)
-    read_mul = partialmethod(arithmetic, function=operator.mul)
-    read_div = partialmethod(arithmetic, function=operator.truediv)
+    def operand(self, name: str) -> fx.Node:
+        """Maps, or a constant as the model holds it."""
+        if name in self.maps:
+            return self.maps[name]
+        made = f"constant_{len(self.made.nodes)}"
+        self.module.register_buffer(made, self.real(name))
+        return self.made.get_attr(made)
