@@ -29,22 +29,38 @@ Integers = Callable[[int], nn.Module] | None
 _COMPILES = find_spec("numba") is not None
 
 
-class Layer(nn.Module):
-    """Convolution without bias → batch norm → (quantized) ReLU. `conv.weight` is what it computes with.
+class Part(nn.Module):
+    """A branch of a layer: convolution without bias → batch norm. `conv.weight` is what it computes with."""
 
-    Where a second branch is added before the ReLU, `shortcut` is its convolution and batch norm, or None for the
-    identity.
-    """
+    def __init__(self, spec: LayerSpec, index: int, integers: Integers) -> None:
+        super().__init__()
+        self.spec, self.index, branch, outputs = spec, index, spec.branches[index], spec.out_shape[0]
+        inputs, kernel = input_shape(branch, spec.sizes[index])[0], branch.kernel
+        assert kernel is not None
+        geometry = branch.stride, branch.padding, branch.dilation, branch.groups
+        self.conv = nn.Conv2d(inputs, outputs, kernel, *geometry, bias=False)
+        # Where only shapes are asked for, whatever computes with them loads torch's compiler, for seconds.
+        if not self.conv.weight.is_meta:
+            nn.init.kaiming_normal_(self.conv.weight)
+        if integers is not None:
+            # Unsafe says no more than that torch does not try it.
+            parametrize.register_parametrization(self.conv, "weight", integers(outputs), unsafe=True)
+        self.norm = nn.BatchNorm2d(outputs, eps=spec.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What it adds to its layer, [N, out_shape]."""
+        return self.norm(convolve(x, self.conv.weight, self.spec.branches[self.index]))
+
+
+class Layer(Part):
+    """The first branch → (quantized) ReLU. A second one is added before it: `shortcut`, None for the identity."""
 
     def __init__(self, spec: LayerSpec, activation: nn.Module, integers: Integers) -> None:
-        super().__init__()
-        self.spec = spec
-        self.conv = _convolution(spec, 0, integers)
-        self.norm = nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
+        super().__init__(spec, 0, integers)
         self.activation = activation
-        self.shortcut: Shortcut | None = None
+        self.shortcut: Part | None = None
         if len(spec.branches) > 1 and not spec.branches[1].identity:
-            self.shortcut = Shortcut(spec, integers)
+            self.shortcut = Part(spec, 1, integers)
 
     def forward(self, x: Tensor, around: Tensor | None = None) -> Tensor:
         """Activations [N, out_shape] of what its first branch takes, and its second one where there is one."""
@@ -64,26 +80,13 @@ class Layer(nn.Module):
         return norm_act(z, self.norm, 0, None)
 
     @property
-    def branch_modules(self) -> list[Layer | Shortcut | None]:
+    def branch_modules(self) -> list[Part | None]:
         """For each branch what holds its convolution and batch norm; None for the identity."""
-        return [self, self.shortcut][: len(self.spec.branches)]
+        parts: list[Part | None] = [self, self.shortcut]
+        return parts[: len(self.spec.branches)]
 
     def _added(self, around: Tensor) -> Tensor:
         return around if self.shortcut is None else self.shortcut(around)
-
-
-class Shortcut(nn.Module):
-    """The second branch of a layer, where it is not the identity: convolution without bias → batch norm."""
-
-    def __init__(self, spec: LayerSpec, integers: Integers) -> None:
-        super().__init__()
-        self.branch = spec.branches[1]
-        self.conv = _convolution(spec, 1, integers)
-        self.norm = nn.BatchNorm2d(spec.out_shape[0], eps=spec.eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What is added, [N, out_shape]."""
-        return self.norm(convolve(x, self.conv.weight, self.branch))
 
 
 class MaxPool(nn.Module):
@@ -120,21 +123,6 @@ def taken(branch: Branch, values: Mapping[int, Tensor]) -> Tensor:
     """The input of a branch: the maps of its sources, concatenated channel after channel, then averaged."""
     sources = [values[source] for source in branch.sources]
     return averaged(sources[0] if len(sources) == 1 else torch.cat(sources, 1), branch.average)
-
-
-def _convolution(spec: LayerSpec, index: int, integers: Integers) -> nn.Conv2d:
-    branch, outputs = spec.branches[index], spec.out_shape[0]
-    inputs, kernel = input_shape(branch, spec.sizes[index])[0], branch.kernel
-    assert kernel is not None
-    geometry = branch.stride, branch.padding, branch.dilation, branch.groups
-    conv = nn.Conv2d(inputs, outputs, kernel, *geometry, bias=False)
-    # Where only shapes are asked for, whatever computes with them loads torch's compiler, for seconds.
-    if not conv.weight.is_meta:
-        nn.init.kaiming_normal_(conv.weight)
-    if integers is not None:
-        # Unsafe says no more than that torch does not try it.
-        parametrize.register_parametrization(conv, "weight", integers(outputs), unsafe=True)
-    return conv
 
 
 def convolve(x: Tensor, weight: Tensor, branch: Branch) -> Tensor:
@@ -226,9 +214,9 @@ class ANN(nn.Module):
         return Layer(geometry, activation, lambda _: Ternary())
 
     @property
-    def parts(self) -> list[Layer | Shortcut]:
+    def parts(self) -> list[Part]:
         """Everything that has a convolution and a batch norm, in order; a shortcut comes behind its layer."""
-        return [part for part in self.modules() if isinstance(part, Layer | Shortcut)]
+        return [part for part in self.modules() if isinstance(part, Part)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of images [N, C, H, W]: uint8, or floating point in 0 … 1."""
@@ -279,11 +267,9 @@ def build_ann(
     >>> ann.layers[1].conv.weight.int().unique().tolist()
     [-1, 0, 1]
     """
-    notation, own_padding = NETWORKS.get(str(network), (network, "valid"))
-    spec = NetworkSpec(
-        notation, in_shape, classes, k, ternary, quantized, levels, clip, padding or own_padding, int8_ends
-    )
-    spec = checked_spec(spec)
+    text, own = NETWORKS.get(str(network), (network, "valid"))
+    given = NetworkSpec(text, in_shape, classes, k, ternary, quantized, levels, clip, padding or own, int8_ends)
+    spec = checked_spec(given)
     if spec.quantized:
         check_counts(spec)
     return ANN(spec)

@@ -21,7 +21,7 @@ from ..data.dataset import Dataset, as_images
 from .device import pick_device
 from .exact_sums import Sums, exact_sums
 from .graph import Branch
-from .network import ANN, Layer, MaxPool, Shortcut, check_finite
+from .network import ANN, Layer, MaxPool, Part, check_finite
 from .notation import LARGEST_PIXEL
 
 # What follows a layer's sums is formed in float64 of so many neurons · images at a time, which caches hold.
@@ -73,9 +73,7 @@ class Reference:
             codes.append((value if step == 1 else value.div_(step).round_()).to(dtype))
         return torch.cat(codes)
 
-    def _sums(
-        self, part: Layer | Shortcut | None, branch: Branch, counts: dict[int, Tensor]
-    ) -> dict[float, Tensor]:
+    def _sums(self, part: Part | None, branch: Branch, counts: dict[int, Tensor]) -> dict[float, Tensor]:
         """What a branch sums up of its sources' counts, by the step of these: whole numbers, if weights are.
 
         part: what holds the branch's weights; None for the identity.
@@ -92,7 +90,7 @@ class Reference:
             sums[step] = whole if part is None else self.sums[part.conv](whole)
         return sums
 
-    def _added(self, part: Layer | Shortcut | None, branch: Branch, sums: dict[float, Tensor]) -> Tensor:
+    def _added(self, part: Part | None, branch: Branch, sums: dict[float, Tensor]) -> Tensor:
         """What a branch adds to a layer, float64, of its sums."""
         if branch.sources == (-1,):
             (total,) = sums.values()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checks import expect
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
-from .network import ANN, Layer, Shortcut, raw_weight, set_unit
+from .network import ANN, Part, raw_weight, set_unit
 from .notation import spec_of
 from .reference import in_float64
 
@@ -177,10 +177,10 @@ def load_pretrained(name: str, folder: Path = PRETRAINED) -> ANN:
     return ann.eval()
 
 
-def _kept_parts(ann: ANN) -> Iterator[tuple[str, Layer | Shortcut, bool]]:
+def _kept_parts(ann: ANN) -> Iterator[tuple[str, Part, bool]]:
     """Everything that has weights, by its name, and whether these are ternary."""
     for name, part in ann.named_modules():
-        if isinstance(part, Layer | Shortcut):
+        if isinstance(part, Part):
             yield name, part, ann.spec.ternary and name != "layers.0"
 
 
