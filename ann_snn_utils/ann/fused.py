@@ -119,15 +119,11 @@ def activate(x, scale, shift, n, largest, out) -> None:
     inverse = np.float32(1) / n if n > 0 else np.float32(0)
     for part in prange(_PARTS):
         for row in range(part * rows // _PARTS, (part + 1) * rows // _PARTS):
-            if n > 0:
-                for c in range(channels):
-                    a = max(_read(x[row, c]) * scale[c] + shift[c], np.float32(0))
-                    code = min(np.floor(a * n + np.float32(0.5)), largest) * inverse
-                    out[row, c] = _rounded(code, x[row, c])
-            else:
-                for c in range(channels):
-                    a = max(_read(x[row, c]) * scale[c] + shift[c], np.float32(0))
-                    out[row, c] = _rounded(a, x[row, c])
+            for c in range(channels):
+                a = max(_read(x[row, c]) * scale[c] + shift[c], np.float32(0))
+                if n > 0:
+                    a = min(np.floor(a * n + np.float32(0.5)), largest) * inverse
+                out[row, c] = _rounded(a, x[row, c])
 
 
 @njit(fastmath=_AS_WRITTEN)
