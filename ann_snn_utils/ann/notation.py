@@ -139,28 +139,18 @@ def _tokens(network: str) -> list[_Token]:
     times, place = 1, 0
     for written in network.split("-"):
         match = re.fullmatch(r"(?:([1-9]\d?)?(\[))?([^][]*)(\])?", written)
-        text = match[3] if match else written
-        token = _Token(text, place + (match.start(3) if match else 0), bool(match and match[2]))
+        number, begins, text, ends = match.groups() if match else ("", "", written, "")
+        token = _Token(text, place + (match.start(3) if match else 0), bool(begins), bool(ends))
         place += len(written) + 1
-        if (
-            match is None
-            or (token.begins and block is not None)
-            or (match[4] and block is None and not token.begins)
-        ):
-            raise _error(
-                f"{written!r:.40} is no part of a block; write 3[16C3-16C3], and no block in another",
-                network,
-                token,
-            )
-        if token.begins:
-            block, times = [], int(match[1] or 1)
-        if block is None:
-            found.append(token)
-        else:
-            block.append(token._replace(ends=bool(match[4])))
-            if match[4]:
-                found += block * times
-                block = None
+        if match is None or (begins and block is not None) or (ends and block is None and not begins):
+            reason = f"{written!r:.40} is no part of a block; write 3[16C3-16C3], and no block in another"
+            raise _error(reason, network, token)
+        if begins:
+            block, times = [], int(number or 1)
+        (found if block is None else block).append(token)
+        if block is not None and ends:
+            found += block * times
+            block = None
         if len(found) > MOST_LAYERS:
             raise ValueError(f"network: it has {len(found)} layers and more; use at most {MOST_LAYERS}")
     if block is not None:
