@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -201,7 +201,7 @@ def _branch(term: Term, position: int, layer: TracedLayer) -> Branch:
         return Branch(term.sources, average=term.average, identity=True)
     rows, columns = _weight(term).shape[2:]
     groups = layer.shape[0] if passes else term.groups
-    return Branch(term.sources, (rows, columns), term.stride, term.padding, term.dilation, groups, term.average)
+    return replace(term.branch, kernel=(rows, columns), groups=groups)
 
 
 def _weight(term: Term) -> Tensor:

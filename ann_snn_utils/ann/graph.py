@@ -81,24 +81,27 @@ class SynapseSpec:
     groups: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerSpec(Node):
-    """A node in its place, every number of its branches settled; shapes are (C, H, W).
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer with its shapes (C, H, W).
 
-    out_shape: of its map. sizes: for each branch the shapes of its sources.
+    token: its name. out_shape: of its map. branches: what it reads, every number settled. sizes: for each branch
+    the shapes of its sources. kind, step, lowest, highest, eps: as of `Node`.
     """
 
+    token: str
     out_shape: Shape
+    branches: tuple[Branch, ...]
     sizes: tuple[tuple[Shape, ...], ...]
+    kind: str = "neurons"
+    step: float | None = None
+    lowest: int = 0
+    highest: int | None = None
+    eps: float = SMALLEST_EPS
 
     def __deepcopy__(self, memo: object) -> LayerSpec:
         # It never changes, and would be half of what copying a network takes.
         return self
-
-    @property
-    def token(self) -> str:
-        """Its name, which in notation is its token."""
-        return self.name
 
     @property
     def in_shape(self) -> Shape:

@@ -59,12 +59,10 @@ def placed(node: Node, before: Sequence[LayerSpec], in_shape: Shape) -> LayerSpe
         raise ValueError("its first branch is the identity: put the convolution first, or a depthwise one of ones")
     if node.kind == "maximum" and (len(branches) > 1 or len(branches[0].sources) > 1 or branches[0].average > 1):
         raise ValueError("a maximum is taken over windows of one layer: concatenate, add or average behind it")
-    settled = {"channels": out[0], "branches": tuple(branches), "out_shape": out, "sizes": tuple(sizes)}
-    layer = LayerSpec(**vars(node) | settled)
-    if node.kind == "maximum":
-        # One of counts is one of them.
-        source = before[layer.sources[0]]
-        layer = replace(layer, step=source.step, lowest=source.lowest, highest=source.highest)
+    # A maximum of counts is one of them.
+    of: Node | LayerSpec = before[branches[0].sources[0]] if node.kind == "maximum" else node
+    counts = of.step, of.lowest, of.highest
+    layer = LayerSpec(node.name, shapes.pop(), tuple(branches), tuple(sizes), node.kind, *counts, node.eps)
     _check_size(layer, before)
     return layer
 

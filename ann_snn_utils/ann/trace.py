@@ -204,8 +204,8 @@ def _check_read(traced: Trace, images: Tensor, scores: Tensor) -> None:
     values = {IMAGE: images}
 
     def summed(term: Term) -> Tensor:
-        maps = taken(term, values)
-        maps = maps if term.weight is None else convolve(maps, term.weight.double(), term)
+        maps = taken(term.branch, values)
+        maps = maps if term.weight is None else convolve(maps, term.weight.double(), term.branch)
         return maps * term.scale[:, None, None]
 
     for number, layer in enumerate(traced.layers):

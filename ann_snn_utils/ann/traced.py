@@ -28,37 +28,42 @@ class Window(NamedTuple):
     dilation: int
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Term(Branch):
+@dataclass(frozen=True, eq=False)
+class Term:
     """A branch in real numbers: scale ⊙ (weight * maps). The source of the first layer is IMAGE, pixels / 255.
 
     weight: [O, I / groups, kh, kw], whose sides are the kernel, or None where the maps are passed on. scale: [O].
-    norm: the batch norm from which scale and shift come, where nothing else does.
+    stride … average: as of `Branch`. norm: the batch norm from which scale and shift come, where nothing else does.
     """
 
-    weight: Tensor | None = None
+    sources: tuple[int, ...]
     scale: Tensor
+    weight: Tensor | None = None
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+    average: int = 1
     norm: nn.BatchNorm2d | nn.BatchNorm1d | None = None
+
+    @property
+    def branch(self) -> Branch:
+        """The way that it takes, without its numbers."""
+        return Branch(self.sources, None, self.stride, self.padding, self.dilation, self.groups, self.average)
 
 
 @dataclass(frozen=True, eq=False)
-class Sum:
-    """A sum of terms plus `shift` [C], of `shape` (C, H, W); name: the operation of the model that makes it."""
+class Value:
+    """What an operation of the model makes: a sum of terms plus `shift` [C], of `shape` (C, H, W).
+
+    name: the operation. pools: max poolings that come behind the activation for which the sum waits. resized: the
+    map that an adaptive pooling makes of it where no window does, and a linear layer must follow.
+    """
 
     name: str
     terms: tuple[Term, ...]
     shift: Tensor
     shape: Shape
-
-
-@dataclass(frozen=True, eq=False)
-class Value(Sum):
-    """What an operation of the model makes.
-
-    pools: max poolings that come behind the activation for which the sum waits. resized: the map that an adaptive
-    pooling makes of it where no window does, and a linear layer must follow.
-    """
-
     pools: tuple[Window, ...] = ()
     resized: tuple[int, int] | None = None
 
@@ -81,16 +86,20 @@ class Value(Sum):
 def maps_of(name: str, sources: tuple[int, ...], shape: Shape) -> Value:
     """The maps of layers, one behind another in channels, or the image."""
     scale = torch.ones(shape[0], dtype=torch.float64)
-    return Value(name, (Term(sources=sources, scale=scale),), torch.zeros_like(scale), shape)
+    return Value(name, (Term(sources, scale),), torch.zeros_like(scale), shape)
 
 
 @dataclass(frozen=True, eq=False)
-class TracedLayer(Sum):
-    """Neurons: a sum clamped to `low` … `high`; or the maximum over windows of a source.
+class TracedLayer:
+    """Neurons: the sum of a `Value`, clamped to `low` … `high`; or the maximum over windows of a source.
 
     step: of the activations, where the model rounds them itself. pool: the windows of max pooling.
     """
 
+    name: str
+    terms: tuple[Term, ...]
+    shift: Tensor
+    shape: Shape
     low: float = 0.0
     high: float = math.inf
     step: float | None = None
