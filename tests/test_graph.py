@@ -17,7 +17,7 @@ from networks import networks, random_ann, random_images
 
 from ann_snn_utils.ann.euclid import most_of, nearest_whole
 from ann_snn_utils.ann.graph import Branch, Node, SynapseSpec, graph_text
-from ann_snn_utils.ann.network import build_ann, raw_weight, set_affine
+from ann_snn_utils.ann.network import build_ann, convolve, raw_weight, set_affine
 from ann_snn_utils.ann.notation import NETWORKS, graph_of, parse
 from ann_snn_utils.ann.placement import read_graph
 from ann_snn_utils.ann.reference import codes
@@ -192,6 +192,21 @@ def test_sums_of_three_worths_cannot_be_added():
     adds = Node("cat", (Branch((0, 1, 2), (1, 1)),), 2)
     with pytest.raises(ValueError, match=r"layer 3 \(cat\) adds up counts of 3 different steps"):
         convert(given_network(*layers, adds))
+
+
+@pytest.mark.parametrize("channels", [1, 4, 8])
+def test_a_strided_convolution_of_single_pixels_has_the_gradients_of_its_definition(channels):
+    generator = torch.Generator().manual_seed(channels)
+    x, weight, wanted = (
+        torch.randn(shape, generator=generator)
+        for shape in ((4, channels, 8, 8), (6, channels, 1, 1), (4, 6, 4, 4))
+    )
+    given = [x.to(memory_format=torch.channels_last).requires_grad_(), weight.clone().requires_grad_()]
+    convolve(*given, Branch((0,), (1, 1), stride=2)).backward(wanted)
+    plain = [x.double().requires_grad_(), weight.double().requires_grad_()]
+    torch.einsum("nchw,ocij->nohw", plain[0][:, :, ::2, ::2], plain[1]).backward(wanted.double())
+    for one, other in zip(given, plain, strict=True):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
