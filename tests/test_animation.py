@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ann_snn_utils.cli import main
-from ann_snn_utils.figures.animation import spike_gif
-from ann_snn_utils.figures.template import FALL, RISE
+from ann_snn_utils.figures.look import FALL, RISE
+from ann_snn_utils.figures.pictures import spike_gif
 
 STEPS, RED, BLUE = 3, tuple(bytes.fromhex(FALL[1:])), tuple(bytes.fromhex(RISE[1:]))
 

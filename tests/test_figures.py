@@ -18,7 +18,7 @@ from PIL import Image
 
 from ann_snn_utils import figures
 from ann_snn_utils.bench.benchmark import newest_file
-from ann_snn_utils.figures.template import layer_colors
+from ann_snn_utils.figures.look import layer_colors
 from ann_snn_utils.hardware.circuit import hardware
 from ann_snn_utils.hardware.cost import cost_report
 from ann_snn_utils.simulator.run import simulate

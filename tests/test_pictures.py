@@ -12,7 +12,7 @@ from networks import random_images
 from PIL import Image, ImageColor
 
 from ann_snn_utils import figures
-from ann_snn_utils.figures.template import FALL, RISE
+from ann_snn_utils.figures.look import FALL, RISE
 
 
 def pixels_of(figure: go.Figure) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from ..figures.animation import spike_gif
+from ..figures.pictures import spike_gif
 from ..runs.gallery import Network
 from ..simulator.run import simulate
 from .sample import one_image

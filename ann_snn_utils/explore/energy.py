@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..figures import energy_bars
-from ..figures.template import SPENT_ON
+from ..figures.look import SPENT_ON
 from ..measure.lemaire import ACCESS
 from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, run_events_of
 from ..runs.gallery import Network

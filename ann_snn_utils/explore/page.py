@@ -25,7 +25,7 @@ import traitlets
 from IPython.display import HTML, Markdown, display
 from plotly.offline import get_plotlyjs
 
-from ..figures.renderer import has_reader
+from ..figures.look import has_reader
 from ..files import atomic
 
 # Told the share that is done, 0 … 1, or what is being done, in words, or a first part of the answer.

@@ -14,8 +14,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from . import look
 from .cost import energy_unit
-from .template import FAINT, FORMS, INK, SETTINGS, add_points, add_trace, blank, in_lines, in_percent, log_ticks
 
 COLOURED = 5
 
@@ -51,12 +51,12 @@ def accuracy_of_settings(
     """
     if not curves:
         raise ValueError("accuracy_of_settings: there are no curves; give those of one setting at least")
-    figure = blank(title, height=height)
+    figure = look.blank(title, height=height)
     colours = _colours(curves, coloured)
     longest = max(*(len(curve) for runs in curves.values() for curve in runs), published[0] if published else 1)
     steps = list(range(1, longest + 1))
     full = {
-        name: [in_percent([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
+        name: [look.in_percent([*curve, *[curve[-1]] * (longest - len(curve))]) for curve in runs]
         for name, runs in curves.items()
     }
     means = {name: [mean(column) for column in zip(*runs, strict=True)] for name, runs in full.items()}
@@ -64,7 +64,7 @@ def accuracy_of_settings(
     for name in _grey_first(curves, colours):
         runs, colour = full[name], colours.get(name, _GREY)
         if name in colours and len(runs) > 1:
-            points = [point for curve in curves[name] for point in enumerate(in_percent(curve), 1)]
+            points = [point for curve in curves[name] for point in enumerate(look.in_percent(curve), 1)]
             at, percent = zip(*points, strict=True)
             dots: dict[str, Any] = dict(mode="markers", marker=dict(size=4, color=colour, opacity=0.45))
             _add(figure, at, percent, name=f"every run of {name}", **dots)
@@ -72,30 +72,31 @@ def accuracy_of_settings(
         _add(figure, steps, means[name], f"{name}<br>{_STEP}<extra>n = {len(runs)}</extra>", name=name, line=line)
     if published is not None:
         values.append(100 * published[1])
-        named: dict[str, Any] = dict(name="published", mode="markers+text", text=["published"])
-        named |= dict(textposition="bottom left", marker=dict(symbol="diamond", size=10, color=FORMS["published"]))
-        _add(figure, published[:1], values[-1:], f"published<br>{_STEP}", **named)
+        marker = dict(symbol="diamond", size=10, color=look.FORMS["published"])
+        named: dict[str, Any] = dict(mode="markers+text", text=["published"], textposition="bottom left")
+        _add(figure, published[:1], values[-1:], f"published<br>{_STEP}", name="published", marker=marker, **named)
     axis = error_axis(values, height - _TOP - _BOTTOM)
     figure.update_yaxes(**axis, side="right")
     begin = {name: math.log10(errors(means[name])[0]) for name in colours}
     beside: dict[str, Any] = dict(x=0, xanchor="right", xshift=-9, showarrow=False, align="right")
     for name, place in _apart(begin, axis["range"], height - _TOP - _BOTTOM).items():
-        figure.add_annotation(y=place, text=in_lines(name, 28), font=dict(color=colours[name], size=12), **beside)
+        font = dict(color=colours[name], size=12)
+        figure.add_annotation(y=place, text=look.in_lines(name, 28), font=font, **beside)
     ticks = [2**power for power in range(longest.bit_length())]
     figure.update_xaxes(title_text="time step", type="log", tickvals=ticks, ticktext=ticks)
     figure.update_xaxes(range=[-0.02, math.log10(longest) + 0.03])
     return figure.update_layout(showlegend=False, margin=dict(l=_LEFT, r=_RIGHT, t=_TOP, b=_BOTTOM))
 
 
-def _add(figure: go.Figure, x: Sequence[float], percent: Sequence[float], hover: str = "", **style: Any) -> None:
+def _add(figure: look.Figure, x: Sequence[float], percent: Sequence[float], hover: str = "", **style: Any) -> None:
     """Draw accuracies in percent at their errors; `hover` tells them as `customdata`."""
     told = dict(customdata=percent) if hover else {}
-    add_trace(figure, hover, dict(type="scatter", mode="lines", x=x, y=errors(percent)) | told | style)
+    figure.draw(hover, dict(type="scatter", mode="lines", x=x, y=errors(percent)) | told | style)
 
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
     chosen = [name for name in coloured if name in names] or list(names)
-    return dict(zip(chosen[:COLOURED], SETTINGS, strict=False))
+    return dict(zip(chosen[:COLOURED], look.SETTINGS, strict=False))
 
 
 def _grey_first(names: Mapping[str, Any], colours: Mapping[str, str]) -> list[str]:
@@ -108,7 +109,7 @@ def _apart(places: Mapping[str, float], axis: Sequence[float], pixels: int) -> d
     found: dict[str, float] = {}
     last = -math.inf
     for name in sorted(places, key=places.__getitem__):
-        lines = in_lines(name, 28).count("<br>")
+        lines = look.in_lines(name, 28).count("<br>")
         last = max(places[name], last + _LINE_GAP * unit * (1 + lines / 2))
         found[name] = last
         last += _LINE_GAP * unit * lines / 2
@@ -134,7 +135,7 @@ def accuracy_vs_cost(
         (energy, factor, f"energy per image ({unit})", unit),
         (sops, 1e-6, "synaptic operations per image (million)", "million SOPs"),
     )
-    figure = blank(title, columns=2, height=320, shared_yaxes=True, horizontal_spacing=0.03)
+    figure = look.blank(title, columns=2, height=320, shared_yaxes=True, horizontal_spacing=0.03)
     colours = _colours(energy or sops, coloured)
     for column, (points, scale, axis, unit) in enumerate(panels, 1):
         for name in _grey_first(points, colours):
@@ -145,9 +146,9 @@ def accuracy_vs_cost(
             style: dict[str, Any] = dict(mode="lines+markers", text=list(range(1, len(costs) + 1)))
             style |= dict(line=dict(color=colours.get(name, _GREY), width=2 if name in colours else 1))
             style |= dict(marker=dict(size=6 if name in colours else 4), showlegend=name in colours and column == 1)
-            _add(figure, costs, accuracy, hover, name=in_lines(name), panel=column, **style)
+            _add(figure, costs, accuracy, hover, name=look.in_lines(name), panel=column, **style)
         front = _front([point for own in points.values() for point in own])
-        style = dict(line=dict(color=INK, dash="dot", shape="hv", width=1.5), showlegend=column == 1)
+        style = dict(line=dict(color=look.INK, dash="dot", shape="hv", width=1.5), showlegend=column == 1)
         _add(figure, *along(front, scale), name="no other is better for its cost", panel=column, **style)
         ticks = _ticks([cost for own in points.values() for cost, _ in own], scale)
         figure.update_xaxes(title_text=axis, type="log", tickvals=ticks, ticktext=ticks, row=1, col=column)
@@ -157,16 +158,60 @@ def accuracy_vs_cost(
     return figure.update_layout(legend_traceorder="reversed", margin_b=90)
 
 
+def accuracy_per_energy(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    silence: Mapping[str, Mapping[str, tuple[float, float]]],
+    own: str = "",
+) -> go.Figure:
+    """Accuracy over energy along the time steps, a panel for each model and a line for each network.
+
+    curves: model → network → for each step (picojoules of one image so far, accuracy as a fraction), all images run
+    together. silence: the same where each image stops at its own silence, a star. own: the network that is drawn
+    above all others. Accuracy on a log scale of error.
+    """
+    columns, title, others = len(curves), "Accuracy against energy", look.PALETTE[:-1]
+    figure = look.blank(title, height=430, columns=columns, subtitles=list(curves), shared_yaxes=True)
+    shares = [100 * right for networks in curves.values() for points in networks.values() for _, right in points]
+    for column, (model, networks) in enumerate(curves.items(), 1):
+        for index, name in enumerate(sorted(networks, key=lambda name: name == own)):
+            points, colour = networks[name], look.INK if name == own else others[index % len(others)]
+            place: dict[str, Any] = dict(panel=column, legendgroup=name)
+            costs, accuracy = along(points, 1e-6)
+            hover = f"{name}, T = %{{customdata[0]}}<br>%{{x:.4g}} µJ<br>%{{customdata[1]:.2f}} %"
+            told = [[step, percent] for step, percent in enumerate(accuracy, 1)]
+            line: dict[str, Any] = dict(x=costs, y=errors(accuracy), customdata=told, showlegend=column == 1)
+            dash, width = ("solid", 4) if name == own else (look.DASHES[index % len(look.DASHES)], 2)
+            figure.line(name, colour, dash, width, hover, mode="lines+markers", **line, **place)
+            costs, accuracy = along([silence[model][name]], 1e-6)
+            said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{accuracy[0]:.2f} %"
+            star = dict(x=costs, y=errors(accuracy), showlegend=False) | place
+            figure.points(name, "star", 18 if name == own else 13, colour, said, rim=1, **star)
+        spent = [cost * 1e-6 for points in networks.values() for cost, _ in points]
+        figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(spent), col=column)
+    figure.update_yaxes(**error_axis(shares))
+    for column in range(2, columns + 1):
+        figure.update_yaxes(title_text="", col=column)
+    return figure
+
+
+def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """A log axis with ticks that have room in a narrow panel, or plotly's own where no round number is in range."""
+    ticks = look.log_ticks(min(values), max(values))
+    ticks = ticks if len(ticks) <= 4 else look.log_ticks(min(values), max(values), [1])
+    return look.log_axis(ticks) if ticks else dict(type="log", nticks=4)
+
+
 def along(points: Sequence[tuple[float, float]], scale: float) -> tuple[list[float], list[float]]:
     """The costs of points (cost, fraction), scaled, and their accuracies in percent."""
-    return [scale * cost for cost, _ in points], in_percent(right for _, right in points)
+    return [scale * cost for cost, _ in points], look.in_percent(right for _, right in points)
 
 
 def _ticks(costs: Sequence[float], scale: float) -> list[float]:
     # A log axis has no place for 0, the operations of a network that never fires.
     above = [scale * cost for cost in costs if cost > 0] or [scale]
     low, high = min(above), max(above)
-    return log_ticks(low / 2, 2 * high, (1, 2, 5) if math.log10(high / low) > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8))
+    steps = (1, 2, 5) if math.log10(high / low) > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    return look.log_ticks(low / 2, 2 * high, steps)
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -187,14 +232,14 @@ def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What eac
     settings = list(dict.fromkeys(row["setting"] for row in changes))
     varied = {row["setting"]: row["varies"] for row in changes}
     parameters = list(dict.fromkeys(varied.values()))
-    names = {name: in_lines(name, 34) for name in settings}
+    names = {name: look.in_lines(name, 34) for name in settings}
     height = int(115 + 20 * sum(1 + name.count("<br>") * 0.6 for name in names.values()))
     panels: dict[str, Any] = dict(columns=len(at), subtitles=[f"at {step}" for step in at], horizontal_spacing=0.04)
-    figure = blank(title, height=height, shared_yaxes=True, **panels)
+    figure = look.blank(title, height=height, shared_yaxes=True, **panels)
     for column, step in enumerate(at, 1):
         for index, parameter in enumerate(parameters):
             rows = [row for row in changes if row["varies"] == parameter and not math.isnan(row[step])]
-            colour = SETTINGS[index % len(SETTINGS)]
+            colour = look.SETTINGS[index % len(look.SETTINGS)]
             points: dict[str, Any] = dict(
                 x=[_stretched(row[step]) for row in rows],
                 y=[names[row["setting"]] for row in rows],
@@ -203,21 +248,21 @@ def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What eac
                 panel=column,
             )
             hover = "%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points"
-            add_points(figure, parameter, "circle", 8, colour, hover, **points)
+            figure.points(parameter, "circle", 8, colour, hover, **points)
             runs = {name: [row[step] for row in rows if row["setting"] == name] for name in settings}
             means = {name: mean(values) for name, values in runs.items() if values}
             points = dict(x=[_stretched(value) for value in means.values()], y=[names[name] for name in means])
             points |= dict(customdata=list(means.values()), panel=column)
             hover = "%{y}<br>mean %{customdata:+.2f} points"
-            add_points(figure, f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
+            figure.points(f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
         ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
-        figure.add_vline(x=0, line=dict(color=INK, width=1), row=1, col=column)
+        figure.add_vline(x=0, line=dict(color=look.INK, width=1), row=1, col=column)
         words = [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]
         figure.update_xaxes(tickvals=[_stretched(tick) for tick in ticks], ticktext=words, row=1, col=column)
     figure.update_xaxes(title_text="percentage points")
     ends = [sum(varied[s] in parameters[: i + 1] for s in settings) - 0.5 for i in range(len(parameters) - 1)]
     for end in ends:
-        figure.add_hline(y=end, line=dict(color=FAINT, width=1))
+        figure.add_hline(y=end, line=dict(color=look.FAINT, width=1))
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names.values()))
     figure.update_yaxes(range=[len(settings) - 0.5, -0.5], showgrid=False)
     return figure.update_layout(showlegend=False, margin_t=70)

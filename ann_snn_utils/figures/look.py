@@ -1,8 +1,10 @@
-"""One look for every figure: fonts, colours, margins, and a background that any theme shows through."""
+"""One look for every figure: fonts, colours, margins, a background that any theme shows through; who draws it."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from textwrap import wrap
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
@@ -103,6 +106,45 @@ def layer_colors(layers: int) -> Sequence[str]:
     return sample_colorscale("Viridis", [0.1 + 0.8 * index / (layers - 1) for index in range(layers)])
 
 
+class Figure(go.Figure):
+    """A plotly figure, and in short words what is drawn in the house look.
+
+    hover: what is said of a point, nothing where empty. trace: x, y and further properties; `panel`, in a figure
+    that has several, is the number of one, row by row from 1.
+    """
+
+    def line(
+        self, name: str, color: str = INK, dash: str = "solid", width: float = 2, hover: str = "", **trace: Any
+    ) -> None:
+        """Draw a line."""
+        line = dict(color=color, dash=dash, width=width)
+        self.draw(hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
+
+    def points(
+        self, name: str, symbol: str, size: int, color: str, hover: str = "", rim: float = 0, **trace: Any
+    ) -> None:
+        """Draw markers; rim: the width of their line."""
+        marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
+        self.draw(hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
+
+    def bars(self, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
+        """Draw bars, all of one colour or each of its own."""
+        self.draw(hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
+
+    def label_bars(self, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
+        """Write a text to the right of the end of each horizontal bar."""
+        words = dict(text=texts, mode="text", textposition="middle right", showlegend=False, cliponaxis=False)
+        self.draw("", dict(type="scatter", x=ends, y=names) | words)
+
+    def draw(self, hover: str, trace: dict[str, Any]) -> None:
+        """Draw a trace of any type, which it says."""
+        if panel := trace.pop("panel", None):
+            trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
+        said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
+        # As a dictionary, which plotly takes in a third of the time of keywords: figures follow sliders.
+        self.add_trace((said if hover else dict(hoverinfo="skip")) | trace)
+
+
 def blank(
     title: str,
     rows: int = 1,
@@ -110,15 +152,15 @@ def blank(
     height: int = 380,
     subtitles: Sequence[str] = (),
     **arguments: object,
-) -> go.Figure:
+) -> Figure:
     """An empty figure in the house template, with rows × columns panels; width follows the page.
 
     Further arguments are those of plotly's `make_subplots`, tuples where it takes lists.
     """
     if rows == columns == 1 and not arguments:
-        return go.Figure(layout=dict(template=TEMPLATE, title_text=title, height=height))
+        return Figure(layout=dict(template=TEMPLATE, title_text=title, height=height))
     panels = _panels(rows, columns, subplot_titles=tuple(subtitles) or None, **arguments)
-    return go.Figure(panels).update_layout(title_text=title, height=height)
+    return Figure(panels).update_layout(title_text=title, height=height)
 
 
 @lru_cache(16)
@@ -131,46 +173,6 @@ def _panels(rows: int, columns: int, **arguments: object) -> go.Figure:
 def numbered(layer_names: Sequence[str]) -> list[str]:
     """Names of layers that tell two of the same token apart: an axis of categories would draw them as one."""
     return [f"{index} · {name}" for index, name in enumerate(layer_names)]
-
-
-def add_line(
-    figure: go.Figure,
-    name: str,
-    color: str = INK,
-    dash: str = "solid",
-    width: float = 2,
-    hover: str = "",
-    **trace: Any,
-) -> None:
-    """Add a line to a figure.
-
-    hover: what is said of a point, nothing where empty. trace: x, y and further properties; `panel`, in a figure
-    that has several, is the number of one, row by row from 1.
-    """
-    line = dict(color=color, dash=dash, width=width)
-    add_trace(figure, hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
-
-
-def add_points(
-    figure: go.Figure, name: str, symbol: str, size: int, color: str, hover: str = "", rim: float = 0, **trace: Any
-) -> None:
-    """Add markers to a figure; rim: the width of their line. hover, trace: as in `add_line`."""
-    marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
-    add_trace(figure, hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
-
-
-def add_bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
-    """Add bars to a figure, all of one colour or each of its own. hover, trace: as in `add_line`."""
-    add_trace(figure, hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
-
-
-def add_trace(figure: go.Figure, hover: str, trace: dict[str, Any]) -> None:
-    """Add a trace of any type, which it says, to a figure. hover, panel: as in `add_line`."""
-    if panel := trace.pop("panel", None):
-        trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
-    said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
-    # As a dictionary, which plotly takes in a third of the time of keywords: figures follow sliders.
-    figure.add_trace((said if hover else dict(hoverinfo="skip")) | trace)
 
 
 def axis_of(letter: str, panel: int) -> str:
@@ -196,23 +198,9 @@ def layer_bars(
         own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
         said = f"layer %{{x}}<br>{hover.replace('{name}', name)}"
         color, heights = color_of(name, index, colors), [float(value) for value in values]
-        add_bars(figure, name, color, said, x=numbered(layer_names), y=heights, **own)
+        figure.bars(name, color, said, x=numbered(layer_names), y=heights, **own)
     figure.update_xaxes(title_text="layer")
     return figure.update_yaxes(title_text=axis, rangemode="tozero")
-
-
-def bar_labels(figure: go.Figure, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
-    """Write a text to the right of the end of each horizontal bar."""
-    figure.add_scatter(
-        x=ends,
-        y=names,
-        text=texts,
-        mode="text",
-        textposition="middle right",
-        showlegend=False,
-        hoverinfo="skip",
-        cliponaxis=False,
-    )
 
 
 def step_marks(step: int | None, panels: int = 1) -> list[dict]:
@@ -249,6 +237,11 @@ def log_ticks(low: float, high: float, steps: Sequence[float] = (1, 2, 5)) -> li
     return [tick for tick in series if low <= tick <= high]
 
 
+def log_axis(ticks: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with these ticks, in plain numbers."""
+    return dict(type="log", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
+
+
 def in_percent(fractions: Iterable[float]) -> list[float]:
     """Fractions 0 … 1 in percent."""
     return [100 * float(fraction) for fraction in fractions]
@@ -257,3 +250,24 @@ def in_percent(fractions: Iterable[float]) -> list[float]:
 def in_lines(name: str, letters: int = 40) -> str:
     """A long name broken into lines of so many letters: beside a figure it takes its width from it."""
     return "<br>".join(wrap(name, letters))
+
+
+def has_reader() -> bool:
+    """Whether somebody may look at the notebook while it runs; True outside a kernel.
+
+    A front end lets the kernel ask its reader for input, and a program that executes a notebook does not.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    request = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(request.get("content", {}).get("allow_stdin", True))
+
+
+def draw_in_pages() -> None:
+    """Draw figures in HTML too, where a program executes the notebook and PLOTLY_RENDERER does not say how.
+
+    By default plotly leaves them to the front end, and the page that nbconvert makes has none. plotly.js, 5 MB, is
+    written once, into the output of the cell that calls this.
+    """
+    if not os.environ.get("PLOTLY_RENDERER") and not has_reader():
+        plotly.io.renderers.default = "plotly_mimetype+notebook"
