@@ -212,8 +212,8 @@ def simulate(network: str, **how: Any) -> None:
     The columns are accuracy, silent images, spikes and SOPs on the test set. NETWORK is a run's name, or
     bundled:NAME for a network that comes with the project, which becomes the run NAME.
     """
+    from .runs.evaluation import simulate_run
     from .runs.gallery import run_named
-    from .runs.simulation import simulate_run
 
     text, logs = simulate_run(run_named(network), **how)
     print(text)
@@ -285,10 +285,9 @@ def collect(runs: Sequence[str], sweep: str | None, pretrained: str | None, forc
     RUN.json there holds results, seed, parameters and provenance. What was kept of other parameters or images under
     a name is replaced only with --force.
     """
-    from .runs.folder import list_runs, runs_root
+    from .runs.folder import list_runs, read_sweep_file, runs_root
     from .runs.gallery import bundled_name
     from .runs.results import check_name_free, collect, keep_network
-    from .runs.sweeps import read_sweep_file
 
     if not (named := [*runs, *(read_sweep_file(sweep).runs if sweep else ())]):
         listed = ", ".join(list_runs()[:5]) or f"none yet in {runs_root()}"

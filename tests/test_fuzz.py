@@ -55,7 +55,7 @@ from ann_snn_utils.runs.parameters import NOTEBOOKS
 from ann_snn_utils.runs.published import all_results, by_dataset, main_table
 from ann_snn_utils.runs.report import card_of, run_report, runs_table, settings_table
 from ann_snn_utils.runs.results import load_results
-from ann_snn_utils.runs.sweeps import chosen_runs, sweep_report, write_results
+from ann_snn_utils.runs.sweeps import sweep_report, write_results
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
@@ -586,7 +586,7 @@ def test_the_files_of_a_sweep_and_of_its_runs_with_anything_in_them(place, study
             path.write_bytes(text)
         # A sweep may say that its runs are others, which are looked for and not found.
         path = place / "swept" / changed
-        survives(lambda: chosen_runs("s"))
+        survives(lambda: runs.chosen_runs("s"))
         survives(lambda: sweep_report("s"), path)
         survives(lambda: plan_text(plan_sweep(build_sweep({"set": {"seed": [3]}}, study))), path)
         table = place / "swept" / "sweeps" / "s" / "results.csv"

@@ -13,8 +13,8 @@ from networks import random_images
 from ann_snn_utils import load_ann, load_snn, simulate
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.hardware.bundle import is_bundle
+from ann_snn_utils.runs.folder import read_sweep_file
 from ann_snn_utils.runs.manifest import mark_of, read_manifest, record_stage
-from ann_snn_utils.runs.sweeps import read_sweep_file
 from ann_snn_utils.snn.conversion import convert
 
 FILES = Path(__file__).parent / "files"

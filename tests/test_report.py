@@ -11,7 +11,7 @@ from outcomes import make_run, make_stale, outcome, results
 from ann_snn_utils.ann.notation import NETWORKS
 from ann_snn_utils.files import save_json
 from ann_snn_utils.runs.compare import compare
-from ann_snn_utils.runs.folder import run_folder, sweep_folder
+from ann_snn_utils.runs.folder import SWEEP_FILE, run_folder, sweep_folder
 from ann_snn_utils.runs.report import (
     MOST_SETTINGS,
     card,
@@ -26,7 +26,6 @@ from ann_snn_utils.runs.report import (
     settings_table,
 )
 from ann_snn_utils.runs.results import collect, load_results
-from ann_snn_utils.runs.sweeps import SWEEP_FILE
 
 pytestmark = pytest.mark.usefixtures("runs")
 

@@ -13,7 +13,7 @@ from ann_snn_utils.measure.activity import STEPS, accuracy, correct, correct_at,
 from ann_snn_utils.measure.energy import energy
 from ann_snn_utils.measure.events import macs
 from ann_snn_utils.measure.verdict import energy_summary
-from ann_snn_utils.runs.simulation import over_time
+from ann_snn_utils.runs.evaluation import over_time
 from ann_snn_utils.simulator.record import Record, merge
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert

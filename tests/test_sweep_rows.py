@@ -12,11 +12,11 @@ from outcomes import make_run
 
 from ann_snn_utils.files import load_json, save_json
 from ann_snn_utils.runs.compare import by_setting, compare, mean_curve, mixed
-from ann_snn_utils.runs.folder import runs_root, sweep_folder
+from ann_snn_utils.runs.folder import chosen_runs, runs_root, sweep_folder
 from ann_snn_utils.runs.manifest import MARK
 from ann_snn_utils.runs.report import runs_table
 from ann_snn_utils.runs.results import load_results
-from ann_snn_utils.runs.sweeps import chosen_runs, run_row, sweep_report, with_differences, write_csv
+from ann_snn_utils.runs.sweeps import run_row, sweep_report, with_differences, write_csv
 
 pytestmark = pytest.mark.usefixtures("runs")
 

@@ -13,9 +13,9 @@ from typing import Any
 from dask.system import CPU_COUNT
 
 from ..files import save_json
-from ..runs.folder import RESULTS_FILE, runs_root, sweep_folder
+from ..runs.folder import RESULTS_FILE, SWEEP_FILE, read_sweep_file, runs_root, sweep_folder
 from ..runs.parameters import NOTEBOOKS
-from ..runs.sweeps import SWEEP_FILE, TABLE_FILE, read_sweep_file, sweep_report, write_results
+from ..runs.sweeps import TABLE_FILE, sweep_report, write_results
 from ..tables import aligned
 from .engine import Blocked, Engine, Failure, Made, engine
 from .execute import NotebookFailed, execute

@@ -1,4 +1,4 @@
-"""Run folders data/runs/<run>/: their names, the artifacts in them, and which notebook makes each."""
+"""Run folders data/runs/<run>/ and sweeps of them: their names, what is in them, and which notebook makes it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import ROOT
+import msgspec
+
+from ..files import ROOT, load_json
 from .manifest import MANIFEST
 from .parameters import ordered_notebooks, takers_of
 
@@ -25,7 +27,7 @@ ARTIFACTS: dict[str, str] = {
     RESULTS_FILE: "04_spike_analysis",
 }
 
-SWEEPS = "sweeps"
+SWEEPS, SWEEP_FILE = "sweeps", "sweep.json"
 
 # Where the results of a run under other settings than its own lie, each file named after its settings.
 TRIALS = "trials"
@@ -158,3 +160,50 @@ def default_run_name(
     if rest:
         parts.append(hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8])
     return check_run_name("-".join(parts))
+
+
+class SweepFile(msgspec.Struct, kw_only=True):
+    """What a sweep asked for: its notebooks, the parameters that vary, and the parameters of each run."""
+
+    notebooks: list[str]
+    varied: list[str]
+    runs: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        for run in self.runs:
+            check_run_name(run)
+
+
+def list_sweeps() -> list[str]:
+    """Names of all sweeps, in alphabetical order."""
+    return sorted(path.parent.name for path in (runs_root() / SWEEPS).glob(f"*/{SWEEP_FILE}"))
+
+
+def read_sweep_file(name: str) -> SweepFile:
+    """What a sweep asked for; FileNotFoundError where there is none of this name, ValueError for a damaged file."""
+    path = sweep_folder(name) / SWEEP_FILE
+    if not path.is_file():
+        raise missing("sweep", name, list_sweeps())
+    content = load_json(path)
+    try:
+        return msgspec.convert(content, SweepFile)
+    except ValueError as error:
+        remedy = "give the sweep's command again, which writes it anew"
+        raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
+
+
+def chosen_runs(selection: str, collected: Collection[str] = ()) -> list[str]:
+    """The runs of a sweep, or the runs whose names, separated by commas, are given; all for empty text.
+
+    collected: names of runs that need no folder. Raises FileNotFoundError for a name that is neither a sweep nor
+    a run.
+    """
+    if not selection:
+        return sorted({*list_runs(), *collected})
+    if selection in list_sweeps():
+        return list(read_sweep_file(selection).runs)
+    names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
+    unknown = [name for name in names if name not in collected]
+    if len(unknown) == 1 and unknown[0] not in list_runs():
+        read_sweep_file(unknown[0])
+    return [name if name in collected else run_folder(name).name for name in names]

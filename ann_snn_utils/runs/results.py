@@ -23,10 +23,20 @@ from ..files import ROOT, load_json, save_json, sha256
 from ..measure.activity import SILENCE, correct_at
 from ..simulator.run import simulate
 from ..snn.conversion import convert
-from .folder import ARTIFACTS, QANN_FILE, RESULTS_FILE, SNN_FILE, check_run_name, require, run_folder, runs_root
+from .folder import (
+    ARTIFACTS,
+    QANN_FILE,
+    RESULTS_FILE,
+    SNN_FILE,
+    check_run_name,
+    chosen_runs,
+    require,
+    run_folder,
+    runs_root,
+)
 from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_for, read_manifest
 from .parameters import NOTEBOOKS, defaults_of
-from .sweeps import chosen_runs, parameters_of_run
+from .sweeps import parameters_of_run
 
 # Room for every count and energy, and small enough for any sum, mean or text of them.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e15, lt=1e15)]

@@ -1,37 +1,23 @@
-"""The file that a sweep leaves, sweeps/<name>/sweep.json, and its table, as a file and as text: a row for each run.
-
-A row holds a run's state, every parameter, every metric, and where all of it came from.
-"""
+"""A row for each run: state, parameters, metrics, and where all of it came from; and a sweep's table of them."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import pandas as pd
 
 from ..data.dataset import SOURCE_OPTIONS
 from ..files import atomic, load_json
 from ..tables import aligned
-from .folder import (
-    ARTIFACTS,
-    RESULTS_FILE,
-    SWEEPS,
-    check_run_name,
-    list_runs,
-    missing,
-    run_folder,
-    runs_root,
-    sweep_folder,
-)
+from .folder import ARTIFACTS, RESULTS_FILE, read_sweep_file, runs_root, sweep_folder
 from .manifest import Manifest, Mark, mark_of, read_for, read_manifest
 
-SWEEP_FILE, TABLE_FILE = "sweep.json", "results.csv"
+TABLE_FILE = "results.csv"
 
 # What tables of runs tell of their results: the heading, and the entry of results.json.
 RESULT_COLUMNS = {
@@ -44,53 +30,6 @@ RESULT_COLUMNS = {
 }
 
 T = TypeVar("T")
-
-
-class SweepFile(msgspec.Struct, kw_only=True):
-    """What a sweep asked for: its notebooks, the parameters that vary, and the parameters of each run."""
-
-    notebooks: list[str]
-    varied: list[str]
-    runs: dict[str, dict[str, Any]]
-
-    def __post_init__(self) -> None:
-        for run in self.runs:
-            check_run_name(run)
-
-
-def list_sweeps() -> list[str]:
-    """Names of all sweeps, in alphabetical order."""
-    return sorted(path.parent.name for path in (runs_root() / SWEEPS).glob(f"*/{SWEEP_FILE}"))
-
-
-def read_sweep_file(name: str) -> SweepFile:
-    """What a sweep asked for; FileNotFoundError where there is none of this name, ValueError for a damaged file."""
-    path = sweep_folder(name) / SWEEP_FILE
-    if not path.is_file():
-        raise missing("sweep", name, list_sweeps())
-    content = load_json(path)
-    try:
-        return msgspec.convert(content, SweepFile)
-    except ValueError as error:
-        remedy = "give the sweep's command again, which writes it anew"
-        raise ValueError(f"{path} is not the file of a sweep ({error}): {remedy}") from None
-
-
-def chosen_runs(selection: str, collected: Collection[str] = ()) -> list[str]:
-    """The runs of a sweep, or the runs whose names, separated by commas, are given; all for empty text.
-
-    collected: names of runs that need no folder. Raises FileNotFoundError for a name that is neither a sweep nor
-    a run.
-    """
-    if not selection:
-        return sorted({*list_runs(), *collected})
-    if selection in list_sweeps():
-        return list(read_sweep_file(selection).runs)
-    names = list(dict.fromkeys(name.strip() for name in selection.split(",") if name.strip()))
-    unknown = [name for name in names if name not in collected]
-    if len(unknown) == 1 and unknown[0] not in list_runs():
-        read_sweep_file(unknown[0])
-    return [name if name in collected else run_folder(name).name for name in names]
 
 
 def parameters_of_run(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -126,21 +65,19 @@ def row_of(
     row: dict[str, Any] = {"run": run, "state": _state(manifest, mark, stages)}
     row["error"] = f"{mark.stage}: {mark.error}" if row["state"] == "failed" and mark else None
     row |= parameters_of_run({stem: stage.parameters for stem, stage in manifest.stages.items()})
-    # Results from before the method number was recorded are of method 1.
-    numbered = {"method": 1} | dict(results) if results else {}
-    # A parameter may be called like what was measured, as `samples`, which is 0 for all images.
-    for name, value in _flat(numbered):
+    # Results from before the method number was recorded are of method 1. A parameter may be called like what was
+    # measured, as `samples`, which is 0 for all images.
+    for name, value in _flat({"method": 1} | dict(results) if results else {}):
         if row.setdefault(name, value) != value:
             row[f"results.{name}"] = value
-    around: list[tuple[str, str]] = []
+    around = []
     for stem, stage in manifest.stages.items():
         metrics = dict(stage.metrics)
         history = metrics.pop("history", [])
         last = history[-1] if isinstance(history, list) and history and isinstance(history[-1], dict) else {}
-        row |= {f"{stem}.{name}": value for name, value in _flat(metrics | last)}
-        row[f"{stem}.seconds"] = stage.seconds
-        row[f"{stem}.code"] = (stage.request or {}).get("code")
-        row[f"{stem}.shared_from"] = stage.shared_from
+        made = {"seconds": stage.seconds, "code": (stage.request or {}).get("code")}
+        told = dict(_flat(metrics | last)) | made | {"shared_from": stage.shared_from}
+        row |= {f"{stem}.{name}": value for name, value in told.items()}
         facts = {"recorded": stage.recorded, "device": stage.device, **stage.git}
         facts |= dict(_flat({"versions": stage.versions, "machine": stage.machine}))
         around += [(name, str(value)) for name, value in facts.items() if value is not None]
@@ -186,15 +123,16 @@ def with_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     usual = {key: Counter(values).most_common(1)[0][0] for key, values in peers.items()}
     described = []
     for row, own in zip(rows, told, strict=True):
-        mixed, around = [], []
-        for name, value in own.items():
-            others = usual[_peers(name, row)]
-            if value != others and _mixes(name):
-                mixed.append(_mixes(name))
-            elif value != others:
-                said = f"{name.removeprefix('versions.')} {value} (others {others})"
-                around.append(_COMMIT.sub(r"\1", said))
-        described.append(dict(row) | {"mixed": "; ".join(mixed) or None, "around": "; ".join(around) or None})
+        others = {name: usual[_peers(name, row)] for name in own}
+        odd = [name for name, value in own.items() if value != others[name]]
+        mixed = "; ".join(_mixes(name) for name in odd if _mixes(name))
+        apart = [
+            f"{name.removeprefix('versions.')} {own[name]} (others {others[name]})"
+            for name in odd
+            if not _mixes(name)
+        ]
+        around = "; ".join(_COMMIT.sub(r"\1", said) for said in apart)
+        described.append(dict(row) | {"mixed": mixed or None, "around": around or None})
     return described
 
 
