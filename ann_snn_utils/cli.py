@@ -233,8 +233,8 @@ def animate(network: str, sample: int, time_steps: int | None, out: Path | None,
     Each time step is a frame with the spikes of every layer and the class scores. A .gif plays anywhere; an .html
     page has a slider and needs no network. NETWORK is a run's name, or bundled:NAME.
     """
-    from .explore.animation import animate
     from .explore.images import stand_ins
+    from .explore.sample import animate
     from .runs.gallery import open_network
 
     opened = open_network(network, dataset, stand_ins)

@@ -23,10 +23,10 @@ from ann_snn_utils.ann.graph import Branch, Node, graph_text
 from ann_snn_utils.ann.reference import codes, predict
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.explore import chooser
-from ann_snn_utils.explore.animation import unused
 from ann_snn_utils.explore.images import own_image
-from ann_snn_utils.explore.lab import described
 from ann_snn_utils.explore.page import Explorer, Line, packed, remembered
+from ann_snn_utils.explore.sample import unused
+from ann_snn_utils.explore.trials import described
 from ann_snn_utils.measure.equivalence import adder_bits, compare_forms, requantize
 from ann_snn_utils.measure.trial import Setting, run_trial
 from ann_snn_utils.runs.gallery import Network, open_network
@@ -188,7 +188,7 @@ class TestAccuracyLab:
     def test_time_is_in_the_page_and_a_setting_seen_before_runs_nothing_again(self, monkeypatch):
         shown = self.lab(network())
         shown.answer(values(shown, scale=0.8), print)
-        monkeypatch.setattr("ann_snn_utils.explore.lab.run_trial", None)
+        monkeypatch.setattr("ann_snn_utils.explore.trials.run_trial", None)
         shown.answer(values(shown, scale=0.8, step=1), print)
         assert [c["name"] for c in shown.shown["controls"] if c.get("in_page")] == ["step"]
 
@@ -236,7 +236,7 @@ class TestAccuracyLab:
 class TestTwoNetworks:
     def test_answers_of_both_are_counted_on_the_same_images(self, monkeypatch):
         one, other = network(3), network(8)
-        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: other)
+        monkeypatch.setattr("ann_snn_utils.explore.trials.open_network", lambda name, stand_ins: other)
         shown = explore.compare_networks(one, "net8", size=10, time_steps=STEPS)
         answer = shown.answer({"other": "net8", "step": 3}, print)
         runs = [run_trial(net.snn, one.samples, Setting(10), STEPS) for net in (one, other)]
@@ -248,7 +248,7 @@ class TestTwoNetworks:
 
     def test_a_network_that_was_trained_anew_is_run_anew(self, monkeypatch):
         one, opened = network(3), [network(8), network(5)]
-        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: opened.pop(0))
+        monkeypatch.setattr("ann_snn_utils.explore.trials.open_network", lambda name, stand_ins: opened.pop(0))
         shown = explore.compare_networks(one, "mine", size=10, time_steps=STEPS)
         found = shown.answer({"other": "mine", "step": 3}, print)
         again = run_trial(network(5).snn, one.samples, Setting(10), STEPS)
@@ -258,7 +258,7 @@ class TestTwoNetworks:
         one, other = network(), network()
         ann = random_ann(1, in_shape=(3, 8, 8))
         other = Network("coloured", ann, convert(ann), one.samples)
-        monkeypatch.setattr("ann_snn_utils.explore.compare.open_network", lambda name, stand_ins: other)
+        monkeypatch.setattr("ann_snn_utils.explore.trials.open_network", lambda name, stand_ins: other)
         with pytest.raises(
             ValueError, match=r"coloured sees images \(3, 8, 8\) of 3 classes, net3 sees \(1, 8, 8\)"
         ):

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from .bench import conversion_bench
+from .bench import conversion_bench, energy_bench
 from .chooser import networks
-from .compare import compare_networks
-from .energy import energy_bench
-from .lab import accuracy_lab
 from .page import Explorer, live
 from .sample import one_image
+from .trials import accuracy_lab, compare_networks

@@ -1,9 +1,14 @@
-"""One image in the network, step by step: what the page of sample.js shows."""
+"""One image in the network, step by step: what the page of sample.js shows, and its spikes as a file to send."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..ann.reference import codes
+from ..figures.pictures import spike_gif
 from ..runs.gallery import Network
 from ..simulator.run import simulate
 from ..snn.network import SpikingLayer
@@ -33,21 +39,18 @@ def one_image(net: Network, time_steps: int = 8, samples: int = 256, step: int =
     samples: how many images stand in the row to choose from, 0 for all. step: shown at first. first: the number
     that the first image is called by.
     """
-    count = min(samples or len(net.samples), len(net.samples))
-    images, labels = net.samples.images[:count], net.samples.labels[:count]
+    most = min(samples or len(net.samples), len(net.samples))
+    images, labels = net.samples.images[:most], net.samples.labels[:most]
     record = simulate(net.snn, images, time_steps)
     # A kernel runs an image when it is chosen. A page without one holds as many as there is room for.
     runs: dict[str, Any] = {}
-    for sample in range(1 if live() else min(count, 12)):
+    for sample in range(1 if live() else min(most, 12)):
         runs[str(sample)] = run_of(net, images[sample], time_steps)
         if len(json.dumps(runs)) > ROOM:
             break
 
     def answer(values: dict[str, Any], report: Report) -> dict[str, Any]:
         if "save" in values:
-            # It is made of this explorer.
-            from .animation import animate, unused
-
             path = unused(f"{net.name}-image-{values['sample']}", values["save"])
             return {"path": str(animate(net, path, int(values["sample"]), time_steps).resolve())}
         if "sample" in values:
@@ -136,3 +139,32 @@ def _thresholds(layer: SpikingLayer, spikes: int) -> dict[str, Any]:
     """θ up to so many spikes; a neuron sends at most one at a step."""
     rising, falling = (torch.as_tensor(table)[:, : spikes - layer.spec.lowest] for table in layer.compared)
     return {"rising": packed(rising), "falling": packed(falling)}
+
+
+def animate(network: Network, path: str | os.PathLike[str], sample: int = 0, time_steps: int | None = None) -> Path:
+    """Write the animation of one image, and return its path; its suffix says what it is, .gif or .html.
+
+    sample: its place among the network's samples. time_steps: None shows all until it is silent. Raises ValueError
+    for another suffix, and for a sample that is not there.
+    """
+    path, images = Path(path), len(network.samples)
+    if path.suffix.lower() not in (".gif", ".html"):
+        raise ValueError(f"{path}: name a file that ends in .gif or .html")
+    if not 0 <= sample < images:
+        raise ValueError(f"sample={sample}: {network.samples.name!r} has images 0 to {images - 1}")
+    chosen = network.samples.subset([sample])
+    record = simulate(network.snn, chosen.images, time_steps, trace=[0])
+    if path.suffix.lower() == ".html":
+        return one_image(replace(network, samples=chosen), record.time_steps, 1, 1, sample).save(path)
+    assert record.traces is not None, "the run was asked to trace its sample"
+    spikes = [fired[:, 0].numpy() for fired in record.traces.spikes]
+    about = (record.layer_names, chosen.classes, int(chosen.labels[0]))
+    return spike_gif(path, chosen.images[0].numpy(), spikes, record.logits[:, 0], *about)
+
+
+def unused(name: str, suffix: str) -> Path:
+    """A file of the working directory that is not there yet, called `name` or `name`-2, -3, …"""
+    # Of a network named by its folder, ./mine, no hidden file is made.
+    stem = re.sub(r"[^\w.-]+", "-", name).lstrip(".-")
+    names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
+    return next(path for path in map(Path, names) if not path.exists())
