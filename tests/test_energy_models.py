@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
 from ann_snn_utils.measure.energy import Arithmetic, energy
-from ann_snn_utils.measure.events import CLASSIFIER, ENCODER, layer_events, macs, spikes_per_synapse
+from ann_snn_utils.measure.events import (
+    CLASSIFIER,
+    ENCODER,
+    FP32,
+    INT8,
+    Rival,
+    layer_events,
+    macs,
+    rivals_of,
+    spikes_per_synapse,
+)
 from ann_snn_utils.measure.lemaire import ADD, MULTIPLY, Lemaire, by_size, lemaire_dense, lemaire_spiking
-from ann_snn_utils.measure.rivals import FP32, INT8, Rival, rivals_of
 from ann_snn_utils.measure.verdict import (
     MODELS,
     QUESTIONS,

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..simulator.record import Record
 from ..snn.network import SNN
-from .events import CLASSIFIER, ENCODER, FLOAT_BITS, HIDDEN, LayerEvents, at_first_step, layer_events
-from .rivals import Rival
+from .events import CLASSIFIER, ENCODER, FLOAT_BITS, HIDDEN, LayerEvents, Rival, at_first_step, layer_events
 
 
 @dataclass(frozen=True)

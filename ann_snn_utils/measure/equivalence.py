@@ -5,7 +5,6 @@ And what other forms of thresholds, another k, number of levels or clip make of 
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,10 +106,9 @@ def check_equivalence(
         raise ValueError(f"the ANN and the SNN are different networks ({', '.join(different)}): convert this ANN")
     labels = images.labels if isinstance(images, Dataset) else None
     images = as_images(images, snn.spec.in_shape)
-    neurons = [layer.neurons for layer in snn.layers]
     with _threads() as (threads, pool):
         if batch_size is None:
-            batch_size = max(1, min(500, WORKING_SET // (threads * sum(neurons))))
+            batch_size = max(1, min(500, WORKING_SET // (threads * sum(layer.neurons for layer in snn.layers))))
         # Shares are of one size, and threads have equally many.
         most = SIMULATED * check("batch_size", batch_size)
         at_once = -(-len(images) // (threads * -(-len(images) // (threads * most))))
@@ -119,13 +117,13 @@ def check_equivalence(
         compared = pool.map(compare, shares, range(0, len(images), at_once))
         parts = list(tqdm(compared, "equivalence", len(shares), unit="share", disable=not progress))
     examples = [
-        itertools.chain.from_iterable(some) for some in zip(*(part.examples for part in parts), strict=True)
+        [one for part in parts for one in part.examples if one.layer == layer] for layer in range(len(snn.layers))
     ]
     return Equivalence(
-        layer_names=tuple(layer.name for layer in snn.layers),
-        neurons=tuple(number * len(images) for number in neurons),
+        layer_names=parts[0].layer_names,
+        neurons=tuple(map(sum, zip(*(part.neurons for part in parts), strict=True))),
         mismatches=tuple(map(sum, zip(*(part.mismatches for part in parts), strict=True))),
-        examples=tuple(one for layer in examples for one in itertools.islice(layer, EXAMPLES_PER_LAYER)),
+        examples=tuple(one for layer in examples for one in layer[:EXAMPLES_PER_LAYER]),
         prediction_mismatches=sum(part.prediction_mismatches for part in parts),
         predictions=torch.cat([part.predictions for part in parts]),
         record=merge([part.record for part in parts], None, labels),
@@ -152,22 +150,10 @@ def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
             torch.set_num_threads(threads)
 
 
-@dataclass(frozen=True, eq=False)
-class _Compared:
-    """What a thread found of a share of the images; mismatches and the first examples of them are of each layer."""
-
-    mismatches: list[int]
-    examples: list[list[Mismatch]]
-    prediction_mismatches: int
-    predictions: Tensor
-    record: Record
-
-
-def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, start: int) -> _Compared:
-    """Compare images batch by batch; the first one has the index `start` among all."""
-    record, predicted = simulate(snn, images), []
-    mismatches: list[int] = [0] * len(snn.layers)
-    examples: list[list[Mismatch]] = [[] for _ in snn.layers]
+def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, start: int) -> Equivalence:
+    """The comparison of a share of the images, batch by batch; the first one has the index `start` among all."""
+    record, predicted, examples = simulate(snn, images), [], list[Mismatch]()
+    mismatches = [0] * len(snn.layers)
     for first in range(0, len(images), batch_size):
         batch = slice(first, first + batch_size)
         for index, code in enumerate(reference.counts(images[batch])):
@@ -178,11 +164,18 @@ def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, st
             mismatches[index] += number
             for n, c, y, x in np.argwhere(differs)[:EXAMPLES_PER_LAYER].tolist() if number else []:
                 values = int(code[n, c, y, x]), int(count[n, c, y, x])
-                examples[index].append(Mismatch(index, snn.layers[index].name, start + first + n, c, y, x, *values))
+                examples.append(Mismatch(index, record.layer_names[index], start + first + n, c, y, x, *values))
         predicted.append(np.argmax(reference.logits(code).numpy(), 1))
     predictions = torch.from_numpy(np.concatenate(predicted))
-    wrong = int((predictions != record.predictions[-1]).sum())
-    return _Compared(mismatches, examples, wrong, predictions, replace(record, counts=[]))
+    return Equivalence(
+        layer_names=record.layer_names,
+        neurons=tuple(number * len(images) for number in record.neurons),
+        mismatches=tuple(mismatches),
+        examples=tuple(examples),
+        prediction_mismatches=int((predictions != record.predictions[-1]).sum()),
+        predictions=predictions,
+        record=replace(record, counts=[]),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .energy import kind_of_add
-from .events import CLASSIFIER, ENCODER, FLOAT_BITS, LayerEvents, at_first_step
-from .rivals import Rival
+from .events import CLASSIFIER, ENCODER, FLOAT_BITS, LayerEvents, Rival, at_first_step
 
 # Picojoules of an addition and of a multiplication: Horowitz, ISSCC 2014, 45 nm at 0.9 V. Narrower integers cost
 # what int8 does, those in between what int32 does.

@@ -16,9 +16,8 @@ import numpy as np
 from ..simulator.record import Record
 from ..snn.network import SNN
 from .energy import Arithmetic, arithmetic_dense, arithmetic_spiking
-from .events import ENCODER, LayerEvents, check_silent, layer_events, spikes_per_synapse
+from .events import ENCODER, LayerEvents, check_silent, layer_events, rivals_of, spikes_per_synapse
 from .lemaire import ACCESS, Lemaire, lemaire_dense, lemaire_spiking
-from .rivals import rivals_of
 from .yan import PLACES, Yan, yan_dense, yan_spiking
 
 Assumptions = Arithmetic | Lemaire | Yan

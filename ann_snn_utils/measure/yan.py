@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .events import ENCODER, LayerEvents, at_first_step
-from .rivals import Rival
+from .events import ENCODER, LayerEvents, Rival, at_first_step
 
 
 @dataclass(frozen=True)
