@@ -13,11 +13,10 @@ import pytest
 from toy_notebooks import write_notebook
 
 from ann_snn_utils.batch import study as batch
-from ann_snn_utils.batch.execute import Lines, NotebookFailed, execute
+from ann_snn_utils.batch.execute import WIDGET_MIME, Lines, NotebookFailed, execute
 from ann_snn_utils.batch.pages import (
     PLOTLY_JS,
     PLOTLY_MIME,
-    WIDGET_MIME,
     figure_html,
     mathml,
     read_notebook,

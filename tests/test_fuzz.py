@@ -39,11 +39,9 @@ from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.ann.store import list_pretrained, load_ann, load_pretrained, save_ann, save_pretrained
 from ann_snn_utils.ann.tensorlayer import import_tensorlayer
 from ann_snn_utils.ann.train import set_seed
-from ann_snn_utils.batch.grid import build_sweep, parse_settings
+from ann_snn_utils.batch.grid import build_sweep, parse_settings, read_sweep, rehearse
 from ann_snn_utils.batch.plan import plan_sweep
-from ann_snn_utils.batch.rehearsal import rehearse
 from ann_snn_utils.batch.sweep import plan_text
-from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.data.dataset import Dataset, load_dataset
 from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors

@@ -19,8 +19,8 @@ from outcomes import make_run
 from toy_notebooks import run_here
 
 from ann_snn_utils import check_equivalence, load_ann, load_dataset, load_snn, simulate
-from ann_snn_utils.batch.execute import NotebookFailed, execute
-from ann_snn_utils.batch.pages import PLOTLY_MIME, WIDGET_MIME
+from ann_snn_utils.batch.execute import WIDGET_MIME, NotebookFailed, execute
+from ann_snn_utils.batch.pages import PLOTLY_MIME
 from ann_snn_utils.batch.study import study
 from ann_snn_utils.cli import main
 from ann_snn_utils.files import ROOT

@@ -10,8 +10,7 @@ import nbformat
 import pytest
 from toy_notebooks import write_notebook
 
-from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, write_page
-from ann_snn_utils.batch.site import check_site, write_site
+from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, check_site, write_page, write_site
 
 FIGURE = {"data": [{"y": [1, 2]}], "layout": {"title": {"text": "Two points"}}}
 

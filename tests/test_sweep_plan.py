@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ann_snn_utils.batch.grid import build_sweep, parse_settings
+from ann_snn_utils.batch.grid import build_sweep, parse_settings, read_sweep, rehearse
 from ann_snn_utils.batch.plan import Plan, plan_sweep
-from ann_snn_utils.batch.rehearsal import rehearse
-from ann_snn_utils.batch.sweep_file import read_sweep
 from ann_snn_utils.cli import main
 from ann_snn_utils.runs.parameters import NOTEBOOKS
 

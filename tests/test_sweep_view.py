@@ -11,8 +11,7 @@ import pytest
 from ann_snn_utils.batch.engine import Made
 from ann_snn_utils.batch.grid import Sweep
 from ann_snn_utils.batch.plan import Plan, Step
-from ann_snn_utils.batch.progress import View, clock
-from ann_snn_utils.batch.sweep import _work
+from ann_snn_utils.batch.sweep import View, _work, clock
 
 
 def view() -> View:

@@ -25,7 +25,6 @@ from papermill.exceptions import PapermillExecutionError
 
 from ..files import ROOT, atomic
 from ..runs.parameters import check_parameters
-from .pages import WIDGET_MIME
 
 # It would say on the terminal that a kernel died, beside the error that says so.
 logging.getLogger("papermill").addHandler(logging.NullHandler())
@@ -35,6 +34,8 @@ _QUIET = ["--HistoryManager.hist_file=:memory:", "--log-level=ERROR"]
 
 # The environment of every kernel: figures are stored as plotly's JSON, and nobody watches.
 _BATCH = {"PLOTLY_RENDERER": "plotly_mimetype", "ANN_SNN_BATCH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 # Kernels at work in this process, each with its owner, and the owners whose kernels were stopped.
 _kernels: list[tuple[str, AsyncKernelManager]] = []

@@ -1,7 +1,8 @@
-"""What a sweep asks for: every combination of the parameters that vary, checked strictly."""
+"""What a sweep asks for, by a file and options: its runs, checked strictly, and tried before any of them starts."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -13,14 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.dataset import absolute_dataset
+import yaml
+
+from ..checks import check_settings
+from ..data.dataset import Dataset, absolute_dataset, load_splits, source_of
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name
-from ..runs.parameters import check_parameters, ordered_notebooks, select_notebooks
+from ..runs.parameters import check_parameters, defaults_of, ordered_notebooks, select_notebooks
+from ..snn.conversion import check_network
 from .stage import inputs_of, records_stage
 
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 
 _MOST = 10_000
+
+# What a sweep's file may hold: its kind, and in words.
+_KEYS = {
+    "name": (str, "text"),
+    "notebooks": (str, "a selection such as 01-04"),
+    "set": (dict, "parameters, each with a value or a list"),
+    "zip": (dict, "parameters with lists of one length, taken side by side"),
+}
+
+_MOST_BYTES = 250_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,64 @@ class Sweep:
     notebooks: tuple[Path, ...]
     varied: tuple[str, ...]
     runs: Mapping[str, Mapping[str, Any]]
+
+
+class _TextLoader(yaml.BaseLoader):
+    """YAML of text: 010 is ten, 1:30 no number, and a tag makes nothing.
+
+    A few aliases could stand for more values than there is memory, and of two equal keys the last would be kept in
+    silence: both are refused.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line} holds the alias *{event.anchor:.50}: write its values out")
+        node = super().compose_node(parent, index)
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                again = node.value[place][0].start_mark.line + 1
+                raise yaml.YAMLError(f"{key!r:.100} is given twice, again in line {again}: give it once")
+        return node
+
+
+def read_sweep(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a YAML file of a sweep: name, notebooks, set and zip, each of them optional.
+
+    Every value is text, as on a command line, or lists or dicts of it. Raises ValueError naming the file and what
+    is wrong in it: not YAML, an alias, a key twice or unknown, a value of another kind.
+    """
+    path, remedy = Path(path), "give the path of a sweep's YAML file"
+    if not path.exists():
+        raise ValueError(f"there is no file {path}: {remedy}")
+    # A device or a pipe may never end.
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path} has over {_MOST_BYTES:,} bytes: write ranges such as 0..99, or split the sweep")
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError:
+        text = None
+    if text is None:
+        raise ValueError(f"{path} is not a text file: {remedy}")
+    try:
+        content = _TextLoader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        said = "" if type(error) is yaml.YAMLError else " is not YAML"
+        raise ValueError(f"{path}{said}: {' '.join(str(error).split()):.300}") from None
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no sweep: write `set:` and below it parameters with lists of values")
+    for key, value in content.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, n=1)
+            others = f"choose from {', '.join(_KEYS)}; parameters go below `set:`"
+            hint = f"did you mean {near[0]}?" if near else others
+            raise ValueError(f"{path}: unknown key {key!r:.100}: {hint}")
+        kind, words = _KEYS[key]
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {key}={value!r:.200}: give {words}")
+    return content
 
 
 def parse_settings(settings: Sequence[str], option: str) -> dict[str, Any]:
@@ -119,3 +192,40 @@ def _values(name: str, given: Any, notebooks: Sequence[Path]) -> list[Any]:
     if name == "dataset":
         values = [absolute_dataset(value) if isinstance(value, str) else value for value in values]
     return [check_parameters({name: value}, notebooks)[name] for value in values]
+
+
+def rehearse(runs: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
+    """Find what is wrong with any of the runs, as far as that takes no training.
+
+    Every parameter is checked, the data set is read, and the network is specified for its images; runs that differ
+    in their seed alone are tried once. Raises ValueError, or FileNotFoundError for missing data, that names the
+    run, the parameter and the remedy.
+    """
+    data: dict[tuple[Any, ...], tuple[Dataset, Dataset]] = {}
+    tried: set[str] = set()
+    hardware = any(path.stem == "08_hardware" for path in notebooks)
+    for run, given in runs.items():
+        settings = defaults_of(notebooks) | dict(given)
+        if (text := repr(settings | {"seed": 0})) in tried:
+            continue
+        tried.add(text)
+        try:
+            check_settings(settings)
+            if given.get("fault") and "fault_rate" not in given:
+                raise ValueError(
+                    f"fault={given['fault']!r} without a fault_rate: give the share of spikes it strikes"
+                )
+            # A notebook that only compares runs takes a data set too, and may leave it open.
+            if "dataset" in settings and "network" in settings:
+                source = source_of(settings)
+                if (key := tuple(source.values())) not in data:
+                    data[key] = load_splits(**source)
+                training, test = data[key]
+                if settings.get("samples", 0) > len(test):
+                    raise ValueError(
+                        f"samples={settings['samples']}: {test.name} has {len(test)} test images; "
+                        "give fewer, or 0 for all"
+                    )
+                check_network(settings, test.in_shape, len(test.classes), len(training), hardware)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"run {run} cannot be made: {error}") from None

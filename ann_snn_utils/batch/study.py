@@ -15,10 +15,9 @@ from ..runs.gallery import bundled_name, run_named
 from ..runs.parameters import NOTEBOOKS, check_parameters, ordered_notebooks, select_notebooks
 from .engine import Failure, engine
 from .execute import NotebookFailed
-from .grid import Sweep
+from .grid import Sweep, rehearse
+from .pages import check_site, write_site
 from .plan import Plan, plan_sweep
-from .rehearsal import rehearse
-from .site import check_site, write_site
 from .stage import inputs_of
 
 _HOW = {"kept": "kept: already made with these parameters", "made": "done"}
