@@ -93,12 +93,15 @@ def step_label(step: str) -> str:
     return "SNN at silence" if step == SILENCE else f"SNN, T = {step}"
 
 
-def card_of(result: RunResult) -> pd.DataFrame:
-    """The card of a run: its results beside those of a bundled network and of the published system, if any."""
+def card_of(result: RunResult, other: RunResult | None = None) -> pd.DataFrame:
+    """The card of a run: its results beside another run's, a bundled network's and the published system's, if any.
+
+    A bundled network whose results are the run's very own, as of the run that it was made in, has no column.
+    """
     dataset, network = result.results["dataset"], result.results["network"]
     disturbed = "" if result.results["undisturbed"] else " (disturbed)"
-    columns = {f"this run, {result.run}{disturbed}": result.results}
-    if beside := bundled_beside(dataset, network):
+    columns = {f"this run, {result.run}{disturbed}": result.results} | ({other.run: other.results} if other else {})
+    if (beside := bundled_beside(dataset, network)) and beside[1] != result.results:
         columns[f"bundled {beside[0]}"] = beside[1]
     if entry := published(dataset, network):
         shares = {"ann": entry["ann"], "snn": {str(entry["time_steps"]): entry["snn"]}}
