@@ -151,13 +151,9 @@ def runs() -> None:
 
     A run that is not finished tells what it has. `ann-snn report RUN` prints one run's results.
     """
-    from .runs.folder import list_runs, runs_root
-    from .runs.manifest import MARK
     from .runs.report import runs_table
 
-    # One that stopped in its first stage has no manifest yet.
-    listed = sorted({*list_runs(), *list_runs(MARK)})
-    print(runs_table(listed) if listed else f"no runs in {runs_root()} yet: `ann-snn study` makes one")
+    print(runs_table())
 
 
 @click.command()
@@ -354,18 +350,11 @@ def bundle(network: str, out: str, samples: int | None, time_steps: int | None, 
     NETWORK is a run's name, or bundled:NAME. The folder holds weights, thresholds, input vectors and golden outputs
     as raw and $readmemh files, costs, and readers in C and Python that check it.
     """
-    from .data.dataset import load_recorded
-    from .hardware.bundle import check_target, write_bundle
-    from .runs.gallery import spiking_network
+    from .runs.gallery import bundle_network
 
-    check_target(Path(out))
-    snn, origin = spiking_network(network)
-    test = load_recorded(snn.metadata, dataset=dataset)
-    chosen = test.subset(samples or min(32, len(test)))
-    origin |= {"dataset": test.name, "split": "test", "samples_of": len(test)}
-    folder = write_bundle(snn, chosen, out, origin, time_steps)
+    folder, images = bundle_network(network, Path(out), samples, time_steps, dataset)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"wrote {folder}: {len(chosen)} samples, {size / 2**20:.1f} MiB; README.md there is the format")
+    print(f"wrote {folder}: {images} samples, {size / 2**20:.1f} MiB; README.md there is the format")
     print(f"check it: cd {shlex.quote(str(folder))} && cc -std=c99 -O2 -o run_bundle run_bundle.c && ./run_bundle")
 
 
@@ -379,15 +368,7 @@ def bundle(network: str, out: str, samples: int | None, time_steps: int | None, 
 @click.option("--show", is_flag=True, help="Measure nothing: print the README's table of the newest result.")
 @click.option("--all", "everything", is_flag=True, help="With --show: all of it, as in data/benchmark/README.md.")
 @click.option("--output", metavar="FILE", type=Path, help="Default: data/benchmark/[device/]<date>.json.")
-def bench(
-    quick: bool,
-    no_memory: bool,
-    show: bool,
-    everything: bool,
-    output: Path | None,
-    device: str | None,
-    **how: Any,
-) -> None:
+def bench(show: bool, everything: bool, output: Path | None, device: str | None, **how: Any) -> None:
     """Time the simulator against an ANN and other simulators.
 
     The ANN in float32 and, where installed, in ONNX Runtime's int8, SpikingJelly and snnTorch run the same weights
@@ -398,22 +379,20 @@ def bench(
     # Threads of OpenMP and OpenBLAS that spin while they wait slow whoever runs next; read when torch and NumPy are
     # imported. OpenBLAS takes the logarithm of cycles.
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+    from .bench.accelerator import run_on_device
     from .bench.benchmark import FULL, QUICK, run_benchmark, write_result
     from .bench.tables import newest_tables, tables
 
     given = {name: value for name, value in how.items() if value is not None}
     if show:
-        if quick or no_memory or output or device or given != {"repeats": 7}:
+        if output or device or given != {"quick": False, "no_memory": False, "repeats": 7}:
             raise click.UsageError("--show measures nothing: leave out all but --all.")
         print(newest_tables(everything))
         return
-    if device is None:
-        measure = functools.partial(run_benchmark, QUICK if quick else FULL, memory=not no_memory, **given)
-    elif "parts" in given:
+    quick, memory = given.pop("quick"), not given.pop("no_memory")
+    if device and "parts" in given:
         raise click.UsageError("--device has networks of its own: leave out --parts.")
-    else:
-        from .bench.accelerator import run_on_device
-
-        measure = functools.partial(run_on_device, device, quick, **given)
+    on_cores = functools.partial(run_benchmark, QUICK if quick else FULL, memory=memory, **given)
+    measure = functools.partial(run_on_device, device, quick, **given) if device else on_cores
     result, path = write_result(measure, output, device is not None)
     print("\n".join(["", *tables(result), "", f"wrote {path}"]))

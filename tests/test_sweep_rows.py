@@ -64,7 +64,7 @@ def test_the_table_of_all_runs_tells_where_one_was_stopped(runs: Path) -> None:
     make_run("a")
     (runs / "a" / "results.json").unlink()
     (runs / "a" / MARK).write_text(json.dumps({"stage": "04_spike_analysis", "said": "", "state": "running"}))
-    assert runs_table(["a"]).endswith("03_convert, 04_spike_analysis; interrupted in 04_spike_analysis")
+    assert runs_table().endswith("03_convert, 04_spike_analysis; interrupted in 04_spike_analysis")
 
 
 def test_the_table_of_all_runs_tells_which_one_cannot_be_read(runs: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_table_of_all_runs_tells_which_one_cannot_be_read(runs: Path) -> Non
         make_run(name)
     (runs / "a" / "results.json").write_text("{")
     (runs / "b" / "manifest.json").write_text("[]")
-    _, first, second = runs_table(["a", "b"]).splitlines()
+    _, first, second = runs_table().splitlines()
     assert first.startswith(f"  a    damaged: {runs / 'a' / 'results.json'} is not valid JSON")
     assert second.startswith(f"  b    damaged: {runs / 'b' / 'manifest.json'} is not a manifest of stages")
 
@@ -83,7 +83,7 @@ def test_results_that_are_not_those_of_the_manifest_are_outdated_wherever_they_a
     results = load_json(runs / "a" / "results.json")
     save_json(runs / "a" / "results.json", results | {"spikes_per_sample": 1.0})
     assert run_row("a")["state"] == "outdated" and run_row("b")["state"] == "done"
-    _, first, second = runs_table(["a", "b"]).splitlines()
+    _, first, second = runs_table().splitlines()
     assert (
         first == "  a    outdated: what 04_spike_analysis read or made are other files now"
         and "outdated" not in second
@@ -96,7 +96,7 @@ def test_results_that_no_notebook_recorded_are_none(runs: Path) -> None:
     manifest = load_json(runs / "a" / "manifest.json")
     del manifest["stages"]["04_spike_analysis"]
     save_json(runs / "a" / "manifest.json", manifest)
-    assert load_results() == {} and "no results yet; done: 01_train_ann" in runs_table(["a"])
+    assert load_results() == {} and "no results yet; done: 01_train_ann" in runs_table()
     assert not any(name.startswith("accuracy") for name in run_row("a"))
 
 

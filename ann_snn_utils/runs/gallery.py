@@ -15,6 +15,7 @@ from ..ann.store import BUNDLED, list_pretrained, load_ann, load_pretrained, pre
 from ..checks import expect
 from ..data.dataset import SOURCE_OPTIONS, Dataset, identity_of, load_recorded, load_splits, source_of
 from ..files import sha256
+from ..hardware.bundle import check_target, write_bundle
 from ..measure.equivalence import check_equivalence
 from ..snn.conversion import convert
 from ..snn.network import SNN
@@ -178,13 +179,22 @@ def unpack(name: str) -> Path:
     return folder
 
 
-def spiking_network(name: str) -> tuple[SNN, dict[str, Any]]:
-    """The integer network of a name as of `open_network`, without its images, and its provenance as JSON values."""
+def bundle_network(
+    name: str, out: Path, samples: int | None = None, time_steps: int | None = None, dataset: str | None = None
+) -> tuple[Path, int]:
+    """Write the hardware bundle of a network of a name as of `open_network`; its folder and number of test images.
+
+    samples: None takes 32 at most. time_steps: as of `write_bundle`. dataset: where the images lie now.
+    """
+    check_target(out)
     if bundled := bundled_name(name):
-        path = pretrained_file(bundled)
-        snn, title = convert(load_pretrained(bundled)), f"pretrained {bundled}"
+        path, title = pretrained_file(bundled), f"pretrained {bundled}"
+        snn = convert(load_pretrained(bundled))
     else:
-        path = require(network_folder(name), SNN_FILE)
-        snn, title = load_snn(path), f"run {name}"
-    made = {"file": path.name, "sha256": sha256(path), "versions": versions(), "git": git_state()}
-    return snn, {"network": title, **made}
+        path, title = require(network_folder(name), SNN_FILE), f"run {name}"
+        snn = load_snn(path)
+    test = load_recorded(snn.metadata, dataset=dataset)
+    chosen = test.subset(samples or min(32, len(test)))
+    origin: dict[str, Any] = {"network": title, "file": path.name, "sha256": sha256(path), "versions": versions()}
+    origin |= {"git": git_state(), "dataset": test.name, "split": "test", "samples_of": len(test)}
+    return write_bundle(snn, chosen, out, origin, time_steps), len(chosen)

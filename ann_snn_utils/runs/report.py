@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from ..measure.activity import SILENCE
 from ..measure.verdict import TITLES
 from ..tables import aligned, cell
 from .compare import CURVES, baseline_of, by_setting, compare, describe, neuron_forms
-from .folder import RESULTS_FILE, SNN_FILE, TRIALS, check_run_name, list_runs, recorded_last, run_folder
+from .folder import RESULTS_FILE, SNN_FILE, TRIALS, check_run_name, list_runs, recorded_last, run_folder, runs_root
 from .gallery import bundled_name, network_names
-from .manifest import mark_of, read_manifest
+from .manifest import MARK, mark_of, read_manifest
 from .published import bundled_beside, by_dataset, label, on_test_set, published
 from .results import (
     RunResult,
@@ -236,8 +236,11 @@ def run_report(folder: str | os.PathLike[str]) -> str:
     return "\n".join([run_card(folder), "", title, *as_text(settings_table(compare(found), result.run))])
 
 
-def runs_table(runs: Sequence[str]) -> str:
+def runs_table() -> str:
     """One line for each run: data set, accuracy of its networks, mismatches and spikes, or what is missing."""
+    # One that stopped in its first stage has no manifest yet.
+    if not (runs := sorted({*list_runs(), *list_runs(MARK)})):
+        return f"no runs in {runs_root()} yet: `ann-snn study` makes one"
     rows: list[tuple[str, ...]] = [("run", "data set", *RESULT_COLUMNS)]
     for run in runs:
         if isinstance(result := _result_or_state(run), str):
