@@ -19,7 +19,6 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ..files import atomic
-from ..runs.folder import RESULTS_FILE
 from ..runs.parameters import NOTEBOOKS, ordered_notebooks
 from ..runs.report import run_card
 from ..tables import markdown_table
@@ -207,13 +206,12 @@ def _row(source: Path, executed: bool) -> dict[str, str]:
 
 
 def _card(run: Path) -> list[str]:
-    if not (run / RESULTS_FILE).is_file():
-        return []
     try:
-        told = run_card(run)
+        return [f"```\n{run_card(run)}\n```"]
+    except FileNotFoundError:
+        return []
     except ValueError as error:
-        told = str(error)
-    return [f"```\n{told}\n```"]
+        return [f"```\n{error}\n```"]
 
 
 def _figures(executed: Any, stem: str) -> list[Any]:

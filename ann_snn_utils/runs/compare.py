@@ -257,21 +257,21 @@ def neuron_forms(found: Mapping[str, RunResult], frame: pd.DataFrame) -> pd.Data
     a setting that recorded it on as many images.
     """
     rows = []
-    for setting, members in frame.groupby("setting", sort=False):
-        forms: dict[tuple[str, int], list[list[float]]] = {}
-        for run in members.index:
-            results = found[run].results
-            named = {f"{n} thresholds": curve for n, curve in (results.get("accuracy_by_thresholds") or {}).items()}
-            named["no spike taken back"] = results.get("accuracy_without_negative_spikes")
-            for form, curve in named.items():
-                if curve:
-                    forms.setdefault((form, results.get("samples_of_forms", 0)), []).append(curve)
-        for (form, images), measured in forms.items():
-            at = {t: [100 * curve[t - 1] for curve in measured if len(curve) >= t] for t in (1, 2, 4, 8)}
-            reached = {f"T = {t}": mean_and_deviation(values) for t, values in at.items() if values}
-            counted = {"images": images or "not recorded", "runs": len(measured)}
-            rows.append({"setting": setting, "neuron": form, **counted, **reached})
-    return pd.DataFrame(rows)
+    for run, setting in frame.setting.items():
+        results = found[str(run)].results
+        named = {f"{n} thresholds": curve for n, curve in (results.get("accuracy_by_thresholds") or {}).items()}
+        named["no spike taken back"] = results.get("accuracy_without_negative_spikes")
+        images = results.get("samples_of_forms") or "not recorded"
+        for form, curve in named.items():
+            if curve:
+                at = {f"T = {t}": 100 * curve[t - 1] for t in (1, 2, 4, 8) if t <= len(curve)}
+                rows.append({"setting": setting, "neuron": form, "images": images} | at)
+    if not rows:
+        return pd.DataFrame()
+    groups = pd.DataFrame(rows).groupby(["setting", "neuron", "images"], sort=False)
+    table = groups.agg(mean_and_deviation)
+    table.insert(0, "runs", groups.size())
+    return table.reset_index()
 
 
 def differences(one: RunResult, other: RunResult) -> pd.DataFrame:

@@ -138,9 +138,9 @@ def _held(
     """Hold one of a run's locks, which the system frees where a process dies. waiting: called before a wait."""
     lock = FileLock(folder / name)
     try:
-        try:
+        with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
+        if not lock.is_locked:
             waiting()
             lock.acquire(timeout=seconds, poll_interval=0.05 if seconds > 0 else 0.5)
     except Timeout:
