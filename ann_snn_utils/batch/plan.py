@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from ..runs.parameters import declared
 from ..runs.stage import check_replaced, request_of
 from .grid import Sweep
 from .stage import has_stage, inputs_of
-
-# A run, and the record of one of its stages.
-_Recorded = tuple[str, StageRecord]
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,10 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
             request = requests[asked]
             inputs = {name: known.get(name, "") for name in reads[notebook]}
             content = _digest(notebook.stem, request, inputs)
-            donor, record = _having(found.get(content, ()), run, notebook, request)
+            # Of the runs that still have what they recorded, this one first.
+            recorded = sorted(found.get(content, ()), key=lambda one: one[0] != run)
+            having = (one for one in recorded if has_stage(runs_root() / one[0], notebook, request))
+            donor, record = next(having, (None, None))
             needs = [step.key for step in own[-1:] if step.state != "done"]
             if donor is None and (maker := makers.get(content)):
                 donor = maker.run
@@ -104,25 +104,15 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
     return Plan(sweep, planned, force)
 
 
-def _recorded_stages() -> dict[str, list[_Recorded]]:
-    """The recorded stages of all runs, by their content."""
-    stages: dict[str, list[_Recorded]] = {}
+def _recorded_stages() -> dict[str, list[tuple[str, StageRecord]]]:
+    """The recorded stages of all runs, each with the run, by their content."""
+    stages: dict[str, list[tuple[str, StageRecord]]] = {}
     for run in list_runs():
         # A run whose manifest is damaged has nothing to share; whoever works in it is told.
         with contextlib.suppress(ValueError):
             for stem, record in read_manifest(runs_root() / run).stages.items():
                 stages.setdefault(_digest(stem, record.request, record.inputs), []).append((run, record))
     return stages
-
-
-def _having(
-    candidates: Sequence[_Recorded], run: str, notebook: Path, request: Mapping[str, Any]
-) -> _Recorded | tuple[None, None]:
-    """The run among these that still has the stage which it recorded, this one first, and the record."""
-    for donor, record in sorted(candidates, key=lambda found: found[0] != run):
-        if has_stage(runs_root() / donor, notebook, request):
-            return donor, record
-    return None, None
 
 
 def _digest(stem: str, request: Mapping[str, Any] | None, inputs: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -66,7 +67,10 @@ def make_sweep(
         raise ValueError("a sweep needs a YAML file, or --set name=value,value,…")
     content |= {key: given for key, given in (("notebooks", notebooks), ("name", name)) if given}
     asked = build_sweep(content, folder)
-    if lost := _recorded_runs(asked.name) - set(asked.runs):
+    had: set[str] = set()
+    with contextlib.suppress(OSError, ValueError):  # a first sweep of this name, or a record that cannot be read
+        had = set(read_sweep_file(asked.name).runs)
+    if lost := had - set(asked.runs):
         raise ValueError(
             f"sweep {asked.name!r} had {len(lost)} other runs, such as {min(lost)}: give this one another --name, "
             f"or delete {sweep_folder(asked.name)}, which keeps the runs"
@@ -144,14 +148,6 @@ def run_sweep(
     if failures:
         print(_listed(failures), file=sys.stderr)
     return int(bool(failures) or any(row["state"] != "done" for row in rows))
-
-
-def _recorded_runs(name: str) -> set[str]:
-    """The runs of the last sweep of this name; none where its record cannot be read."""
-    try:
-        return set(read_sweep_file(name).runs)
-    except (OSError, ValueError):
-        return set()
 
 
 def _work(plan: Plan, running: Engine) -> tuple[list[Made], list[Failure]]:

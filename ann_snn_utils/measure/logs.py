@@ -57,7 +57,11 @@ def write_logs(
     if len(steps) > 1:
         raise ValueError(f"the records hold {steps} time steps: run every batch with the same time_steps")
     if labels is not None:
-        batches = _labelled(batches, labels)
+        sizes = [record.samples for record in batches]
+        if len(labels) != sum(sizes):
+            raise ValueError(f"{len(labels)} labels for {sum(sizes)} samples in the records: give one for each")
+        parts = torch.as_tensor(labels).split(sizes)
+        batches = [replace(record, labels=part) for record, part in zip(batches, parts, strict=True)]
     logged: dict[str, Callable[[Record], np.ndarray]] = {"accuracy": correct, "sop_num": published_sop_num}
     logged |= {name: attrgetter(name) for name in ("spike_num", "spike_collect", "abs_spike", "sum_spike")}
     files = {
@@ -74,11 +78,3 @@ def write_logs(
     with ExitStack() as written:
         for name, text in files.items():
             written.enter_context(atomic(folder / name)).write_text(text, encoding="ascii", newline="\n")
-
-
-def _labelled(batches: list[Record], labels: Tensor) -> list[Record]:
-    sizes = [record.samples for record in batches]
-    if len(labels) != sum(sizes):
-        raise ValueError(f"{len(labels)} labels for {sum(sizes)} samples in the records: give one for each")
-    parts = torch.as_tensor(labels).split(sizes)
-    return [replace(record, labels=part) for record, part in zip(batches, parts, strict=True)]

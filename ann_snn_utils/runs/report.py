@@ -55,17 +55,17 @@ def card(columns: Mapping[str, Mapping[str, Any]], counts: bool = False) -> pd.D
 
 
 def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool) -> pd.Series:
-    accuracy, correct = results.get("accuracy", {}), results.get("correct", {})
+    told = results.get("accuracy", {}), results.get("correct", {})
+    shares, right = ({**of_anns, **of_anns.get("snn", {})} for of_anns in told)
 
-    def scored(shares: Mapping[str, float], right: Mapping[str, int], name: str) -> str:
+    def scored(name: str) -> str:
         if name not in shares:
             return "–"
         images = f" ({right[name]:,} of {results['samples']:,})" if counts and name in right else ""
         return f"{100 * shares[name]:.2f} %{images}"
 
-    rows = {"full-precision ANN": scored(accuracy, correct, "ann")}
-    rows["quantized ANN"] = scored(accuracy, correct, "qann")
-    rows |= {step_label(step): scored(accuracy.get("snn", {}), correct.get("snn", {}), step) for step in steps}
+    rows = {"full-precision ANN": scored("ann"), "quantized ANN": scored("qann")}
+    rows |= {step_label(step): scored(step) for step in steps}
     last, average = results.get("silence_step"), results.get("mean_settling_step")
     rows["last step with a spike"] = cell(last) + (f" (mean {average:.1f})" if average else "")
     macs = results.get("macs_per_sample")
@@ -81,8 +81,8 @@ def _card_column(results: Mapping[str, Any], steps: Iterable[str], counts: bool)
     by_model = results.get("energy_by_model") or {}
     for model in ("lemaire", "yan"):
         spent = by_model.get(model)
-        told = f"{spent['snn'] / 1e6:,.2f} µJ (int8 ANN {spent['int8'] / 1e6:,.2f})" if spent else "–"
-        rows[f"with memory, {TITLES[model]}"] = told
+        energies = f"{spent['snn'] / 1e6:,.2f} µJ (int8 ANN {spent['int8'] / 1e6:,.2f})" if spent else "–"
+        rows[f"with memory, {TITLES[model]}"] = energies
     of = f" of {results['neurons']:,}" if results.get("neurons") else ""
     rows["code mismatches"] = cell(results.get("mismatches")) + of
     return pd.Series(rows)
