@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,18 @@ from .cost import cost_report, cost_table
 FORMAT, VERSION = "ann-snn-bundle", 2
 READERS = Path(__file__).parent / "readers"
 MAP = ("channel", "row", "column")
-# Numbers of a layer in layout.txt, in the order in which the reader in C expects them.
-OF_FIRST = ("stride", "padding", "weight_bits")
-OF_LAYER = (
-    "largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits membrane_bytes"
-).split()
-# What version 1 did not know.
-LATER, OF_SYNAPSES = ("maximum", "lowest_count"), ("source", "dilation", "groups", "gain_bytes")
+# Numbers of layout.txt in the order in which the reader in C expects them: of a run, of the classifier, of synapses
+# (the last four are not of version 1), and of a layer, with its first synapses and its circuit.
+OF_RUN = "samples steps levels amplitude_shift".split()
+OF_CLASSIFIER = "classes score_bits score_bytes bias".split()
+OF_KERNEL, LATER = "kernel stride padding weight_bits".split(), "source dilation groups gain_bytes".split()
+OF_SYNAPSES = ["in_shape", *OF_KERNEL, *LATER]
+OF_CIRCUIT = "largest_count saturates fraction_bits constant_bytes threshold_bits membrane_bits".split()
+OF_CIRCUIT += ["membrane_bytes", "maximum", "lowest_count"]
+OF_LAYER = ["in_shape", "out_shape", *OF_KERNEL, *OF_CIRCUIT, *LATER]
+# Lists of the manifest, each of which is several numbers there.
+AXES = {f"{side}_shape": [f"{side}_{axis}s" for axis in MAP] for side in ("in", "out")}
+AXES |= {"kernel": ["kernel_rows", "kernel_columns"]}
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,7 @@ def _layer_entry(index: int, circuit: LayerHardware) -> dict[str, Any]:
         "role": "hidden" if index else "encoder",
         "out_shape": list(spec.out_shape),
         **first,
-        **{name: getattr(circuit, name) for name in (*OF_LAYER, *LATER)},
+        **{name: getattr(circuit, name) for name in OF_CIRCUIT},
         "count_bits": circuit.count_bits,
         "membrane_lowest": lowest,
         "membrane_highest": highest,
@@ -253,41 +258,29 @@ def _for_test_bench(circuit: Hardware, index: int) -> bool:
 
 def verilog_header(described: Mapping[str, Any], index: int) -> str:
     """The numbers of one layer as Verilog's local parameters, named as in layout.txt."""
-    rows = _run_rows(described) + _layer_rows(index, described["layers"][index])
+    rows = _rows(described, OF_RUN) + _layer_rows(index, described["layers"][index])
     return "".join(f"localparam {name} = {value};\n" for name, value in rows)
 
 
 def layout_text(described: Mapping[str, Any]) -> str:
     """The manifest's numbers as lines `word number`, in the order in which the reader in C expects them."""
-    classifier = described["classifier"]
-    rows = [("bundle_version", described["version"]), *_run_rows(described)]
-    rows += [(name, classifier[name]) for name in ("classes", "score_bits", "score_bytes")]
-    rows += [("bias", int(classifier["bias"])), ("layers", len(described["layers"]))]
+    rows = [("bundle_version", described["version"]), *_rows(described, OF_RUN)]
+    rows += [*_rows(described["classifier"], OF_CLASSIFIER), ("layers", len(described["layers"]))]
     for index, layer in enumerate(described["layers"]):
         rows += _layer_rows(index, layer)
     return "".join(f"{name} {value}\n" for name, value in rows)
 
 
-def _run_rows(described: Mapping[str, Any]) -> list[tuple[str, int]]:
-    return [(name, described[name]) for name in ("samples", "steps", "levels", "amplitude_shift")]
-
-
 def _layer_rows(index: int, layer: Mapping[str, Any]) -> list[tuple[str, int]]:
-    rows = [("layer", index), *_shape_rows("in", layer), *_shape_rows("out", layer), *_kernel_rows(layer)]
-    rows += [(name, int(layer[name])) for name in (*OF_FIRST, *OF_LAYER, *LATER, *OF_SYNAPSES)]
-    rows.append(("more_synapses", len(layer["more_synapses"])))
-    for one in layer["more_synapses"]:
-        rows += _shape_rows("in", one) + _kernel_rows(one)
-        rows += [(name, one[name]) for name in (*OF_FIRST, *OF_SYNAPSES)]
-    return rows
+    others = layer["more_synapses"]
+    rows = [("layer", index), *_rows(layer, OF_LAYER), ("more_synapses", len(others))]
+    return rows + [row for one in others for row in _rows(one, OF_SYNAPSES)]
 
 
-def _shape_rows(side: str, entry: Mapping[str, Any]) -> list[tuple[str, int]]:
-    return [(f"{side}_{axis}s", size) for axis, size in zip(MAP, entry[f"{side}_shape"], strict=True)]
-
-
-def _kernel_rows(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
-    return [("kernel_rows", entry["kernel"][0]), ("kernel_columns", entry["kernel"][1])]
+def _rows(entry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, int]]:
+    """The numbers that a part of the manifest holds under these names."""
+    several = [zip(AXES[n], entry[n], strict=True) if n in AXES else [(n, int(entry[n]))] for n in names]
+    return [row for rows in several for row in rows]
 
 
 def _given(folder: Path, snn: SNN, circuit: Hardware, dataset: Dataset) -> list[MemoryFile]:
