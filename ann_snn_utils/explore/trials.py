@@ -73,7 +73,10 @@ def accuracy_lab(net: Network, size: int = 256, time_steps: int = 8, seed: int =
         }
 
         def words(t: int) -> dict[str, Any]:
-            rows = [(n, described(o.setting), o, f"{o.energy[t - 1] / 1e6:.3g}") for n, o in trials.items()]
+            rows = [
+                (name, described(one.setting), one, f"{one.energy[t - 1] / 1e6:.3g}")
+                for name, one in trials.items()
+            ]
             command = f"The same in batch:<br><code>{html.escape(wanted.command(net.name, t))}</code>"
             table = _table(t, "setting", "energy (µJ)", rows)
             return {"line": _sentence(found, t, plain, right), "below": table + command}
