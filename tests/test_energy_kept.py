@@ -18,7 +18,7 @@ from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.files import ROOT, save_json
 from ann_snn_utils.measure.activity import results_at_silence
-from ann_snn_utils.measure.lemaire import Lemaire
+from ann_snn_utils.measure.memory import Lemaire
 from ann_snn_utils.measure.verdict import MODELS, Yan, estimate, run_events_of
 from ann_snn_utils.runs import energy as module
 from ann_snn_utils.runs.compare import result_row

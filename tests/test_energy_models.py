@@ -24,7 +24,17 @@ from ann_snn_utils.measure.events import (
     rivals_of,
     spikes_per_synapse,
 )
-from ann_snn_utils.measure.lemaire import ADD, MULTIPLY, Lemaire, by_size, lemaire_dense, lemaire_spiking
+from ann_snn_utils.measure.memory import (
+    ADD,
+    MULTIPLY,
+    Lemaire,
+    Yan,
+    by_size,
+    lemaire_dense,
+    lemaire_spiking,
+    yan_dense,
+    yan_spiking,
+)
 from ann_snn_utils.measure.verdict import (
     MODELS,
     QUESTIONS,
@@ -38,7 +48,6 @@ from ann_snn_utils.measure.verdict import (
     silence_pays,
     tornado,
 )
-from ann_snn_utils.measure.yan import Yan, yan_dense, yan_spiking
 from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert

@@ -8,7 +8,7 @@ from typing import Any
 from ..figures import accuracy_over_time, bit_widths, energy_bars, mismatch_bars
 from ..figures.look import SPENT_ON
 from ..measure.equivalence import FormComparison, adder_bits, compare_forms, requantize
-from ..measure.lemaire import ACCESS
+from ..measure.memory import ACCESS
 from ..measure.verdict import MODELS, RUNS, TITLES, Assumptions, estimate, run_events_of
 from ..runs.gallery import Network
 from ..simulator.run import simulate

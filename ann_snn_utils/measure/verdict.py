@@ -17,8 +17,7 @@ from ..simulator.record import Record
 from ..snn.network import SNN
 from .energy import Arithmetic, arithmetic_dense, arithmetic_spiking
 from .events import ENCODER, LayerEvents, check_silent, layer_events, rivals_of, spikes_per_synapse
-from .lemaire import ACCESS, Lemaire, lemaire_dense, lemaire_spiking
-from .yan import PLACES, Yan, yan_dense, yan_spiking
+from .memory import ACCESS, PLACES, Lemaire, Yan, lemaire_dense, lemaire_spiking, yan_dense, yan_spiking
 
 Assumptions = Arithmetic | Lemaire | Yan
 
