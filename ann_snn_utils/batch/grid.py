@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
-import json
 import math
 import os
 import re
@@ -18,7 +16,7 @@ import yaml
 
 from ..checks import check_settings
 from ..data.dataset import Dataset, absolute_dataset, load_splits, source_of
-from ..runs.folder import ARTIFACTS, check_run_name, default_run_name
+from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, digest_of
 from ..runs.parameters import check_parameters, defaults_of, ordered_notebooks, select_notebooks
 from ..snn.conversion import check_network
 from .stage import inputs_of, records_stage
@@ -154,8 +152,7 @@ def build_sweep(content: Mapping[str, Any], folder: str | os.PathLike[str]) -> S
             raise ValueError(f"two runs of the sweep are the same, {two}: leave one out")
         runs[run] = cell
     varied = tuple(n for n, values in (grid | rows).items() if len(set(map(repr, values))) > 1)
-    digest = hashlib.sha256(json.dumps([*runs]).encode()).hexdigest()[:8]
-    after_these = "-".join([*(re.sub(r"[^A-Za-z0-9]", "-", one) for one in varied[:4]), digest])
+    after_these = "-".join([*(re.sub(r"[^A-Za-z0-9]", "-", one) for one in varied[:4]), digest_of([*runs])[:8]])
     return Sweep(check_run_name(content.get("name") or after_these, "sweep"), chosen, varied, runs)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs.folder import ARTIFACTS, list_runs, runs_root
+from ..runs.folder import ARTIFACTS, digest_of, list_runs, runs_root
 from ..runs.manifest import StageRecord, read_manifest
 from ..runs.parameters import declared
 from ..runs.stage import check_replaced, request_of
@@ -74,12 +72,12 @@ def plan_sweep(sweep: Sweep, force: bool = False) -> Plan:
         own: list[Step] = []
         for notebook in sweep.notebooks:
             # Many runs ask the same of a notebook, and its code's digest takes time.
-            asked = notebook, json.dumps(declared(parameters, notebook), sort_keys=True)
+            asked = notebook, digest_of(declared(parameters, notebook))
             if asked not in requests:
                 requests[asked] = request_of(notebook, parameters)
             request = requests[asked]
             inputs = {name: known.get(name, "") for name in reads[notebook]}
-            content = _digest(notebook.stem, request, inputs)
+            content = digest_of([notebook.stem, request, inputs])
             # Of the runs that still have what they recorded, this one first.
             recorded = sorted(found.get(content, ()), key=lambda one: one[0] != run)
             having = (one for one in recorded if has_stage(runs_root() / one[0], notebook, request))
@@ -111,10 +109,6 @@ def _recorded_stages() -> dict[str, list[tuple[str, StageRecord]]]:
         # A run whose manifest is damaged has nothing to share; whoever works in it is told.
         with contextlib.suppress(ValueError):
             for stem, record in read_manifest(runs_root() / run).stages.items():
-                stages.setdefault(_digest(stem, record.request, record.inputs), []).append((run, record))
+                content = digest_of([stem, record.request, record.inputs])
+                stages.setdefault(content, []).append((run, record))
     return stages
-
-
-def _digest(stem: str, request: Mapping[str, Any] | None, inputs: Mapping[str, str]) -> str:
-    text = json.dumps([stem, request, dict(inputs)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

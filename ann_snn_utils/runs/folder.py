@@ -130,6 +130,11 @@ def _remedy(artifact: str) -> str:
     return f"notebook {ARTIFACTS[artifact]} makes it; run it first, or the whole study with `ann-snn study`"
 
 
+def digest_of(value: Any) -> str:
+    """The SHA-256 of JSON values, in whatever order their names stand: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def default_run_name(
     parameters: Mapping[str, Any], notebooks: Sequence[str | os.PathLike[str]] | None = None
 ) -> str:
@@ -158,7 +163,7 @@ def default_run_name(
             rest[name] = text
     parts += [f"k{full['k']}", "ternary" if full["ternary"] else "int8", f"s{full['seed']}"]
     if rest:
-        parts.append(hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8])
+        parts.append(digest_of(rest)[:8])
     return check_run_name("-".join(parts))
 
 

@@ -250,6 +250,12 @@ def is_current(folder: str | os.PathLike[str], notebook: str, request: Mapping[s
     return same_files and (stage.images is None or stage.images.unchanged())
 
 
+def made_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, in which parameters two makings differ; empty where in none."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name}={before.get(name)!r:.80}, not {now.get(name)!r:.80}" for name in names)
+
+
 def unchanged(folder: Path, digests: Mapping[str, str]) -> bool:
     """Whether the files of a run are there and have these SHA-256."""
     return all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in digests.items())

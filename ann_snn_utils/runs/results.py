@@ -7,8 +7,6 @@ code that wrote them: whether their numbers may stand beside newer ones is decid
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,11 +28,12 @@ from .folder import (
     SNN_FILE,
     check_run_name,
     chosen_runs,
+    digest_of,
     require,
     run_folder,
     runs_root,
 )
-from .manifest import MANIFEST, Manifest, StageRecord, mark_of, read_for, read_manifest
+from .manifest import MANIFEST, Manifest, StageRecord, made_otherwise, mark_of, read_for, read_manifest
 from .parameters import NOTEBOOKS, defaults_of
 from .sweeps import parameters_of_run
 
@@ -154,7 +153,7 @@ class RunResult:
     def images(self) -> str | None:
         """Eight hexadecimal digits that change with the images, None where the run does not tell them."""
         data = [digests for stage in self.stages.values() if (digests := stage.metrics.get("data"))]
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8] if data else None
+        return digest_of(data)[:8] if data else None
 
     @property
     def held_out(self) -> int:
@@ -280,8 +279,7 @@ def _differing(path: Path, new: RunResult) -> str:
         return ""
     # Results of before images were recorded do not tell them.
     before, now = ({"images": one.images or new.images, **one.parameters} for one in (old, new))
-    names = [name for name in before | now if before.get(name) != now.get(name)]
-    return ", ".join(f"{name}={before.get(name)!r:.80}, not {now.get(name)!r:.80}" for name in names)
+    return made_otherwise(before, now)
 
 
 # What a bundled network's metadata take from results.json as it stands.

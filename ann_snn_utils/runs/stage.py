@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -23,11 +22,12 @@ from .folder import (
     RESULTS_FILE,
     TRIALS,
     default_run_name,
+    digest_of,
     latest_run,
     require,
     run_folder,
 )
-from .manifest import Images, read_manifest, record_stage
+from .manifest import Images, made_otherwise, read_manifest, record_stage
 from .parameters import (
     NOTEBOOKS,
     code_cells,
@@ -61,13 +61,10 @@ def differing_parameters(folder: Path, notebook: Path, settings: Mapping[str, An
         return ""
     asked = (stage.request or {}).get("parameters")
     was = defaults_of([notebook]) | (stage.parameters if asked is None else asked)
-    differing = []
-    for name, value in settings.items():
-        # Without its request a record tells only the values that took the place of parameters left open.
-        left_open = asked is None and name in RULES and value in RULES[name].left_out
-        if name != "run" and was[name] != value and not left_open:
-            differing.append(f"{name}={was[name]!r:.80}, not {value!r:.80}")
-    return ", ".join(differing)
+    # Without its request a record tells only the values that took the place of parameters left open.
+    left_out = {} if asked is not None else {name: rule.left_out for name, rule in RULES.items()}
+    now = {n: value for n, value in settings.items() if n != "run" and value not in left_out.get(n, ())}
+    return made_otherwise({name: was[name] for name in now}, now)
 
 
 def check_replaced(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> None:
@@ -171,8 +168,7 @@ class Stage:
 
     def _save_trial(self, results: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in self.parameters.items() if name != "run"}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-        name = f"{TRIALS}/{digest}.json"
+        name = f"{TRIALS}/{digest_of(settings)[:8]}.json"
         inputs = {name: sha256(self.folder / name) for name in self.inputs}
         save_json(self.folder / name, {**results, "parameters": settings, "inputs": inputs})
         print(f"a trial, written to {self.folder / name}; the run's own {RESULTS_FILE} is as it was")
