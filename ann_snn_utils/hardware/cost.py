@@ -195,18 +195,11 @@ def cost_table(report: Mapping[str, Any]) -> str:
     for index, layer in enumerate(report["layers"]):
         name = f"{index}{SPACE}{layer['name']}"
         memory.append(_memory_row(name, layer))
-        work.append(
-            {
-                "layer": name,
-                "neurons = adders": layer["adders"],
-                "adder bits": layer["adder_bits"],
-                "events": _of_worst(layer["events"]),
-                "additions": _of_worst(layer["additions"]),
-                "threshold updates": _of_worst(layer["threshold_updates"]),
-                "cycles": _of_worst(layer["cycles"]),
-                "dense cycles": layer["dense"]["cycles"],
-            }
-        )
+        row = {"layer": name, "neurons = adders": layer["adders"], "adder bits": layer["adder_bits"]}
+        for kind in ("events", "additions", "threshold_updates", "cycles"):
+            measured, worst = layer[kind]["measured"], layer[kind]["worst_case"]
+            row[kind.replace("_", " ")] = f"{measured:,.0f}{SPACE}of{SPACE}{worst:,.0f}"
+        work.append(row | {"dense cycles": layer["dense"]["cycles"]})
     memory.append(_memory_row("classifier", report["classifier"]))
     total = report["total"]["memory_bits"]
     sums = {"sum": total["snn"], "int8 ANN": total["ann_int8"], "FP32 ANN": total["ann_fp32"]}
@@ -225,10 +218,6 @@ def cost_table(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _of_worst(cost: Mapping[str, float]) -> str:
-    return f"{cost['measured']:,.0f}{SPACE}of{SPACE}{cost['worst_case']:,.0f}"
-
-
 def _memory_row(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     bits, dense = part["memory_bits"], part["dense"]["memory_bits"]
     return {"layer": name, **bits, "sum": sum(bits.values()), "int8 ANN": dense["int8"], "FP32 ANN": dense["fp32"]}
@@ -237,12 +226,9 @@ def _memory_row(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
 def _energy_row(one: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"constants": one["constants"], "SNN": one["snn_picojoules"]["total"] / 1000}
     for kind, name in (("ann_int8", "int8 ANN"), ("ann_fp32", "FP32 ANN")):
-        against = one[kind]
-        row[name] = against["picojoules"] / 1000
-        row[f"{name}: break-even steps"] = against["break_even_steps"]
-        row[f"{name}: exceeded"] = (
-            f"at step {against['exceeded_at']}" if against["exceeded_at"] else "not in this run"
-        )
+        against, step = one[kind], one[kind]["exceeded_at"]
+        row |= {name: against["picojoules"] / 1000, f"{name}: break-even steps": against["break_even_steps"]}
+        row[f"{name}: exceeded"] = f"at step {step}" if step else "not in this run"
     return row
 
 
