@@ -28,7 +28,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
     epochs = [row["epoch"] for row in history]
     lines = "lines+markers" if len(history) < 40 else "lines"
     losses: dict[str, Any] = dict(x=epochs, y=[float(row["loss"]) for row in history], mode=lines, panel=1)
-    figure.line("training loss", look.BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
+    look.line(figure, "training loss", look.BLUE, hover="epoch %{x}<br>loss %{y:.4f}", **losses)
     values: list[float] = []
     for key, name, color, dash in (
         ("train_accuracy", "training accuracy", look.BLUE, "solid"),
@@ -39,7 +39,7 @@ def training_curves(history: Sequence[Mapping]) -> go.Figure:
             y = look.in_percent(row[key] for row in rows)
             values += y
             points: dict[str, Any] = dict(x=[row["epoch"] for row in rows], y=y, mode=lines, panel=2)
-            figure.line(name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
+            look.line(figure, name, color, dash, hover="epoch %{x}<br>" + name + " %{y:.2f} %", **points)
     figure.update_xaxes(title_text="epoch", tick0=0, dtick=-(-len(history) // 8))
     figure.update_yaxes(title_text="cross-entropy loss", rangemode="tozero", col=1)
     return figure.update_yaxes(**look.accuracy_axis(values), col=2)
@@ -73,7 +73,7 @@ def weight_histogram(weights: Mapping[str, ArrayLike]) -> go.Figure:
             bars = dict(x=centres[chosen], y=100 * bins[chosen] / total, panel=panel)
             hover = f"{name}<br>w = %{{x:.2f}} thresholds → {code}<br>%{{y:.2f}} % of weights"
             hover += f"<extra>{part:.1f} % become {code}</extra>"
-            figure.bars(code, color, hover, **bars, legendgroup=code, showlegend=panel == 1)
+            look.bars(figure, code, color, hover, **bars, legendgroup=code, showlegend=panel == 1)
     figure.update_layout(bargap=0, barmode="overlay", margin_t=66, legend_title_text="becomes")
     # The outermost bars hold all that lies beyond.
     ends = dict(tickvals=[-4, -2, 0, 2, 4], ticktext=["≤ −4", "−2", "0", "2", "≥ 4"])
@@ -91,11 +91,11 @@ def activation_staircase(k: int = 0, clip: int | None = None) -> go.Figure:
     largest = n * (top + 1 if clip is None else top)
     figure = look.blank("Quantized activation")
     ends, hover = [0, top + 1], "x = %{x:.2f}<br>relu = %{y:.2f}"
-    figure.line("ReLU", dash="dot", hover=hover, x=[-1, *ends], y=[0, *ends])
+    look.line(figure, "ReLU", dash="dot", hover=hover, x=[-1, *ends], y=[0, *ends])
     codes = np.arange(largest + 1)
     x, y = look.stairs(-1, (codes[1:] - 0.5) / n, top + 1, codes / n)
     name = f"k = {k}: steps of {f'1/{n}' if k else 1}"
-    figure.line(name, look.BLUE, hover=f"k = {k}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
+    look.line(figure, name, look.BLUE, hover=f"k = {k}<br>x = %{{x:.3f}}<br>a = %{{y:.3f}}", x=x, y=y)
     figure.update_xaxes(title_text="batch norm output x")
     return figure.update_yaxes(title_text="activation a")
 
@@ -129,14 +129,14 @@ def threshold_staircase(
         for form, name, one, dash, width in forms:
             hover = f"channel {channel}<br>U = %{{x}}<br>count %{{y}}<extra>{form}</extra>"
             x, y = _corners(one, channel, low, high)
-            figure.line(name, look.FORMS[form], dash, width, hover, x=x, y=y, legendgroup=form, **place)
+            look.line(figure, name, look.FORMS[form], dash, width, hover, x=x, y=y, legendgroup=form, **place)
         if real is not None:
             theta = np.asarray(real.thresholds[channel], dtype=np.float64)
             inside = (theta >= low) & (theta <= high)
             counts = layer.spec.lowest + np.flatnonzero(inside)
             middles = dict(x=theta[inside], y=counts + 0.5, legendgroup="real") | place
             hover = f"channel {channel}<br>θ = %{{x:.4f}}<extra>real</extra>"
-            figure.points("real θ", "diamond-open", 9, look.FORMS["float"], hover, 2, **middles)
+            look.points(figure, "real θ", "diamond-open", 9, look.FORMS["float"], hover, 2, **middles)
     figure.update_xaxes(title_text="membrane U")
     figure.update_yaxes(title_text="net spike count n", col=1)
     figure.update_yaxes(dtick=1)

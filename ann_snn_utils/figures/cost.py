@@ -44,9 +44,9 @@ def energy_bars(
     for name in names:
         spent = [factor * float(energy[system].get(name, 0)) for system in systems]
         hover = f"%{{y}}<br>{name}: %{{x:.4g}} {unit}"
-        figure.bars(name, own[name], hover, x=spent, y=systems, orientation="h")
+        look.bars(figure, name, own[name], hover, x=spent, y=systems, orientation="h")
     ends = [factor * totals[system] for system in systems]
-    figure.label_bars(ends, systems, [f" {end:.3g} {unit}" for end in ends])
+    look.label_bars(figure, ends, systems, [f" {end:.3g} {unit}" for end in ends])
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     return figure.update_xaxes(title_text=f"energy per image ({unit})", range=[0, 1.16 * max(ends, default=1) or 1])
 
@@ -72,11 +72,11 @@ def energy_parts(
         color, hover = look.SPENT_ON.get(part, look.INK), f"{part}: %{{y:.4g}} {unit}"
         snn, again = dict(legendgroup=part, offsetgroup="snn"), dict(legendgroup=part, showlegend=False)
         by_layer, by_step = factor * own.sum(1), factor * own.sum(0)
-        figure.bars(part, color, f"SNN, layer %{{x}}<br>{hover}", x=names, y=by_layer, panel=1, **snn)
-        figure.bars(part, color, f"step %{{x}}<br>{hover}", x=x, y=by_step, panel=2, **snn | again)
+        look.bars(figure, part, color, f"SNN, layer %{{x}}<br>{hover}", x=names, y=by_layer, panel=1, **snn)
+        look.bars(figure, part, color, f"step %{{x}}<br>{hover}", x=x, y=by_step, panel=2, **snn | again)
         if part in dense:
             beside = dict(x=names, y=factor * np.asarray(dense[part]), offsetgroup="dense", opacity=0.55) | again
-            figure.bars(part, color, f"{rival}, layer %{{x}}<br>{hover}", panel=1, **beside)
+            look.bars(figure, part, color, f"{rival}, layer %{{x}}<br>{hover}", panel=1, **beside)
     figure.update_layout(barmode="stack", bargroupgap=0.06)
     figure.update_xaxes(title_text="layer", col=1)
     figure.update_xaxes(**look.time_axis(steps), col=2)
@@ -102,18 +102,18 @@ def cost_over_time(
     counted = (("synaptic operations", look.BLUE, sops), ("… with a weight other than 0", look.SKY, effective_sops))
     for name, color, values in counted:
         points: dict[str, Any] = dict(x=x, y=np.asarray(values), mode="lines+markers", panel=1)
-        figure.line(name, color, hover=name + "<br>up to step %{x}<br>%{y:,.0f} per image", **points)
+        look.line(figure, name, color, hover=name + "<br>up to step %{x}<br>%{y:,.0f} per image", **points)
     # What its axis or the title names is not in the legend, which leaves room where a page is narrow.
     points = dict(x=x, y=spent, mode="lines+markers", panel=2, showlegend=False)
     said = f"energy up to step %{{x}}<br>%{{y:.4g}} {unit} per image"
-    figure.line("energy", look.BLUE, hover=said, **points)
+    look.line(figure, "energy", look.BLUE, hover=said, **points)
     rivals = (
         ("operations", "ANN's multiply–accumulates, hidden layers", macs, sops),
         (f"energy ({unit})", "int8 ANN's energy", factor * ann_energy, spent),
     )
     for panel, (axis, name, level, own) in enumerate(rivals, 1):
         ends: dict[str, Any] = dict(x=[0.5, len(sops) + 0.5], y=[level] * 2, panel=panel, showlegend=False)
-        figure.line(name, dash="dash", hover=name + ": %{y:,.4g}", **ends)
+        look.line(figure, name, dash="dash", hover=name + ": %{y:,.4g}", **ends)
         figure.update_yaxes(title_text=axis, range=[0, 1.08 * max(level, *own)], col=panel)
     figure.update_layout(shapes=look.step_marks(step, 2))
     return figure.update_xaxes(**look.time_axis(len(sops)))
@@ -168,10 +168,12 @@ def break_even(report: Mapping[str, Any]) -> go.Figure:
     figure = look.blank("Energy against time steps")
     x, measured = list(range(1, steps + 1)), [spent / 1000 for spent in entry["snn_picojoules_until_step"]]
     hover = "after step %{x}: %{y:.4g} nJ"
-    figure.line("SNN, measured", look.BLUE, hover=hover, x=x, y=measured, mode="lines+markers")
+    look.line(figure, "SNN, measured", look.BLUE, hover=hover, x=x, y=measured, mode="lines+markers")
     busy = [parts["encoder"] / 1000, (parts["encoder"] + last * each) / 1000]
-    figure.line("SNN, were every step as busy", look.BLUE, "dot", x=[0, last], y=busy)
-    figure.line("int8 ANN", look.VERMILION, "dash", hover="int8 ANN: %{y:,.4g} nJ", x=[0, last], y=[level, level])
+    look.line(figure, "SNN, were every step as busy", look.BLUE, "dot", x=[0, last], y=busy)
+    look.line(
+        figure, "int8 ANN", look.VERMILION, "dash", hover="int8 ANN: %{y:,.4g} nJ", x=[0, last], y=[level, level]
+    )
     figure.update_xaxes(title_text="time steps", rangemode="tozero")
     return figure.update_yaxes(title_text=f"energy per image (nJ, {entry['constants']})", rangemode="tozero")
 
@@ -193,11 +195,11 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
             shown: dict[str, Any] = dict(legendgroup=model, showlegend=False)
             low, high = (choose(answers, key=answers.__getitem__) for choose in (min, max))
             x = [answers[low], answers[high]]
-            figure.line(model, colour, width=9, x=x, y=[row, row], opacity=0.45, **shown)
+            look.line(figure, model, colour, width=9, x=x, y=[row, row], opacity=0.45, **shown)
             said = f"{question}: %{{customdata}}<br>{rival} needs %{{x:.3g}} × the SNN's energy"
             points = dict(x=list(answers.values()), y=[row] * len(answers), customdata=list(answers))
             shown |= points | dict(showlegend=not number)
-            figure.points(model, "circle", 8, colour, said, **shown)
+            look.points(figure, model, "circle", 8, colour, said, **shown)
             ends = [(x[0], f"{low}  ", "right"), (x[1], f"  {high}", "left")]
             if x[1] <= 1.01 * x[0]:
                 ends = [(x[1], "  makes no difference", "left")]
@@ -205,7 +207,7 @@ def verdict_bars(told: Mapping[str, Mapping[str, Mapping[str, float]]], rival: s
                 beside: dict[str, Any] = dict(xanchor=anchor, showarrow=False, font_size=11)
                 figure.add_annotation(x=math.log10(place), y=row, text=text, **beside)
         ends_of = [_row(question, index) for question in (list(questions)[0], list(questions)[-1])]
-        figure.line(model, colour, "dot", 1, x=[own, own], y=ends_of, showlegend=False)
+        look.line(figure, model, colour, "dot", 1, x=[own, own], y=ends_of, showlegend=False)
     figure.add_vline(x=1, line=dict(color=look.INK, width=1.5))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     # The words beside the bars take their room from the plot.
@@ -243,16 +245,16 @@ def break_even_spikes(
     for name, (low, high) in published.items():
         said = f"{name}: below %{{x:.3g}} spikes per synapse"
         ends: dict[str, Any] = dict(x=[low, high], y=[name, name], showlegend=False)
-        figure.line(name, look.INK, width=9, opacity=0.5, **ends)
-        figure.points(name, "line-ns-open", 14, look.INK, said, rim=2, **ends)
+        look.line(figure, name, look.INK, width=9, opacity=0.5, **ends)
+        look.points(figure, name, "line-ns-open", 14, look.INK, said, rim=2, **ends)
     for index, (name, value) in enumerate(own.items()):
         said = f"{name}: this network breaks even at %{{x:.3g}}"
         shown: dict[str, Any] = dict(x=[value], y=[name], showlegend=False)
         if value > 0:
-            figure.points(name, "diamond", 11, look.PALETTE[index % len(look.PALETTE)], said, **shown)
+            look.points(figure, name, "diamond", 11, look.PALETTE[index % len(look.PALETTE)], said, **shown)
     for (name, value), dash in zip(measured.items(), ("solid", "dash"), strict=False):
         line: dict[str, Any] = dict(x=[value] * len(rows), y=rows)
-        figure.line(name, look.VERMILION, dash, hover=f"{name}: %{{x:.3g}}", **line)
+        look.line(figure, name, look.VERMILION, dash, hover=f"{name}: %{{x:.3g}}", **line)
     values = [*measured.values(), *own.values(), *(end for ends in published.values() for end in ends)]
     figure.update_yaxes(autorange="reversed", showgrid=False)
     axis = _ratio_axis([value for value in values if value > 0])

@@ -106,43 +106,50 @@ def layer_colors(layers: int) -> Sequence[str]:
     return sample_colorscale("Viridis", [0.1 + 0.8 * index / (layers - 1) for index in range(layers)])
 
 
-class Figure(go.Figure):
-    """A plotly figure, and in short words what is drawn in the house look.
+def line(
+    figure: go.Figure,
+    name: str,
+    color: str = INK,
+    dash: str = "solid",
+    width: float = 2,
+    hover: str = "",
+    **trace: Any,
+) -> None:
+    """Draw a line.
 
     hover: what is said of a point, nothing where empty. trace: x, y and further properties; `panel`, in a figure
     that has several, is the number of one, row by row from 1.
     """
+    shown = dict(color=color, dash=dash, width=width)
+    draw(figure, hover, dict(type="scatter", name=name, mode="lines", line=shown) | trace)
 
-    def line(
-        self, name: str, color: str = INK, dash: str = "solid", width: float = 2, hover: str = "", **trace: Any
-    ) -> None:
-        """Draw a line."""
-        line = dict(color=color, dash=dash, width=width)
-        self.draw(hover, dict(type="scatter", name=name, mode="lines", line=line) | trace)
 
-    def points(
-        self, name: str, symbol: str, size: int, color: str, hover: str = "", rim: float = 0, **trace: Any
-    ) -> None:
-        """Draw markers; rim: the width of their line."""
-        marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
-        self.draw(hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
+def points(
+    figure: go.Figure, name: str, symbol: str, size: int, color: str, hover: str = "", rim: float = 0, **trace: Any
+) -> None:
+    """Draw markers, as `line` does lines; rim: the width of their line."""
+    marker = dict(symbol=symbol, size=size, color=color, line=dict(width=rim))
+    draw(figure, hover, dict(type="scatter", name=name, mode="markers", marker=marker) | trace)
 
-    def bars(self, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
-        """Draw bars, all of one colour or each of its own."""
-        self.draw(hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
 
-    def label_bars(self, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
-        """Write a text to the right of the end of each horizontal bar."""
-        words = dict(text=texts, mode="text", textposition="middle right", showlegend=False, cliponaxis=False)
-        self.draw("", dict(type="scatter", x=ends, y=names) | words)
+def bars(figure: go.Figure, name: str, color: str | Sequence[str], hover: str, **trace: Any) -> None:
+    """Draw bars, all of one colour or each of its own."""
+    draw(figure, hover, dict(type="bar", name=name, marker=dict(color=color, line=dict(width=0))) | trace)
 
-    def draw(self, hover: str, trace: dict[str, Any]) -> None:
-        """Draw a trace of any type, which it says."""
-        if panel := trace.pop("panel", None):
-            trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
-        said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
-        # As a dictionary, which plotly takes in a third of the time of keywords: figures follow sliders.
-        self.add_trace((said if hover else dict(hoverinfo="skip")) | trace)
+
+def label_bars(figure: go.Figure, ends: Sequence[float], names: Sequence[str], texts: Sequence[str]) -> None:
+    """Write a text to the right of the end of each horizontal bar."""
+    words = dict(text=texts, mode="text", textposition="middle right", showlegend=False, cliponaxis=False)
+    draw(figure, "", dict(type="scatter", x=ends, y=names) | words)
+
+
+def draw(figure: go.Figure, hover: str, trace: dict[str, Any]) -> None:
+    """Draw a trace of any type, which it says."""
+    if panel := trace.pop("panel", None):
+        trace |= dict(xaxis=axis_of("x", panel), yaxis=axis_of("y", panel))
+    said = dict(hovertemplate=hover if "<extra>" in hover else f"{hover}<extra></extra>")
+    # As a dictionary, which plotly takes in a third of the time of keywords: figures follow sliders.
+    figure.add_trace((said if hover else dict(hoverinfo="skip")) | trace)
 
 
 def blank(
@@ -152,15 +159,15 @@ def blank(
     height: int = 380,
     subtitles: Sequence[str] = (),
     **arguments: object,
-) -> Figure:
+) -> go.Figure:
     """An empty figure in the house template, with rows × columns panels; width follows the page.
 
     Further arguments are those of plotly's `make_subplots`, tuples where it takes lists.
     """
     if rows == columns == 1 and not arguments:
-        return Figure(layout=dict(template=TEMPLATE, title_text=title, height=height))
+        return go.Figure(layout=dict(template=TEMPLATE, title_text=title, height=height))
     panels = _panels(rows, columns, subplot_titles=tuple(subtitles) or None, **arguments)
-    return Figure(panels).update_layout(title_text=title, height=height)
+    return go.Figure(panels).update_layout(title_text=title, height=height)
 
 
 @lru_cache(16)
@@ -187,18 +194,18 @@ def layer_bars(
     axis: str,
     hover: str,
     colors: Sequence[str] = PALETTE,
-    **bars: Any,
+    **properties: Any,
 ) -> go.Figure:
     """A figure with a bar for each layer and series; hover: what is said of a bar, with {name} for the series.
 
-    bars: properties of every trace; a list of them holds one for each series.
+    properties: of every trace; a list of them holds one for each series.
     """
     figure = blank(title)
     for index, (name, values) in enumerate(series.items()):
-        own = {key: value[index] if isinstance(value, list) else value for key, value in bars.items()}
+        own = {key: value[index] if isinstance(value, list) else value for key, value in properties.items()}
         said = f"layer %{{x}}<br>{hover.replace('{name}', name)}"
         color, heights = color_of(name, index, colors), [float(value) for value in values]
-        figure.bars(name, color, said, x=numbered(layer_names), y=heights, **own)
+        bars(figure, name, color, said, x=numbered(layer_names), y=heights, **own)
     figure.update_xaxes(title_text="layer")
     return figure.update_yaxes(title_text=axis, rangemode="tozero")
 

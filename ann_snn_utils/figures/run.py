@@ -41,10 +41,10 @@ def accuracy_over_time(
         width = 2 + 2 * (len(curves) - 1 - index if len(curves) <= 3 else 0)
         points = dict(x=np.arange(1, len(curve) + 1), y=curve, marker_size=4 + width)
         hover = name + "<br>step %{x}<br>accuracy %{y:.2f} %"
-        figure.line(name, color, dash, width, hover, mode="lines+markers", **points)
+        look.line(figure, name, color, dash, width, hover, mode="lines+markers", **points)
     if level:
         hover, ends = "quantized ANN<br>accuracy %{y:.2f} %", [0.5, longest + 0.5]
-        figure.line("quantized ANN", dash="dash", hover=hover, x=ends, y=level)
+        look.line(figure, "quantized ANN", dash="dash", hover=hover, x=ends, y=level)
     told = [value for curve in [*curves.values(), level, [0.0] * from_zero] for value in curve]
     figure.update_layout(yaxis=look.accuracy_axis(told))
     if pending is not None:
@@ -52,7 +52,7 @@ def accuracy_over_time(
         for name, color, waiting in zip(look.numbered(layer_names), colors, pending.T, strict=True):
             shown: dict[str, Any] = dict(x=np.arange(1, len(waiting) + 1), y=waiting, stackgroup="pending", panel=2)
             hover = f"layer {name}<br>after step %{{x}}<br>%{{y:,.1f}} of an image still to fire"
-            figure.line(name, color, width=1, hover=hover, **shown)
+            look.line(figure, name, color, width=1, hover=hover, **shown)
         figure.update_yaxes(title_text="neurons still to fire, per image", rangemode="tozero", col=2)
     figure.update_layout(shapes=look.step_marks(step, panels))
     return figure.update_xaxes(**look.time_axis(longest))
@@ -70,7 +70,7 @@ def spikes_over_time(record: Record) -> go.Figure:
             counted = table[:, index]
             bars: dict[str, Any] = dict(x=np.arange(1, record.time_steps + 1), y=sign * counted / record.samples)
             shown = dict(customdata=counted, legendgroup=str(index), showlegend=sign > 0, marker_opacity=opacity)
-            figure.bars(name, colors[index], hover, **bars, **shown)
+            look.bars(figure, name, colors[index], hover, **bars, **shown)
     figure.update_layout(barmode="relative")
     figure.update_xaxes(**look.time_axis(record.time_steps))
     return figure.update_yaxes(title_text="spikes per image", zerolinecolor=look.INK)
@@ -87,12 +87,12 @@ def settling_histogram(settled_at: ArrayLike, time_steps: int) -> go.Figure:
     figure = look.blank("When samples settle")
     hover = "step %{x}<br>%{y:,} samples settle<br>%{customdata:.1f} % so far"
     so_far = 100 * counts[1:].cumsum() / len(settled)
-    figure.bars("silent after this step", look.PALETTE[0], hover, x=steps, y=counts[1:], customdata=so_far)
+    look.bars(figure, "silent after this step", look.PALETTE[0], hover, x=steps, y=counts[1:], customdata=so_far)
     every = look.time_axis(time_steps)["dtick"]
     ticks = dict(zip(steps[every - 1 :: every], map(str, steps[every - 1 :: every]), strict=True))
     if counts[0]:
         name, hover = f"not silent within {time_steps} steps", "%{y:,} samples are still active"
-        figure.bars(name, look.VERMILION, hover, x=[later], y=[counts[0]])
+        look.bars(figure, name, look.VERMILION, hover, x=[later], y=[counts[0]])
         ticks[later] = "later"
     figure.update_xaxes(title_text="settled at step", range=[0.4, (later if counts[0] else time_steps) + 0.6])
     figure.update_xaxes(tickvals=list(ticks), ticktext=list(ticks.values()))
@@ -155,7 +155,7 @@ def count_histogram(counts: Sequence[ArrayLike], layer_names: Sequence[str]) -> 
         there = np.flatnonzero(found)
         hover = f"layer {name}<br>count %{{x}}<br>%{{y:.3g}} % of neurons"
         shares = 100 * found[there] / values.size
-        figure.line(name, color, hover=hover, x=there + least, y=shares, mode="lines+markers")
+        look.line(figure, name, color, hover=hover, x=there + least, y=shares, mode="lines+markers")
     largest = max(int(np.asarray(count).max()) for count in counts)
     figure.update_xaxes(title_text="count at the end", dtick=max(1, largest // 12))
     return figure.update_yaxes(title_text="share of neurons", type="log", ticksuffix=" %", dtick=1)
@@ -173,7 +173,7 @@ def robustness(
         points: dict[str, Any] = dict(x=strengths, y=curve, marker=dict(symbol=index, size=8))
         hover = f"{name}<br>{disturbance} %{{x:g}}<br>accuracy %{{y:.2f}} %"
         color, dash = look.PALETTE[index % len(look.PALETTE)], look.DASHES[index % len(look.DASHES)]
-        figure.line(name, color, dash, hover=hover, mode="lines+markers", **points)
+        look.line(figure, name, color, dash, hover=hover, mode="lines+markers", **points)
     figure.update_xaxes(title_text=disturbance)
     return figure.update_yaxes(**look.accuracy_axis([value for curve in curves.values() for value in curve]))
 
@@ -214,29 +214,31 @@ def neuron_trace(
     panels: dict[str, Any] = dict(shared_xaxes=True, row_heights=(0.7, 0.3), vertical_spacing=0.07)
     figure = look.blank("The moving threshold", 2, height=480, **panels)
     band: dict[str, Any] = dict(x=edges + edges[::-1], y=_twice(ceilings) + _twice(floors)[::-1], panel=1)
-    figure.line("silent inside", width=0, fill="toself", fillcolor=look.BAND, **band)
+    look.line(figure, "silent inside", width=0, fill="toself", fillcolor=look.BAND, **band)
     hover = "step %{customdata}<br>threshold %{y:.6g}"
     compared: dict[str, Any] = dict(x=edges, customdata=_twice(t.tolist()), panel=1)
     climbing = "θ<sub>t</sub>: climbs" if encoder else "θ<sub>n+1</sub>: +1 from here"
-    figure.line(climbing, look.GREEN, hover=hover, y=_twice(upper), showlegend=True, **compared)
+    look.line(figure, climbing, look.GREEN, hover=hover, y=_twice(upper), showlegend=True, **compared)
     falling = "θ<sub>n</sub>: −1 below"
-    figure.line(falling, look.ORANGE, "dash", hover=hover, y=_twice(lower), showlegend=not encoder, **compared)
+    look.line(
+        figure, falling, look.ORANGE, "dash", hover=hover, y=_twice(lower), showlegend=not encoder, **compared
+    )
     hover = "step %{x}<br>U = %{y:.6g}"
-    figure.line("membrane U", hover=hover, x=t, y=u, mode="lines+markers", marker_size=6, panel=1)
+    look.line(figure, "membrane U", hover=hover, x=t, y=u, mode="lines+markers", marker_size=6, panel=1)
     for sign, (said, (symbol, color)) in zip((1, -1), look.SPIKES.items(), strict=True):
         where = np.flatnonzero(fires == sign)
         hover = f"step %{{x}}: spike {sign:+d}<br>count is now %{{customdata}}"
         fired = dict(x=where + 1, y=u[where], customdata=counts[where], marker_line_color="white", panel=1)
-        figure.points(f"spike {said}", symbol, 14, color, hover, 1, **fired)
+        look.points(figure, f"spike {said}", symbol, 14, color, hover, 1, **fired)
     hover = "after step %{x}<br>count %{y}"
     counted: dict[str, Any] = dict(x=t, y=counts, mode="lines+markers", line_shape="hvh", panel=2)
-    figure.line("count n", look.BLUE, hover=hover, **counted)
+    look.line(figure, "count n", look.BLUE, hover=hover, **counted)
     if ann_code is not None:
         code = dict(x=[0.5, steps + 0.5], y=[int(ann_code)] * 2, panel=2)
-        figure.line("ANN's code", look.PURPLE, "dot", 3, "ANN code %{y}", **code)
+        look.line(figure, "ANN's code", look.PURPLE, "dot", 3, "ANN code %{y}", **code)
     hover = "the whole sample is silent<br>from step %{x} on"
     star = dict(x=silent, y=[int(counts[step - 1]) for step in silent], panel=2)
-    figure.points("sample silent", "star", 14, look.ORANGE, hover, 1, **star)
+    look.points(figure, "sample silent", "star", 14, look.ORANGE, hover, 1, **star)
     figure.update_xaxes(**look.time_axis(steps))
     figure.update_xaxes(title_text=None, row=1)
     figure.update_yaxes(title_text="membrane U (weight units)", range=[low, high], row=1)

@@ -88,10 +88,10 @@ def accuracy_of_settings(
     return figure.update_layout(showlegend=False, margin=dict(l=_LEFT, r=_RIGHT, t=_TOP, b=_BOTTOM))
 
 
-def _add(figure: look.Figure, x: Sequence[float], percent: Sequence[float], hover: str = "", **style: Any) -> None:
+def _add(figure: go.Figure, x: Sequence[float], percent: Sequence[float], hover: str = "", **style: Any) -> None:
     """Draw accuracies in percent at their errors; `hover` tells them as `customdata`."""
     told = dict(customdata=percent) if hover else {}
-    figure.draw(hover, dict(type="scatter", mode="lines", x=x, y=errors(percent)) | told | style)
+    look.draw(figure, hover, dict(type="scatter", mode="lines", x=x, y=errors(percent)) | told | style)
 
 
 def _colours(names: Mapping[str, Any], coloured: Sequence[str]) -> dict[str, str]:
@@ -181,11 +181,11 @@ def accuracy_per_energy(
             told = [[step, percent] for step, percent in enumerate(accuracy, 1)]
             line: dict[str, Any] = dict(x=costs, y=errors(accuracy), customdata=told, showlegend=column == 1)
             dash, width = ("solid", 4) if name == own else (look.DASHES[index % len(look.DASHES)], 2)
-            figure.line(name, colour, dash, width, hover, mode="lines+markers", **line, **place)
+            look.line(figure, name, colour, dash, width, hover, mode="lines+markers", **line, **place)
             costs, accuracy = along([silence[model][name]], 1e-6)
             said = f"{name}, each image until its silence<br>%{{x:.4g}} µJ<br>{accuracy[0]:.2f} %"
             star = dict(x=costs, y=errors(accuracy), showlegend=False) | place
-            figure.points(name, "star", 18 if name == own else 13, colour, said, rim=1, **star)
+            look.points(figure, name, "star", 18 if name == own else 13, colour, said, rim=1, **star)
         spent = [cost * 1e-6 for points in networks.values() for cost, _ in points]
         figure.update_xaxes(title_text="energy per image (µJ)", **_few_ticks(spent), col=column)
     figure.update_yaxes(**error_axis(shares))
@@ -248,13 +248,13 @@ def setting_effects(changes: Sequence[Mapping[str, Any]], title: str = "What eac
                 panel=column,
             )
             hover = "%{y}<br>seed %{customdata[0]}: %{customdata[1]:+.2f} points"
-            figure.points(parameter, "circle", 8, colour, hover, **points)
+            look.points(figure, parameter, "circle", 8, colour, hover, **points)
             runs = {name: [row[step] for row in rows if row["setting"] == name] for name in settings}
             means = {name: mean(values) for name, values in runs.items() if values}
             points = dict(x=[_stretched(value) for value in means.values()], y=[names[name] for name in means])
             points |= dict(customdata=list(means.values()), panel=column)
             hover = "%{y}<br>mean %{customdata:+.2f} points"
-            figure.points(f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
+            look.points(figure, f"mean of {parameter}", "line-ns-open", 16, colour, hover, 2, **points)
         ticks = _signed_ticks([row[step] for row in changes if not math.isnan(row[step])])
         figure.add_vline(x=0, line=dict(color=look.INK, width=1), row=1, col=column)
         words = [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]

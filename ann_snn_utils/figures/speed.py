@@ -30,8 +30,8 @@ def speed_dots(rows: Sequence[Mapping]) -> go.Figure:
         names, texts = [_name(row) for row in chosen], [f"  {rate['median']:,.0f}" for rate in rates]
         values: dict[str, Any] = dict(x=[rate["median"] for rate in rates], y=names)
         values |= dict(error_x=_error_bars(rates, look.VERMILION))
-        figure.points(group, "circle", 9, color, "%{y}<br>%{x:,.0f} images/s", **values)
-        figure.label_bars([rate["high"] for rate in rates], names, texts)
+        look.points(figure, group, "circle", 9, color, "%{y}<br>%{x:,.0f} images/s", **values)
+        look.label_bars(figure, [rate["high"] for rate in rates], names, texts)
     medians = [row["samples_per_second"]["median"] for row in rows]
     # There is room for the number beside the fastest.
     low, high = 0.8 * min(medians), 1.8 * max(medians)
@@ -67,10 +67,10 @@ def cost_curves(sweeps: Mapping[str, Sequence[Mapping]], ann_seconds: float | No
     for panel, (x, times, hover) in enumerate(panels, 1):
         points: dict[str, Any] = dict(x=x, y=[time["median"] for time in times], mode="lines+markers", panel=panel)
         points |= dict(error_y=_error_bars(times, look.SKY), showlegend=panel == 1)
-        figure.line("this project, median and quartiles", look.BLUE, hover=hover, **points)
+        look.line(figure, "this project, median and quartiles", look.BLUE, hover=hover, **points)
     if ann_seconds is not None:
         level: dict[str, Any] = dict(x=[0, steps[-1]["time_steps"]], y=[1e3 * ann_seconds] * 2, panel=1)
-        figure.line("float32 ANN, one pass", dash="dash", hover="ANN: %{y:.3g} ms", **level)
+        look.line(figure, "float32 ANN, one pass", dash="dash", hover="ANN: %{y:.3g} ms", **level)
     figure.update_xaxes(title_text="time steps T", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="milliseconds", rangemode="tozero", col=1)
     figure.update_xaxes(title_text="images N (logarithmic)", type="log", tickvals=ticks, col=2)
@@ -94,6 +94,6 @@ def addition_bars(distance: Mapping, limits: Mapping) -> go.Figure:
     rates = [spread["median"] for spread in spreads]
     shown = dict(orientation="h", textposition="outside", cliponaxis=False, showlegend=False)
     texts, billions = [f"{100 * rate / peak:.0f} %" for rate in rates], [rate / 1e9 for rate in rates]
-    figure.bars("", colors, "%{y}<br>%{x:.3g} billion per second", x=billions, y=names, text=texts, **shown)
+    look.bars(figure, "", colors, "%{y}<br>%{x:.3g} billion per second", x=billions, y=names, text=texts, **shown)
     figure.update_xaxes(title_text="billion per second", range=[0, 1.12 * max(billions)])
     return figure.update_yaxes(autorange="reversed")
