@@ -182,6 +182,7 @@ def test_what_is_drawn_in_colour_is_the_baseline_the_run_and_what_differs_most_f
         **{n: c | {"energy_over_time": None} for n, c in changed.items()},
     )
     assert far_apart(compare(found), "3", most=4) == ["baseline", "k = 3", "k = 1", "k = 4"]
+    assert far_apart(compare(found), "3", "4", most=4) == ["baseline", "k = 3", "k = 4", "k = 1"]
 
 
 def test_two_runs_are_told_apart_by_parameters_and_seed():

@@ -228,15 +228,15 @@ def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     return pd.concat(map(pd.Series, curves), axis=1).ffill().mean(axis=1).tolist()
 
 
-def far_apart(frame: pd.DataFrame, run: str = "", most: int = 5) -> list[str]:
-    """The baseline, the setting of `run`, and those whose accuracy differs most from the baseline's at first.
+def far_apart(frame: pd.DataFrame, *runs: str, most: int = 5) -> list[str]:
+    """The baseline, the settings of `runs`, and those whose accuracy differs most from the baseline's at first.
 
     At most `most` settings; differences are means over the first four steps.
     """
     means = pd.DataFrame({setting: pd.Series(mean_curve(runs)) for setting, runs in curves(frame).items()})
     first = means.reindex(range(4)).ffill()
     apart = first.sub(first.iloc[:, 0], axis=0).abs().mean().sort_values(ascending=False, kind="stable")
-    own = [frame.setting[run]] if run in frame.index else []
+    own = [frame.setting[run] for run in runs if run in frame.index]
     return list(dict.fromkeys([means.columns[0], *own, *apart.index]))[:most]
 
 
