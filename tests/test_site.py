@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import lab
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from toy_notebooks import write_notebook
 
-from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, check_site, write_page, write_site
+from ann_snn_utils.batch.pages import PLOTLY_JS, PLOTLY_MIME, _exporter, check_site, write_page, write_site
 
 FIGURE = {"data": [{"y": [1, 2]}], "layout": {"title": {"text": "Two points"}}}
 
@@ -52,6 +54,25 @@ def test_the_gallery_holds_the_figures_of_the_notebooks_that_were_run(site: Path
     gallery = (site / "gallery.html").read_text(encoding="utf-8")
     assert gallery.count("Plotly.newPlot") == 1 and "Two points" in gallery and "In&nbsp;[" not in gallery
     assert gallery.count("<h2") == 1
+
+
+def test_a_page_is_what_nbconvert_makes_of_its_cells_down_to_the_keyboard_and_the_screen_reader(
+    tmp_path: Path,
+) -> None:
+    data: list[dict[str, Any]] = [
+        {"image/png": "AAAA"},
+        {"text/html": '<img src="x.png" alt="x">'},
+        {"text/plain": "1"},
+    ]
+    cell = nbformat.v4.new_code_cell(
+        "show()", outputs=[nbformat.v4.new_output("display_data", one) for one in data]
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 00"), cell])
+    page = write_page(notebook, tmp_path / "page.html").read_text(encoding="utf-8")
+    about = {"metadata": {"name": "page"}, "pages": {}}
+    theirs, _ = _exporter().from_notebook_node(notebook, about)
+    assert str(BeautifulSoup(page, "html.parser")) == theirs
+    assert page.count(' tabindex="0"') == 5 and page.count(" alt=") == 2
 
 
 def test_other_pages_and_files_are_not_replaced_by_a_site_and_a_site_is(tmp_path: Path, site: Path) -> None:

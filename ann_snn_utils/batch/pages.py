@@ -30,6 +30,10 @@ _REWRITTEN = (
     (r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}"),
 )
 
+# What HTMLExporter gives inputs and outputs, which may scroll, for the keyboard, and pictures for screen readers.
+_FOCUSED = r'\g<0> tabindex="0"'
+_UNDESCRIBED = r'\g<0> alt="No description has been provided for this image"'
+
 PLOTLY_JS = "plotly.min.js"
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -86,10 +90,18 @@ def write_page(content: Any, page: Path, site: Mapping[str, str] | None = None) 
     """
     _lay_plotly(page.parent)
     about = {"metadata": {"name": page.stem}, "pages": dict(site or {})}
-    body, _ = _exporter().from_notebook_node(content, resources=about)
     with atomic(page) as temporary:
-        temporary.write_text(body, encoding="utf-8")
+        temporary.write_text(_rendered(content, about), encoding="utf-8")
     return page
+
+
+def _rendered(content: Any, about: dict[str, Any]) -> str:
+    """A page as nbconvert's HTMLExporter makes it, which would parse and write all of it once more at its end."""
+    from nbconvert.exporters import TemplateExporter
+
+    body, _ = TemplateExporter.from_notebook_node(_exporter(), content, resources=about)
+    body = re.sub(r'<div class="(?:jp-Cell-inputWrapper|[^"<>]* jp-OutputArea-output\b[^"<>]*)"', _FOCUSED, body)
+    return re.sub(r'<img src="data:image/[^"]*"(?![^<>]* alt=)', _UNDESCRIBED, body)
 
 
 def figure_html(figure: Mapping[str, Any]) -> str:
@@ -121,12 +133,16 @@ def _lay_plotly(folder: Path) -> None:
 def _exporter() -> Any:
     import jinja2
     from nbconvert.exporters import HTMLExporter
+    from nbconvert.filters import Highlight2HTML
     from traitlets.config import Config
 
     kinds = [PLOTLY_MIME, "text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex"]
     config = Config(NbConvertBase={"display_data_priority": [*kinds, "text/plain"]})
     here = str(Path(__file__).parent)
-    exporter = HTMLExporter(config=config, template_name="page", extra_template_basedirs=[here])
+    page: dict[str, Any] = dict(template_name="page", extra_template_basedirs=[here])
+    # Not after each of its twelve steps, that is.
+    exporter = HTMLExporter(config=config, optimistic_validation=True, **page)
+    exporter.register_filter("highlight_code", Highlight2HTML(parent=exporter))
     exporter.register_filter("markdown2html", jinja2.pass_context(_markdown))
     exporter.register_filter("figure", figure_html)
     exporter.register_filter("mathml", lambda latex: readable(latex.strip().strip("$"), latex.lstrip()[:2] == "$$"))
