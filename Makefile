@@ -23,6 +23,9 @@ NO_PARAMETERS = $(if $(NAMES),$(error make $@ takes no $(NAMES): give its option
 # not, and each process takes seconds to import them all.
 PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+# Every kernel and worker would compile the package again where this is set, which takes longer than most tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks study pages lab bench test check lint format clean-notebooks
 

@@ -187,16 +187,10 @@ def test_a_data_root_that_is_a_file_is_refused(tmp_path):
 
 
 def test_a_relative_data_root_is_looked_up_in_the_repository_too(tmp_path, monkeypatch):
-    import torchvision
-
-    def offline(self):
-        raise RuntimeError("offline")
-
-    monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANN_SNN_DATA", "ann_snn_utils")
     with pytest.raises(FileNotFoundError, match=re.escape(str(ROOT / "ann_snn_utils" / "MNIST"))):
-        load_dataset("mnist")
+        load_dataset("mnist", fetch=False)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +261,7 @@ def real_mnist() -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "count"), [("train", 60000), ("test", 10000)])
 def test_real_mnist_is_what_torchvision_reads(split, count):
     import torchvision

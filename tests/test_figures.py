@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import inspect
 import io
 import json
@@ -57,8 +56,8 @@ def report() -> dict:
     return cost_report(snn(), hardware(snn()), images, simulate(snn(), images))
 
 
-@functools.cache
-def everything() -> dict[str, go.Figure]:
+@pytest.fixture(scope="module")
+def all_figures() -> dict[str, go.Figure]:
     run = record()
     layer, names = snn().layers[2], run.layer_names
     mismatches = {"exact": [0] * 4, "published": [1, 2, 0, 4]}
@@ -119,11 +118,6 @@ def everything() -> dict[str, go.Figure]:
 PUBLIC = sorted({name for name, value in vars(figures).items() if inspect.isfunction(value)} - {"draw_in_pages"})
 
 
-@pytest.fixture(scope="module")
-def all_figures():
-    return everything()
-
-
 def trace_named(figure: go.Figure, name: str):
     (found,) = [trace for trace in figure.data if trace.name == name]
     return found
@@ -151,7 +145,7 @@ def test_no_coordinate_is_nan(all_figures, name):
             assert np.isfinite(np.asarray(numbers, dtype=np.float64)).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(everything()) - {"sample_images", "kernels", "class_pictures"}))
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"sample_images", "kernels", "class_pictures"}))
 def test_every_axis_with_ticks_has_a_title_in_its_row_or_column(all_figures, name):
     layout = all_figures[name].layout.to_plotly_json()
     for kind in "xy":

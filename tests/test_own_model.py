@@ -206,8 +206,9 @@ def test_steps_are_chosen_by_values_from_all_over_the_map(monkeypatch):
         assert one.spec.step == pytest.approx(other.spec.step, rel=0.1)
 
 
+@pytest.mark.slow
 def test_what_prepares_images_goes_into_the_weights():
-    from torchvision.transforms import Normalize  # which takes a second to import
+    from torchvision.transforms import Normalize  # which takes seconds to import
 
     torch.manual_seed(0)
     inner = trained(
@@ -221,6 +222,7 @@ def test_what_prepares_images_goes_into_the_weights():
     assert float((ann(IMAGES) - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "padding", "warned"), [(0.5, 1, 1), (0.0, 1, 0), (0.5, 0, 0)])
 def test_padding_of_images_from_which_a_mean_was_subtracted_is_warned_of(mean, padding, warned, recwarn):
     from torchvision.transforms import Normalize

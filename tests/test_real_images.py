@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
-from ann_snn_utils import check_equivalence, convert, evaluate, load_dataset, load_pretrained, simulate
+from ann_snn_utils import check_equivalence, convert, load_dataset, load_pretrained, predict, simulate
 from ann_snn_utils.ann.store import list_pretrained
 from ann_snn_utils.data.dataset import load_recorded
-from ann_snn_utils.measure.activity import correct_at
+from ann_snn_utils.measure.activity import SILENCE, correct_at
 from ann_snn_utils.runs.results import FIRST
 
 pytestmark = [
@@ -48,16 +49,22 @@ def test_with_counts_of_at_most_two_every_image_is_silent_by_the_third_step(bund
 
 @pytest.mark.parametrize("name", sorted(list_pretrained()))
 def test_exactly_so_many_images_are_right_as_the_index_says(name):
-    """All test images, of CIFAR-10 the first 1,000, after every step that is recorded."""
+    """All test images, of CIFAR-10 the first 1,000, after every step that is recorded.
+
+    At silence counts are the quantized network's codes, which it forms itself of the first 1,000 images in grey.
+    """
     entry = list_pretrained()[name]
     try:
         test = load_recorded(entry, fetch=False)
     except FileNotFoundError as error:
         pytest.skip(str(error))
     ann, wanted = load_pretrained(name), entry["snn_correct"]
-    if entry["source"]["name"].startswith("cifar10"):
-        # At silence, counts are the quantized network's codes.
+    colour = entry["source"]["name"].startswith("cifar10")
+    if colour:
         test, wanted = test.subset(range(FIRST)), entry["first_1000"]
-    else:
-        assert evaluate(ann, test) == entry["correct"]
-    assert correct_at(simulate(convert(ann), test)) == wanted
+    record = simulate(convert(ann), test)
+    assert correct_at(record) == wanted
+    if not colour:
+        few = test.images[:FIRST]
+        assert wanted[SILENCE] == entry["correct"]
+        assert torch.equal(predict(ann, few), record.predictions[-1, : len(few)])
