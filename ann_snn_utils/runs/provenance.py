@@ -53,21 +53,16 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
     Both are None where `root` is not the top of a git repository, and the commit is None before the first.
     """
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    top = git("rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root.resolve():
+    # All in one process, which does not look for a repository above.
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--no-ahead-behind"]
+    below = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.resolve().parent)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env=below)
+    except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-    status = git("status", "--porcelain")
-    commit = git("rev-parse", "--verify", "--quiet", "HEAD")
-    return {"commit": commit, "dirty": None if status is None else bool(status)}
+    first, *lines = done.stdout.splitlines()
+    commit = first.removeprefix("# branch.oid ")
+    return {"commit": None if commit == "(initial)" else commit, "dirty": any(line[0] != "#" for line in lines)}
 
 
 def machine() -> dict[str, Any]:
