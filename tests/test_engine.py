@@ -47,7 +47,7 @@ def test_the_threads_of_each_job_are_set_on_purpose(jobs: int, threads: int | No
 def test_jobs_share_the_cores_and_none_takes_more_threads_than_the_user_allows(monkeypatch) -> None:
     monkeypatch.setattr(engines, "CPU_COUNT", 8)
     for allowed, given in ((8, "4"), (3, "3")):
-        monkeypatch.setattr(engines.torch, "get_num_threads", lambda allowed=allowed: allowed)
+        monkeypatch.setattr("torch.get_num_threads", lambda allowed=allowed: allowed)
         with engine(2) as running:
             assert running.environment["OMP_NUM_THREADS"] == given
 

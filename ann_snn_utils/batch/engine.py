@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import torch
 from dask.distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, wait
 from dask.system import CPU_COUNT
 from distributed.comm import get_address_host
 
-from ..data.dataset import data_folder
+from ..data.place import data_folder
 from ..runs.folder import runs_root
 from ..runs.provenance import PACKAGE, versions
 from .execute import NotebookFailed, is_stopped, stop_kernels
@@ -171,6 +170,8 @@ def engine(jobs: int, address: str | None = None, threads: int | None = None) ->
         if address is None:
             client = stack.enter_context(_in_process(jobs))
             if threads or jobs > 1:
+                import torch  # which takes seconds, in each worker of a cluster
+
                 # $OMP_NUM_THREADS, which torch heeds, allows no job more than itself.
                 share = min(torch.get_num_threads(), max(1, CPU_COUNT // jobs))
                 environment |= dict.fromkeys(_THREADS, str(threads or share))

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from ..checks import check_settings
-from ..data.dataset import Dataset, absolute_dataset, load_splits, source_of
+from ..data.dataset import Dataset, load_splits, source_of
+from ..data.place import absolute_dataset
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, digest_of
 from ..runs.parameters import check_parameters, defaults_of, ordered_notebooks, select_notebooks
 from ..snn.conversion import check_network

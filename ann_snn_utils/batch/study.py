@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..data.dataset import absolute_dataset
+from ..data.place import absolute_dataset
 from ..runs.folder import ARTIFACTS, check_run_name, default_run_name, require, run_folder, runs_root
 from ..runs.gallery import bundled_name, run_named
 from ..runs.parameters import NOTEBOOKS, check_parameters, ordered_notebooks, select_notebooks

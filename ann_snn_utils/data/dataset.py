@@ -21,12 +21,10 @@ import torch
 from torch.nn import functional as F
 
 from ..checks import check
-from ..files import ROOT
 from .folder import check_room, image_size, read_image_folder, stamp, unpack
+from .place import NAMES, absolute_dataset, data_folder, resolve
 from .published import FOLDERS, read_cifar10, read_mnist
 from .scikit_learn import read_digits
-
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
 SPLITS = ("train", "test")
 
@@ -179,7 +177,7 @@ def load_dataset(
     elif name == "cifar10":
         images, labels, classes = read_cifar10(split, folder, fetch)
     else:
-        path = _resolve(name)
+        path = resolve(name)
         if not os.path.exists(path) and (named := os.fspath(name)) in NAMES:
             raise ValueError(f"data set {name!r} is the path of no folder: give the name {named!r} as text")
         if not os.fspath(name) or not os.path.exists(path):
@@ -206,20 +204,6 @@ def folder_label(name: str) -> str:
 
 def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
-
-
-def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of the raw files, see `load_dataset`. ValueError where there is something else."""
-    folder = _resolve(root or os.environ.get("ANN_SNN_DATA") or ROOT / "data" / "raw")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"data root {folder} is not a folder: set root or ANN_SNN_DATA to a folder")
-    return folder
-
-
-def _resolve(path: str | os.PathLike[str]) -> Path:
-    # os.path takes a name that no file system allows for one that is not there; a Path raises.
-    path = os.path.expanduser(path)
-    return Path(os.path.abspath(path)) if os.path.exists(path) else ROOT / path
 
 
 def _balanced_order(labels: torch.Tensor) -> torch.Tensor:
@@ -332,7 +316,7 @@ def load_recorded(
         if recorded is None:
             warnings.warn(f"no digest is recorded: {dataset} is taken for {lay}", stacklevel=2)
     name = source["name"]
-    if name not in NAMES and not os.path.exists(_resolve(name)):
+    if name not in NAMES and not os.path.exists(resolve(name)):
         name = source["name"] = str(data_folder(None) / Path(name).name)
         if not recorded or not os.path.exists(name):
             gone = f"the images of this network lay in {lay}, which is not there"
@@ -358,16 +342,7 @@ def load_recorded(
 
 def _stamps(name: str) -> str:
     """Digest of the stamps of all files of a data set."""
-    place = data_folder(None) / FOLDERS.get(name, name) if name in NAMES else _resolve(name)
+    place = data_folder(None) / FOLDERS.get(name, name) if name in NAMES else resolve(name)
     files = [place, *(Path(top, file) for top, _, names in os.walk(place) for file in names)]
     stamps = [(file, stamp(file)) for file in sorted(files) if file.exists()]
     return hashlib.sha256(repr(stamps).encode()).hexdigest()
-
-
-def absolute_dataset(dataset: str) -> str:
-    """The path of a data set as an absolute one, where it is there; named sets and other text as they are.
-
-    It would mean another folder in another working directory, and notebooks run in one of their own.
-    """
-    place = _resolve(dataset)
-    return str(place) if dataset and dataset not in NAMES and os.path.exists(place) else dataset
