@@ -268,16 +268,16 @@ def draws(page, number: int, figure: int, expected: go.Figure) -> None:
                 shows(page, number, figure, index, axis, trace[axis])
 
 
-def screenshots(page, folder: Path, name: str) -> None:
-    """Write a picture of each explorer, whole, to folder/<name>-<number>.png."""
-    size = page.viewport_size
-    # An element that is higher than the page would be cut off.
-    page.set_viewport_size({"width": size["width"], "height": 3000})
+def screenshot(page, path: Path) -> None:
+    """Write a picture of the whole notebook, from top to bottom."""
+    size, panel = page.viewport_size, page.locator(".jp-WindowedPanel-outer").first
+    # What is higher than the page would be cut off.
+    beyond = panel.evaluate("e => e.scrollHeight - e.clientHeight")
+    page.set_viewport_size(size | {"height": size["height"] + beyond})
     page.mouse.move(0, 0)
-    for number in range(page.locator(".snn-explorer").count()):
-        explorer(page, number).scroll_into_view_if_needed()
-        page.wait_for_timeout(300)
-        explorer(page, number).screenshot(path=folder / f"{name}-{number}.png")
+    panel.evaluate("e => e.scrollTo(0, 0)")
+    page.wait_for_timeout(1000)
+    panel.screenshot(path=path)
     page.set_viewport_size(size)
 
 

@@ -1,7 +1,6 @@
 """JupyterLab in a headless browser: the explorers open, answer every control, and fit the page.
 
-What the page shows is compared with the package's own functions. Screenshots and the time from a key to its last
-redraw are kept in tests/artifacts.
+What the page shows is compared with the package's own functions. Pictures of it are kept in tests/artifacts.
 """
 
 from __future__ import annotations
@@ -286,7 +285,7 @@ def test_explorers_fit_the_page_in_both_themes_and_can_be_named_by_a_screen_read
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(500)
         if width != 800:
-            lab.screenshots(page, ARTIFACTS, f"{theme.lower()}-{width}")
+            lab.screenshot(page, ARTIFACTS / f"{theme.lower()}-{width}.png")
         assert page.evaluate(BEYOND) == [], width
     ink = page.evaluate("() => getComputedStyle(document.querySelector('.snn-explorer .gtitle')).fill")
     brightness = sum(int(part) for part in re.findall(r"\d+", ink)[:3]) / 3
