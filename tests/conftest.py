@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Processes that share the cores take one thread each; tests of what several do set their number."""
+    if hasattr(session.config, "workerinput"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test of a page so that it survives its browser; None leaves any other to pytest."""
