@@ -356,7 +356,7 @@ def test_bad_files_are_named_together_the_first_of_them_in_words(folder):
     for name in "train/dog/folder", "train/cat/folder":
         (folder / name).mkdir()
     refuse(
-        folder, "train/cat/folder is not a file", "train/dog/folder", "dog/2.png is empty (0 bytes)", "; and 1 more"
+        folder, "train/cat/folder is not a file", "train/dog/folder", "dog/2.png is empty (0 bytes)", "; and 4 more"
     )
 
 
@@ -416,6 +416,24 @@ def test_links_that_lead_out_of_the_folder_are_refused(folder, tmp_path, link):
     (folder / "train").rename(tmp_path / "train")
     link("train", tmp_path / "train")
     refuse(folder, "train is a link out of the image folder")
+
+
+def test_links_empty_and_damaged_files_are_named_together(folder, tmp_path, link):
+    save(tmp_path / "secret.png", GREY)
+    link("train/cat/out.png", tmp_path / "secret.png")
+    link("train/cow", tmp_path)
+    link("test/dog/gone.png", "nothing.png")
+    (folder / "train/cat/a.png").write_text("no image")
+    (folder / "test/dog/e.png").write_bytes(b"")
+    bad = "train/cow is a link out", "out.png is a link out", "gone.png is a link that leads nowhere"
+    refuse(folder, *bad, "e.png is empty", "a.png is not an image")
+
+
+def test_links_that_take_the_place_of_class_folders_are_named_instead_of_missing_classes(folder, tmp_path, link):
+    for name in "train/dog", "test/cat":
+        (folder / name).rename(tmp_path / name.replace("/", "-"))
+        link(name, tmp_path / name.replace("/", "-"))
+    refuse(folder, "train/dog is a link out of the image folder", "test/cat is a link out of the image folder")
 
 
 def test_links_that_lead_nowhere_or_in_circles_are_refused(folder, link):

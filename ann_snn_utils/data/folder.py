@@ -159,8 +159,12 @@ def _keep(cache: Path, images: torch.Tensor, source: str) -> None:
 
 def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
     """The class names, and for each split the files with their labels."""
-    places = {split: _class_folders(folder, split) for split in ("train", "test")}
+    wrong: list[str] = []
+    places = {split: _class_folders(folder, split, wrong) for split in ("train", "test")}
     train, test = (set(part) for part in places.values())
+    if train != test or len(train) < 2:
+        # The classes that are not there may be links that lead out.
+        _refuse(wrong)
     if not train | test:
         raise ValueError(f"{folder / 'train'} has no class folders: put the images in train/<class>/")
     if train != test:
@@ -177,25 +181,27 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Pa
     classes = tuple(sorted(train, key=lambda name: (int(name) if name in decimal else -1, name)))
     if len(classes) < 2:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a study needs at least two")
-    wrong: list[str] = []
     files = {
         split: [
             (path, label) for label, name in enumerate(classes) for path in _list_class(folder, part[name], wrong)
         ]
         for split, part in places.items()
     }
-    _refuse(wrong)
+    if wrong:
+        _refuse_with_damaged([path for part in files.values() for path, _ in part], wrong)
     return classes, files
 
 
-def _class_folders(folder: Path, split: str) -> dict[str, Path]:
+def _class_folders(folder: Path, split: str, wrong: list[str]) -> dict[str, Path]:
+    """The class folders of a split by name; links that lead out are added to `wrong`."""
     if not (folder / split).is_dir():
         raise FileNotFoundError(
             f"image folder {folder} has no {split}/ folder: it needs train/<class>/ and test/<class>/"
         )
-    _refuse_escape(folder / split, folder)
     places: dict[str, Path] = {}
-    for entry in _entries(folder / split, folder):
+    if _leads_out(folder / split, folder, wrong):
+        return places
+    for entry in _entries(folder / split, folder, wrong):
         if entry.is_dir():
             name = legible(entry.name)
             if name in places:
@@ -209,17 +215,19 @@ def _class_folders(folder: Path, split: str) -> dict[str, Path]:
 
 
 def _list_class(folder: Path, place: Path, wrong: list[str]) -> list[Path]:
-    """The files of a class folder; what is wrong with any of them is added to `wrong`."""
-    entries = _entries(place, folder)
-    for entry in entries:
+    """The files of a class folder; what is wrong with the others is added to `wrong`."""
+    good, before = [], len(wrong)
+    for entry in _entries(place, folder, wrong):
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             wrong.append(f"{legible(entry.path)} is not a file: put images directly into their class folder")
         elif status.st_size == 0:
             wrong.append(f"{legible(entry.path)} is empty (0 bytes): copy it again or delete it")
-    if not entries:
+        else:
+            good.append(Path(entry.path))
+    if not good and len(wrong) == before:
         wrong.append(f"class folder {legible(place)} is empty: add images or remove the class from both splits")
-    return [Path(entry.path) for entry in entries]
+    return good
 
 
 def _refuse(wrong: Sequence[str]) -> None:
@@ -227,6 +235,14 @@ def _refuse(wrong: Sequence[str]) -> None:
     if wrong:
         more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         raise ValueError("; ".join(wrong[:_NAMED]) + more)
+
+
+def _refuse_with_damaged(paths: Sequence[Path], wrong: list[str]) -> None:
+    """`_refuse` what is wrong and, beside it, the files among these that cannot be decoded."""
+    small = functools.partial(read_pixels, channels=1, height=1, width=1)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(each_image(pool, small, paths, wrong, "decoding images"))
+    _refuse(wrong)
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -247,25 +263,25 @@ def _known_digest(path: Path, stamp: tuple[int, ...]) -> str:
     return sha256(path)
 
 
-def _entries(place: Path, folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without hidden files; ValueError for a link out of the image folder."""
+def _entries(place: Path, folder: Path, wrong: list[str]) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name, without hidden files, and without links out of the image folder."""
     with os.scandir(place) as entries:
         seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _IGNORED]
-    for entry in seen:
-        if entry.is_symlink():
-            _refuse_escape(Path(entry.path), folder)
-    return sorted(seen, key=lambda entry: entry.name)
+    seen.sort(key=lambda entry: entry.name)
+    return [one for one in seen if not (one.is_symlink() and _leads_out(Path(one.path), folder, wrong))]
 
 
-def _refuse_escape(path: Path, folder: Path) -> None:
+def _leads_out(path: Path, folder: Path, wrong: list[str]) -> bool:
+    """Whether a path leads out of the image folder, or nowhere; if so, that is added to `wrong`."""
     try:
         target = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{legible(path)} is a link that leads nowhere: remove it") from error
-    if not target.is_relative_to(folder):
-        raise ValueError(
-            f"{legible(path)} is a link out of the image folder, to {legible(target)}: copy the files instead"
-        )
+    except (OSError, RuntimeError):
+        wrong.append(f"{legible(path)} is a link that leads nowhere: remove it")
+        return True
+    if target.is_relative_to(folder):
+        return False
+    wrong.append(f"{legible(path)} is a link out of the image folder, to {legible(target)}: copy the files instead")
+    return True
 
 
 def _decode(
@@ -277,10 +293,7 @@ def _decode(
         colour = list(each_image(pool, in_colour, paths, wrong, "checking images"))
         if wrong:
             # Some that can be opened are cut short.
-            small = functools.partial(read_pixels, channels=1, height=1, width=1)
-            wrong.clear()
-            list(each_image(pool, small, paths, wrong, "decoding images"))
-            _refuse(wrong)
+            _refuse_with_damaged(paths, [])
         channels = 3 if any(colour) else 1
         height, width = target or upright_size(paths[0])
         check_room(len(paths), channels, (height, width))
