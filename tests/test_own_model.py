@@ -695,6 +695,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(torch.jit.script(nn.Conv2d(2, 4, 3)), nn.ReLU()),
         "0 is a torch.jit.ScriptModule, .*: give the module that was scripted",
     ),
+    "averages over oblong windows": (
+        nn.Sequential(nn.Conv2d(2, 4, (3, 4)), nn.ReLU(), nn.AvgPool2d((8, 7), padding=(1, 1))),
+        "kernel_size=\\(8, 7\\) differs between rows and columns: use one number",
+    ),
     "weights without values": (
         nn.Sequential(nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU()),
         "0.weight of the model is on the meta device and has no values: .* load its weights",
@@ -785,6 +789,7 @@ def test_what_changes_nothing_and_constants_of_any_number_are_taken(function):
         [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten()],
         [nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
         [nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten()],
+        [nn.AvgPool2d((8, 5)), nn.Flatten(), nn.Linear(4, 5)],
         [
             nn.AdaptiveAvgPool2d((3, 2)),
             nn.Conv2d(4, 6, (3, 2), groups=2),
@@ -795,7 +800,7 @@ def test_what_changes_nothing_and_constants_of_any_number_are_taken(function):
     ],
 )
 def test_averages_of_averages_and_of_maps_that_are_not_square_end_a_model(end):
-    images = IMAGES[:, :, :, : 10 if isinstance(end[0], nn.AvgPool2d) else 7]
+    images = IMAGES[:, :, :, : 10 if getattr(end[0], "kernel_size", 0) == 2 else 7]
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), *end)
     # Its modules were made when tests were collected, by whatever had been drawn before.
     torch.manual_seed(1)
@@ -811,6 +816,14 @@ def test_what_cannot_be_exact_is_refused_with_its_place_and_the_remedy(name):
     model, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         quantize(model, IMAGES)
+
+
+def test_what_torch_export_made_is_refused_as_that():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    exported = torch.export.export(model, (torch.rand(1, 2, 10, 10),))
+    for made in (exported.module(), torch.export.unflatten(exported)):
+        with pytest.raises(ValueError, match="is what torch.export made, .*: give the module that was exported"):
+            quantize(made, IMAGES)
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,10 @@ class LayerReader:
         return window_of(pooling, before, behind)
 
     def _average_pool(self, value: Value, module: nn.AvgPool2d) -> Value:
+        plain = module.padding in (0, (0, 0)) and not module.divisor_override
+        if plain and module.kernel_size == self.shapes[self.node.all_input_nodes[0].name][1:]:
+            # Over all of a map, whose sides may differ.
+            return self._adaptive_pool(value, nn.AdaptiveAvgPool2d(1))
         window = self._window(module)
         if window.padding and not module.count_include_pad:
             raise ValueError("an average that leaves out the padding differs at the border: count_include_pad=True")

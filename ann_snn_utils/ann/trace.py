@@ -127,6 +127,11 @@ def _check_values(model: nn.Module) -> None:
                 f"{place} is a torch.jit.ScriptModule, whose forward cannot be followed: give the module that was "
                 "scripted or traced, with its weights (load_state_dict)"
             )
+        if any(base.__module__.startswith("torch.export.") for base in type(module).__mro__):
+            raise ValueError(
+                f"{place} is what torch.export made, whose layers are no modules: give the module that was "
+                "exported, with its weights (load_state_dict)"
+            )
         if _OF_TORCH_QUANTIZATION.match(type(module).__module__):
             raise ValueError(
                 f"{place} is a {kind} of torch's own quantization: give the model as it was before prepare or "
