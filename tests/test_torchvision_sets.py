@@ -238,6 +238,7 @@ def test_the_published_files_of_cifar10_are_those_that_torchvision_knows(sets):
     theirs = {split: dict(getattr(sets.CIFAR10, f"{split}_list")) for split in ("train", "test")}
     assert theirs == published._CIFAR10_DIGESTS
     assert published.FOLDERS["cifar10"] == sets.CIFAR10.base_folder
+    assert published._CIFAR10_ARCHIVE == (sets.CIFAR10.filename, sets.CIFAR10.tgz_md5)
 
 
 def test_cifar10_comes_as_channels_rows_columns(sets, tmp_path, monkeypatch):
@@ -274,9 +275,9 @@ def test_a_cifar10_archive_that_is_there_needs_no_network(sets, tmp_path, monkey
     root.mkdir()
     with tarfile.open(root / sets.CIFAR10.filename, "w:gz") as archive:
         archive.add(tmp_path / "source" / "cifar-10-batches-py", "cifar-10-batches-py")
-    monkeypatch.setattr(
-        sets.CIFAR10, "tgz_md5", hashlib.md5((root / sets.CIFAR10.filename).read_bytes()).hexdigest()
-    )
+    md5 = hashlib.md5((root / sets.CIFAR10.filename).read_bytes()).hexdigest()
+    monkeypatch.setattr(sets.CIFAR10, "tgz_md5", md5)
+    monkeypatch.setattr(published, "_CIFAR10_ARCHIVE", (sets.CIFAR10.filename, md5))
     assert len(load_dataset("cifar10", root=root)) == 2
     assert sorted(os.listdir(root)) == [sets.CIFAR10.base_folder, sets.CIFAR10.filename]
 
@@ -285,4 +286,9 @@ def test_a_cifar10_archive_that_was_changed_is_named_and_not_unpacked(sets, tmp_
     (tmp_path / sets.CIFAR10.filename).write_bytes(b"x")
     with pytest.raises(ValueError, match=f"{sets.CIFAR10.filename} is not the published file"):
         load_dataset("cifar10", root=tmp_path)
+    # Where nothing may be fetched, the set is not there: explorers then show other images.
+    with pytest.raises(
+        FileNotFoundError, match=f"and .*{sets.CIFAR10.filename} is not .*, its MD5 differs: delete"
+    ):
+        load_dataset("cifar10", root=tmp_path, fetch=False)
     assert listing(tmp_path) == [(sets.CIFAR10.filename, 1)]
