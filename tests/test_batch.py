@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from toy_notebooks import write_notebook
 
@@ -260,6 +265,33 @@ def test_a_kernel_that_dies_is_reported_with_the_cell_that_ran(tmp_path: Path) -
     with pytest.raises(NotebookFailed, match="the kernel died") as failed:
         execute(notebook, tmp_path, {})
     assert failed.value.cell == 3 and "alive" in failed.value.path.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans have one parent, init, here")
+def test_a_kernel_whose_sweep_is_killed_while_it_starts_ends_where_init_is_not_the_parent_of_orphans(
+    tmp_path: Path,
+):
+    notebook = write_notebook(tmp_path / "01_a.ipynb", 'run = ""', "pass")
+    code = "import sys; from ann_snn_utils.batch.execute import execute; execute(sys.argv[1], sys.argv[2], {})"
+    become_subreaper, prctl = 36, ctypes.CDLL(None).prctl
+    kernels: list[psutil.Process] = []
+    prctl(become_subreaper, 1)
+    try:
+        process = subprocess.Popen([sys.executable, "-c", code, str(notebook), str(tmp_path)])
+        while not (kernels := [c for c in psutil.Process(process.pid).children() if "-f" in c.cmdline()]):
+            assert process.poll() is None
+        # So that it cannot look at its parent before that is gone.
+        kernels[0].suspend()
+        process.kill()
+        process.wait()
+        kernels[0].resume()
+        assert kernels[0].ppid() == os.getpid()
+        kernels[0].wait(60)
+    finally:
+        prctl(become_subreaper, 0)
+        for left in kernels:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
 
 
 def test_a_notebook_runs_with_this_python_from_the_repository_root_and_shows_it_is_a_batch(tmp_path: Path) -> None:

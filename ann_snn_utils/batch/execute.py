@@ -101,7 +101,7 @@ class _KernelEngine(Engine):
             startup_timeout=120,
             shutdown_kernel="immediate",
             store_widget_state=False,
-            extra_arguments=_QUIET,
+            extra_arguments=[*_QUIET, *_ends_with(os.getpid())],
             on_notebook_start=kill_if_stopped,
             stdout_file=output,
             stderr_file=output,
@@ -111,6 +111,16 @@ class _KernelEngine(Engine):
             client.execute(env=os.environ | environment, cwd=str(ROOT), cleanup_kc=True)
         finally:
             _kernels.remove((owner, manager))
+
+
+def _ends_with(parent: int) -> list[str]:
+    """Arguments of a kernel that ends as it starts, where the process that started it is gone by then.
+
+    A started kernel looks for another parent itself; before, it knows an orphan only by init as its parent.
+    """
+    if os.name == "nt":  # where a launcher stands between the two
+        return []
+    return [f"--IPKernelApp.exec_lines=if __import__('os').getppid() != {parent}: __import__('os')._exit(1)"]
 
 
 papermill_engines.register("ann-snn", _KernelEngine)
