@@ -123,6 +123,25 @@ def test_results_of_before_right_answers_and_codes_were_counted_are_compared_as_
     assert module.differing(now, old) == ("SNN, T = 1: 50, recorded 49",)
 
 
+def test_numbers_over_time_are_compared_and_the_first_step_that_differs_is_named():
+    recorded = {"accuracy_over_time": [0.5, 0.97, 0.97], "sops_over_time": [600.0, 1200.0, 1235.0]}
+    assert module.differing(results(), results(changed=recorded)) == (
+        "accuracy after step 2: 0.98, recorded 0.97",
+        "SOPs per image after step 3: 1,234.0, recorded 1,235.0",
+    )
+    assert module.differing(results(), results(changed={"energy_over_time": None})) == ()
+    effective = [results(changed={"effective_sops_per_sample": number}) for number in (700.5, 701.5)]
+    assert module.differing(*effective) == ("effective SOPs per image: 700.5, recorded 701.5",)
+
+
+def test_what_is_recorded_and_not_compared_is_told():
+    told = module.evaluation_table(module.Evaluation("a", results(), results(changed={"flipped": {}}), ()))
+    assert "\nreproduced: every recorded number above, and those over time\n" in told
+    assert told.endswith("\nnot measured: the full-precision network, noise")
+    lost = module.evaluation_table(module.Evaluation("a", results(), results(changed={"deleted": [0.1]}), ("k",)))
+    assert lost.endswith("NOT REPRODUCED  k\nnot measured: the full-precision network, noise, deleted spikes")
+
+
 def test_energies_by_model_are_compared_as_far_as_sums_of_real_numbers_go():
     now, then = (results(changed={"energy_by_model": {"yan": {"snn": snn}}}) for snn in (3e6, 3e6 * (1 + 1e-12)))
     # Of dense hardware that skips zeros, which a study measures and this does not.

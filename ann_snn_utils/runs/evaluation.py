@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -148,7 +149,20 @@ _COMPARED = {
     "mean of the last steps": "mean_settling_step",
     "spikes per image": "spikes_per_sample",
     "SOPs per image": "sops_per_sample",
+    "effective SOPs per image": "effective_sops_per_sample",
     "MACs per image": "macs_per_sample",
+}
+# Those of which results.json has one for each step.
+_CURVES = {"accuracy": "accuracy_over_time", "SOPs per image": "sops_over_time", "energy, pJ": "energy_over_time"}
+# What takes a study long, and is told as not compared.
+_NOT_MEASURED = {
+    "noise": "noise",
+    "deleted": "deleted spikes",
+    "flipped": "flipped spikes",
+    "accuracy_by_thresholds": "other thresholds",
+    "accuracy_without_negative_spikes": "neurons without negative spikes",
+    "spikes_per_synapse": "spikes of a synapse",
+    "energy_spread": "the spread of energies",
 }
 
 
@@ -161,8 +175,8 @@ def _energies(results: Mapping[str, Any]) -> dict[str, float]:
 def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[str, ...]:
     """A line for each recorded number that the measured ones do not reproduce; counts to the last one.
 
-    Not compared are the full-precision network, a dense one that skips zeros, and what is recorded over time or of
-    a disturbed network: none of them is measured here.
+    Not compared are the full-precision network, a dense one that skips zeros, and `_NOT_MEASURED`: none of them is
+    measured here.
     """
     shares, right, images = recorded["accuracy"], measured["correct"], recorded["samples"]
     pairs = {
@@ -177,6 +191,11 @@ def differing(measured: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple
         if name in recorded:
             # Sums of whole numbers over the images, written as fractions.
             pairs[label] = round(measured[name], 6), round(recorded[name], 6)
+    for label, name in _CURVES.items():
+        steps = enumerate(zip(measured[name], recorded.get(name) or (), strict=False), 1)
+        # The first step that differs tells enough.
+        wrong = ((step, both) for step, both in steps if not math.isclose(*both, rel_tol=1e-9))
+        pairs |= {f"{label} after step {step}": both for step, both in itertools.islice(wrong, 1)}
     spent, known = _energies(measured), _energies(recorded)
     for label in (label for label in spent if label in known):
         # Sums of real numbers, which another order of adding may round otherwise.
@@ -195,7 +214,13 @@ def evaluation_table(evaluation: Evaluation) -> str:
     verdict = [f"NOT REPRODUCED  {line}" for line in evaluation.differences]
     if recorded is None:
         verdict = ["no results are recorded to compare these with"]
-    elif not verdict and measured["samples"] != recorded["samples"]:
-        verdict = [f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"]
-    last = "reproduced: every recorded number above; the full-precision network is not measured"
-    return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *(verdict or [last])])
+    elif measured["samples"] != recorded["samples"]:
+        verdict = verdict or [
+            f"the recorded numbers are those of {recorded['samples']:,} images: nothing was checked"
+        ]
+    else:
+        over_time = ", and those over time" * bool(recorded.get("accuracy_over_time"))
+        left = ["the full-precision network", *(said for key, said in _NOT_MEASURED.items() if recorded.get(key))]
+        verdict = verdict or [f"reproduced: every recorded number above{over_time}"]
+        verdict.append(f"not measured: {', '.join(left)}")
+    return "\n".join([f"{title}, {measured['samples']:,} test images", *as_text(frame), *verdict])
