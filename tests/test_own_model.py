@@ -868,6 +868,30 @@ def test_weights_of_1_and_minus_1_by_chance_are_rounded_as_any_others():
         assert (found - wanted).std() < 0.1 * wanted.std(0).mean()
 
 
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other = nn.Conv2d(2, 4, 3), nn.Linear(256, 5), nn.Linear(256, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x)).flatten(1)
+        return self.one(x) + 0.5 * self.other(x)
+
+
+def test_two_linear_heads_that_are_added_are_one_classifier():
+    torch.manual_seed(0)
+    model = TwoHeads().double()
+    head = nn.Linear(256, 5).double()
+    head.weight.data, head.bias.data = (
+        getattr(model.one, part).data + 0.5 * getattr(model.other, part).data for part in ("weight", "bias")
+    )
+    ann, snn = convert_module(model, IMAGES)
+    assert [layer.spec.token for layer in ann.layers] == ["stem"] and check_equivalence(ann, snn, PROVED).exact
+    assert torch.equal(
+        ann(IMAGES), quantize(nn.Sequential(model.stem, nn.ReLU(), nn.Flatten(), head), IMAGES)(IMAGES)
+    )
+
+
 def test_what_is_done_in_place_and_read_by_its_result_is_taken():
     torch.manual_seed(0)
     model = Of(lambda m, x: F.relu_(m.inner(x).add_(1).mul_(2)), 600)

@@ -336,7 +336,7 @@ class LayerReader:
         value = self.values.get(output) if isinstance(output, fx.Node) else None
         if not isinstance(value, Value):
             raise ValueError("it returns something else than one tensor of scores: return those of the classes")
-        if value.maps is None and not self.built.reads_out(value):
+        if value.maps is None and not self.built.reads_out(value := _one_head(value)):
             value = self.built.closed(value)
         if math.prod(value.resized or value.shape[1:]) != 1:
             raise ValueError(f"it returns maps of {value.shape}: end in scores, one for each class")
@@ -350,3 +350,15 @@ class LayerReader:
         if classifier.sources != (len(self.built.layers) - 1,):
             classifier = replace(classifier, sources=self.built.gathered(classifier.sources).sources)
         return Trace(in_shape, tuple(self.built.layers), classifier, value.shift, self.model)
+
+
+def _one_head(scores: Value) -> Value:
+    """Scores that two linear layers of the same maps add up to, as those of one layer."""
+    first, last = scores.terms[0], scores.terms[-1]
+    if len(scores.terms) == 1 or first.weight is None or last.weight is None:
+        return scores
+    if first.branch != last.branch or first.weight.shape != last.weight.shape:
+        return scores
+    one, other = (term.scale[:, None, None, None] for term in (first, last))
+    weight = first.weight * one + last.weight * other
+    return replace(scores, terms=(replace(first, weight=weight, scale=torch.ones_like(first.scale), norm=None),))
