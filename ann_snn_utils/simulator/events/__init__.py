@@ -44,11 +44,11 @@ count moves one towards that; no branch depends on a neuron. More of them, or th
 falls at different membranes: neuron by neuron. A step in which nothing came in and nothing fired before changes
 nothing, and is left out.
 
-*The encoder.* Its pixels are multiplied two at a time with the weights of as many channels as a vector holds, and
-both products added, in one instruction. Its image stays and its thresholds climb, so a neuron that fires has fired
-in every step before. Its events are listed at the last step at which they come (`nested`), and sums run from the
-last step to the first, so that each row is added once for all steps. Faults strike each step's spikes anew: they
-switch this off.
+*The encoder.* Pixels are multiplied four at a time with weights of as many channels as a vector holds, and added to
+the sums, in one instruction (VNNI); other processors take two at a time. Sums of `PLACES` are formed side by side.
+Its image stays and its thresholds climb, so a neuron that fires has fired in every step before. Its events are
+listed at the last step at which they come (`nested`), and sums run from the last step to the first, so that each
+row is added once for all steps. Faults strike each step's spikes anew: they switch this off.
 
 *Types.* Weights are bytes; bounds from weights and largest counts say whether membranes fit 16 bits or need 32 or
 64 (`layout.membrane_bound`), and the kernel is compiled for each. A network of wider or real weights is left to

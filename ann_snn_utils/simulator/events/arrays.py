@@ -12,7 +12,7 @@ import torch
 from ...ann.graph import SynapseSpec
 from ...ann.operations import without_groups
 from ...snn.network import SpikingLayer, Synapses, memoized
-from .build import slice_bytes
+from .build import group, slice_bytes
 
 # Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
 LANES, CLASS_LANES, PLANES = 32, 16, 16
@@ -98,18 +98,21 @@ def extent(spec: SynapseSpec) -> tuple[int, int]:
     return rows, columns
 
 
-def twos(one: Synapses, pitch: int) -> np.ndarray:
-    """The encoder's weights, [kernel row, input channel, two columns, pitch, 2], with zeros in the gaps."""
+def groups(one: Synapses, pitch: int) -> np.ndarray:
+    """The encoder's weights, [kernel row, input channel, group of columns, pitch, group()], with zeros in the gaps.
+
+    A channel's weights of a group take four bytes.
+    """
 
     def made() -> np.ndarray:
         (height, width), d = extent(one.spec), one.spec.dilation
         weight = without_groups(one.weight, one.spec.groups)
         channels, inputs = weight.shape[:2]
-        padded = np.zeros((height, inputs, -(-width // 2) * 2, pitch), np.int16)
+        padded = np.zeros((height, inputs, -(-width // group()) * group(), pitch), f"i{4 // group()}")
         padded[::d, :, :width:d, :channels] = weight.permute(2, 1, 3, 0).numpy()
-        return _copied(padded.reshape(height, inputs, -1, 2, pitch).swapaxes(-1, -2))
+        return _copied(padded.reshape(height, inputs, -1, group(), pitch).swapaxes(-1, -2))
 
-    return memoized(one.weight, ("twos", one.spec.groups, one.spec.dilation, pitch), made)
+    return memoized(one.weight, ("groups", one.spec.groups, one.spec.dilation, pitch), made)
 
 
 def fans(one: Synapses) -> tuple[np.ndarray, np.ndarray]:

@@ -60,8 +60,14 @@ def kernel(membrane_bits: int) -> ctypes.CDLL:
     for nothing in (library.simulate, library.join, library.begin):
         nothing.restype = None
     library.room_of.argtypes, library.room_of.restype = [_Pointer], _Integer
-    library.slice_bytes.argtypes, library.slice_bytes.restype = [], _Integer
+    for number in (library.slice_bytes, library.group):
+        number.argtypes, number.restype = [], _Integer
     return library
+
+
+def group() -> int:
+    """The number of pixels whose products the encoder adds in one instruction."""
+    return kernel(16).group()
 
 
 def slice_bytes() -> int:

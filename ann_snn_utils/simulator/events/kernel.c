@@ -42,24 +42,17 @@ static void look_up(const Layer *layer, int64_t channel, Numbers membranes, Numb
     }
 }
 
-// Keep for each neuron that fired in this block when it did so last, and count neurons by that.
-static void remember_last(const Run *run, int64_t index, int64_t neuron, uint32_t fired, const uint32_t *rises,
-                          const uint32_t *falls) {
-    int64_t *by_last = run->by_last + index * (run->task->steps + 1);
-    uint32_t seen = 0;
-    for (int step; fired; fired ^= 1u << step) {
-        step = 31 - __builtin_clz(fired);
-        uint32_t fresh = (rises[step] | falls[step]) & ~seen;
-        seen |= fresh;
-        by_last[run->start + step + 1] += __builtin_popcount(fresh);
-        if (run->task->steps > BLOCK)
-            for (; fresh; fresh &= fresh - 1) {
-                int16_t *last = run->team.last + neuron + __builtin_ctz(fresh);
-                // Before the first spike `last` is 0, where nothing is read.
-                by_last[*last]--;
-                *last = run->start + step + 1;
-            }
-    }
+// Keep that neurons fired last in this step of the block, and count neurons by that. fresh: a bit for each of LANES.
+INLINE void remember_last(const Run *run, int64_t index, int64_t neuron, int64_t step, uint32_t fresh) {
+    int64_t *by_last = run->by_last + index * (run->task->steps + 1), now = run->start + step + 1;
+    by_last[now] += __builtin_popcount(fresh);
+    if (run->task->steps > BLOCK)
+        for (; fresh; fresh &= fresh - 1) {
+            int16_t *last = run->team.last + neuron + __builtin_ctz(fresh);
+            // Before the first spike `last` is 0, where nothing is read.
+            by_last[*last]--;
+            *last = now;
+        }
 }
 
 // Run LANES neurons of a place over the block and send their spikes.
@@ -100,13 +93,15 @@ static void fire(const Sender *from, int64_t channel, uint32_t received, const N
     if (run->task->steps > BLOCK)
         *(Numbers *)kept = membranes;
     set_counts(run, run->counts, neuron, counts);
-    remember_last(run, from->index, neuron, fired, rises, falls);
-    for (uint32_t left = fired; left; left &= left - 1) {
-        const int step = __builtin_ctz(left);
+    uint32_t seen = 0;
+    for (int step; fired; fired ^= 1u << step) {
+        step = 31 - __builtin_clz(fired);
+        remember_last(run, from->index, neuron, step, (rises[step] | falls[step]) & ~seen);
+        seen |= rises[step] | falls[step];
         from->sent->rises[step] += __builtin_popcount(rises[step]);
         from->sent->falls[step] += __builtin_popcount(falls[step]);
+        send(from, channel, step, rises[step], falls[step]);
     }
-    send(from, channel, fired, rises, falls);
 }
 
 // Run a hidden layer over the block: all steps of one place before the next place.
@@ -215,6 +210,7 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
+    into->encoded = take(&room, PLACES * task->pitch_room * sizeof(int32_t));
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));
@@ -230,6 +226,11 @@ static char *divide(const Task *task, char *room, Workspace *into) {
 // Bytes up to a multiple of which rows of bits are padded.
 EXPORT int64_t slice_bytes(void) {
     return sizeof(Slice);
+}
+
+// Pixels whose products the encoder adds in one instruction: its weights lie in groups of as many.
+EXPORT int64_t group(void) {
+    return GROUP;
 }
 
 // Bytes that a team needs to work in.

@@ -25,12 +25,12 @@ from .arrays import (
     class_rows,
     extent,
     fans,
+    groups,
     how_of,
     largest_of,
     pitch_of,
     rows,
     table,
-    twos,
     window,
 )
 
@@ -76,8 +76,8 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
     encoder, *hidden = snn.layers
     if LARGEST_PIXEL * int(torch.stack(_reach(encoder.weight)).sum(0).max()) >= _LARGEST:
         return f"membranes of {encoder.name} may need more than 32 bits"
-    if largest_of(encoder.weight) >= 2**15:
-        return f"weights of {encoder.name} need more than 16 bits"
+    if largest_of(encoder.weight) >= 2**7:
+        return f"weights of {encoder.name} need more than 8 bits"
     for index, layer in enumerate(hidden, 1):
         if membrane_bound(snn, index, time_steps, disturbed) >= 2**62:
             return f"membranes of layer {index} ({layer.name}) may need more than 64 bits"
@@ -272,11 +272,11 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     """Fill in the sizes of a record of SYNAPSES, and return its arrays."""
     layer, spec, pitch = snn.layers[target], one.spec, pitch_of(snn.layers[target])
     row["in_channels"], row["in_height"], row["in_width"] = spec.in_shape
-    # The encoder's weights fill the gaps of a dilation with zeros: see `twos`.
+    # The encoder's weights fill the gaps of a dilation with zeros: see `groups`.
     row["kernel_height"], row["kernel_width"] = extent(spec) if spec.source < 0 else spec.kernel
     row["stride"], row["padding"], row["dilation"] = spec.stride, spec.padding, spec.dilation
     if spec.source < 0:
-        return {"weights": twos(one, pitch)}
+        return {"weights": groups(one, pitch)}
     row["fan"], row["encoded"] = spec.out_shape[0] // spec.groups, snn.spec.origin(spec.source) == 0
     row["crowd"] = 127 // max(1, largest_of(one.weight))
     row["how"] = how_of(layer, one)
@@ -318,5 +318,5 @@ def _flip(snn: SNN, index: int) -> int:
 
 def _image_room(encoder: SpikingLayer) -> int:
     (inputs, height, width), border = encoder.spec.in_shape, 2 * encoder.spec.padding
-    # Pixels are read two at a time: one more of each row.
-    return inputs * (height + border) * (width + border + 1) + 64
+    # In bytes. Pixels take two, or are read in groups of four: three more of each row.
+    return 2 * inputs * (height + border) * (width + border + 3) + 64

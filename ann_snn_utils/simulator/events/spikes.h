@@ -71,7 +71,7 @@ typedef struct {
                                                         // zeros
     int64_t fan;                                        // neurons of a place that a spike reaches
     int64_t encoded;                                    // whether they bring spikes of the encoder, or maxima of these
-    // Of the image: [kernel row, input channel, two columns, pitch, 2], of 16 bits. Rows: [kernel row, kernel column,
+    // Of the image: [kernel row, input channel, group of columns, pitch, GROUP]. Rows: [kernel row, kernel column,
     // input channel, row], from `flip` rows on the same negated, and a row of zeros. In nibbles, of each block of WIDEST
     // channels (of the rest half as many, and so on) a byte holds one of the first half and one of the second; in slices,
     // a row is a bit for each +1, then for each −1. Windows: [kernel row, kernel column, pitch].
@@ -221,10 +221,8 @@ static void list(int32_t *list, int32_t *used, uint32_t bits, int32_t first) {
     int32_t before = __builtin_popcount(bits & 0xFFFF);
     __m512i one = _mm512_maskz_compress_epi32(bits, (__m512i)events.halves[0]);
     __m512i other = _mm512_maskz_compress_epi32(bits >> 16, (__m512i)events.halves[1]);
-    // Both halves, one behind the other, in one vector, which mostly holds all; what it does not is written again.
-    _mm512_storeu_si512(end, _mm512_mask_expand_epi32(one, 0xFFFF << before, other));
-    if (number > CLASS_LANES)
-        _mm512_storeu_si512(end + before, other);
+    _mm512_storeu_si512(end, one);
+    _mm512_storeu_si512(end + before, other);
 #else
     // Eight at a time: a branch for each would be guessed wrong once a list. The last bit stands for none, too.
     do
@@ -292,19 +290,15 @@ static void disturb(const Sender *from, int64_t channel, int64_t step, uint32_t 
     set_counts(run, run->arrived, kept, counts_at(run, run->arrived, kept) + change);
 }
 
-// Send what LANES neurons of a place list, from `channel` on. fired: a bit for each step in which one of them does.
-INLINE void send(const Sender *from, int64_t channel, uint32_t fired, uint32_t *rises, uint32_t *falls) {
-    const Run *run = from->run;
-    const Layer *layer = run->layers + from->index;
-    const int32_t plus = from->column * layer->channels + channel, minus = plus + layer->flip;
-    for (; fired; fired &= fired - 1) {
-        const int step = __builtin_ctz(fired);
-        if (run->task->rate)
-            disturb(from, channel, step, rises + step, falls + step);
-        list(from->to->events[step], from->sent->used + step, rises[step], plus);
-        if (falls[step])
-            list(from->to->events[step], from->sent->used + step, falls[step], minus);
-    }
+// Send what LANES neurons of a place list in one step, from `channel` on.
+INLINE void send(const Sender *from, int64_t channel, int64_t step, uint32_t rises, uint32_t falls) {
+    const Layer *layer = from->run->layers + from->index;
+    const int32_t plus = from->column * layer->channels + channel;
+    if (from->run->task->rate)
+        disturb(from, channel, step, &rises, &falls);
+    list(from->to->events[step], from->sent->used + step, rises, plus);
+    if (falls)
+        list(from->to->events[step], from->sent->used + step, falls, plus + layer->flip);
 }
 
 // Close a row of the map, whose places have sent all that they send, and count the synapses other than 0 that it
@@ -334,13 +328,14 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. image: with its border. rows, sums, planes,
+// A thread's memory to work in. image: with its border. encoded: sums of PLACES of the encoder. rows, sums, planes,
 // differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals:
 // as in `Task`, of what this thread ran.
 typedef struct {
     int64_t *came, *totals;
     Number *sums, *window, *values;
-    uint8_t *image;
+    void *image;
+    int32_t *encoded;
     Slice *planes, *differences;
     Sent sent;
     Rows rows;

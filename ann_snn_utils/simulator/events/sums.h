@@ -48,8 +48,8 @@ static uint32_t collect(const Run *run, const Synapses *synapses, int64_t steps,
             const int32_t *event = events + first[one->first];
             int32_t number = first[one->end] - first[one->first], at = 0;
             do
-                *(Scores *)(rows + at) = *(const Scores *)(event + at) * size + one->base;
-            while ((at += CLASS_LANES) < number);
+                *(Ints *)(rows + at) = *(const Ints *)(event + at) * size + one->base;
+            while ((at += LANES) < number);
             rows += number;
         }
         *(Scores *)rows = (Scores){0} + (int32_t)synapses->nothing;
