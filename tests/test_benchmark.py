@@ -21,8 +21,8 @@ from toy_notebooks import run_here
 from ann_snn_utils import codes, convert, figures, simulate
 from ann_snn_utils.batch.execute import execute
 from ann_snn_utils.bench import accelerator, benchmark, contenders, timing
+from ann_snn_utils.bench.baseline import simulate_numpy
 from ann_snn_utils.bench.benchmark import ON_DEVICE, PARTS, QUICK, newest_file, run_benchmark
-from ann_snn_utils.bench.contenders import simulate_numpy
 from ann_snn_utils.bench.tables import device_table, short_table, speed_table, tables
 from ann_snn_utils.bench.timing import interleaved, peak_memory, quartiles, ratios
 from ann_snn_utils.bench.workload import load_workload, textures
