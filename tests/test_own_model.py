@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import brevitas_like
@@ -32,10 +34,11 @@ from ann_snn_utils import (
 )
 from ann_snn_utils.ann import calibrate
 from ann_snn_utils.ann.layers import LayerReader
-from ann_snn_utils.ann.network import Layer
+from ann_snn_utils.ann.network import Layer, raw_weight
 from ann_snn_utils.ann.quantize import Counts, Int8, QuantReLU, Ternary
 from ann_snn_utils.ann.quantized import Scaled
 from ann_snn_utils.ann.store import save_pretrained
+from ann_snn_utils.files import save_tensors
 
 IMAGES = torch.randint(0, 256, (24, 2, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 PROVED = IMAGES[:4]
@@ -477,6 +480,50 @@ def test_the_quantized_network_trains_on_and_stays_exact():
         F.cross_entropy(ann(IMAGES), labels).backward()
         optimizer.step()
     assert F.cross_entropy(ann.eval()(IMAGES), labels).item() < before / 2
+    assert check_equivalence(ann, convert(ann), PROVED).exact
+
+
+def grown(sign: int) -> ANN:
+    """A quantized network, its batch norms of this sign, whose first weights training has moved beyond −127."""
+    torch.manual_seed(0)
+    ann = quantize(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)), IMAGES)
+    with torch.no_grad():
+        ann.layers[0].norm.weight.mul_(sign)
+        raw = raw_weight(ann.layers[0].conv)
+        raw.copy_(-1.01 * raw.abs())
+    return ann
+
+
+def of_before(ann: ANN, path: Path) -> ANN:
+    """The network as it comes back from a file that was written while −128 was a weight."""
+    tensors = {name: one for name, one in ann.state_dict().items() if not name.endswith("lowest")}
+    save_tensors(path, tensors, {"spec": ann.spec.to_dict()})
+    return load_ann(path).eval()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_weights_that_grow_in_training_can_be_negated(sign):
+    ann = grown(sign)
+    assert ann.layers[0].conv.weight.min() == -127
+    assert check_equivalence(ann, convert(ann), PROVED).exact
+
+
+def test_a_network_that_was_saved_with_a_weight_of_minus_128_keeps_it(tmp_path):
+    ann = of_before(grown(1), tmp_path / "before.safetensors")
+    save_ann(ann, tmp_path / "again.safetensors")
+    save_pretrained(ann, "net", tmp_path)
+    copied = copy_weights(ann, build_ann(**ann.spec.to_dict())).eval()
+    for one in (ann, copied, load_ann(tmp_path / "again.safetensors").eval(), load_pretrained("net", tmp_path)):
+        assert one.layers[0].conv.weight.min() == -128
+        assert check_equivalence(one, convert(one), PROVED).exact
+
+
+def test_a_weight_of_minus_128_is_not_negated_in_8_bits(tmp_path):
+    ann = of_before(grown(-1), tmp_path / "before.safetensors")
+    remedy = "ann.layers[0].conv.parametrizations.weight[0].lowest.fill_(-127)"
+    with pytest.raises(ValueError, match=re.escape(f"a weight becomes 128, beyond int8: call {remedy}")):
+        convert(ann)
+    ann.layers[0].conv.parametrizations.weight[0].lowest.fill_(-127)
     assert check_equivalence(ann, convert(ann), PROVED).exact
 
 

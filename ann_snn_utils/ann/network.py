@@ -297,6 +297,11 @@ def set_unit(module: nn.Conv2d | Classifier, unit: Tensor) -> None:
         own.copy_(unit.view_as(own))
 
 
+def set_lowest(module: nn.Conv2d | Classifier, weight: Tensor) -> None:
+    """Let an int8 module of a given graph have −128 where these whole weights of older networks hold it."""
+    cast(Any, module).parametrizations.weight[0].lowest.clamp_(max=float(weight.min()))
+
+
 @torch.no_grad()
 def set_affine(norm: nn.BatchNorm2d, scale: Tensor, bias: Tensor) -> None:
     """Make the batch norm of a given graph scale · z + bias for each channel, in evaluation mode."""

@@ -79,21 +79,29 @@ class Int8(nn.Module):
 
 
 class Whole(nn.Module):
-    """Parametrization: the layer computes with round(w / unit), clamped to −1 … 1 or, for int8, −128 … 127.
+    """Parametrization: the layer computes with round(w / unit), clamped to −1 … 1 or, for int8, −127 … 127.
 
     Unlike the scale of `Int8`, `unit` is a buffer that stays as it is while the weights are trained: one for each
-    of `outputs` channels, or one for all where that is None. It is 1 until `quantize` sets it.
+    of `outputs` channels, or one for all where that is None. It is 1 until `quantize` sets it. `lowest` is −128 in
+    networks that were saved when it was, which keep their weights.
     """
 
     def __init__(self, outputs: int | None = None, largest: int = INT8_LARGEST) -> None:
         super().__init__()
         self.largest = largest
         self.unit: Tensor
+        self.lowest: Tensor
         self.register_buffer("unit", torch.ones(() if outputs is None else (outputs, 1, 1, 1)))
+        self.register_buffer("lowest", torch.tensor(float(-largest)))
 
     def forward(self, weight: Tensor) -> Tensor:
-        scaled, lowest = weight / self.unit, -self.largest - (self.largest > 1)
-        return straight_through(scaled, scaled.detach().round().clamp(lowest, self.largest))
+        scaled = weight / self.unit
+        return straight_through(scaled, scaled.detach().round().clamp(max=self.largest).maximum(self.lowest))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Of a state without it, −128 was the lowest.
+        state.setdefault(f"{prefix}lowest", torch.tensor(-128.0 if self.largest > 1 else -1.0))
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 class _Levels(torch.autograd.Function):

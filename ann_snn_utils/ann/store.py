@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checks import expect
 from ..files import ROOT, load_json, load_tensors, save_json, save_tensors, sha256
-from .network import ANN, Part, raw_weight, set_unit
+from .network import ANN, Part, raw_weight, set_lowest, set_unit
 from .notation import spec_of
 from .reference import in_float64
 
@@ -61,6 +61,9 @@ def load_ann(path: str | Path) -> ANN:
         needed = ANN(spec).state_dict()
     for name in sorted(set(needed) | set(tensors)):
         there, wanted = tensors.get(name), needed.get(name)
+        # Older files leave it out, and it is known.
+        if there is None and name.endswith(".weight.0.lowest"):
+            continue
         if there is None or wanted is None or there.shape != wanted.shape or there.dtype != wanted.dtype:
             raise ValueError(
                 f"{path} does not fit the network it names: {name} is {_described(there)}, and {spec.title:.80} "
@@ -190,10 +193,13 @@ def _restore(ann: ANN, tensors: dict[str, Tensor]) -> None:
         if ternary:
             weight = unpack_ternary(weight, tuple(part.conv.weight.shape))
         raw_weight(part.conv).copy_(weight)
+        if ann.spec.is_graph and not ternary:
+            set_lowest(part.conv, weight)
         for name in _NORM:
             getattr(part.norm, name).copy_(tensors[f"{prefix}.norm.{name}"])
     raw_weight(ann.classifier).copy_(tensors["classifier"].float() * tensors["scale"])
     if ann.spec.is_graph:
         set_unit(ann.classifier, tensors["scale"])
+        set_lowest(ann.classifier, tensors["classifier"])
     if ann.classifier.bias is not None:
         ann.classifier.bias.copy_(tensors["bias"])

@@ -300,7 +300,7 @@ def _given(module: Any) -> np.ndarray:
     """Weights of a graph whose integers are given: whole multiples of their unit."""
     rounding = module.parametrizations.weight[0]
     whole = np.round(_raw(module) / rounding.unit.detach().double().numpy())
-    return np.clip(whole, -128 if rounding.largest > 1 else -1, rounding.largest).astype(np.int64)
+    return np.clip(whole, float(rounding.lowest), rounding.largest).astype(np.int64)
 
 
 def to_ternary(w: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def _spiking_layer(
     longest = (max_levels if most is None else most) - least
     # One level more than the table holds tells whether an open-ended layer could ask for it.
     levels = longest + open_ended
-    parts = _parts(layer, name, spec, integer)
+    parts = _parts(layer, name, f"ann.layers[{index}]", spec, integer)
     gains: Sequence[Tensor | None] = [None]
     if len(parts) == 1:
         tables = _tables(parts[0], form, index, spec, levels, before)
@@ -229,8 +229,8 @@ class _Part:
         return beta - gamma * mean / sigma
 
 
-def _parts(layer: Layer, name: str, spec: NetworkSpec, integer: bool) -> list[_Part]:
-    """What the layer adds up; weights of its first branch are negated where γ < 0."""
+def _parts(layer: Layer, name: str, where: str, spec: NetworkSpec, integer: bool) -> list[_Part]:
+    """What the layer, which lies at `where`, adds up; weights of its first branch are negated where γ < 0."""
     parts: list[_Part] = []
     branches = zip(layer.spec.branches, layer.spec.synapses, layer.branch_modules, strict=True)
     for number, (branch, synapses, module) in enumerate(branches):
@@ -242,7 +242,14 @@ def _parts(layer: Layer, name: str, spec: NetworkSpec, integer: bool) -> list[_P
                 raise ValueError(f"{name}: a weight is not finite; train the network again")
             weight = weight if number else weight * norm.sign[:, None, None, None]
         if integer:
-            weight = _whole(weight, f"{name}: its weight").to(torch.int8)
+            whole = _whole(weight, f"{name}: its weight")
+            weight = whole.to(torch.int8)
+            # Older networks may have −128, which int8 does not hold negated.
+            if len(beyond := whole[weight != whole]):
+                raise ValueError(
+                    f"{name}: where its batch norm is negative, a weight becomes {int(beyond[0])}, beyond int8: "
+                    f"call {where}.conv.parametrizations.weight[0].lowest.fill_(-127) and test it again"
+                )
         of_unit: dict[Fraction, list[Synapses]] = {}
         for one, own in zip(synapses, _of_sources(weight, branch, synapses), strict=True):
             worth = Fraction(1, LARGEST_PIXEL) if one.source < 0 else Fraction(spec.step(one.source))
