@@ -23,8 +23,10 @@ from ann_snn_utils import load_pretrained
 from ann_snn_utils.ann.network import build_ann
 from ann_snn_utils.cli import main
 from ann_snn_utils.data.dataset import load_dataset
+from ann_snn_utils.hardware import bundle
 from ann_snn_utils.hardware.bundle import READERS, layout_text, pack_pairs, write_bundle
 from ann_snn_utils.hardware.circuit import hardware
+from ann_snn_utils.hardware.cost import cost_report
 from ann_snn_utils.simulator.run import simulate
 from ann_snn_utils.snn.conversion import convert
 
@@ -246,6 +248,22 @@ def test_what_lies_there_already_is_never_written_over(tmp_path):
     assert (write_bundle(snn, samples, tmp_path / "empty") / "manifest.json").is_file()
     write_bundle(snn, samples, tmp_path / "empty", replace_old=True)
     assert sorted(os.listdir(tmp_path)) == ["empty", "file", "mine"]
+
+
+@pytest.mark.parametrize("replace_old", [False, True])
+def test_what_comes_to_lie_there_while_a_bundle_is_written_is_kept(tmp_path, monkeypatch, replace_old):
+    out = tmp_path / "out"
+
+    def meanwhile(*arguments):
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+        return cost_report(*arguments)
+
+    monkeypatch.setattr(bundle, "cost_report", meanwhile)
+    snn, samples = convert(random_ann(3)), dataset(random_images(3, (1, 8, 8)))
+    with pytest.raises(FileExistsError, match="give the path of a new folder"):
+        write_bundle(snn, samples, out, replace_old=replace_old)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "notes.txt"]
 
 
 def test_a_network_with_real_numbers_is_refused_before_anything_is_written(tmp_path):

@@ -151,6 +151,8 @@ def write_bundle(
         sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
         origin = {"provenance": dict(provenance or {}), "training": snn.metadata}
         save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
+        # Someone may have put something there meanwhile.
+        check_target(out, replace_old)
         if out.is_dir():
             # A folder cannot be renamed onto one that is not empty.
             with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".old.tmp", dir=out.parent) as aside:
