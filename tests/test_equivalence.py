@@ -149,6 +149,20 @@ def test_prediction_mismatches_alone_are_not_exact():
     assert not any(result.mismatches) and not result.exact
 
 
+def test_class_scores_that_name_the_same_class_are_compared_too():
+    ann, images = random_ann(5), random_images(5, (1, 8, 8), samples=12)
+    snn = convert(ann)
+    result = check_equivalence(ann, replace(snn, bias=torch.full((3,), 100)), images, batch_size=5)
+    assert result.score_mismatches == 12 and not result.exact
+    assert not any(result.mismatches) and not result.prediction_mismatches
+
+
+def test_real_class_scores_are_compared_by_their_class():
+    ann = random_ann(5, int8_ends=False)
+    result = check_equivalence(ann, convert(ann), random_images(5, (1, 8, 8)))
+    assert result.exact and result.score_mismatches == 0
+
+
 def test_real_thresholds_agree_and_published_ones_are_measured():
     ann, images = random_ann(8), random_images(8, (1, 8, 8), samples=10)
     assert check_equivalence(ann, convert(ann, "float"), images).exact

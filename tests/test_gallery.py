@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from networks import random_ann
@@ -143,6 +145,10 @@ def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
     other = convert(random_ann(4, **ann.spec.to_dict() | {"in_shape": (1, 8, 8)}))
     with pytest.raises(ValueError, match="the networks differ, Mismatch.*convert the quantized one again"):
         gallery.save_network(str(tmp_path / "other"), ann, other, "digits", size=8, limit=40)
+    assert snn.bias is not None
+    shifted = replace(snn, bias=snn.bias + 100)
+    with pytest.raises(ValueError, match="differ, in class scores of 40 images; convert"):
+        gallery.save_network(str(tmp_path / "other"), ann, shifted, "digits", size=8, limit=40)
     with pytest.raises(ValueError, match="unknown data set 'nosuch'"):
         gallery.save_network("mine", ann, snn, "nosuch")
     (tmp_path / "file").touch()

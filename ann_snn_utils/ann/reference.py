@@ -111,12 +111,16 @@ class Reference:
         return torch.float64
 
     @torch.no_grad()
-    def logits(self, counts: Tensor) -> Tensor:
-        """Logits [N, classes] of the last layer's counts [N, C, H, W]."""
+    def scores(self, counts: Tensor) -> Tensor:
+        """Class scores [N, classes], whole numbers if weights are, of the last layer's counts [N, C, H, W]."""
         classifier, average = self.network.classifier, self.network.spec.graph.read_out.average
         sums = F.linear(_window_sums(counts, average).double().flatten(1), classifier.weight)
-        sums = sums if classifier.bias is None else sums + classifier.whole_bias
-        return sums * classifier.count * classifier.scale
+        return sums if classifier.bias is None else sums + classifier.whole_bias
+
+    @torch.no_grad()
+    def logits(self, counts: Tensor) -> Tensor:
+        """Logits [N, classes] of the last layer's counts [N, C, H, W]."""
+        return self.scores(counts) * self.network.classifier.count * self.network.classifier.scale
 
 
 def _window_sums(counts: Tensor, size: int) -> Tensor:

@@ -56,11 +56,12 @@ class Mismatch:
 
 @dataclass(frozen=True, eq=False)
 class Equivalence:
-    """Comparison of settled spike counts with integer codes, over all neurons of all layers.
+    """Comparison of settled spike counts with integer codes, over all neurons of all layers, and of class scores.
 
     neurons, mismatches: values compared and values that differ, for each layer. examples: the first few
     mismatches of each layer. prediction_mismatches: images whose class differs. predictions: int64 [N], the
     quantized network's classes. record: of the spiking network's run until silence, without its counts.
+    score_mismatches: images with a whole class score that differs; 0 where the classifier has real weights.
     """
 
     layer_names: tuple[str, ...]
@@ -70,6 +71,7 @@ class Equivalence:
     prediction_mismatches: int
     predictions: Tensor
     record: Record
+    score_mismatches: int = 0
 
     @property
     def samples(self) -> int:
@@ -83,15 +85,15 @@ class Equivalence:
 
     @property
     def exact(self) -> bool:
-        """True where no count and no prediction differs."""
-        return not any(self.mismatches) and not self.prediction_mismatches
+        """True where no count, no class score and no prediction differs."""
+        return not (any(self.mismatches) or self.score_mismatches or self.prediction_mismatches)
 
 
 @torch.no_grad()
 def check_equivalence(
     ann: ANN, snn: SNN, images: Tensor | np.ndarray | Dataset, batch_size: int | None = None, progress: bool = False
 ) -> Equivalence:
-    """Run the spiking network to silence and compare every spike count with the quantized network's code.
+    """Run the spiking network to silence and compare every count and score with the quantized network's.
 
     images: uint8 [N, C, H, W] as `as_images` takes them, or a Dataset, whose labels the record then has. Codes are
     evaluated in float64. batch_size: images that a thread compares at once, of four times as many that it
@@ -127,6 +129,7 @@ def check_equivalence(
         prediction_mismatches=sum(part.prediction_mismatches for part in parts),
         predictions=torch.cat([part.predictions for part in parts]),
         record=merge([part.record for part in parts], None, labels),
+        score_mismatches=sum(part.score_mismatches for part in parts),
     )
 
 
@@ -153,7 +156,7 @@ def _threads() -> Iterator[tuple[int, ThreadPoolExecutor]]:
 def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, start: int) -> Equivalence:
     """The comparison of a share of the images, batch by batch; the first one has the index `start` among all."""
     record, predicted, examples = simulate(snn, images), [], list[Mismatch]()
-    mismatches = [0] * len(snn.layers)
+    mismatches, wrong_scores, settled = [0] * len(snn.layers), 0, record.logits[-1]
     for first in range(0, len(images), batch_size):
         batch = slice(first, first + batch_size)
         for index, code in enumerate(reference.counts(images[batch])):
@@ -166,6 +169,8 @@ def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, st
                 values = int(code[n, c, y, x]), int(count[n, c, y, x])
                 examples.append(Mismatch(index, record.layer_names[index], start + first + n, c, y, x, *values))
         predicted.append(np.argmax(reference.logits(code).numpy(), 1))
+        if not settled.is_floating_point():
+            wrong_scores += int((reference.scores(code) != settled[batch]).any(1).sum())
     predictions = torch.from_numpy(np.concatenate(predicted))
     return Equivalence(
         layer_names=record.layer_names,
@@ -175,6 +180,7 @@ def _compare(reference: Reference, snn: SNN, batch_size: int, images: Tensor, st
         prediction_mismatches=int((predictions != record.predictions[-1]).sum()),
         predictions=predictions,
         record=replace(record, counts=[]),
+        score_mismatches=wrong_scores,
     )
 
 

@@ -135,7 +135,8 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
         raise ValueError(f"{folder} holds a network already: choose another name, or remove it")
     proof = check_equivalence(ann, snn, test.images)
     if not proof.exact:
-        raise ValueError(f"{name}: the networks differ, {proof.examples[0]}; convert the quantized one again")
+        place = proof.examples[0] if proof.examples else f"in class scores of {proof.score_mismatches} images"
+        raise ValueError(f"{name}: the networks differ, {place}; convert the quantized one again")
     right = int((proof.predictions == test.labels).sum())
     made = {"source": source, "data": identity_of(training, test), "samples": len(test), "correct": right}
     made |= {"mismatches": 0, "neurons": sum(proof.neurons)}
