@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from networks import random_ann, random_images
@@ -13,9 +14,12 @@ from ann_snn_utils.ann.notation import NetworkSpec
 from ann_snn_utils.ann.train import batch_sizes
 from ann_snn_utils.checks import AUGMENTATIONS, RULES, check, check_settings
 from ann_snn_utils.data import augment
+from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.runs.parameters import defaults_of, ordered_notebooks
 from ann_snn_utils.simulator.run import simulate
-from ann_snn_utils.snn.conversion import LONGEST, check_network, convert
+from ann_snn_utils.snn.conversion import LONGEST, check_network, convert, levels_for
+
+ANN, IMAGES, CLASSES = random_ann(1), random_images(1, (1, 8, 8), 12), torch.arange(12) % 3
 
 WRONG = {
     "k": (-1, 9, 1.0, True, "1", None),
@@ -100,6 +104,34 @@ def test_names_are_those_that_the_rooms_know():
 def test_numbers_come_back_in_plain_types():
     assert type(check("k", torch.tensor(1).numpy()[()])) is int
     assert type(check("noise_ratio", 1)) is float
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda one: package.load_dataset("digits", size=one(8), crop=one(6), limit=one(9), held_out=one(20)).images,
+        lambda one: package.load_dataset("digits", size=(one(8), one(6)), limit=9).images,
+        lambda one: package.codes(ANN, IMAGES, one(2))[1],
+        lambda one: package.predict(ANN, IMAGES, batch_size=one(2)),
+        lambda one: package.check_equivalence(ANN, convert(ANN), IMAGES, one(2)).predictions,
+        lambda one: torch.tensor(levels_for(ANN, IMAGES, one(2))),
+        lambda one: package.simulate(convert(ANN), IMAGES, one(5), batch_size=one(2), backend="events").logits,
+        lambda one: package.simulate(convert(ANN), IMAGES, one(5), batch_size=one(2), backend="dense").logits,
+    ],
+)
+def test_numbers_of_numpy_are_as_good_as_pythons(call):
+    assert torch.equal(call(np.int64), call(int))
+
+
+def test_a_network_is_trained_by_numbers_of_numpy_as_by_pythons():
+    whole, real = {"epochs": 2, "batch_size": 5, "seed": 1}, {"learning_rate": 0.25, "label_smoothing": 0.125}
+    losses = []
+    for integer, number in ((int, float), (np.int64, np.float32)):
+        given = {name: integer(value) for name, value in whole.items()}
+        given |= {name: number(value) for name, value in real.items()}
+        rows = train(random_ann(1), Dataset("drawn", "train", IMAGES, CLASSES, ("a", "b", "c")), **given)
+        losses.append([row["loss"] for row in rows])
+    assert losses[0] == losses[1]
 
 
 def test_full_precision_weights_are_refused_before_they_are_trained():

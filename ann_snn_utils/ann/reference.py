@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import expect
+from ..checks import check, expect
 from ..data.dataset import Dataset, as_images
 from .device import pick_device
 from .exact_sums import Sums, exact_sums
@@ -149,7 +149,7 @@ def codes(ann: ANN, images: Tensor | np.ndarray | Dataset, batch_size: int = 250
     """
     reference = reference_of(ann)
     batches: list[list[Tensor]] = []
-    for batch in as_images(images, ann.spec.in_shape).split(batch_size):
+    for batch in as_images(images, ann.spec.in_shape).split(check("batch_size", batch_size)):
         counts = list(reference.counts(batch))
         batches.append([*(count.long() for count in counts), reference.logits(counts[-1])])
     *layers, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -166,7 +166,7 @@ def predict(
     network must reach, and a full-precision one in float32, on the accelerator where there is one.
     """
     expect(ANN, ann=ann)
-    images = as_images(images, ann.spec.in_shape)
+    images, batch_size = as_images(images, ann.spec.in_shape), check("batch_size", batch_size)
     if ann.spec.quantized and dtype in (None, torch.float64):
         reference = reference_of(ann)
         # Of all layers' counts only the last one's are needed.

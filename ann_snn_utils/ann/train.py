@@ -202,9 +202,12 @@ def train(
     given: dict[str, Any] = {name: value for name, value in locals().items() if name in RULES}
     expect(ANN, ann=ann)
     expect(Dataset, dataset=dataset)
-    for name, value in given.items():
-        if name != "momentum" or value is not None:
-            check(name, value)
+    given = {
+        name: None if name == "momentum" and value is None else check(name, value) for name, value in given.items()
+    }
+    epochs, batch_size, seed, momentum = (given[name] for name in ("epochs", "batch_size", "seed", "momentum"))
+    learning_rate, weight_decay = given["learning_rate"], given["weight_decay"]
+    label_smoothing, distillation = given["label_smoothing"], given["distillation"]
     if (teacher is None) != (distillation == 0):
         raise ValueError(f"distillation={distillation}: give it and a teacher, or neither")
     _check_fit(ann, dataset, validation, teacher)

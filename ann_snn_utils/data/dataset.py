@@ -161,9 +161,8 @@ def load_dataset(
         raise ValueError(f"data set {name!r}: give one of {', '.join(NAMES)}, or the path of an image folder")
     if split not in SPLITS:
         raise ValueError(f"split={split!r:.80}: choose 'train' or 'test'")
-    for argument, value in (("limit", limit), ("held_out", held_out)):
-        if value is not None:
-            check(argument, value)
+    limit = None if limit is None else check("limit", limit)
+    held_out = None if held_out is None else check("held_out", held_out)
     if held_out is not None:
         return _part(load_dataset(name, "train", root, size, crop=crop, fetch=fetch), split, held_out, limit)
     target, window = image_size(size), image_size(crop, "crop")

@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Self
 
@@ -58,10 +59,10 @@ def image_size(size: int | tuple[int, int] | None, name: str = "size") -> tuple[
     """(height, width) from an int (square) or a pair; None stays None. Raises ValueError outside 1…4096."""
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else size
+    sides = (size, size) if isinstance(size, Integral) else size
     if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(map(RULES[name].allows, sides)):
         raise ValueError(f"{name}={size!r:.80}: {RULES[name].remedy}, or (height, width)")
-    height, width = sides
+    height, width = map(int, sides)
     return height, width
 
 

@@ -111,8 +111,9 @@ def check_equivalence(
     with _threads() as (threads, pool):
         if batch_size is None:
             batch_size = max(1, min(500, WORKING_SET // (threads * sum(layer.neurons for layer in snn.layers))))
+        batch_size = check("batch_size", batch_size)
         # Shares are of one size, and threads have equally many.
-        most = SIMULATED * check("batch_size", batch_size)
+        most = SIMULATED * batch_size
         at_once = -(-len(images) // (threads * -(-len(images) // (threads * most))))
         shares = images.split(at_once)
         compare = partial(_compare, reference_of(ann), snn, batch_size)

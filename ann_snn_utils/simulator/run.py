@@ -132,8 +132,10 @@ def simulate(
     given: dict[str, Any] = {"time_steps": time_steps, "fault": fault, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value is not None}
     given |= {"noise_ratio": noise_ratio, "fault_rate": fault_rate, "seed": seed, "first_sample": first_sample}
-    for name, value in given.items():
-        check(name, value)
+    given = {name: check(name, value) for name, value in given.items()}
+    time_steps, batch_size = given.get("time_steps"), given.get("batch_size")
+    noise_ratio, fault_rate = given["noise_ratio"], given["fault_rate"]
+    seed, first_sample = given["seed"], given["first_sample"]
     check_settings({"fault": fault or "", "fault_rate": fault_rate})
     images = noisy(images.cpu(), noise_ratio, seed)
     disturbance = (fault, fault_rate, seed) if fault and fault_rate else None

@@ -75,7 +75,7 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     if all(ann.spec.counts(index)[1] is not None for index in range(1, len(ann.spec.layers))):
         return SHORTEST
     reference, largest = reference_of(ann), 0.0
-    for batch in as_images(images, ann.spec.in_shape).split(batch_size):
+    for batch in as_images(images, ann.spec.in_shape).split(check("batch_size", batch_size)):
         _, *hidden = (float(counts.max()) for counts in reference.counts(batch))
         largest = max(largest, *hidden, 0.0)
     return table_length(round(min(largest, LONGEST)))
