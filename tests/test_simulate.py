@@ -22,6 +22,7 @@ from ann_snn_utils.simulator import oracle
 from ann_snn_utils.simulator.events import arrays, build
 from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.events.layout import lay_out
+from ann_snn_utils.simulator.record import merge
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.network import SNN
@@ -377,6 +378,21 @@ def test_a_run_far_beyond_silence_says_the_same_on_and_on(backend):
     assert longer.sops.sum() == record.sops.sum() and torch.equal(longer.settled_at, record.settled_at)
     with pytest.raises(ValueError, match="32768 steps are more than 32766"):
         choose_backend(snn, 2**15, disturbed=True, name="events")
+
+
+def test_batches_are_continued_in_their_silence_and_never_cut():
+    snn, images = convert(random_ann(3, clip=2)), random_images(3, (1, 8, 8), samples=4)
+    batches = [simulate(snn, some) for some in images.split(2)]
+    longest = max(record.time_steps for record in batches)
+    assert [merge(batches, steps).time_steps for steps in (None, longest, 99)] == [longest, longest, 99]
+    for steps in (0, longest - 1):
+        with pytest.raises(ValueError, match=f"^time_steps={steps}: a record has {longest} steps; give at least"):
+            merge(batches, steps)
+
+
+def test_what_is_pending_in_the_first_steps_of_a_run_is_what_fires_later_in_all_of_it():
+    record = simulate(convert(random_ann(3, clip=2)), random_images(3, (1, 8, 8), samples=4))
+    assert record.until(2).pending.tolist() == record.pending[:2].tolist() and record.pending[1].any()
 
 
 def test_a_run_cut_short_says_of_every_sample_what_a_run_of_that_length_says(backend):

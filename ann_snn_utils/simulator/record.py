@@ -34,7 +34,7 @@ class Record:
     sops, effective_sops: synaptic operations in each layer at each step, int64 [T, L]: every incoming spike
     times its fan-out, counting all synapses or those with a weight other than zero; 0 for the encoder.
     encoder_sops: those of `sops` that came from the encoder, or from maxima of it.
-    pending: neurons of each layer that will still fire later in this run, int64 [T, L].
+    pending: neurons of each layer that will still fire later in the run that was made, int64 [T, L].
     neurons: number of neurons of each layer for one sample. amplitude: counts that a spike of the encoder
     carries, 2^k, although it is one event in every total.
     """
@@ -65,7 +65,7 @@ class Record:
         return self.logits.shape[1]
 
     def until(self, time_steps: int) -> Record:
-        """The record's first steps. Counts are those at the end of the run: let silence lie within the steps."""
+        """The record's first steps. Counts and `pending` are the whole run's: let silence lie within the steps."""
         return replace(
             self,
             logits=self.logits[:time_steps],
@@ -119,9 +119,12 @@ class Record:
 def merge(records: list[Record], time_steps: int | None, labels: Tensor | None = None) -> Record:
     """One record of several batches, each continued to `time_steps` in the silence it had reached.
 
-    time_steps: None is as long as the longest. labels: of all batches in turn.
+    time_steps: None is as long as the longest. labels: of all batches in turn. Raises ValueError for fewer steps.
     """
-    first, steps = records[0], time_steps or max(record.time_steps for record in records)
+    first, longest = records[0], max(record.time_steps for record in records)
+    steps = longest if time_steps is None else time_steps
+    if steps < longest:
+        raise ValueError(f"time_steps={steps}: a record has {longest} steps; give at least as many, or None")
     if len(records) == 1 and first.time_steps == steps:
         return replace(first, labels=labels)
 
