@@ -238,7 +238,9 @@ def test_a_study_runs_each_stage_once_and_again_only_where_something_changed(
     batch.study({"epochs": 3}, folder=folder, notebooks="01-02")
     assert kept() == {"01": True, "02": True, "06": False}
     batch.study({"epochs": 3, "k": 1}, run=target.name, folder=folder, notebooks="01-02")
-    assert kept() == {"01": True, "02": False, "06": False}
+    told = capsys.readouterr().err
+    assert re.search(r"01_train_ann .* kept", told) and not re.search(r"02_quantize .* kept", told)
+    assert re.search(r"02_quantize .* s  replaces qann.safetensors, which was made with k=0, not 1\n", told)
     assert (target / "qann.safetensors").read_text() == "digits 3 1"
     (target / "ann.safetensors").write_text("changed by hand")
     batch.study({"epochs": 3}, run=target.name, folder=folder, notebooks="01")

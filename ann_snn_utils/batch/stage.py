@@ -23,7 +23,7 @@ from ..runs.manifest import (
 )
 from ..runs.parameters import code_cells, declared, parsed, python
 from ..runs.provenance import code_digest
-from ..runs.stage import PLANNED, check_replaced, images_of
+from ..runs.stage import PLANNED, check_replaced, differing_parameters, images_of
 from .execute import NotebookFailed, execute
 
 
@@ -89,6 +89,10 @@ def make_stage(
         if not force:
             # Another process may have made results since this was planned.
             check_replaced(folder, notebook, request["parameters"])
+        # Without results nothing keeps a network from one of other parameters, but its owner is told.
+        artifact = next((name for name, maker in ARTIFACTS.items() if maker == stage), stage)
+        if differing := differing_parameters(folder, notebook, request["parameters"], artifact):
+            tell(f"replaces {artifact}, which was made with {differing}")
         if donor is not None and share(folder, donor, notebook, request):
             unmark(folder, stage)
             return "shared"

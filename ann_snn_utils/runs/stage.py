@@ -50,14 +50,16 @@ def request_of(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": settings, "code": code_digest(notebook)}
 
 
-def differing_parameters(folder: Path, notebook: Path, settings: Mapping[str, Any]) -> str:
+def differing_parameters(
+    folder: Path, notebook: Path, settings: Mapping[str, Any], artifact: str = RESULTS_FILE
+) -> str:
     """In words, how the parameters that a run's results were made with differ from these of one of its stages.
 
     Empty where making the stage replaces nothing of another setting: where they do not differ, where the run has
-    no results, and where the notebook takes no part in them.
+    no results, or no `artifact` that is asked for instead, and where the notebook takes no part in them.
     """
     stage = read_manifest(folder).stages.get(notebook.stem)
-    if stage is None or notebook.stem not in ARTIFACTS.values() or not (folder / RESULTS_FILE).is_file():
+    if stage is None or notebook.stem not in ARTIFACTS.values() or not (folder / artifact).is_file():
         return ""
     asked = (stage.request or {}).get("parameters")
     was = defaults_of([notebook]) | (stage.parameters if asked is None else asked)
