@@ -545,6 +545,12 @@ def test_a_quantized_network_is_copied_in_the_units_of_its_weights(tmp_path):
         assert torch.equal(codes(copy_of_it, PROVED)[1], logits)
 
 
+def test_random_numbers_of_the_caller_are_left_as_they_are():
+    model, before = Of(*PATHS["identity shortcut"]), torch.get_rng_state()
+    convert_module(model, IMAGES)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_model_itself_is_left_as_it_is():
     model = trained(Of(*PATHS["identity shortcut"])).train()
     before = copy.deepcopy(model.state_dict())

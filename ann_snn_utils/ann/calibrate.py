@@ -50,6 +50,7 @@ class LayerLoss:
     error: float
 
 
+@torch.random.fork_rng(devices=[])
 @torch.no_grad()
 def quantize(
     model: nn.Module,
