@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from examples import tries
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from networks import networks, random_ann, random_images
 
@@ -267,12 +267,13 @@ def test_two_branches_are_added_in_integers_as_in_real_numbers(found, lowest):
 
 @tries(8)
 @given(decisions().filter(lambda one: one.slopes[0] and one.slopes[1]))
-def test_no_fewer_fractional_bits_would_do(one):
+@example(Decision((Fraction(7, 6), Fraction(-2)), Fraction(1), Fraction(13, 6), 3, ((-1, 1), (-2, 0))))
+def test_no_fewer_fractional_bits_would_do_with_a_factor_next_to_the_ratio(one):
     added = add_in_integers([one], 0)
     for bits in range(min(added.bits, 2)):
         size = 1 << bits
         ratio = abs(one.slopes[1] / one.slopes[0]) * size
-        for q in range(int(ratio) + 2):
+        for q in (int(ratio), int(ratio) + 1):
             gains = size, q if one.slopes[1] > 0 else -q
             sums = sorted(
                 {gains[0] * u + gains[1] * s for u, s in product(*(range(a, b + 1) for a, b in one.reach))}

@@ -13,9 +13,9 @@ reach exactly when for each level j, with T_j(S) = ⌈θ_j − r·S⌉ the least
 
 where only those S count whose T_j(S) lies in the reach of U; beyond, one of the two sides is enough. Both ends are
 extremes of a linear function and a rounded one, which an algorithm like Euclid's finds in some twenty steps,
-however many S there are. A feasible q is next to r·2^f, as r·2^f itself lies in the interval that such q form. A
-and D then form a line through the intervals of all levels: see `certificate.line`. The fewest f that will do is
-taken.
+however many S there are. The two q next to r·2^f are tried, as r·2^f itself lies in the interval that all q form
+for which there are real A and D. In integers these form a line through the intervals of all levels: see
+`certificate.line`. The fewest f is taken for which one of the two q will do.
 """
 
 from __future__ import annotations
