@@ -234,8 +234,8 @@ def animate(network: str, sample: int, time_steps: int | None, out: Path | None,
     from .runs.gallery import open_network
 
     opened = open_network(network, dataset, stand_ins)
-    # A folder's path may end in a slash, which a Path leaves out.
-    target = out or Path(f"{Path(network.rpartition(':')[2].strip())}-{sample}.gif")
+    # Into the working directory, also where the network is the path of a folder.
+    target = out or Path(f"{Path(network.rpartition(':')[2].strip()).resolve().name}-{sample}.gif")
     print(f"wrote {animate(opened, target, sample, time_steps)}: image {sample} of {opened.samples.name}")
 
 

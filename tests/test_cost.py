@@ -68,6 +68,17 @@ def test_memory_is_the_bits_of_weights_constants_membranes_and_counts():
     assert [layer["dense"]["macs"] for layer in report["layers"]] == macs(snn.spec)[:-1]
 
 
+def test_branches_that_are_added_keep_their_gains_and_multiply_by_them_once_a_step():
+    snn, _, record, report = report_of(random_ann(3, network="2C3-[2C3-3C1]-4", in_shape=(1, 6, 6), padding="same"))
+    assert any(one.gain is not None for layer in snn.layers for one in layer.synapses)
+    for layer, entry in list(zip(snn.layers, report["layers"], strict=True))[1:]:
+        gains = [one.gain for one in layer.synapses if one.gain is not None]
+        assert entry["multiplications"] == len(gains) * layer.neurons * record.time_steps
+        assert ("gains" in entry["memory_bits"]) == bool(gains)
+    table = cost_table(report)
+    assert "gains" in table and "gains" not in cost_table(report_of(random_ann(3))[3])
+
+
 def test_energy_is_that_of_the_run_under_every_set_of_constants():
     other = replace(ENERGY_45NM, name="free adds", int8_add=0.0, int32_add=0.0)
     snn, _, record, report = report_of(random_ann(4), constants=(ENERGY_45NM, other))

@@ -125,13 +125,14 @@ def energy_unit(picojoules: float) -> tuple[str, float]:
     return next(((unit, 1 / size) for unit, size in units if picojoules >= size), ("pJ", 1.0))
 
 
-_KINDS = ("weights", "membranes", "counts", "thresholds", "scores")
+_KINDS = ("weights", "membranes", "counts", "thresholds", "scores", "gains")
 
 
 def memory_bars(report: Mapping[str, Any]) -> go.Figure:
     """The bits of each layer of a `cost_report` as stacked bars, beside the dense int8 network's."""
     parts = [*report["layers"], {"name": "classifier", **report["classifier"]}]
-    kilobits = {kind: [part["memory_bits"].get(kind, 0) / 1000 for part in parts] for kind in _KINDS}
+    kinds = [kind for kind in _KINDS if any(kind in part["memory_bits"] for part in parts)]
+    kilobits = {kind: [part["memory_bits"].get(kind, 0) / 1000 for part in parts] for kind in kinds}
     kilobits["int8 ANN"] = [part["dense"]["memory_bits"]["int8"] / 1000 for part in parts]
     figure = look.layer_bars(
         "Memory of the network and its state",
@@ -139,8 +140,8 @@ def memory_bars(report: Mapping[str, Any]) -> go.Figure:
         kilobits,
         "kbit",
         "{name}: %{y:,.4g} kbit<extra></extra>",
-        (*look.PALETTE[: len(_KINDS)], look.INK),
-        offsetgroup=[*["snn"] * len(_KINDS), "ann"],
+        (*look.PALETTE[: len(kinds)], look.INK),
+        offsetgroup=[*["snn"] * len(kinds), "ann"],
     )
     return figure.update_layout(barmode="stack", bargroupgap=0.08)
 

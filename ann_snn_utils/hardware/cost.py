@@ -14,6 +14,7 @@ from ..measure.energy import ENERGY_45NM, EnergyConstants, energy_over_time
 from ..measure.events import layer_events, macs
 from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
+from ..snn.certificate import signed_bits
 from ..snn.network import SNN, SpikingLayer
 from ..tables import SPACE, markdown_table
 from .circuit import Hardware, LayerHardware, golden_records
@@ -33,7 +34,8 @@ def cost_report(
 
     record: a run of `images`, from whose spikes "measured" costs are means; "worst_case" ones hold for every
     input over as many steps. Memory is in bits. Cycles are those of one adder for each neuron, which takes
-    one cycle for each arriving spike with a weight other than zero and one to compare, layer after layer;
+    one cycle for each arriving spike with a weight other than zero and one to compare, layer after layer
+    (multiplications by the gains of branches that are added are not among them);
     a layer waits for its busiest neuron. `dense`: one multiplier-accumulator for each neuron.
     `break_even_steps`: steps, of this run's mean energy each, that cost as much as the dense network;
     `exceeded_at`: the step of this run after which the spiking network has cost more, None where there is none.
@@ -83,6 +85,9 @@ def _layer(
         # The encoder's neurons share the step as their count.
         "counts": circuit.count_bits * neurons if index else 0,
     }
+    gains = [one.gain for one in kept if one.gain is not None]
+    if gains:
+        memory["gains"] = sum(signed_bits(int(gain.min()), int(gain.max())) * channels for gain in gains)
     updates = (neurons * active, events) if index else (channels * active, float(channels * active))
     worst = steps * (used + 1) if index else used + active
     sops = sum(int(one.effective_fan_out.sum()) for one in layer.synapses) * steps if index else 0
@@ -95,7 +100,8 @@ def _layer(
         "adder_bits": max(circuit.membrane_bits, circuit.threshold_bits),
         "events": {"worst_case": neurons * active, "measured": events},
         "additions": {"worst_case": sops, "measured": added},
-        "multiplications": 0 if index else work,
+        # What comes in by a branch that has gains is multiplied once a step.
+        "multiplications": len(gains) * neurons * steps if index else work,
         "threshold_updates": {"worst_case": updates[0], "measured": updates[1]},
         "cycles": {"worst_case": worst, "measured": cycles if index else float(worst)},
         "dense": {
@@ -204,7 +210,9 @@ def cost_table(report: Mapping[str, Any]) -> str:
     total = report["total"]["memory_bits"]
     sums = {"sum": total["snn"], "int8 ANN": total["ann_int8"], "FP32 ANN": total["ann_fp32"]}
     memory.append({"layer": "all", **sums})
-    columns = ["layer", "weights", "thresholds", "membranes", "counts", "scores", "sum", "int8 ANN", "FP32 ANN"]
+    gains = ["gains"] * any("gains" in row for row in memory)
+    kinds = ["weights", "thresholds", "membranes", "counts", *gains, "scores"]
+    columns = ["layer", *kinds, "sum", "int8 ANN", "FP32 ANN"]
     parts = [
         f"Means over {report['samples']} images, {report['steps']} steps each. Memory in bits:",
         markdown_table(memory, columns),
