@@ -13,7 +13,6 @@ from test_simulate import agree
 
 from ann_snn_utils.files import cpu_info
 from ann_snn_utils.simulator.events import build
-from ann_snn_utils.simulator.events.arrays import SLICED
 from ann_snn_utils.simulator.events.loop import Task
 from ann_snn_utils.simulator.run import BACKENDS, choose_backend, simulate
 from ann_snn_utils.snn.conversion import convert
@@ -55,7 +54,8 @@ def test_a_folder_that_cannot_be_written_to_is_passed_over(tmp_path, monkeypatch
     library = build.kernel.__wrapped__(16)
     assert len(list(tmp_path.glob("kernel-*"))) == 1
     task = Task(members=1, depth=2, steps=4, slots=2, event_room=100, mark_room=16, row_room=30)
-    assert library.room_of(ctypes.byref(task)) > 2 * 2 * 4 * 4 * 110
+    # Two slots for the events of four steps, of four bytes each.
+    assert library.room_of(ctypes.byref(task)) > 2 * 4 * 4 * 100
 
 
 @needs_a_compiler
@@ -88,7 +88,6 @@ def test_wide_layers_run_exactly_and_without_the_instructions_of_newer_processor
 
 def backends_agree_on(network: str) -> None:
     snn = convert(random_ann(3, network=network, in_shape=(2, 8, 6), padding="same"))
-    assert max(layer.weight.shape[0] for layer in snn.layers) >= SLICED
     images = random_images(3, (2, 8, 6), samples=3)
     for arguments in (dict(time_steps=9), dict(time_steps=35, fault="flip", fault_rate=0.2)):
         agree(*(simulate(snn, images, backend=name, **arguments) for name in BACKENDS))

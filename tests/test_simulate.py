@@ -244,10 +244,10 @@ def test_counts_and_scores_too_large_for_a_byte_are_kept_whole():
     agree(one, other)
 
 
-@pytest.mark.parametrize("limit", ["layout._COMPARED=0", "layout._COMPARED=2", "arrays.SLICED=32"])
+@pytest.mark.parametrize("limit", ["layout._COMPARED=0", "layout._COMPARED=2"])
 @tries(40)
 @given(ann=networks(), time_steps=st.integers(1, 11), seed=st.integers(0, 1000))
-def test_thresholds_looked_up_and_weights_in_bits_make_the_same_spikes(limit, ann, time_steps, seed):
+def test_thresholds_looked_up_make_the_same_spikes(limit, ann, time_steps, seed):
     needs_kernel()
     images = random_images(seed, ann.spec.in_shape)
     with pytest.MonkeyPatch.context() as patch:

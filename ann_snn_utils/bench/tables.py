@@ -207,8 +207,8 @@ def _layers(result: Result) -> str:
     return (
         "**Layers** at T = 4, the encoder with the first: time, additions beside those of plain int8, weights. "
         f"{'. '.join(networks)}. What a layer lacks of 100 % goes into reading weights from caches beyond the "
-        "first, finding and listing spikes, and comparing membranes; rows added in registers, and the half bytes "
-        "and bits of ternary layers, many of them at once, bring more."
+        "first, finding and listing spikes, and comparing membranes; rows added in registers, and half bytes of "
+        "ternary layers, many of them at once, bring more."
     )
 
 

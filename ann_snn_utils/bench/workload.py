@@ -18,7 +18,7 @@ from ..snn.network import SNN
 _TRAINED = {
     "lenet": ("mnist-lenet-k0", "digits-lenet-k0"),
     "lenet-few": ("mnist-lenet-k0-clip2",),
-    "cifar": ("cifar10-small",),
+    "cifar": ("cifar10-small-k0",),
     "vgg": ("cifar10-vgg",),
 }
 

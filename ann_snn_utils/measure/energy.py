@@ -78,7 +78,8 @@ def energy(
     layer one int32 addition per class. A membrane is charged for int8 additions where its worst case and
     its thresholds fit 8 bits, else for int32; full-precision weights and thresholds are charged as FP32.
     Dense network: its multiply-accumulates, in int8 or FP32. Not counted on either side: memory access,
-    comparisons, batch norm, and so the gains of branches that are added, which are ratios of batch norms. Raises ValueError for a record of another network or too short a run.
+    comparisons, batch norm, and so the gains of branches that are added, which are ratios of batch norms.
+    Raises ValueError for a record of another network or too short a run.
     """
     return energy_over_time(record, snn, constants, time_steps)[-1]
 

@@ -21,7 +21,7 @@ concatenation. Each adds to the layer's sums by itself, with a factor for each c
 
 *Rows* (`collect`). A place sees, for each row of its kernel, some neighbouring places of one row of the map before:
 one stretch of the list. Weights lie as [kernel row, kernel column, input channel, output channel], and once more
-negated, so a stretch becomes addresses of rows of weights by one factor and one constant, 16 at a time; all that is
+negated, so a stretch becomes addresses of rows of weights by one factor and one constant, 32 at a time; all that is
 left is to add up rows. Pooling is a kernel of repeated weights, and between groups weights are 0.
 
 *Windows* (`sum_window`). Who reads its own channel only, by a depthwise convolution, a shortcut or a maximum, would
@@ -32,12 +32,7 @@ step: a weighted sum of them, or the largest, says how the membrane moves.
 byte; then they are widened and the next bytes begin. Addition wraps around, so only final sums have to fit.
 Ternary rows are nibbles, two channels a byte: weights 0, 1 and 2 instead of −1, 0 and 1, seven of which fill no
 nibble, and what they have too much is their number. So one addition is for twice as many channels, and the nearest
-cache holds twice as many rows. From 256 channels on (`sum_slices`) rows are bits: one for each +1, then one for
-each −1. That is half of the memory again, and reading it is what limits wide layers, whose weights the nearest
-cache does not hold. Such bits are counted as hardware does it, by full adders: three bits of the same weight make
-one of that weight and one of the next, with AVX-512 in two instructions for 512 counts at once. The counts of −1
-are subtracted from those of +1 in the same way, and only then the bits of a neuron, one in each plane, are put
-together.
+cache holds twice as many rows.
 
 *Thresholds.* Up to 24 for a channel: every membrane counts how many it reaches, 32 neurons at a time, and the net
 count moves one towards that; no branch depends on a neuron. More of them, or the published neuron, which rises and

@@ -1,7 +1,7 @@
 """Weights, thresholds and fan-outs as arrays of the compiled simulator: channels last, padded to whole vectors.
 
 What spikes reach lies as rows, [kernel row, kernel column, input channel, output channel], so that a spike adds one
-unbroken row of weights: bytes, or of ternary weights nibbles and, of many channels, bits.
+unbroken row of weights: bytes, or of ternary weights nibbles.
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ import torch
 from ...ann.graph import SynapseSpec
 from ...ann.operations import without_groups
 from ...snn.network import SpikingLayer, Synapses, memoized
-from .build import group, slice_bytes
+from .build import group
 
-# Channels of a layer are padded to whole vectors, class scores to theirs; a count of bits has PLANES: see spikes.h.
-LANES, CLASS_LANES, PLANES = 32, 16, 16
+# Channels of a layer are padded to whole vectors, class scores to theirs: see spikes.h.
+LANES, CLASS_LANES = 32, 16
 
-# How spikes come to membranes: by rows of bytes, nibbles or bits, or by a window on neurons of the same channel.
-BYTES, NIBBLES, SLICES, WINDOW, MAXIMUM = range(5)
-
-# Channels of a layer of ternary weights from which on these are bits: with fewer there are too few rows to pay for
-# turning sums of bits into numbers.
-SLICED = 256
+# How spikes come to membranes: by rows of bytes or nibbles, or by a window on neurons of the same channel.
+BYTES, NIBBLES, WINDOW, MAXIMUM = range(4)
 
 
 def pitch_of(layer: SpikingLayer) -> int:
@@ -47,10 +43,7 @@ def how_of(layer: SpikingLayer, one: Synapses) -> int:
         return MAXIMUM
     if groups > 1 and inputs == groups == outputs:
         return WINDOW
-    taps = inputs * one.weight[0, 0].numel()
-    if largest_of(one.weight) > 1:
-        return BYTES
-    return SLICES if pitch_of(layer) >= SLICED and taps < 2**PLANES else NIBBLES
+    return BYTES if largest_of(one.weight) > 1 else NIBBLES
 
 
 def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, int, int]:
@@ -64,7 +57,7 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
         plus = _padded(ordered, pitch)
         both = [plus, -plus]
         if how != BYTES:
-            both = [_bits(weights) if how == SLICES else _nibbles(weights) for weights in both]
+            both = [_nibbles(weights) for weights in both]
         row, size = both[0].shape[-1], both[0].size
         nothing = flip * row + size
         values = _aligned(nothing + row, np.int8)
@@ -76,11 +69,11 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
 
 
 def weight_bytes(layer: SpikingLayer) -> int:
-    """Bytes of a hidden layer's weights for spikes of +1, channels padded: of ternary ones half or a quarter."""
+    """Bytes of a hidden layer's weights for spikes of +1, channels padded: of ternary ones half."""
     total, pitch = 0, pitch_of(layer)
     for one in layer.synapses:
         how, taps = how_of(layer, one), one.weight[0, 0].numel()
-        row = pitch // {NIBBLES: 2, SLICES: 4}.get(how, 1)
+        row = pitch // (2 if how == NIBBLES else 1)
         total += taps * row * (1 if how >= WINDOW else one.spec.in_shape[0])
     return total
 
@@ -159,12 +152,6 @@ def _padded(values: np.ndarray, pitch: int, dtype: type = np.int8) -> np.ndarray
     padded = np.zeros((*values.shape[:-1], pitch), dtype)
     padded[..., : values.shape[-1]] = values
     return padded
-
-
-def _bits(rows: np.ndarray) -> np.ndarray:
-    """Rows of −1, 0 and 1 as a bit for each 1, then one for each −1, padded to whole vectors."""
-    bits = np.concatenate([np.packbits(rows == sign, axis=-1, bitorder="little") for sign in (1, -1)], axis=-1)
-    return np.pad(bits, [(0, 0)] * 3 + [(0, -bits.shape[-1] % slice_bytes())]).view(np.int8)
 
 
 def _nibbles(rows: np.ndarray) -> np.ndarray:

@@ -60,19 +60,13 @@ def kernel(membrane_bits: int) -> ctypes.CDLL:
     for nothing in (library.simulate, library.join, library.begin):
         nothing.restype = None
     library.room_of.argtypes, library.room_of.restype = [_Pointer], _Integer
-    for number in (library.slice_bytes, library.group):
-        number.argtypes, number.restype = [], _Integer
+    library.group.argtypes, library.group.restype = [], _Integer
     return library
 
 
 def group() -> int:
     """The number of pixels whose products the encoder adds in one instruction."""
     return kernel(16).group()
-
-
-def slice_bytes() -> int:
-    """The size of vectors in which the kernel adds rows of bits."""
-    return kernel(16).slice_bytes()
 
 
 def _folders() -> Iterator[Path]:

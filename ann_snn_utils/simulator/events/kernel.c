@@ -214,18 +214,9 @@ static char *divide(const Task *task, char *room, Workspace *into) {
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));
-    // Two bits a channel, in whole slices. Differences have a bit more than counts; both are read beyond their end.
-    int64_t plane = task->pitch_room / 4 + sizeof(Slice);
-    into->planes = take(&room, (PLANES + 2) * plane);
-    into->differences = take(&room, (PLANES + 2) * plane);
     for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
         into->rows.rows[step] = take(&room, (task->row_room + LANES) * sizeof(int32_t));
     return room;
-}
-
-// Bytes up to a multiple of which rows of bits are padded.
-EXPORT int64_t slice_bytes(void) {
-    return sizeof(Slice);
 }
 
 // Pixels whose products the encoder adds in one instruction: its weights lie in groups of as many.

@@ -24,19 +24,17 @@ int DllMainCRTStartup(void *library, uint32_t reason, void *unused) { return lib
 #endif
 
 // LANES: channels whose membranes are compared at once. BLOCK: steps that a layer runs before the next layer does.
-// WIDEST: channels whose sums of bytes are held in registers. TURN, NIBBLE_TURN, SLICE_TURN: rows that are added in one
-// turn of a loop. NEAR: rows of bits that the nearest cache holds. PLANES: bits of a count of rows. CACHE_LINE: of how many bytes
-// threads should not write to the same.
-enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, NIBBLE_TURN = 7, SLICE_TURN = 16, NEAR = 64,
-       PLANES = 16, CACHE_LINE = 64 };
+// WIDEST: channels whose sums of bytes are held in registers. TURN, NIBBLE_TURN: rows that are added in one turn of a
+// loop. CACHE_LINE: of how many bytes threads should not write to the same.
+enum { LANES = 32, BLOCK = 16, WIDEST = 256, CLASS_LANES = 16, TURN = 4, NIBBLE_TURN = 7, CACHE_LINE = 64 };
 
 // Columns of the totals of a layer at a step. ENCODED: those of SYNAPSES that bring spikes of the encoder, or maxima.
 // PENDING: neurons that fire later. ENDED: not 0 at some step where a count reached its `end`.
 enum { PLUS, MINUS, SYNAPSES, ENCODED, EFFECTIVE, PENDING, ENDED, TOTALS };
 
-// How spikes of a layer come to membranes of another: as rows of weights, bytes, nibbles or bits; by a window on
+// How spikes of a layer come to membranes of another: as rows of weights, bytes or nibbles; by a window on
 // neurons of the same channel alone, weighted; or as the largest count in it.
-enum { BYTES, NIBBLES, SLICES, WINDOW, MAXIMUM };
+enum { BYTES, NIBBLES, WINDOW, MAXIMUM };
 
 // Also for what runs a layer: where a run and its workspace are seen to be local, no store can change them, and they
 // stay in registers.
@@ -49,14 +47,7 @@ typedef VECTOR(int16_t, LANES) Shorts;
 typedef VECTOR(int32_t, LANES) Ints;
 typedef VECTOR(Number, LANES) Numbers;
 typedef VECTOR(int32_t, CLASS_LANES) Scores;
-// As wide as the registers of AVX-512 and AVX2: what is added up in one stays there.
-#ifdef __AVX512F__
-typedef VECTOR(uint64_t, 8) Slice;
-#else
-typedef VECTOR(uint64_t, 4) Slice;
-#endif
 typedef union { Ints all; Scores halves[2]; } Halves;
-typedef uint32_t Four __attribute__((aligned(1)));
 typedef _Bool Answers __attribute__((ext_vector_type(LANES)));
 
 // A way: all synapses from a layer, or the image, to another. `layout.py` fills it in, as it does layers. Sizes first,
@@ -65,7 +56,7 @@ typedef struct {
     int64_t source, target, next;                       // next: other synapses from that source, −1 for none
     int64_t in_channels, in_height, in_width;
     int64_t kernel_height, kernel_width, stride, padding, dilation;
-    int64_t how;                                        // BYTES, NIBBLES, SLICES, WINDOW or MAXIMUM
+    int64_t how;                                        // BYTES, NIBBLES, WINDOW or MAXIMUM
     int64_t crowd;                                      // rows of weights that add up within a byte
     int64_t row, nothing;                               // bytes: from a row of weights to the next one, and to one of
                                                         // zeros
@@ -73,8 +64,8 @@ typedef struct {
     int64_t encoded;                                    // whether they bring spikes of the encoder, or maxima of these
     // Of the image: [kernel row, input channel, group of columns, pitch, GROUP]. Rows: [kernel row, kernel column,
     // input channel, row], from `flip` rows on the same negated, and a row of zeros. In nibbles, of each block of WIDEST
-    // channels (of the rest half as many, and so on) a byte holds one of the first half and one of the second; in slices,
-    // a row is a bit for each +1, then for each −1. Windows: [kernel row, kernel column, pitch].
+    // channels (of the rest half as many, and so on) a byte holds one of the first half and one of the second.
+    // Windows: [kernel row, kernel column, pitch].
     const int8_t *weights;
     const void *gain;                                   // by what sums are multiplied, [pitch]
     const int64_t *kinds;                               // where the effective fan-outs of each row of the source's map
@@ -328,15 +319,14 @@ typedef struct {
     int nested;
 } Rows;
 
-// A thread's memory to work in. image: with its border. encoded: sums of PLACES of the encoder. rows, sums, planes,
-// differences, window, values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals:
+// A thread's memory to work in. image: with its border. encoded: sums of PLACES of the encoder. rows, sums, window,
+// values: of one place. sent: by a layer. came: synapses that spikes reach, [ways, BLOCK]. totals:
 // as in `Task`, of what this thread ran.
 typedef struct {
     int64_t *came, *totals;
     Number *sums, *window, *values;
     void *image;
     int32_t *encoded;
-    Slice *planes, *differences;
     Sent sent;
     Rows rows;
 } Workspace;

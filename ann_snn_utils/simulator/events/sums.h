@@ -110,104 +110,6 @@ SUM(64)
 SUM(128)
 SUM(256)
 
-// A full adder for each bit of a slice: a + b + c = 2 · high + low. What comes last is `a`, so that least waits for it.
-INLINE void add_three(Slice *high, Slice *low, Slice a, Slice b, Slice c) {
-#ifdef __AVX512F__
-    *high = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0xE8);
-    *low = (Slice)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
-#else
-    Slice differ = b ^ c;
-    *high = (b & c) | (differ & a);
-    *low = a ^ differ;
-#endif
-}
-
-// Count the bits of 16 rows for each column of a slice: adds them to the four planes, the lowest first, and returns
-// what exceeds these. Adders wait until there are three bits of a weight, so 16 rows need 15 of them.
-INLINE Slice count_sixteen(const int8_t *weights, const int32_t *row, Slice *planes) {
-    Slice two[2], four[2], eight[2], sixteen;
-    for (int half = 0; half < 2; half++) {
-        for (int quarter = 0; quarter < 2; quarter++) {
-            for (int pair = 0; pair < 2; pair++, row += 2)
-                add_three(two + pair, planes, planes[0], *(const Slice *)(weights + row[0]),
-                          *(const Slice *)(weights + row[1]));
-            add_three(four + quarter, planes + 1, planes[1], two[0], two[1]);
-        }
-        add_three(eight + half, planes + 2, planes[2], four[0], four[1]);
-    }
-    add_three(&sixteen, planes + 3, planes[3], eight[0], eight[1]);
-    return sixteen;
-}
-
-// Count the bits of rows, a multiple of SLICE_TURN of them. planes: `levels` bits of each count, at least 5, each
-// `slices` behind the one before.
-static void count_bits(const int8_t *weights, const int32_t *row, const int32_t *end, Slice *planes, int64_t slices,
-                       int levels) {
-    // In registers, as is what two turns leave for higher planes.
-    Slice low[5];
-    for (int level = 0; level < 5; level++)
-        low[level] = planes[level * slices];
-    for (; row < end; row += 2 * SLICE_TURN) {
-        Slice one = count_sixteen(weights, row, low), other = {0}, carry;
-        if (row + SLICE_TURN < end)
-            other = count_sixteen(weights, row + SLICE_TURN, low);
-        add_three(&carry, low + 4, low[4], one, other);
-        for (int level = 5; level < levels; level++) {
-            Slice plane = planes[level * slices];
-            planes[level * slices] = plane ^ carry;
-            carry &= plane;
-        }
-    }
-    for (int level = 0; level < 5; level++)
-        planes[level * slices] = low[level];
-}
-
-// From counts of +1 and, behind them, of −1 their differences: a bit more than they have, in two's complement.
-static void subtract(int64_t row, int64_t pitch, const Slice *planes, int levels, Slice *differences) {
-    for (int64_t byte = 0; byte < pitch / 8; byte += sizeof(Slice)) {
-        Slice borrow = {0}, low;
-        for (int level = 0; level < levels; level++) {
-            const char *plus = (const char *)planes + level * row + byte;
-            add_three(&borrow, &low, ~*(const Slice *)plus, *(const Slice *)(plus + pitch / 8), borrow);
-            *(Slice *)((char *)differences + level * row + byte) = ~low;
-        }
-        *(Slice *)((char *)differences + levels * row + byte) = borrow;
-    }
-}
-
-// What the rows of each step add to all membranes of a place, where weights are bits: see `SUM`.
-static void sum_slices(const Synapses *synapses, const Rows *rows, int64_t steps, int64_t pitch,
-                       const Workspace *space, int more, Number *sums) {
-    int64_t slices = synapses->row / sizeof(Slice), counted = 0;
-    for (int64_t step = steps - 1; step >= 0; step--) {
-        const int32_t *row = rows->rows[step], *end = row + ((rows->used[step] + SLICE_TURN - 1) & -SLICE_TURN);
-        int fresh = !counted || !rows->nested;
-        counted = rows->used[step] + (fresh ? 0 : counted);
-        int levels = LARGER(5, 32 - __builtin_clz((uint32_t)counted | 1));
-        for (int64_t slice = 0; slice < (rows->nested ? PLANES : levels) * slices && fresh; slice++)
-            space->planes[slice] = (Slice){0};
-        for (const int32_t *until; row < end; row = until) {
-            until = row + SMALLER(NEAR, end - row);
-            for (int64_t slice = 0; slice < slices; slice++)
-                count_bits(synapses->weights + slice * sizeof(Slice), row, until, space->planes + slice, slices,
-                           levels);
-        }
-        if (counted)
-            subtract(synapses->row, pitch, space->planes, levels, space->differences);
-        for (int64_t channel = 0; channel < pitch; channel += LANES) {
-            const char *bits = (const char *)space->differences + channel / 8;
-            Numbers *sum = (Numbers *)(sums + step * pitch + channel), negated = {0};
-            for (int level = levels; level >= 0 && counted; level--) {
-                uint32_t plane = *(const Four *)(bits + level * synapses->row);
-                Numbers bit = __builtin_convertvector(answers_of(plane), Numbers);
-                negated = level == levels ? bit : negated + negated - bit;
-            }
-            negated *= *(const Numbers *)((const Number *)synapses->gain + channel);
-            *sum = more ? *sum - negated : -negated;
-        }
-    }
-}
-
 // The places of the map before that the place (y, x) sees, by those of the kernel; −1 outside of the map.
 static void see(const Synapses *synapses, int64_t y, int64_t x, int64_t *places) {
     for (int64_t row = 0; row < synapses->kernel_height; row++)
@@ -301,9 +203,7 @@ static uint32_t receive(const Run *run, const Synapses *synapses, int64_t steps,
     if (synapses->how >= WINDOW)
         return sum_window(run, synapses, steps, y, x, space, more, came);
     uint32_t received = collect(run, synapses, steps, sent, y, x, rows, came);
-    if (received && synapses->how == SLICES)
-        sum_slices(synapses, rows, steps, pitch, space, more, sums);
-    int64_t end = received && synapses->how <= NIBBLES ? pitch : 0;
+    int64_t end = received ? pitch : 0;
     for (int64_t channel = 0, width = WIDEST; channel < end; channel += width) {
         while (width > pitch - channel)
             width /= 2;
