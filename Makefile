@@ -66,7 +66,7 @@ test: $(STAMP) ## run the whole test suite
 	$(NO_PARAMETERS)
 	$(BIN)/python $(PYTEST) $(ARGS)
 
-check: $(STAMP) ## run the quick tests, with a fifth of their random examples: a minute or two on two cores
+check: $(STAMP) ## run the quick tests, with a fifth of their random examples: a minute or so on two cores
 	$(BIN)/python $(PYTEST) -n 2 -m "not slow" --hypothesis-profile=quick $(ARGS)
 
 lint: $(STAMP) ## check style, types and the order of imports

@@ -12,8 +12,8 @@ typedef int16_t Pixel;
 #endif
 typedef int32_t Group __attribute__((aligned(1)));
 
-// PLACES: how many have their sums formed side by side, as registers
-// allow: then none waits until the product before is added.
+// Places whose sums are formed side by side, as many as registers hold: for one alone, each product would wait until
+// the one before is added.
 #if defined(__AVX512F__)
 enum { PLACES = 4 };
 #elif defined(__AVX2__)

@@ -1,8 +1,8 @@
 // The spiking network over time, one image after the other. What it does and how its arrays lie: see __init__.py.
 //
-// In C for the vectors of clang, which are plain values here: `a >= b` compares 32 lanes at once. Three functions name
-// instructions that no operator stands for, and say in plain C what these do for processors without them: `list`,
-// `add_products` and `add_three`. Nothing is called that these files do not hold, so they need no C library.
+// In C for the vectors of clang, which are plain values here: `a >= b` compares 32 lanes at once. Two functions name
+// instructions that no operator stands for, and say in plain C what these do for processors without them: `list` and
+// `add_products`. Nothing is called that these files do not hold, so they need no C library.
 
 #include "encoder.h"
 #include "spikes.h"
