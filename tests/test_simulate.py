@@ -19,7 +19,7 @@ from networks import networks, random_ann, random_images, with_weight
 from ann_snn_utils.ann.network import build_ann, raw_weight
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.simulator import oracle
-from ann_snn_utils.simulator.events import arrays, build
+from ann_snn_utils.simulator.events import arrays, build, layout
 from ann_snn_utils.simulator.events.build import hindrance
 from ann_snn_utils.simulator.events.layout import lay_out
 from ann_snn_utils.simulator.record import merge
@@ -180,6 +180,20 @@ def test_backends_agree_under_noise_and_faults(ann, seed, fault, rate):
     agree(*(simulate(snn, images, backend=name, **disturbed) for name in BACKENDS))
 
 
+@pytest.mark.parametrize(
+    "network", ["20C3-20C3s2-40C3-5", "33C3-[20C3-20C3]-[40C3s2-70C3]-9", "5C1-5C3-M3s1-5C1-300"]
+)
+@pytest.mark.parametrize("width", [5, 11])
+def test_places_that_are_summed_up_together_each_keep_to_their_own(network, width):
+    """Of layers with few channels, whose maps are as wide as it comes."""
+    needs_kernel()
+    snn = convert(random_ann(4, network=network, in_shape=(1, 6, width), padding="same", k=1))
+    assert {arrays.abreast(layer) for layer in snn.layers[1:]} - {1}
+    images = random_images(4, (1, 6, width), samples=3)
+    for arguments in (dict(time_steps=7), dict(time_steps=35), dict(time_steps=20, fault="delete", fault_rate=0.2)):
+        agree(*(simulate(snn, images, backend=name, **arguments) for name in BACKENDS))
+
+
 @pytest.mark.parametrize("width", [16, 32])
 def test_membranes_at_the_bound_of_their_type_do_not_wrap(width):
     """All weights and inputs at their largest: the sum is the bound, and the type must hold it."""
@@ -294,6 +308,20 @@ def test_a_network_beyond_the_compiled_simulators_types_runs_in_dense_tensors_an
     with pytest.raises(ValueError, match=f"weights of {snn.layers[0].name} need more than 8 bits"):
         choose_backend(louder, 8, name="events")
     assert choose_backend(snn, 8) == "events"
+
+
+def test_layers_too_large_for_numbers_of_32_bits_are_left_to_dense_tensors(monkeypatch):
+    snn = convert(random_ann(2, network="1C3-128C5-3", in_shape=(1, 8, 32), padding="same"))
+    silent = with_weight(snn.layers[0], torch.zeros_like(snn.layers[0].weight))
+    snn, (_, layer, _) = replace(snn, layers=(silent, *snn.layers[1:])), snn.layers
+    reasons = {}
+    for bits in range(31, 8, -1):
+        monkeypatch.setattr(layout, "_LARGEST", 2**bits - 1)
+        reasons.setdefault(layout.obstacle.__wrapped__(snn, 8, False), bits)
+    assert reasons[None] == 31
+    synapses, neurons = layer.weight[:, 0].numel() * 32, 128 * (128 * 8 * 32 + 32)
+    assert 2 ** reasons[f"synapses of layer 1 ({layer.name}) are too many for 32 bits"] <= synapses + 1
+    assert 2 ** reasons[f"neurons of layer 1 ({layer.name}) are too many for 32 bits"] <= neurons + 1
 
 
 def test_an_encoder_with_fewer_thresholds_than_levels_is_silent_beyond_them():

@@ -14,8 +14,11 @@ from ...ann.operations import without_groups
 from ...snn.network import SpikingLayer, Synapses, memoized
 from .build import group
 
-# Channels of a layer are padded to whole vectors, class scores to theirs: see spikes.h.
+# Channels of a layer are padded to whole vectors, class scores to theirs: see task.h.
 LANES, CLASS_LANES = 32, 16
+
+# Channels whose sums fill vectors: of a layer that has less, several places are summed up together.
+_TOGETHER = 128
 
 # How spikes come to membranes: by rows of bytes or nibbles, or by a window on neurons of the same channel.
 BYTES, NIBBLES, WINDOW, MAXIMUM = range(4)
@@ -24,6 +27,11 @@ BYTES, NIBBLES, WINDOW, MAXIMUM = range(4)
 def pitch_of(layer: SpikingLayer) -> int:
     """Number of channels, rounded up to whole vectors."""
     return -(-layer.spec.out_shape[0] // LANES) * LANES
+
+
+def marks_in(width: int) -> int:
+    """Marks of a row of a map, in whole cache lines: see task.h."""
+    return (width + 16) // 16 * 16
 
 
 def class_pitch(classes: int) -> int:
@@ -46,16 +54,34 @@ def how_of(layer: SpikingLayer, one: Synapses) -> int:
     return BYTES if largest_of(one.weight) > 1 else NIBBLES
 
 
-def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, int, int]:
+def abreast(layer: SpikingLayer) -> int:
+    """Places of a row of the map whose sums are formed together: several where a layer has few channels."""
+    if any(how_of(layer, one) >= WINDOW or one.spec.dilation > 1 for one in layer.synapses):
+        return 1
+    return max(1, min(_TOGETHER // pitch_of(layer), layer.spec.out_shape[2]))
+
+
+def sight(layer: SpikingLayer, one: Synapses) -> tuple[int, int]:
+    """Rows and columns of the map before that places abreast see."""
+    rows, columns = one.spec.kernel
+    return rows, columns + (abreast(layer) - 1) * one.spec.stride
+
+
+def rows(layer: SpikingLayer, one: Synapses, how: int, flip: int) -> tuple[np.ndarray, int, int]:
     """Weights as rows, one for each neuron that sends spikes, those for −1 `flip` rows further, and one of 0.
 
-    Also how many bytes it is from a row to the next one, and from the first one to that of zeros.
+    A row has those of places abreast, one place after the other: 0 where a place does not see as far. Also how many
+    bytes it is from a row to the next one, and from the first one to that of zeros.
     """
+    pitch, together, seen = pitch_of(layer), abreast(layer), sight(layer, one)
 
     def made() -> tuple[np.ndarray, int, int]:
         ordered = without_groups(one.weight, one.spec.groups).permute(2, 3, 1, 0).numpy()
-        plus = _padded(ordered, pitch)
-        both = [plus, -plus]
+        plus = np.zeros((*seen, ordered.shape[2], together, pitch), np.int8)
+        for place in range(together):
+            first = place * one.spec.stride
+            plus[:, first : first + ordered.shape[1], :, place, : ordered.shape[3]] = ordered
+        both = [weights.reshape(*seen, ordered.shape[2], -1) for weights in (plus, -plus)]
         if how != BYTES:
             both = [_nibbles(weights) for weights in both]
         row, size = both[0].shape[-1], both[0].size
@@ -65,7 +91,7 @@ def rows(one: Synapses, pitch: int, how: int, flip: int) -> tuple[np.ndarray, in
             values[start : start + size] = part.ravel()
         return values, row, nothing
 
-    return memoized(one.weight, ("rows", one.spec.groups, pitch, how, flip), made)
+    return memoized(one.weight, ("rows", one.spec.groups, pitch, how, flip, together, seen), made)
 
 
 def weight_bytes(layer: SpikingLayer) -> int:
@@ -108,17 +134,22 @@ def groups(one: Synapses, pitch: int) -> np.ndarray:
     return memoized(one.weight, ("groups", one.spec.groups, one.spec.dilation, pitch), made)
 
 
-def fans(one: Synapses) -> tuple[np.ndarray, np.ndarray]:
-    """Effective fan-outs of a source's neurons: `kinds` and `effective` of spikes.h.
+def fans(one: Synapses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fan-outs of a source's places, and effective ones of its neurons: `fans`, `kinds`, `effective` of task.h.
 
-    Rows of the map with the same fan-outs, all but those at the border, share a row of `effective`, [width,
-    channels]; `kinds` says where that of each row of the map begins.
+    Those of places are [height, width], with 0 behind them as far as marks go. Rows of the map with the same
+    effective ones, all but those at the border, share a row of `effective`, [width, pitch]; `kinds` says where that
+    of each row of the map begins.
     """
 
-    def made() -> tuple[np.ndarray, np.ndarray]:
-        reached = one.effective_fan_out.permute(1, 2, 0).flatten(1).numpy().astype(np.int32)
+    def made() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        channels, _, width = one.spec.in_shape
+        reached = one.effective_fan_out.permute(1, 2, 0).numpy()
+        reached = _padded(reached, -(-channels // LANES) * LANES, np.int32).reshape(len(reached), -1)
         alike, kinds = np.unique(reached, axis=0, return_inverse=True)
-        return kinds.ravel().astype(np.int64) * reached.shape[1], alike.ravel()
+        # All channels of a place reach as many.
+        places = _padded(one.fan_out[0].numpy(), marks_in(width), np.int32)
+        return places, kinds.ravel().astype(np.int64) * reached.shape[1], alike
 
     return memoized(one.weight, ("fans", one.spec), made)
 

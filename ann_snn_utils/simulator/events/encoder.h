@@ -12,15 +12,6 @@ typedef int16_t Pixel;
 #endif
 typedef int32_t Group __attribute__((aligned(1)));
 
-// Places whose sums are formed side by side, as many as registers hold: for one alone, each product would wait until
-// the one before is added.
-#if defined(__AVX512F__)
-enum { PLACES = 4 };
-#elif defined(__AVX2__)
-enum { PLACES = 2 };
-#else
-enum { PLACES = 1 };
-#endif
 enum { GROUP = sizeof(Group) / sizeof(Pixel) };
 
 // Add the products of the pixels of a group and of the weights that each of LANES channels has for them.
@@ -59,42 +50,41 @@ static void pad(const Synapses *synapses, const uint8_t *restrict image, Pixel *
         }
 }
 
-// The sums of all channels of neighbouring places, [PLACES, pitch]; where there are fewer places, the first one's stand
-// for the rest. corner: the first pixel that the first one sees. groups … end: where groups begin from there.
-INLINE void add_up(const Synapses *synapses, const Layer *layer, int64_t places, const Pixel *corner,
-                   const int32_t *groups, const int32_t *end, int32_t *to) {
-    for (int64_t channel = 0; channel < layer->pitch; channel += LANES) {
-        const int8_t *weights = synapses->weights + sizeof(Group) * channel;
-        Ints sums[PLACES] = {{0}};
-        for (const int32_t *group = groups; group < end; group++, weights += sizeof(Group) * layer->pitch)
-            for (int place = 0; place < PLACES; place++)
-                sums[place] = add_products(sums[place],
-                                           corner + *group + (place < places ? place : 0) * synapses->stride, weights);
-        for (int place = 0; place < PLACES; place++)
-            *(Ints *)(to + place * layer->pitch + channel) = sums[place];
-    }
+// The sums of LANES channels of neighbouring places; where there are fewer, the first one's stand for the rest. corner:
+// the first pixel that the first one sees. groups … end: where groups begin from there.
+INLINE void add_up(const Synapses *synapses, const Layer *layer, int64_t channel, int64_t places, const Pixel *corner,
+                   const int32_t *groups, const int32_t *end, Ints sums[SIDE_BY_SIDE]) {
+    const int8_t *weights = synapses->weights + sizeof(Group) * channel;
+    for (int place = 0; place < SIDE_BY_SIDE; place++)
+        sums[place] = (Ints){0};
+    for (const int32_t *group = groups; group < end; group++, weights += sizeof(Group) * layer->pitch)
+        for (int place = 0; place < SIDE_BY_SIDE; place++)
+            sums[place] = add_products(sums[place],
+                                       corner + *group + (place < places ? place : 0) * synapses->stride, weights);
 }
 
-// Compare the sums of LANES neurons of a place with their thresholds, step by step, and send their spikes.
-INLINE void climb(const Sender *from, int64_t channel, int64_t steps, Ints sums) {
-    const Run *run = from->run;
+// Compare these sums with the channels' thresholds, step by step. words: those of +1, from the first place on.
+INLINE void climb(const Run *run, int64_t neuron, int64_t channel, int64_t places, int64_t steps,
+                  const Ints sums[SIDE_BY_SIDE], uint32_t *words) {
     const Layer *layer = run->layers;
-    int64_t neuron = from->place * layer->pitch + channel;
-    Numbers counts = run->start ? counts_at(run, run->counts, neuron) : (Numbers){0};
-    const int nested = lists_nested(run, 0);
-    uint32_t fired[BLOCK];
-    for (int64_t step = 0; step < steps; step++) {
-        const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + step + 1) * layer->pitch;
-        Numbers over = __builtin_convertvector(sums >= *(const Ints *)(thresholds + channel), Numbers);
-        fired[step] = bits_of(__builtin_convertvector(over, Answers));
-        counts -= over;
+    const int32_t *thresholds = (const int32_t *)layer->rising + (run->start + 1) * layer->pitch + channel;
+    const int64_t pitch = layer->pitch, next = words_of(layer);
+    Numbers counts[SIDE_BY_SIDE];
+    for (int place = 0; place < SIDE_BY_SIDE; place++)
+        counts[place] = run->start && place < places ? counts_at(run, run->counts, neuron + place * pitch)
+                                                     : (Numbers){0};
+    for (int64_t step = 0; step < steps; step++, thresholds += pitch, words += next) {
+        const Ints threshold = *(const Ints *)thresholds;
+        for (int place = 0; place < SIDE_BY_SIDE; place++) {
+            Numbers over = __builtin_convertvector(sums[place] >= threshold, Numbers);
+            counts[place] -= over;
+            if (place < places)
+                words[place * pitch / LANES] = bits_of(__builtin_convertvector(over, Answers));
+        }
     }
-    set_counts(run, run->counts, neuron, counts);
-    // No neuron fires behind the first step in which none does.
-    for (int64_t step = 0; step < steps && fired[step]; step++) {
-        from->sent->rises[step] += __builtin_popcount(fired[step]);
-        send(from, channel, step, nested && step + 1 < steps ? fired[step] & ~fired[step + 1] : fired[step], 0);
-    }
+    for (int place = 0; place < SIDE_BY_SIDE; place++)
+        if (place < places)
+            set_counts(run, run->counts, neuron + place * pitch, counts[place]);
 }
 
 // Run the encoder over the block. Its image stays and its thresholds ascend, so a neuron that fires has fired in every
@@ -105,12 +95,11 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
     Pixel *padded = space->image;
     // Where the groups of pixels begin that a place sees, from its corner on. Rows are not in use yet.
     int32_t *groups = space->rows.rows[0], *end = groups;
-    Sent *sent = &space->sent;
     int64_t levels = SMALLER(run->task->levels, run->task->steps) - run->start;
-    int64_t steps = LARGER(0, SMALLER(run->steps, levels)), *by_last = run->by_last + run->start;
+    int64_t steps = LARGER(0, SMALLER(run->steps, levels));
     int64_t height = synapses->in_height + 2 * synapses->padding;
     int64_t stride = synapses->in_width + 2 * synapses->padding + GROUP - 1;
-    empty(run, 0, sent);
+    empty(run, 0, &space->sent);
     for (int64_t row = 0; row < synapses->kernel_height; row++)
         for (int64_t input = 0; input < synapses->in_channels; input++)
             for (int64_t column = 0; column < synapses->kernel_width; column += GROUP)
@@ -118,27 +107,18 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
     if (steps)
         pad(synapses, image, padded, stride);
     for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
-        int64_t before[BLOCK];
-        for (int64_t step = 0; step < steps; step++)
-            before[step] = sent->rises[step];
-        Sender from = sender(run, 0, y, sent);
+        empty_words(run, 0, space);
         const Pixel *corner = padded + y * synapses->stride * stride;
-        for (int64_t x = 0; x < layer->width; x++, next_place(&from)) {
-            int64_t ahead = x % PLACES;
-            if (!ahead && steps)
-                add_up(synapses, layer, SMALLER(PLACES, layer->width - x), corner + x * synapses->stride, groups, end,
-                       space->encoded);
-            set_mark(&from);
-            for (int64_t channel = 0; channel < layer->pitch && steps; channel += LANES)
-                climb(&from, channel, steps, *(const Ints *)(space->encoded + ahead * layer->pitch + channel));
-        }
-        close_row(&from, y);
-        // A neuron that fires now did so one step before, which then was not its last.
-        for (int64_t step = 0; step < steps; step++) {
-            by_last[step] -= sent->rises[step] - before[step];
-            by_last[step + 1] += sent->rises[step] - before[step];
-        }
+        for (int64_t x = 0; x < layer->width && steps; x += SIDE_BY_SIDE)
+            for (int64_t channel = 0; channel < layer->pitch; channel += LANES) {
+                int64_t places = SMALLER(SIDE_BY_SIDE, layer->width - x), first = x * layer->pitch + channel;
+                Ints sums[SIDE_BY_SIDE];
+                add_up(synapses, layer, channel, places, corner + x * synapses->stride, groups, end, sums);
+                climb(run, y * layer->width * layer->pitch + first, channel, places, steps, sums,
+                      space->rises + first / LANES);
+            }
+        send_row(run, 0, y, space);
     }
-    count_sent(run, 0, steps, sent);
+    count_sent(run, 0, &space->sent);
     wait_for_rows(run, 0, layer->height);
 }

@@ -11,100 +11,108 @@
 
 // ---- Neurons -------------------------------------------------------------------------------------------------------
 
-// Move each count of LANES neurons by one towards the number of thresholds that its membrane reaches: thresholds
-// ascend, so U ≥ θ_{n+1} where that number is above n, and U < θ_n where it is below. A count is within the number of
-// steps so far, so no more thresholds decide.
-static void move_towards_code(const Layer *layer, int64_t channel, int64_t step, Numbers membranes, Numbers *counts,
-                              uint32_t *rises, uint32_t *falls) {
-    const Number *thresholds = (const Number *)layer->rising + channel;
+// LANES neurons each, side by side. channels: of the first ones.
+typedef struct {
+    int64_t channels[SIDE_BY_SIDE];
+    Numbers membranes[SIDE_BY_SIDE], counts[SIDE_BY_SIDE];
+    Fired fired[SIDE_BY_SIDE];
+} Neurons;
+
+// Move each count by one towards the number of thresholds that its membrane reaches: thresholds ascend, so U ≥ θ_{n+1}
+// where that number is above n, and U < θ_n where it is below. A count is within the number of steps so far, so no more
+// thresholds decide.
+INLINE void move_towards_code(const Layer *layer, int64_t step, Neurons *neurons) {
     int64_t least = LARGER(layer->lowest, -step), most = SMALLER(layer->lowest + layer->levels, step);
-    Numbers code = {0};
-    code += (Number)least;
-    for (int64_t level = least + 1; level <= most; level++)
-        code -= membranes >= *(const Numbers *)(thresholds + level * layer->pitch);
-    Numbers over = code > *counts, under = code < *counts;
-    *counts += under - over;
-    *rises = bits_of(__builtin_convertvector(over, Answers));
-    *falls = bits_of(__builtin_convertvector(under, Answers));
+    const Number *thresholds = (const Number *)layer->rising + least * layer->pitch;
+    Numbers codes[SIDE_BY_SIDE];
+    for (int one = 0; one < SIDE_BY_SIDE; one++)
+        codes[one] = (Numbers){0} + (Number)least;
+    for (int64_t level = least; level < most; level++) {
+        thresholds += layer->pitch;
+        for (int one = 0; one < SIDE_BY_SIDE; one++)
+            codes[one] -= neurons->membranes[one] >= *(const Numbers *)(thresholds + neurons->channels[one]);
+    }
+    for (int one = 0; one < SIDE_BY_SIDE; one++) {
+        Numbers over = codes[one] > neurons->counts[one], under = codes[one] < neurons->counts[one];
+        neurons->counts[one] += under - over;
+        neurons->fired[one].rises = bits_of(__builtin_convertvector(over, Answers));
+        neurons->fired[one].falls = bits_of(__builtin_convertvector(under, Answers));
+    }
 }
 
 // The same, neuron by neuron, for many thresholds and for those that differ for +1 and −1.
-static void look_up(const Layer *layer, int64_t channel, Numbers membranes, Numbers *counts, uint32_t *rises,
-                    uint32_t *falls) {
+static Fired look_up(const Layer *layer, int64_t channel, Numbers membranes, Numbers *counts) {
     const Number *rising = (const Number *)layer->rising + channel, *falling = (const Number *)layer->falling + channel;
-    *rises = *falls = 0;
+    Fired fired = {0, 0};
     for (int lane = 0; lane < LANES; lane++) {
         int64_t at = (*counts)[lane] * layer->pitch + lane;
         uint32_t rise = membranes[lane] >= rising[at + layer->pitch], fall = !rise && membranes[lane] < falling[at];
         (*counts)[lane] += (Number)rise - (Number)fall;
-        *rises |= rise << lane;
-        *falls |= fall << lane;
+        fired.rises |= rise << lane;
+        fired.falls |= fall << lane;
     }
+    return fired;
 }
 
-// Keep that neurons fired last in this step of the block, and count neurons by that. fresh: a bit for each of LANES.
-INLINE void remember_last(const Run *run, int64_t index, int64_t neuron, int64_t step, uint32_t fresh) {
-    int64_t *by_last = run->by_last + index * (run->task->steps + 1), now = run->start + step + 1;
-    by_last[now] += __builtin_popcount(fresh);
-    if (run->task->steps > BLOCK)
-        for (; fresh; fresh &= fresh - 1) {
-            int16_t *last = run->team.last + neuron + __builtin_ctz(fresh);
-            // Before the first spike `last` is 0, where nothing is read.
-            by_last[*last]--;
-            *last = now;
-        }
-}
-
-// Run LANES neurons of a place over the block and send their spikes.
-static void fire(const Sender *from, int64_t channel, uint32_t received, const Number *sums) {
-    const Run *run = from->run;
-    const Layer *layer = run->layers + from->index;
-    int64_t neuron = layer->first + from->place * layer->pitch + channel;
-    Number *kept = run->team.membranes + neuron;
-    Numbers membranes = {0}, counts = {0};
-    if (run->start) {
-        membranes = *(Numbers *)kept;
-        counts = counts_at(run, run->counts, neuron);
+// Run neighbouring neurons of a row of the map over the block, `number` times LANES of them; where fewer run side by side,
+// the first ones stand for the rest, which is not kept. neuron: the first of them, in the row. at: among those whose sums
+// were formed together.
+INLINE void fire(const Run *run, int64_t index, int64_t y, int64_t neuron, int64_t at, int64_t number,
+                 uint32_t received, const Workspace *space) {
+    const Layer *layer = run->layers + index;
+    const int64_t pitch = layer->pitch, next_sums = layer->abreast * pitch, next = words_of(layer);
+    const int64_t kept = layer->first + y * layer->width * pitch + neuron;
+    const Number *sums = space->sums + at;
+    uint32_t *rises = space->rises + neuron / LANES, *falls = space->falls + neuron / LANES;
+    int64_t from[SIDE_BY_SIDE];
+    Neurons neurons;
+    for (int one = 0; one < SIDE_BY_SIDE; one++) {
+        from[one] = one < number ? one * LANES : 0;
+        neurons.channels[one] = (at + from[one]) % pitch;
+        neurons.membranes[one] = run->start ? *(const Numbers *)(run->team.membranes + kept + from[one]) : (Numbers){0};
+        neurons.counts[one] = run->start ? counts_at(run, run->counts, kept + from[one]) : (Numbers){0};
     }
-    uint32_t rises[BLOCK], falls[BLOCK], fired = 0;
     // No earlier, as a neuron sends at most one spike a step.
     const int watched = run->start + run->steps >= layer->end;
     Answers ended = {0};
-    // What the block before left to do is done in its first step; else a neuron can only fire where something comes,
-    // and behind a spike.
-    for (uint32_t due = received | 1; due;) {
-        const int step = __builtin_ctz(due);
-        due &= due - 1;
-        if (received >> step & 1)
-            membranes += *(const Numbers *)(sums + step * layer->pitch);
+    // What the block before left to do is done in its first step; behind the last one in which something comes, neurons
+    // only fire behind a spike.
+    const int64_t last = 32 - __builtin_clz(received | 1);
+    uint32_t moved = 0;
+    for (int64_t step = 0; step < last || (moved && step < run->steps); step++, rises += next, falls += next) {
+        if (received && step < last)
+            for (int one = 0; one < SIDE_BY_SIDE; one++)
+                neurons.membranes[one] += *(const Numbers *)(sums + step * next_sums + from[one]);
         if (run->start + step < layer->compared)
-            move_towards_code(layer, channel, run->start + step + 1, membranes, &counts, rises + step, falls + step);
+            move_towards_code(layer, run->start + step + 1, &neurons);
         else
-            look_up(layer, channel, membranes, &counts, rises + step, falls + step);
-        if (rises[step] | falls[step]) {
-            fired |= 1u << step;
-            due |= step + 1 < run->steps ? 2u << step : 0;
+            for (int one = 0; one < SIDE_BY_SIDE; one++) {
+                // A copy: what is pointed to cannot stay in registers.
+                Numbers counts = neurons.counts[one];
+                neurons.fired[one] = look_up(layer, neurons.channels[one], neurons.membranes[one], &counts);
+                neurons.counts[one] = counts;
+            }
+        moved = 0;
+        for (int one = 0; one < SIDE_BY_SIDE; one++) {
+            moved |= neurons.fired[one].rises | neurons.fired[one].falls;
+            if (watched)
+                ended |= __builtin_convertvector(neurons.counts[one] >= (Number)layer->end, Answers);
+            if (one < number) {
+                rises[one] = neurons.fired[one].rises;
+                falls[one] = neurons.fired[one].falls;
+            }
         }
-        if (watched)
-            ended |= __builtin_convertvector(counts >= (Number)layer->end, Answers);
     }
     if (watched && bits_of(ended))
-        totals_of(run, from->index, 0)[ENDED]++;
-    if (run->task->steps > BLOCK)
-        *(Numbers *)kept = membranes;
-    set_counts(run, run->counts, neuron, counts);
-    uint32_t seen = 0;
-    for (int step; fired; fired ^= 1u << step) {
-        step = 31 - __builtin_clz(fired);
-        remember_last(run, from->index, neuron, step, (rises[step] | falls[step]) & ~seen);
-        seen |= rises[step] | falls[step];
-        from->sent->rises[step] += __builtin_popcount(rises[step]);
-        from->sent->falls[step] += __builtin_popcount(falls[step]);
-        send(from, channel, step, rises[step], falls[step]);
+        totals_of(run, index, 0)[ENDED]++;
+    for (int one = 0; one < SIDE_BY_SIDE && one < number; one++) {
+        if (run->task->steps > BLOCK)
+            *(Numbers *)(run->team.membranes + kept + from[one]) = neurons.membranes[one];
+        set_counts(run, run->counts, kept + from[one], neurons.counts[one]);
     }
 }
 
-// Run a hidden layer over the block: all steps of one place before the next place.
+// Run a hidden layer over the block: all steps of places `abreast` before the next ones.
 INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     const Layer *layer = run->layers + index;
     int64_t end = layer->inputs + layer->ways;
@@ -116,24 +124,20 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     }
     int64_t steps = 32 - __builtin_clz(any);
     empty(run, index, &space->sent);
-    for (int64_t entry = layer->inputs * BLOCK; entry < end * BLOCK; entry++)
-        space->came[entry] = 0;
     for (int64_t y; (y = take_row(run, index, layer->height)) >= 0; finish_row(run, index)) {
-        Sender from = sender(run, index, y, &space->sent);
-        for (int64_t x = 0; x < layer->width; x++, next_place(&from)) {
-            set_mark(&from);
+        empty_words(run, index, space);
+        for (int64_t x = 0; x < layer->width; x += layer->abreast) {
+            int64_t first = x * layer->pitch, neurons = SMALLER(layer->abreast, layer->width - x) * layer->pitch;
             uint32_t received = 0;
             for (int64_t way = layer->inputs; way < end; way++)
                 received |= receive(run, run->synapses + way, steps, sent[way - layer->inputs], y, x, space,
-                                    received != 0, space->came + way * BLOCK);
-            for (int64_t channel = 0; channel < layer->pitch; channel += LANES)
-                fire(&from, channel, received, space->sums + channel);
+                                    received != 0);
+            for (int64_t at = 0; at < neurons; at += SIDE_BY_SIDE * LANES)
+                fire(run, index, y, first + at, at, SMALLER(SIDE_BY_SIDE, (neurons - at) / LANES), received, space);
         }
-        close_row(&from, y);
+        send_row(run, index, y, space);
     }
-    count_sent(run, index, run->steps, &space->sent);
-    for (int64_t way = layer->inputs; way < end; way++)
-        count_received(run, run->synapses + way, space->came + way * BLOCK);
+    count_sent(run, index, &space->sent);
     wait_for_rows(run, index, layer->height);
 }
 
@@ -159,9 +163,9 @@ static void read_out(const Run *run, int64_t *logits) {
             Scores *scores = (Scores *)(run->team.scores + class), sums = run->start ? *scores : (Scores){0};
             for (int64_t step = 0; step < run->steps; step++) {
                 for (int64_t y = 0; y < last->height; y++) {
-                    const int32_t *row = from->first[step] + y * marks(last->width);
+                    const int32_t *row = marks_of(run, task->depth - 1, step, y);
                     for (int32_t event = row[0]; event < row[last->width]; event++)
-                        sums += *(const Scores *)(weights + from->events[step][event] * task->class_pitch);
+                        sums += *(const Scores *)(weights + from->events[event] * task->class_pitch);
                 }
                 int64_t *after = logits + (run->start + step) * task->images * task->classes + class;
                 for (int64_t lane = 0; lane < SMALLER(CLASS_LANES, task->classes - class); lane++)
@@ -195,22 +199,22 @@ static char *share(const Task *task, char *room, Team *into) {
     into->last = take(&room, kept * sizeof(int16_t));
     into->scores = take(&room, task->class_pitch * sizeof(int32_t));
     into->arrived = take(&room, task->rate == 0 ? 0 : task->neurons * sizeof(int16_t));
-    for (int64_t step = 0; step < SMALLER(BLOCK, task->steps); step++)
-        for (int64_t slot = 0; slot < task->slots; slot++) {
-            int64_t events = task->members * (task->event_room + LANES);
-            into->between[slot].events[step] = take(&room, events * sizeof(int32_t));
-            into->between[slot].first[step] = take(&room, task->mark_room * sizeof(int32_t));
-        }
+    for (int64_t slot = 0; slot < task->slots; slot++) {
+        int64_t steps = SMALLER(BLOCK, task->steps), events = task->members * (task->event_room + LANES);
+        into->between[slot].events = take(&room, steps * events * sizeof(int32_t));
+        into->between[slot].marks = take(&room, steps * task->mark_room * sizeof(int32_t));
+    }
     return room;
 }
 
 // The same for a thread's workspace.
 static char *divide(const Task *task, char *room, Workspace *into) {
-    into->came = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->totals = take(&room, task->steps * task->depth * TOTALS * sizeof(int64_t));
+    into->sent.reached = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->sent.effective = take(&room, task->ways * BLOCK * sizeof(int64_t));
     into->image = take(&room, task->image_room);
-    into->encoded = take(&room, PLACES * task->pitch_room * sizeof(int32_t));
+    into->rises = take(&room, SMALLER(BLOCK, task->steps) * task->word_room * sizeof(uint32_t));
+    into->falls = take(&room, SMALLER(BLOCK, task->steps) * task->word_room * sizeof(uint32_t));
     into->sums = take(&room, SMALLER(BLOCK, task->steps) * task->pitch_room * sizeof(Number));
     into->window = take(&room, task->window_room * sizeof(Number));
     into->values = take(&room, task->pitch_room * sizeof(Number));
@@ -278,7 +282,8 @@ static void take_part(const Task *task, int64_t index, int64_t member, Team team
     int64_t pixels = task->synapses->in_channels * task->synapses->in_height * task->synapses->in_width;
     int64_t *logits = task->logits + index * task->classes;
     Run run = {.layers = task->layers, .synapses = task->synapses, .task = task, .team = team, .member = member,
-               .sample = task->first_sample + index, .totals = space->totals, .by_last = team.by_last + member * entries};
+               .sample = task->first_sample + index, .totals = space->totals};
+    run.by_last = team.by_last + member * entries;
     run.counts = task->counts + index * task->neurons * (task->wide_counts ? 2 : 1);
     run.arrived = task->rate == 0 ? run.counts : team.arrived;
     int64_t ran = run_image(&run, task->pixels + index * pixels, space, logits);

@@ -7,6 +7,7 @@ dense tensors instead.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -19,8 +20,10 @@ import torch
 from ...ann.notation import LARGEST_PIXEL
 from ...snn.network import SNN, SpikingLayer, Synapses, memoized
 from .arrays import (
+    LANES,
     MAXIMUM,
     WINDOW,
+    abreast,
     class_pitch,
     class_rows,
     extent,
@@ -28,14 +31,22 @@ from .arrays import (
     groups,
     how_of,
     largest_of,
+    marks_in,
     pitch_of,
     rows,
+    sight,
     table,
     window,
 )
 
 # One number is kept free above every membrane: the threshold that is never reached.
 _LARGEST = 2**31 - 1
+
+# Threads that share an image, at most: maps have some ten rows, and each thread has room for all spikes of a layer.
+TEAM = 8
+
+# Lists of a layer's events: one for each step of a block of 16, and each thread of a team.
+_LISTS = 16 * TEAM
 
 # The steps of last spikes have 16 bits, and so have counts, which move by one a step.
 _MOST_STEPS = 2**15 - 2
@@ -85,8 +96,16 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
             if largest_of(one.weight) >= 2**7:
                 return f"weights of layer {index} ({layer.name}) need more than 8 bits"
             # Where a row lies is a number of 32 bits, among weights that are kept twice.
-            if 2 * (_flip(snn, one.spec.source) + 1) * pitch_of(layer) >= _LARGEST:
+            if 2 * (_flip(snn, one.spec.source) + 1) * abreast(layer) * pitch_of(layer) >= _LARGEST:
                 return f"weights of layer {index} ({layer.name}) are too many for 32 bits"
+            # What a lane adds up of the synapses of a row of the map before.
+            inputs, _, width = one.spec.in_shape
+            if one.weight[0, 0].numel() * len(one.weight) * width * (inputs // LANES + 1) >= _LARGEST:
+                return f"synapses of layer {index} ({layer.name}) are too many for 32 bits"
+    for index, layer in enumerate(snn.layers):
+        # Where an event lies is a number of 32 bits, too.
+        if _LISTS * (math.prod(layer.spec.out_shape) + LANES) >= _LARGEST:
+            return f"neurons of layer {index} ({layer.name}) are too many for 32 bits"
     if 2 * snn.classifier[0].numel() * class_pitch(snn.spec.classes) >= _LARGEST:
         return "weights of the classifier are too many for 32 bits"
     if _image_room(encoder) >= _LARGEST:
@@ -130,26 +149,26 @@ def _reach(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return memoized(weight, ("reach",), sums)
 
 
-# `Synapses` and `Layer` of spikes.h: sizes, and where their arrays lie.
+# `Synapses` and `Layer` of task.h: sizes, and where their arrays lie.
 SYNAPSES, LAYER = (
     np.dtype([(name, np.int64) for name in names.split()])
     for names in (
         "source target next in_channels in_height in_width kernel_height kernel_width stride padding dilation how "
-        "crowd row nothing fan encoded weights gain kinds effective",
-        "channels pitch height width levels lowest end compared first inputs ways outputs slot event_width flip "
-        "rising falling",
+        "crowd row nothing encoded weights gain fans kinds effective",
+        "channels pitch height width levels lowest abreast end compared first inputs ways outputs slot "
+        "event_width flip rising falling",
     )
 )
 
 
 class Task(ctypes.Structure):
-    """`Task` of spikes.h: what is asked of all images, and where the answers go."""
+    """`Task` of task.h: what is asked of all images, and where the answers go."""
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],
         *[(name, ctypes.c_int64) for name in "class_pitch neurons wide_counts ways slots first_sample".split()],
-        *[(name, ctypes.c_int64) for name in "event_room mark_room row_room image_room pitch_room".split()],
-        *[(name, ctypes.c_int64) for name in ("window_room",)],
+        *[(name, ctypes.c_int64) for name in "event_room mark_room row_room word_room image_room".split()],
+        *[(name, ctypes.c_int64) for name in ("pitch_room", "window_room")],
         ("rate", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in "layers synapses class_weights".split()],
         *[(name, ctypes.c_void_p) for name in "pixels counts settled_at logits totals".split()],
@@ -209,6 +228,7 @@ def _flat(snn: SNN, membrane: type) -> Layout:
     for index, layer in enumerate(snn.layers):
         row, (channels, height, width), pitch = layers[index], layer.spec.out_shape, pitch_of(layer)
         row["channels"], row["pitch"], row["height"], row["width"] = channels, pitch, height, width
+        row["abreast"] = abreast(layer)
         row["levels"], row["lowest"] = layer.thresholds.shape[1], layer.spec.lowest
         row["end"] = layer.table_end if layer.saturates else _LARGEST
         row["compared"] = _COMPARED if row["levels"] > _COMPARED else _MOST_STEPS
@@ -258,11 +278,12 @@ def _flat(snn: SNN, membrane: type) -> Layout:
             ways=len(ways),
             slots=1 + max(slots),
             event_room=int((layers["channels"] * places).max()),
-            # Those of a row fill whole cache lines: see `marks` of spikes.h.
-            mark_room=int((layers["height"] * ((layers["width"] + 16) // 16 * 16)).max()),
+            mark_room=max(height * marks_in(width) for height, width, _ in maps),
+            # In whole vectors of 16 words.
+            word_room=-(-int((layers["width"] * layers["pitch"]).max()) // (16 * LANES)) * 16,
             row_room=int((taps * synapses["in_channels"]).max()),
             image_room=_image_room(snn.layers[0]),
-            pitch_room=int(layers["pitch"].max()),
+            pitch_room=int((layers["abreast"] * layers["pitch"]).max()),
             window_room=int((taps * layers["pitch"][synapses["target"]])[synapses["how"] >= WINDOW].max(initial=0)),
         ),
     )
@@ -273,24 +294,24 @@ def _fill(row: np.void, snn: SNN, target: int, one: Synapses, membrane: type) ->
     layer, spec, pitch = snn.layers[target], one.spec, pitch_of(snn.layers[target])
     row["in_channels"], row["in_height"], row["in_width"] = spec.in_shape
     # The encoder's weights fill the gaps of a dilation with zeros: see `groups`.
-    row["kernel_height"], row["kernel_width"] = extent(spec) if spec.source < 0 else spec.kernel
+    row["kernel_height"], row["kernel_width"] = extent(spec) if spec.source < 0 else sight(layer, one)
     row["stride"], row["padding"], row["dilation"] = spec.stride, spec.padding, spec.dilation
     if spec.source < 0:
         return {"weights": groups(one, pitch)}
-    row["fan"], row["encoded"] = spec.out_shape[0] // spec.groups, snn.spec.origin(spec.source) == 0
+    row["encoded"] = snn.spec.origin(spec.source) == 0
     row["crowd"] = 127 // max(1, largest_of(one.weight))
     row["how"] = how_of(layer, one)
     if row["how"] >= WINDOW:
         weights = window(one, pitch)
     else:
-        weights, row["row"], row["nothing"] = rows(one, pitch, int(row["how"]), _flip(snn, spec.source))
+        weights, row["row"], row["nothing"] = rows(layer, one, int(row["how"]), _flip(snn, spec.source))
     # Maxima are counts, whatever a spike of theirs carries.
     amplitude = 1 if row["how"] == MAXIMUM else snn.spec.amplitude(spec.source)
-    gain = np.zeros(pitch, np.int64)
-    gain[: len(one.weight)] = amplitude * (1 if one.gain is None else one.gain.numpy())
-    kinds, effective = fans(one)
+    gain = np.zeros((abreast(layer), pitch), np.int64)
+    gain[:, : len(one.weight)] = amplitude * (1 if one.gain is None else one.gain.numpy())
     # Sums wrap around, and so may what they are multiplied by.
-    return {"weights": weights, "gain": gain.astype(membrane), "kinds": kinds, "effective": effective}
+    arrays = {"weights": weights, "gain": gain.astype(membrane)}
+    return arrays | dict(zip(("fans", "kinds", "effective"), fans(one), strict=True))
 
 
 def _slots(snn: SNN) -> list[int]:
@@ -312,8 +333,8 @@ def _event_width(snn: SNN, index: int) -> int:
 def _flip(snn: SNN, index: int) -> int:
     """How far a layer's events of −1 are from those of +1: beyond these, and beyond all rows that they reach."""
     channels = snn.layers[index].spec.out_shape[0]
-    read = (one for layer in snn.layers for one in layer.synapses if one.spec.source == index)
-    return channels * max(_event_width(snn, index), *(one.weight[0, 0].numel() for one in read), 1)
+    read = ((layer, one) for layer in snn.layers for one in layer.synapses if one.spec.source == index)
+    return channels * max(_event_width(snn, index), *(math.prod(sight(*way)) for way in read), 1)
 
 
 def _image_room(encoder: SpikingLayer) -> int:

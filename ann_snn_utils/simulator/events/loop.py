@@ -19,9 +19,9 @@ from ...snn.network import SNN
 from ..neuron import refuse_table_end
 from ..record import Record, merge
 from .build import kernel
-from .layout import Layout, Task, lay_out
+from .layout import TEAM, Layout, Task, lay_out
 
-# What the kernel counts of a layer at a step, in its order: see the enum of spikes.h.
+# What the kernel counts of a layer at a step, in its order: see the enum of task.h.
 _TOTALS = ("positive", "negative", "sops", "encoder_sops", "effective_sops", "pending")
 
 # Steps of the first attempt at running until silence, and how much longer each further one is.
@@ -32,9 +32,6 @@ _BATCH = 1000
 
 # Synapses of a network from which on threads share an image: with fewer, one has run it when others have woken.
 _SHARED = 2**24
-
-# Threads that share an image, at most: maps have some ten rows, and each thread has room for all spikes of a layer.
-_TEAM = 8
 
 
 def run_events(
@@ -79,7 +76,7 @@ def _record(
     number, net = len(images), lay_out(snn, steps, disturbance is not None)
     at_once, threads = min(number, batch_size), torch.get_num_threads()
     shared = 2 * at_once <= threads and net.work >= _SHARED
-    threads = min(threads, _TEAM if shared else at_once)
+    threads = min(threads, TEAM if shared else at_once)
     # A neuron sends at most one spike a step.
     wide = steps >= 2**7
     counts = np.empty(number, net.counts[wide])

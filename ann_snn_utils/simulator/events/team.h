@@ -2,7 +2,7 @@
 // before all rows of the one before are done. So a thread may join its team at any time, or never.
 
 #pragma once
-#include "spikes.h"
+#include "task.h"
 
 // The next row of a layer in this block for this thread, or −1 where all are taken. `taken` counts those of all blocks.
 static int64_t take_row(const Run *run, int64_t layer, int64_t rows) {
