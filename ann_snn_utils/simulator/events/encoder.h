@@ -106,7 +106,8 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
                 *end++ = (input * height + row) * stride + column;
     if (steps)
         pad(synapses, image, padded, stride);
-    for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; finish_row(run, 0)) {
+    int64_t rows = 0;
+    for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; rows++) {
         empty_words(run, 0, space);
         const Pixel *corner = padded + y * synapses->stride * stride;
         for (int64_t x = 0; x < layer->width && steps; x += SIDE_BY_SIDE)
@@ -120,5 +121,6 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
         send_row(run, 0, y, space);
     }
     count_sent(run, 0, &space->sent);
+    finish_rows(run, 0, rows);
     wait_for_rows(run, 0, layer->height);
 }

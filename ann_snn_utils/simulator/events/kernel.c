@@ -124,7 +124,8 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     }
     int64_t steps = 32 - __builtin_clz(any);
     empty(run, index, &space->sent);
-    for (int64_t y; (y = take_row(run, index, layer->height)) >= 0; finish_row(run, index)) {
+    int64_t rows = 0;
+    for (int64_t y; (y = take_row(run, index, layer->height)) >= 0; rows++) {
         empty_words(run, index, space);
         for (int64_t x = 0; x < layer->width; x += layer->abreast) {
             int64_t first = x * layer->pitch, neurons = SMALLER(layer->abreast, layer->width - x) * layer->pitch;
@@ -138,6 +139,7 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
         send_row(run, index, y, space);
     }
     count_sent(run, index, &space->sent);
+    finish_rows(run, index, rows);
     wait_for_rows(run, index, layer->height);
 }
 
@@ -157,7 +159,7 @@ static void read_out(const Run *run, int64_t *logits) {
     const Layer *last = run->layers + task->depth - 1;
     const Spikes *from = spikes_of(run, task->depth - 1);
     int64_t end = run->start + run->steps;
-    for (; take_row(run, task->depth, 1) >= 0; finish_row(run, task->depth)) {
+    for (; take_row(run, task->depth, 1) >= 0; finish_rows(run, task->depth, 1)) {
         for (int64_t class = 0; class < task->class_pitch; class += CLASS_LANES) {
             const int32_t *weights = task->class_weights + class;
             Scores *scores = (Scores *)(run->team.scores + class), sums = run->start ? *scores : (Scores){0};

@@ -16,9 +16,10 @@ static int64_t take_row(const Run *run, int64_t layer, int64_t rows) {
     return row < end ? row - before : -1;
 }
 
-static void finish_row(const Run *run, int64_t layer) {
+// Tell the others that as many rows are done, and all that is to be read of them is there.
+static void finish_rows(const Run *run, int64_t layer, int64_t rows) {
     if (run->task->members > 1)
-        __atomic_fetch_add(run->team.done + layer, 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(run->team.done + layer, rows, __ATOMIC_RELEASE);
 }
 
 // Wait until all rows are done. No thread sleeps meanwhile: the others need less time than it would take to wake it.
