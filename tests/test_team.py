@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ctypes
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import current_thread, main_thread
 
 import pytest
 import torch
@@ -19,13 +22,26 @@ from ann_snn_utils.snn.conversion import convert
 
 FAULTS = st.sampled_from([{}, {"fault": "flip", "fault_rate": 0.2}, {"fault": "delete", "fault_rate": 0.5}])
 
+
+def in_turn(order: Callable[[range], Iterable[int]]) -> Callable:
+    """Members one after the other, in this order, all of them before the call is closed."""
+
+    def run(library, threads, work):
+        newest = ctypes.c_int64(2)
+        call = loop.Call(number=1, newest=ctypes.addressof(newest))
+        for thread in order(range(threads)):
+            work(thread, ctypes.addressof(call))
+
+    return run
+
+
 # How the threads of a team come to an image. One after the other, the first finds everything to do and all others
 # nothing; and the one that says what came of it may be the last.
 ORDERS: dict[str, Callable] = {
     "together": loop._in_threads,
-    "one after the other": lambda threads, work: [work(thread) for thread in range(threads)],
-    "the last one first": lambda threads, work: [work(thread) for thread in reversed(range(threads))],
-    "alone": lambda threads, work: work(0),
+    "one after the other": in_turn(iter),
+    "the last one first": in_turn(reversed),
+    "alone": in_turn(lambda threads: threads[:1]),
 }
 
 
@@ -99,7 +115,7 @@ def test_a_team_has_eight_threads_at_most(monkeypatch):
     needs_kernel()
     monkeypatch.setattr(loop, "_SHARED", 0)
     called, run = [], loop._in_threads
-    monkeypatch.setattr(loop, "_in_threads", lambda threads, work: (called.append(threads), run(threads, work)))
+    monkeypatch.setattr(loop, "_in_threads", lambda *args: (called.append(args[1]), run(*args)))
     before = torch.get_num_threads()
     torch.set_num_threads(100)
     simulate(convert(random_ann(2)), random_images(2, (1, 8, 8), 1), 4, backend="events")
@@ -120,3 +136,41 @@ def test_fewer_than_half_as_many_images_as_threads_are_shared_and_more_are_not(m
         simulate(snn, random_images(2, (1, 8, 8), samples), 4, backend="events")
     torch.set_num_threads(before)
     assert shared == ["_run_together", "_run_together", "_run_apart", "_run_apart"]
+
+
+@pytest.mark.parametrize("shared", [0, 2**24])
+def test_who_comes_when_the_first_is_done_is_turned_away(shared, monkeypatch):
+    needs_kernel()
+    snn, images = convert(random_ann(2)), random_images(2, (1, 8, 8), 2)
+    alone, asked = simulate(snn, images, 6, backend="events"), SimpleQueue()
+    monkeypatch.setattr(loop, "_SHARED", shared)
+    # No thread serves it until the run is over.
+    monkeypatch.setattr(loop, "_CREW", [asked])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    record = simulate(snn, images, 6, backend="events", batch_size=1 if not shared else None)
+    torch.set_num_threads(before)
+    again = simulate(snn, images, 6, backend="events")
+    while not asked.empty():
+        asked.get()()
+    agree(alone, record)
+    agree(alone, again)
+
+
+def test_a_thread_that_cannot_come_is_not_missed(monkeypatch):
+    needs_kernel()
+    snn, images = convert(random_ann(2)), random_images(2, (1, 8, 8), 9)
+    alone, room, asked = simulate(snn, images, 6, backend="events"), loop._room, []
+
+    def none_for_others(net, size):
+        asked.append(current_thread())
+        if current_thread() is not main_thread():
+            raise MemoryError
+        return room(net, size)
+
+    monkeypatch.setattr(loop, "_room", none_for_others)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    while len(set(asked)) < 2:
+        agree(alone, simulate(snn, images, 6, backend="events"))
+    torch.set_num_threads(before)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -247,7 +247,7 @@ class NetworkSpec:
         """The arguments as plain values, fit for JSON and for `build_ann(**…)`."""
         return asdict(self) | {"in_shape": list(self.in_shape)}
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
         """The layers and the read-out."""
         return graph_of(self.network, self.in_shape, self.padding)

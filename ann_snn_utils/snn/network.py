@@ -269,7 +269,7 @@ class SNN:
         """Number of steps in which the encoding layer may fire."""
         return self.spec.levels
 
-    @property
+    @cached_property
     def amplitude(self) -> int:
         """Counts that one spike of the encoding layer carries, 2^k."""
         return self.spec.amplitude(0)

@@ -60,6 +60,8 @@ and thresholds that no membrane reaches, so that no loop has a rest.
 
 *Threads* take one image after the other from a common counter, so they end together. Where a large network has few
 images, they share each of them (`team.h`): they take the rows of a layer's map by turns, list spikes each for
-itself, and wait for each other once a layer and block. Totals are sums of whole numbers, so results do not depend
-on the number of threads, nor on who took what. Workspaces are kept for the next run.
+itself, and wait for each other once a layer and block. Threads are called from Python, and stay awake in the
+kernel for a moment when they are done, as the next call may be near: waking one takes as long as a small image.
+Totals are sums of whole numbers, so results do not depend on the number of threads, nor on who took what.
+Workspaces are kept for the next run.
 """

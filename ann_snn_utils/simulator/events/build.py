@@ -54,12 +54,13 @@ def kernel(membrane_bits: int) -> ctypes.CDLL:
     """The kernel for membranes of 16, 32 or 64 bits. RuntimeError that shows why it cannot be had."""
     path = next(filter(None, (_compiled(folder, membrane_bits) for folder in _folders())))
     library = ctypes.CDLL(str(path))
-    library.simulate.argtypes = [_Pointer, _Integer, _Pointer, _Pointer]
-    library.join.argtypes = [_Pointer, _Integer, _Integer, _Pointer]
+    library.simulate.argtypes = [_Pointer, _Integer, _Pointer, _Integer, _Pointer, _Pointer]
+    library.join.argtypes = [_Pointer, _Integer, _Integer, _Pointer, _Pointer]
     library.begin.argtypes = [_Pointer] * 2
     for nothing in (library.simulate, library.join, library.begin):
         nothing.restype = None
     library.room_of.argtypes, library.room_of.restype = [_Pointer], _Integer
+    library.close_call.argtypes, library.close_call.restype = [_Pointer], _Integer
     library.group.argtypes, library.group.restype = [], _Integer
     return library
 

@@ -320,24 +320,32 @@ static void add_totals(const Task *task, const Workspace *space) {
 }
 
 // Run an image as a member of a team.
-EXPORT void join(const Task *task, int64_t index, int64_t member, char *room) {
-    Spikes slots[task->slots];
-    Team team = {.between = slots};
-    Workspace space = workspace_of(task, member, room, &team);
-    empty_totals(task, &space);
-    take_part(task, index, member, team, &space);
-    add_totals(task, &space);
+EXPORT void join(const Task *task, int64_t index, int64_t member, char *room, Call *call) {
+    if (enter(call, member)) {
+        Spikes slots[task->slots];
+        Team team = {.between = slots};
+        Workspace space = workspace_of(task, member, room, &team);
+        empty_totals(task, &space);
+        take_part(task, index, member, team, &space);
+        add_totals(task, &space);
+        leave(call);
+    }
+    linger(call, member);
 }
 
 // Run images of index *next … end − 1, taken one by one, as other threads do that call this with the same `next`.
-EXPORT void simulate(const Task *task, int64_t end, int64_t *next, char *room) {
-    Spikes slots[task->slots];
-    Team team = {.between = slots};
-    Workspace space = workspace_of(task, 0, room, &team);
-    empty_totals(task, &space);
-    for (int64_t index; (index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end;) {
-        begin(task, room);
-        take_part(task, index, 0, team, &space);
+EXPORT void simulate(const Task *task, int64_t end, int64_t *next, int64_t member, char *room, Call *call) {
+    if (enter(call, member)) {
+        Spikes slots[task->slots];
+        Team team = {.between = slots};
+        Workspace space = workspace_of(task, 0, room, &team);
+        empty_totals(task, &space);
+        for (int64_t index; (index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end;) {
+            begin(task, room);
+            take_part(task, index, 0, team, &space);
+        }
+        add_totals(task, &space);
+        leave(call);
     }
-    add_totals(task, &space);
+    linger(call, member);
 }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -123,12 +127,12 @@ def _run_apart(net: Layout, task: Task, threads: int, start: int, end: int) -> N
     library, asked, following = _kernel(net), ctypes.addressof(task), ctypes.c_int64(start)
     size = library.room_of(asked)
 
-    def work(_: int) -> None:
+    def work(thread: int, call: int) -> None:
         room = _room(net, size)
-        library.simulate(asked, end, ctypes.addressof(following), room.data_ptr())
+        library.simulate(asked, end, ctypes.addressof(following), thread, room.data_ptr(), call)
         net.idle[size].append(room)
 
-    _in_threads(threads, work)
+    _in_threads(library, threads, work)
 
 
 def _run_together(net: Layout, task: Task, threads: int, start: int, end: int) -> None:
@@ -137,12 +141,12 @@ def _run_together(net: Layout, task: Task, threads: int, start: int, end: int) -
     size = library.room_of(asked)
     room = _room(net, size)
 
-    def work(index: int, thread: int) -> None:
-        library.join(asked, index, thread, room.data_ptr())
+    def work(index: int, thread: int, call: int) -> None:
+        library.join(asked, index, thread, room.data_ptr(), call)
 
     for index in range(start, end):
         library.begin(asked, room.data_ptr())
-        _in_threads(threads, partial(work, index))
+        _in_threads(library, threads, partial(work, index))
     net.idle[size].append(room)
 
 
@@ -158,24 +162,47 @@ def _room(net: Layout, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, device="cpu")
 
 
-def _in_threads(threads: int, work: Callable[[int], None]) -> None:
-    """Let threads work, this one as the first, until what any of them began is done."""
-    others = [_pool(threads - 1).submit(work, thread) for thread in range(1, threads)]
+class Call(ctypes.Structure):
+    """`Call` of team.h: what a thread calls others for."""
+
+    _fields_ = [*[(name, ctypes.c_int64) for name in "entered left number".split()], ("newest", ctypes.c_void_p)]
+
+
+# What is asked of each thread. They are kept from run to run.
+_CREW: list[SimpleQueue[Callable[[], None]]] = []
+_NUMBERS, _NEWEST = itertools.count(1), ctypes.c_int64()
+
+
+def _in_threads(library: ctypes.CDLL, threads: int, work: Callable[[int, int], None]) -> None:
+    """Let threads work, this one as the first, until what any of them began is done.
+
+    work: takes a thread's number and the address of a `Call`. The kernel turns away who comes when the first thread
+    is done, and others stay awake in it for a moment, for the next call: to wake one takes as long as an image.
+    """
+    call = Call(number=next(_NUMBERS), newest=ctypes.addressof(_NEWEST))
+
+    def one(thread: int) -> None:
+        work(thread, ctypes.addressof(call))
+
+    while len(_CREW) < threads - 1:
+        _CREW.append(SimpleQueue())
+        Thread(target=_serve, args=(_CREW[-1],), name="simulate", daemon=True).start()
+    for thread, asked in enumerate(_CREW[: threads - 1], 1):
+        asked.put(partial(one, thread))
     try:
-        work(0)
+        one(0)
     finally:
-        for one in others:
-            # Nothing is left for those that have not begun.
-            if not one.cancel():
-                one.result()
+        while library.close_call(ctypes.addressof(call)):
+            time.sleep(1e-4)
 
 
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    # Kept from run to run: a thread that has to start takes as long as an image.
-    return ThreadPoolExecutor(threads, "simulate")
+def _serve(asked: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        # Who cannot come, as for want of memory, is not missed: the others do all there is.
+        with suppress(Exception):
+            asked.get()()
 
 
 # Threads do not live on in a forked process: it starts its own.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_CREW.clear)

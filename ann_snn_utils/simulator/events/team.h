@@ -1,8 +1,54 @@
-// Threads that run one image together. They take the rows of a layer's map one after the other, and none begins a layer
-// before all rows of the one before are done. So a thread may join its team at any time, or never.
+// Threads that work together: how one calls others, and how they share an image. They take the rows of a layer's map one
+// after the other, and none begins a layer before all rows of the one before are done. So a thread may join its team at
+// any time, or never.
 
 #pragma once
 #include "task.h"
+
+// What a thread calls others for. entered: those that came, and CLOSED from when on none may. left: those of them that
+// are done. number: of the call. newest: that of the last one, of all calls.
+typedef struct {
+    int64_t entered, left, number, *newest;
+} Call;
+
+// LOOKS: for how long a thread looks for something to come before it sleeps: some 0.1 ms, as it takes that to wake.
+enum { LOOKS = 10000 };
+#define CLOSED (1LL << 32)
+
+static void look_again(void) {
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
+
+// Come to a call, by which the first member lets the others know of it. Returns whether it is still open.
+static int enter(Call *call, int64_t member) {
+    if (!member)
+        __atomic_store_n(call->newest, call->number, __ATOMIC_RELEASE);
+    return __atomic_fetch_add(&call->entered, 1, __ATOMIC_ACQ_REL) < CLOSED;
+}
+
+static void leave(Call *call) {
+    __atomic_fetch_add(&call->left, 1, __ATOMIC_ACQ_REL);
+}
+
+// Stay awake for the next call, unless this is the first member, who makes it: here, as whoever returns to Python waits
+// there for its turn.
+static void linger(const Call *call, int64_t member) {
+    for (int look = 0; member && look < LOOKS; look++) {
+        if (__atomic_load_n(call->newest, __ATOMIC_ACQUIRE) > call->number)
+            break;
+        look_again();
+    }
+}
+
+// Close a call, and return how many are still at it, after a moment.
+EXPORT int64_t close_call(Call *call) {
+    int64_t entered = __atomic_fetch_or(&call->entered, CLOSED, __ATOMIC_ACQ_REL) & (CLOSED - 1), left;
+    for (int look = 0; (left = __atomic_load_n(&call->left, __ATOMIC_ACQUIRE)) < entered && look < LOOKS; look++)
+        look_again();
+    return entered - left;
+}
 
 // The next row of a layer in this block for this thread, or −1 where all are taken. `taken` counts those of all blocks.
 static int64_t take_row(const Run *run, int64_t layer, int64_t rows) {
@@ -25,9 +71,6 @@ static void finish_rows(const Run *run, int64_t layer, int64_t rows) {
 // Wait until all rows are done. No thread sleeps meanwhile: the others need less time than it would take to wake it.
 static void wait_for_rows(const Run *run, int64_t layer, int64_t rows) {
     int64_t end = (run->start / BLOCK + 1) * rows;
-    while (run->task->members > 1 && __atomic_load_n(run->team.done + layer, __ATOMIC_ACQUIRE) < end) {
-#ifdef __x86_64__
-        __builtin_ia32_pause();
-#endif
-    }
+    while (run->task->members > 1 && __atomic_load_n(run->team.done + layer, __ATOMIC_ACQUIRE) < end)
+        look_again();
 }
