@@ -183,6 +183,14 @@ def test_what_a_network_and_its_data_do_not_allow_is_refused_without_either(chan
         check_network({"network": "lenet", "batch_size": 200} | change, (1, 28, 28), 10, 1437, hardware=True)
 
 
+def test_sums_that_no_integers_add_are_refused_by_name_and_with_the_remedies():
+    ann = build_ann("8C3-[8C3s2-8C3]", (1, 8, 8), 10, 8, False, levels=15, clip=3, padding="same")
+    ann.layers[2].norm.running_var.fill_(2.0)
+    told = "layer 2 .8C3. adds sums that reach .* for 768 levels: .* Use fewer levels .*ternary=True"
+    with pytest.raises(ValueError, match=told):
+        convert(ann.eval())
+
+
 def test_counts_that_no_table_holds_are_refused_when_the_network_is_built():
     with pytest.raises(ValueError, match="clip=255, k=8: counts up to 65280"):
         build(clip=255, k=8)

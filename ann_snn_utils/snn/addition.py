@@ -57,19 +57,22 @@ class Addition:
     thresholds: Tensor
 
 
-def add_in_integers(decisions: Sequence[Decision], lowest: int) -> Addition:
+def add_in_integers(decisions: Sequence[Decision], lowest: int, name: str = "the layer") -> Addition:
     """The integer form of a layer, one decision for each channel, whose counts begin at `lowest`.
 
-    Raises ValueError where it would not fit 64-bit integers.
+    Raises ValueError, with the layer's name, where it would not fit 64-bit integers.
     """
     bits, done = 0, []
-    for channel, decision in enumerate(decisions):
+    for decision in decisions:
         while (found := _channel(decision, bits, lowest)) is None:
             bits += 1
             if _size(decision) << bits >= 2 * UNBOUNDED:
+                most = [max(map(abs, ends)) for ends in decision.reach]
                 raise ValueError(
-                    f"the branches of channel {channel} need more than {bits - 1} fractional bits to be added in "
-                    "integers: use smaller weights, fewer levels, or batch norms whose ratio is a fraction of 2^8"
+                    f"{name} adds sums that reach {most[0]:,} and {most[1]:,}, for {decision.levels} levels: they "
+                    f"need more than {bits - 1} fractional bits, with which numbers reach 2^61. Use fewer levels "
+                    "(levels, clip, k or max_levels), ternary weights (ternary=True), or a block that keeps its "
+                    "shape, to which its input is added as it is"
                 )
         done.append((bits, found))
     # What was found with fewer bits holds with more, all its numbers shifted.

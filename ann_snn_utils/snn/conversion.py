@@ -315,7 +315,7 @@ def _added(
         return gains, [real]
     if form == "published-float":
         return gains, published_thresholds(real, climb, rounded=False)
-    added = add_in_integers(decisions, least)
+    added = add_in_integers(decisions, least, f"layer {index} ({spec.layers[index].token})")
     if form == "exact":
         return added.gains, [added.thresholds]
     gained = (
