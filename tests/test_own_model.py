@@ -95,6 +95,7 @@ PATHS: dict[str, tuple[Callable, int]] = {
     "batch norm": (lambda m, x: F.relu(m.norm(m.inner(x))), 600),
     "ReLU6": (lambda m, x: F.relu6(9 * m.inner(x)), 600),
     "clamp": (lambda m, x: m.inner(x).clamp(0, 0.3), 600),
+    "clamp from below": (lambda m, x: torch.clamp_min(m.norm(m.inner(x).clamp_min(min=0)), 0), 600),
     "depthwise": (lambda m, x: torch.relu(m.depthwise(x)), 600),
     "stride": (lambda m, x: m.strided(x).relu(), 200),
     "no activation": (lambda m, x: F.relu(m.wide(m.norm(m.inner(x)))), 800),
@@ -713,6 +714,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Of(lambda m, x: F.avg_pool2d(F.relu(x), 2, divisor_override=x.size(2)), 150),
         "avg_pool2d.* of the model: an argument of .* is computed from a map's size: write the number",
     ),
+    "a batch norm of flattened maps": (
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(256), nn.Linear(256, 5)),
+        "3 of the model: a batch norm of 256 features behind flattened maps .*: put BatchNorm2d before",
+    ),
     "an end of a clamp for each channel": (
         Of(lambda m, x: F.relu(m.inner(torch.clamp(x, m.offset, m.offset))), 600),
         "clamp of the model: an end that is a map, or one for each channel: give one number",
@@ -962,6 +967,14 @@ def test_wrong_settings_are_refused():
         quantize(model, IMAGES, percentile="99")
     with pytest.raises(ValueError, match="levels=0: "):
         quantize(model, IMAGES, levels=0)
+
+
+def test_batch_norm_that_was_synchronized_in_training_is_batch_norm():
+    model = trained(Of(lambda m, x: F.relu(m.flat(m.linear(m.norm(m.inner(x)).relu().flatten(1)))), 6))
+    plain, synchronized = (
+        quantize(one, IMAGES).state_dict() for one in (model, nn.SyncBatchNorm.convert_sync_batchnorm(model))
+    )
+    assert all(torch.equal(plain[name], value) for name, value in synchronized.items())
 
 
 def test_maps_need_not_be_square():

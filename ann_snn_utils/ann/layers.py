@@ -28,7 +28,7 @@ from .operations import (
     without_groups,
 )
 from .quantize import Counts, QuantReLU
-from .traced import IMAGE, LayerBuilder, Trace, Value, Window, maps_of
+from .traced import IMAGE, LayerBuilder, Norm, Trace, Value, Window, maps_of
 
 # Keyword arguments that change nothing.
 _ASIDE = ("inplace",)
@@ -50,8 +50,7 @@ class LayerReader:
         self.methods: dict[type[nn.Module], Callable[[Any, Any], Value]] = {
             nn.Conv2d: self._convolution,
             nn.Linear: self._linear,
-            nn.BatchNorm2d: self._norm,
-            nn.BatchNorm1d: self._norm,
+            **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm), self._norm),
             nn.ReLU: lambda value, _: self.built.activation(value, 0.0, math.inf),
             nn.Hardtanh: self._hardtanh,
             QuantReLU: self._quantized,
@@ -197,10 +196,15 @@ class LayerReader:
 
     # What is affine
 
-    def _norm(self, value: Value, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Value:
+    def _norm(self, value: Value, norm: Norm) -> Value:
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(
                 "a batch norm without running statistics depends on the batch: track_running_stats=True"
+            )
+        if norm.num_features != value.shape[0]:
+            raise ValueError(
+                f"a batch norm of {norm.num_features} features behind flattened maps of {value.shape}: put "
+                "BatchNorm2d before nn.Flatten(), or fold it into the linear layer behind it"
             )
         made, (first, *others) = self._affine(value, *factor_and_shift(norm)), value.terms
         alone = first.weight is not None and not (others or value.pools or value.shift.any())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .graph import windows
-from .traced import Window
+from .traced import Norm, Window
 
 
 def geometry_of(conv: nn.Conv2d) -> tuple[int, int, int]:
@@ -53,7 +53,7 @@ def before_pooling(weight: Tensor, sides: tuple[int, int]) -> Tensor:
     return (weight.flatten(2) @ pooled.T).view(*weight.shape[:2], *sides)
 
 
-def factor_and_shift(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def factor_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
     """What a batch norm with running statistics multiplies by and adds, [C] each."""
     assert norm.running_mean is not None and norm.running_var is not None
     factor = (norm.running_var + norm.eps).rsqrt()
@@ -114,6 +114,7 @@ AS_MODULE: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys(("contiguous", "float", "detach"), lambda *_, **__: nn.Identity()),
     **dict.fromkeys(RESHAPE, lambda *_, **__: nn.Flatten()),
     **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_"), _clamp),
+    **dict.fromkeys((torch.clamp_min, torch.clamp_min_, "clamp_min", "clamp_min_"), _clamp),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     F.relu6: lambda *_, **__: nn.ReLU6(),
     F.hardtanh: nn.Hardtanh,

@@ -18,6 +18,9 @@ from .graph import Branch, Shape, windows
 
 IMAGE = -1
 
+# In evaluation mode they do the same.
+Norm = nn.BatchNorm2d | nn.BatchNorm1d | nn.SyncBatchNorm
+
 
 class Window(NamedTuple):
     """What a pooling looks at: windows with as many columns as rows, and where they lie on a map."""
@@ -44,7 +47,7 @@ class Term:
     dilation: int = 1
     groups: int = 1
     average: int = 1
-    norm: nn.BatchNorm2d | nn.BatchNorm1d | None = None
+    norm: Norm | None = None
 
     @property
     def branch(self) -> Branch:
