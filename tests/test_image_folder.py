@@ -167,6 +167,15 @@ def test_16_bit_images_of_a_camera_of_12_bits_are_refused_and_those_of_full_rang
         load_dataset(tmp_path / "1")
 
 
+def test_one_dim_16_bit_image_beside_bright_ones_is_taken_as_dark_and_told(tmp_path):
+    for index, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        save(tmp_path / place / "x.png", (np.arange(4, dtype=np.uint16).reshape(2, 2) + index) * 9000)
+    load_dataset(tmp_path)
+    save(tmp_path / "train/b/dim.png", np.arange(4, dtype=np.uint16).reshape(2, 2) * 2000)
+    with pytest.warns(UserWarning, match="train/b/dim.png uses less than an eighth of its 16 bits.*taken as dark"):
+        assert len(load_dataset(tmp_path, "train")) == 3
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     sum32 = zlib.crc32(kind + content)
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum32)

@@ -89,8 +89,8 @@ def read_image_folder(
 
     Raises FileNotFoundError for a missing folder; ValueError, with the path, for classes that are missing,
     empty, fewer than two or differ between the splits, for a file that `read_pixels` refuses or that is empty, for
-    a link that leads out of the folder, and where the images hold one value only, or 16-bit images are so dim that
-    8 bits lose what they hold.
+    a link that leads out of the folder, and where the images hold one value only, or all 16-bit images are so dim
+    that 8 bits lose what they hold; where some of them are, a warning names one.
     """
     folder = Path(folder).resolve()
     try:
@@ -311,7 +311,14 @@ def _decode(
         )
     dim = pixels.max((1, 2, 3)) <= _DIM
     lost = next((path for path in np.array(paths)[dim] if has_16_bits(path)), None)
-    if lost and not any(has_16_bits(path) for path in np.array(paths)[~dim]):
+    if lost and any(has_16_bits(path) for path in np.array(paths)[~dim]):
+        # Of others that are brighter it may be a dark picture, as its values are theirs.
+        warnings.warn(
+            f"{legible(lost)} uses less than an eighth of its 16 bits, of which 8 bits leave at most {_DIM + 1} "
+            "levels, and other images use more: it is taken as dark; scale its values to 0…65535 if it is not",
+            stacklevel=4,
+        )
+    elif lost:
         raise ValueError(
             f"the 16-bit images of {folder}, such as {legible(lost)}, use less than an eighth of their range, and "
             f"8 bits leave at most {_DIM + 1} levels of it: scale their values to 0…65535, or save them with 8 bits"
