@@ -42,8 +42,8 @@ from ann_snn_utils.ann.train import set_seed
 from ann_snn_utils.batch.grid import build_sweep, parse_settings, read_sweep, rehearse
 from ann_snn_utils.batch.plan import plan_sweep
 from ann_snn_utils.batch.sweep import plan_text
+from ann_snn_utils.data.archive import unpack
 from ann_snn_utils.data.dataset import Dataset, load_dataset
-from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.files import load_tensors
 from ann_snn_utils.hardware.bundle import READERS, is_bundle
 from ann_snn_utils.runs import folder as runs

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ann_snn_utils.data import archive, image_file
 from ann_snn_utils.data import folder as image_folder
-from ann_snn_utils.data import image_file
+from ann_snn_utils.data.archive import unpack
 from ann_snn_utils.data.dataset import load_dataset
-from ann_snn_utils.data.folder import unpack
 from ann_snn_utils.data.image_file import read_pixels
 
 GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
@@ -591,11 +591,11 @@ def test_an_archive_that_reaches_out_is_refused_and_leaves_nothing(folder, tmp_p
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(folder, tmp_path, cache, monkeypatch):
     path = make_archive(tmp_path / "mine.tar.xz", folder, extra=(member("pets/bomb", 100_000),))
-    monkeypatch.setattr(image_folder, "_MAX_BYTES", 50_000)
+    monkeypatch.setattr(archive, "_MAX_BYTES", 50_000)
     with pytest.raises(ValueError, match="unpacks to more than"):
         load_dataset(path)
-    monkeypatch.setattr(image_folder, "_MAX_BYTES", 10**9)
-    monkeypatch.setattr(image_folder, "_MAX_FILES", 5)
+    monkeypatch.setattr(archive, "_MAX_BYTES", 10**9)
+    monkeypatch.setattr(archive, "_MAX_FILES", 5)
     with pytest.raises(ValueError, match="or 5 files"):
         load_dataset(path)
     assert os.listdir(cache) == []

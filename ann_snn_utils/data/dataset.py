@@ -21,7 +21,8 @@ import torch
 from torch.nn import functional as F
 
 from ..checks import check
-from .folder import check_room, image_size, read_image_folder, stamp, unpack
+from .archive import unpack
+from .folder import check_room, image_size, read_image_folder, stamp
 from .place import NAMES, absolute_dataset, data_folder, resolve
 from .published import FOLDERS, read_cifar10, read_mnist
 from .scikit_learn import read_digits

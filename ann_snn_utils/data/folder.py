@@ -1,43 +1,34 @@
-"""Image folders with train/<class>/ and test/<class>/, or archives of them, decoded to uint8 tensors.
+"""Image folders with train/<class>/ and test/<class>/, decoded to uint8 tensors.
 
-Files are untrusted: whatever a decoder or an archive does with damaged or hostile bytes becomes a ValueError that
-names the file. An image is decoded as a person sees it, or refused by name where that is not the whole content.
-Decoded images and unpacked archives are cached under the digest of the bytes that they were made from.
+Files are untrusted: whatever a decoder does with damaged or hostile bytes becomes a ValueError that names the file.
+An image is decoded as a person sees it, or refused by name where that is not the whole content. Decoded images are
+cached under the digest of the bytes that they were made from.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tarfile
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
-from typing import IO, Self
 
 import numpy as np
 import torch
 
 from ..checks import RULES
-from ..files import ROOT, atomic, load_tensors, save_tensors, sha256
+from ..files import ROOT, load_tensors, save_tensors, sha256
 from .image_file import each_image, has_16_bits, in_colour, legible, read_pixels, upright_size
 
 # Of 255: the brightest value of 16-bit images that use less than an eighth of their range.
 _DIM = 31
 
 _MAX_BYTES = 4 << 30
-
-_MAX_FILES = 1_000_000
-
-_MAX_HEADER_BYTES = 1 << 20
 
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -102,7 +93,7 @@ def read_image_folder(
     labels = torch.tensor([label for _, label in files[split]], dtype=torch.int64)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        contents = {part: list(pool.map(_digest, [path for path, _ in listed])) for part, listed in files.items()}
+        contents = {part: list(pool.map(digest_of, [path for path, _ in listed])) for part, listed in files.items()}
     _warn_of_copies(folder, files, contents)
     key = json.dumps([_CACHE_VERSION, target, [*contents.values()]])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -255,11 +246,12 @@ def stamp(path: Path) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, computed once for as long as its `stamp` stays."""
     return _known_digest(path, stamp(path))
 
 
-@functools.lru_cache(maxsize=_MAX_FILES)
+@functools.lru_cache(maxsize=1_000_000)
 def _known_digest(path: Path, stamp: tuple[int, ...]) -> str:
     return sha256(path)
 
@@ -325,92 +317,3 @@ def _decode(
         )
     parts = torch.from_numpy(pixels).split([len(part) for part in files.values()])
     return dict(zip(files, parts, strict=True))
-
-
-def unpack(archive: str | os.PathLike[str]) -> Path:
-    """Unpack a zip or tar archive (any compression) once into `cache_folder()`; return its folder of images.
-
-    Raises ValueError where it is damaged, encrypted, holds anything but plain files and folders below its top, or
-    would fill more than 4 GiB or a million files.
-    """
-    archive = Path(archive).resolve()
-    target = cache_folder() / f"{archive.name.split('.')[0]}-{_digest(archive)[:16]}"
-    if not target.is_dir():
-        try:
-            with atomic(target) as temporary:
-                temporary.mkdir()
-                _extract(archive, temporary)
-        except Exception as error:
-            # Another process may have put the same folder there first, which serves as well.
-            if not target.is_dir():
-                if isinstance(error, OSError) and error.errno not in _UNUSABLE_NAMES:
-                    raise
-                # As with images: damaged bytes make tarfile and zipfile fail in many ways.
-                said = " ".join(str(error).split())
-                raise ValueError(
-                    f"archive {archive} cannot be unpacked safely ({said:.300}): fetch it again"
-                ) from error
-    inside = [path for path in target.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
-
-
-# Of files that cannot be made, or read, because of what an archive says of them.
-_UNUSABLE_NAMES = {None, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL}
-
-
-class _Member(tarfile.TarInfo):
-    # tarfile reads a member's extended header into memory whole, whatever size it announces.
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
-        if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    from tqdm.auto import tqdm
-
-    with archive.open("rb") as file:
-        members = _zipped if file.read(2) == b"PK" else _tarred
-    total = 0
-    progress = tqdm(members(archive), desc=f"unpacking {archive.name}", unit=" files")
-    for count, (name, size, content) in enumerate(progress):
-        total += size
-        if total > _MAX_BYTES or count >= _MAX_FILES:
-            raise ValueError(f"it unpacks to more than {_MAX_BYTES >> 30} GiB or {_MAX_FILES} files")
-        target = folder / name
-        if not Path(os.path.abspath(target)).is_relative_to(folder):
-            raise ValueError(f"its entry {name!r} lies outside the destination")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as out:
-            shutil.copyfileobj(content, out)
-
-
-def _tarred(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of every file of a tar archive."""
-    with tarfile.open(archive, tarinfo=_Member) as opened:
-        for member in opened:
-            content = opened.extractfile(member) if member.isfile() else None
-            if content is not None:
-                yield member.name, member.size, content
-            elif not member.isdir():
-                raise ValueError(f"its entry {member.name!r} is a link or a device")
-
-
-def _zipped(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of every file of a zip archive."""
-    try:
-        # A Mac writes UTF-8 without saying so, for which the format says cp437.
-        opened = zipfile.ZipFile(archive, metadata_encoding="utf-8")
-    except UnicodeDecodeError:
-        opened = zipfile.ZipFile(archive)
-    with opened:
-        for member in opened.infolist():
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise ValueError(f"its entry {member.filename!r} is a link or a device")
-            # Some programs of Windows write its own separator, which the format does not know.
-            name = member.filename if member.create_system else member.filename.replace("\\", "/")
-            if not name.endswith("/"):
-                with opened.open(member) as content:
-                    yield name, member.file_size, content
