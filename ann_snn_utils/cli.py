@@ -221,7 +221,7 @@ def simulate(network: str, **how: Any) -> None:
 @click.argument("network")
 @click.option("--sample", type=click.IntRange(min=0), default=0, help="Its number in notebook 05 (default: 0).")
 @click.option("--time-steps", type=_COUNT, metavar="T", help="Default: until the image is silent.")
-@click.option("--out", metavar="FILE", type=Path, help="A .gif or .html file (default: NETWORK-SAMPLE.gif).")
+@click.option("--out", metavar="FILE", type=Path, help="A new .gif or .html file (default: NETWORK-SAMPLE.gif).")
 @_dataset
 def animate(network: str, sample: int, time_steps: int | None, out: Path | None, dataset: str | None) -> None:
     """Write the spikes of one image as an animation.
@@ -230,12 +230,14 @@ def animate(network: str, sample: int, time_steps: int | None, out: Path | None,
     page has a slider and needs no network. NETWORK is a run's name, or bundled:NAME.
     """
     from .explore.images import stand_ins
-    from .explore.sample import animate
+    from .explore.sample import animate, unused
     from .runs.gallery import open_network
 
+    if out and out.exists():
+        raise FileExistsError(f"{out} is there already: give --out the path of a new file, or remove this one")
     opened = open_network(network, dataset, stand_ins)
     # Into the working directory, also where the network is the path of a folder.
-    target = out or Path(f"{Path(network.rpartition(':')[2].strip()).resolve().name}-{sample}.gif")
+    target = out or unused(f"{Path(network.rpartition(':')[2].strip()).resolve().name}-{sample}", ".gif")
     print(f"wrote {animate(opened, target, sample, time_steps)}: image {sample} of {opened.samples.name}")
 
 

@@ -46,7 +46,9 @@ def test_a_command_writes_a_gif_or_a_page_that_needs_no_network(
     assert main([*command, "--out", "page.html"]) == 0
     page = Path("page.html").read_text(encoding="utf-8")
     assert 'src="http' not in page and '"first": 2' in page, "it is offline, and image 2 is called so"
+    assert main(command) == 0 and Path("digits-lenet-k0-2-2.gif").exists(), "beside the first one"
     for arguments, message in (
+        (["--out", "page.html"], "page.html is there already: give --out the path of a new file"),
         (["--out", "x.mp4"], "x.mp4: name a file that ends in .gif or .html"),
         (["--sample", "9999"], "sample=9999: 'digits' has images 0 to 359"),
     ):

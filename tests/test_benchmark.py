@@ -306,7 +306,8 @@ def test_what_was_not_measured_is_not_shown(result):
         (["--contenders", "numpy"], "ratios need"),
         (["--repeats", "0"], "'--repeats': 0 is not in the range"),
         (["--parts", "gpu"], "part 'gpu': choose from lenet"),
-        (["--output", "."], "give the path of a .json file"),
+        (["--output", "."], "give the path of a new .json file"),
+        (["--output", str(newest_file()[0])], "give the path of a new .json file"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_measured(words, message, capsys):

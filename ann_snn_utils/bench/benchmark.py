@@ -314,12 +314,12 @@ def write_result(
 ) -> tuple[dict[str, Any], Path]:
     """Measure, and write the result with its date to `output`, or to where `newest_file` finds it; both.
 
-    Raises ValueError for a path that is no .json file, before anything is measured.
+    Raises ValueError for a path that is no .json file, or there already, before anything is measured.
     """
     now = datetime.datetime.now(datetime.UTC)
     path = output or (ON_DEVICE if on_device else RESULTS) / f"{now:%Y-%m-%d-%H%M}.json"
-    if path.suffix != ".json" or path.is_dir():
-        raise ValueError(f"output={str(path)!r}: give the path of a .json file")
+    if path.suffix != ".json" or path.exists():
+        raise ValueError(f"output={str(path)!r}: give the path of a new .json file")
     result = {"date": now.isoformat(timespec="seconds")} | measure()
     save_json(path, result)
     return result, path
