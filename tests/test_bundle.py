@@ -266,6 +266,24 @@ def test_what_comes_to_lie_there_while_a_bundle_is_written_is_kept(tmp_path, mon
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "notes.txt"]
 
 
+@pytest.mark.parametrize("mine", ["network/notes.txt", "layer_tb.v"])
+def test_what_was_put_into_a_bundle_is_kept_when_it_is_replaced(tmp_path, monkeypatch, mine):
+    out, snn, samples = tmp_path / "out", convert(random_ann(3)), dataset(random_images(3, (1, 8, 8)))
+    write_bundle(snn, samples, out)
+
+    def meanwhile(*arguments):
+        (out / mine).write_text("mine")
+        return cost_report(*arguments)
+
+    monkeypatch.setattr(bundle, "cost_report", meanwhile)
+    for number in (1, 2):
+        kept = tmp_path / f"out-old-{number}"
+        with pytest.warns(UserWarning, match=f"out held {mine}, which is .*: the old folder is {kept}"):
+            write_bundle(snn, samples, out, replace_old=True)
+        assert (kept / mine).read_text() == "mine" and not bundle._others(out)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_network_with_real_numbers_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="convert an integer network"):
         write_bundle(convert(random_ann(), "float"), dataset(random_images(0, (1, 8, 8))), tmp_path / "bundle")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ..checks import expect
 from ..data.dataset import Dataset
-from ..files import atomic, save_json, sha256
+from ..files import atomic, load_json, save_json, sha256
 from ..simulator.run import simulate
 from ..snn.network import SNN, Synapses
 from .circuit import Hardware, LayerHardware, bytes_for, golden_records, hardware
@@ -122,7 +123,8 @@ def write_bundle(
 
     The folder appears complete or not at all. time_steps: None runs until every sample is silent. provenance:
     JSON values that say where the network comes from. The same arguments make the same bytes. replace_old: a
-    bundle that lies there already is replaced. Raises ValueError for a network that is not all integers,
+    bundle that lies there already is replaced; where it holds a file that is not as it was written, it is kept
+    under another name, which a warning tells. Raises ValueError for a network that is not all integers,
     FileExistsError for a folder that holds something else, OSError where it cannot be written.
     """
     expect(SNN, snn=snn)
@@ -153,11 +155,27 @@ def write_bundle(
         save_json(folder / "manifest.json", described | {"tensors": listed, "files": sums} | origin)
         # Someone may have put something there meanwhile.
         check_target(out, replace_old)
+        old = None
         if out.is_dir():
             # A folder cannot be renamed onto one that is not empty.
-            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".old.tmp", dir=out.parent) as aside:
-                out.rename(Path(aside) / out.name)
+            beside = (out.with_name(f"{out.name}-old-{number}") for number in count(1))
+            old = out.rename(next(path for path in beside if not path.exists()))
+    if old and (others := _others(old)):
+        warnings.warn(
+            f"{out} held {others[0]}, which is not as its bundle was written: the old folder is {old}", stacklevel=2
+        )
+    elif old:
+        shutil.rmtree(old)
     return out
+
+
+def _others(folder: Path) -> list[str]:
+    """Files in the folder of a bundle that were put there, or changed, since it was written."""
+    manifest = folder / "manifest.json"
+    paths = [path for path in sorted(folder.rglob("*")) if path != manifest and not path.is_dir()]
+    written = load_json(manifest).get("files", {}) if paths else {}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return [name for name, path in names.items() if written.get(name, {}).get("sha256") != sha256(path)]
 
 
 def check_target(out: Path, replace_old: bool = False) -> None:
