@@ -68,6 +68,20 @@ def test_memory_is_the_bits_of_weights_constants_membranes_and_counts():
     assert [layer["dense"]["macs"] for layer in report["layers"]] == macs(snn.spec)[:-1]
 
 
+def test_weights_behind_an_average_are_stored_once_by_a_dense_network_and_for_each_place_by_the_circuit():
+    snn, _, record, report = report_of(random_ann(1, network="3C3-A2-4C2-A2", in_shape=(1, 12, 12), clip=2))
+    events = layer_events(record, snn)
+    for found, entry, weights, neurons, bits in (
+        (events[1], report["layers"][1], 4 * 3 * 2 * 2, 4 * 4 * 4, 2),
+        (events[2], report["classifier"], 3 * 4 * 2 * 2, 0, 8),
+    ):
+        norms = 64 * 4 * bool(neurons)
+        assert found.weights == weights
+        assert entry["dense"]["memory_bits"]["int8"] == 8 * (weights + neurons) + norms
+        assert entry["memory_bits"]["weights"] == 4 * bits * weights
+    assert report["layers"][1]["dense"]["cycles"] == 3 * 2 * 2
+
+
 def test_branches_that_are_added_keep_their_gains_and_multiply_by_them_once_a_step():
     snn, _, record, report = report_of(random_ann(3, network="2C3-[2C3-3C1]-4", in_shape=(1, 6, 6), padding="same"))
     assert any(one.gain is not None for layer in snn.layers for one in layer.synapses)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..measure.energy import ENERGY_45NM, EnergyConstants, energy_over_time
-from ..measure.events import layer_events, macs
+from ..measure.events import layer_events, macs, stored_weights
 from ..measure.verdict import MODELS, TITLES, estimate
 from ..simulator.record import Record
 from ..snn.certificate import signed_bits
@@ -36,7 +36,8 @@ def cost_report(
     input over as many steps. Memory is in bits. Cycles are those of one adder for each neuron, which takes
     one cycle for each arriving spike with a weight other than zero and one to compare, layer after layer
     (multiplications by the gains of branches that are added are not among them);
-    a layer waits for its busiest neuron. `dense`: one multiplier-accumulator for each neuron.
+    a layer waits for its busiest neuron. `dense`: one multiplier-accumulator for each neuron; it stores the weights
+    behind an average once, and the circuit, as its bundle, for each place of the window that is averaged.
     `break_even_steps`: steps, of this run's mean energy each, that cost as much as the dense network;
     `exceeded_at`: the step of this run after which the spiking network has cost more, None where there is none.
     `energy` is of arithmetic only. `energy_by_model` has memory too, in picojoules: for each model component →
@@ -73,9 +74,10 @@ def _layer(
     channels, neurons = len(layer.weight), layer.neurons
     # Maxima have windows in place of weights.
     kept = () if circuit.maximum else layer.synapses
-    fan_in = sum(one.weight[0].numel() for one in layer.synapses)
+    weights = stored_weights(layer)
+    # Of maxima it is the window's.
+    fan_in = weights // channels or layer.weight[0].numel()
     used = int(sum(((one.weight != 0).sum((1, 2, 3)) for one in layer.synapses), torch.zeros(channels)).max())
-    weights = sum(one.weight.numel() for one in kept)
     active = steps if index else min(steps, circuit.largest_count)
     events = float((record.positive + record.negative)[:, index].sum()) / record.samples
     memory = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..ann.notation import NetworkSpec
 from ..simulator.record import Record
 from ..snn.certificate import count_bits, signed_bits
-from ..snn.network import SNN
+from ..snn.network import SNN, SpikingLayer
 
 ENCODER, HIDDEN, CLASSIFIER = "encoder", "hidden", "classifier"
 
@@ -29,9 +29,9 @@ class LayerEvents:
     """The size of a layer, and its events at each step of a run, as means over the images.
 
     kind: ENCODER, HIDDEN or CLASSIFIER. inputs, neurons, channels: numbers of them; taps: places of the kernel.
-    weights: stored ones. synapses: pairs of an input and a neuron with a weight between them. macs: multiply-
-    accumulates of a dense implementation, which also multiplies the padding. nonzero_macs: synapses whose input,
-    the quantized network's activation, is not zero; None where the record does not tell. weight_bits,
+    weights: as of `stored_weights`. synapses: pairs of an input and a neuron with a weight between them. macs:
+    multiply-accumulates of a dense implementation, which also multiplies the padding. nonzero_macs: synapses whose
+    input, the quantized network's activation, is not zero; None where the record does not tell. weight_bits,
     membrane_bits, count_bits, threshold_bits: widths; the membrane's holds its worst case and every threshold,
     which lies at most one above it.
     At each step, float64 [T]: arriving: spikes that reach the layer. sops, effective_sops: synapses, and those with
@@ -123,8 +123,7 @@ def layer_events(
                 neurons=layer.neurons,
                 channels=len(layer.weight),
                 taps=prod(layer.spec.kernel),
-                # Maxima have nothing to store: a comparison takes the place of a weight.
-                weights=0 if maxima else sum(one.weight.numel() for one in synapses),
+                weights=stored_weights(layer),
                 synapses=sum(int(one.fan_out.sum()) for one in synapses),
                 macs=work[index],
                 nonzero_macs=nonzero,
@@ -158,7 +157,7 @@ def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> Layer
         neurons=classes,
         channels=classes,
         taps=prod(snn.classifier.shape[2:]),
-        # Where it reads averages, the weights of a window are one.
+        # As of `stored_weights`.
         weights=macs,
         synapses=weight.numel(),
         macs=macs,
@@ -173,6 +172,15 @@ def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> Layer
         spikes=np.zeros_like(sops),
         working=last.working,
     )
+
+
+def stored_weights(layer: SpikingLayer) -> int:
+    """How many weights a layer has to store, as a dense one has.
+
+    Those of an average's window are one. The identity has one for each channel. Maxima have none: a comparison
+    takes the place of a weight.
+    """
+    return layer.spec.weights + sum(branch.identity for branch in layer.spec.branches) * len(layer.weight)
 
 
 def _weight_bits(weight: Tensor) -> int:
