@@ -20,6 +20,7 @@ from ann_snn_utils.ann.reference import codes, predict
 from ann_snn_utils.data.dataset import Dataset
 from ann_snn_utils.measure.equivalence import check_equivalence
 from ann_snn_utils.simulator.run import simulate
+from ann_snn_utils.snn.certificate import certify
 from ann_snn_utils.snn.conversion import convert
 from ann_snn_utils.snn.network import SNN
 
@@ -72,7 +73,9 @@ def test_nothing_that_a_user_sets_of_torch_changes_a_number(setting, monkeypatch
     ann = random_ann(5, network="8C3-16C3-5", padding="same", int8_ends=True)
     images, snn = random_images(5, (1, 8, 8), samples=20), convert(ann)
     (layers, logits), classes = codes(ann, images), predict(ann, images)
-    wanted = simulate(snn, images, 6, trace=[0, 7])
+    wanted, offset = simulate(snn, images, 6, trace=[0, 7]), certify(snn)[1].offset
+    noise: dict = dict(time_steps=None, noise_ratio=0.5, labels=np.arange(20) % 3)
+    noisy = simulate(snn, images, **noise)
     with another(setting):
         found, scores = codes(ann, images)
         assert (
@@ -80,9 +83,10 @@ def test_nothing_that_a_user_sets_of_torch_changes_a_number(setting, monkeypatch
             and all(map(torch.equal, found, layers))
             and torch.equal(scores, logits)
         )
-        if setting != "default device":
-            assert check_equivalence(ann, snn, images).exact
-            assert torch.equal(simulate(convert(ann), images, 6).logits, wanted.logits)
+        assert check_equivalence(ann, snn, images).exact
+        assert torch.equal(simulate(convert(ann), images, 6).logits, wanted.logits)
+        assert torch.equal(certify(snn)[1].offset, offset)
+        assert torch.equal(simulate(snn, images, **noise).logits, noisy.logits)
         for backend in ("dense", "events"):
             record = simulate(snn, images, 6, trace=[0, 7], backend=backend)
             assert torch.equal(record.logits, wanted.logits) and np.array_equal(record.sops, wanted.sops)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..checks import check
 from ..data.dataset import as_images
+from .device import on_cpu
 from .graph import SMALLEST_EPS, Branch, Node, graph_text
 from .network import ANN, Layer, build_ann, raw_weight, set_affine, set_unit
 from .operations import factor_and_shift
@@ -50,6 +51,7 @@ class LayerLoss:
     error: float
 
 
+@on_cpu
 @torch.random.fork_rng(devices=[])
 @torch.no_grad()
 def quantize(
@@ -327,6 +329,7 @@ def _centre(layer: Layer, wanted: Tensor) -> Callable[[nn.Module, tuple[Tensor]]
     return hook
 
 
+@on_cpu
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
 def layer_losses(model: nn.Module, ann: ANN, images: Tensor) -> list[LayerLoss]:

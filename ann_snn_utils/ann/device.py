@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+
+
+def on_cpu(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """The function, which makes its tensors on the CPU whatever `torch.set_default_device` says."""
+
+    @functools.wraps(function)
+    def called(*args: _Given.args, **named: _Given.kwargs) -> _Made:
+        # The context costs a little at each operation.
+        with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+            return function(*args, **named)
+
+    return called
 
 
 def pick_device(name: str = "auto") -> torch.device:

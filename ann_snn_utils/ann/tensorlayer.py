@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..checks import expect
+from .device import on_cpu
 from .network import ANN, build_ann, copy_weights, raw_weight
 from .notation import NetworkSpec, Shape
 from .quantize import int8_scale
@@ -267,6 +268,7 @@ def _finite(path: object, what: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+@on_cpu
 @torch.no_grad()
 def quantize_ends(ann: ANN) -> ANN:
     """The network with int8 encoder and classifier, rounded after training; nothing else changes.

@@ -21,7 +21,7 @@ from ..checks import RULES, check, expect, seeded_generator
 from ..data.augment import AUGMENTATIONS, augment
 from ..data.dataset import Dataset
 from ..files import load_tensors, save_tensors
-from .device import pick_device, precision
+from .device import on_cpu, pick_device, precision
 from .network import ANN, raw_weight
 from .notation import NetworkSpec
 from .optimizer import Optimizer
@@ -160,6 +160,7 @@ def batch_sizes(spec: NetworkSpec, images: int, batch_size: int) -> list[int]:
     return sizes
 
 
+@on_cpu
 def train(
     ann: ANN,
     dataset: Dataset,

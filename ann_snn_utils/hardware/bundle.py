@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..ann.device import on_cpu
 from ..checks import expect
 from ..data.dataset import Dataset
 from ..files import atomic, load_json, save_json, sha256
@@ -111,6 +112,7 @@ def write_memory(folder: Path, file: MemoryFile, values: np.ndarray, append: boo
         text.write(lines + "\n")
 
 
+@on_cpu
 def write_bundle(
     snn: SNN,
     dataset: Dataset,
@@ -162,7 +164,7 @@ def write_bundle(
             old = out.rename(next(path for path in beside if not path.exists()))
     if old and (others := _others(old)):
         warnings.warn(
-            f"{out} held {others[0]}, which is not as its bundle was written: the old folder is {old}", stacklevel=2
+            f"{out} held {others[0]}, which is not as its bundle was written: the old folder is {old}", stacklevel=3
         )
     elif old:
         shutil.rmtree(old)

@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 from torch import Tensor
 
+from ..ann.device import on_cpu
 from ..ann.notation import NetworkSpec
 from ..simulator.record import Record
 from ..snn.certificate import count_bits, signed_bits
@@ -88,6 +89,7 @@ class LayerEvents:
         return replace(self, **{name: factor * getattr(self, name) for name in names})
 
 
+@on_cpu
 def layer_events(
     record: Record, snn: SNN, time_steps: int | None = None, until_silence: bool = True
 ) -> tuple[LayerEvents, ...]:

@@ -16,7 +16,7 @@ def noisy(images: Tensor, noise_ratio: float, seed: int) -> Tensor:
     """
     if noise_ratio == 0:
         return images
-    u = torch.rand(images.shape, generator=seeded_generator(seed))
+    u = torch.rand(images.shape, generator=seeded_generator(seed), dtype=torch.float32, device="cpu")
     return (images * (1 + (u - 0.5) * noise_ratio)).round_().clamp_(0, 255).to(torch.uint8)
 
 

@@ -69,7 +69,7 @@ class Record:
         return replace(
             self,
             logits=self.logits[:time_steps],
-            settled_at=torch.where(self.settled_at < time_steps, self.settled_at, 0),
+            settled_at=self.settled_at * (self.settled_at < time_steps),
             **{name: getattr(self, name)[:time_steps] for name in _TOTALS},
         )
 

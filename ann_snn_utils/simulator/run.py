@@ -173,7 +173,7 @@ def simulate(
 
 
 def _as_labels(labels: Tensor | np.ndarray, images: int, classes: int) -> Tensor:
-    labels = torch.as_tensor(labels)
+    labels = torch.as_tensor(labels, device="cpu")
     if labels.shape != (images,):
         raise ValueError(f"labels {list(labels.shape)} for {images} images: give each image one, [N]")
     if labels.is_floating_point() or labels.dtype == torch.bool:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ann.device import on_cpu
 from ..checks import expect
 from .network import SNN, SpikingLayer
 
@@ -63,6 +64,7 @@ def count_bits(least: int, most: int) -> int:
     return signed_bits(least, most) if least else most.bit_length()
 
 
+@on_cpu
 def certify(snn: SNN, real: SNN | None = None) -> list[LayerCertificate]:
     """The certificate of every layer of an integer network, encoder first.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ann.calibrate import quantize
+from ..ann.device import on_cpu
 from ..ann.graph import Branch, Shape, SynapseSpec
 from ..ann.network import ANN, Layer, MaxPool
 from ..ann.notation import LARGEST_PIXEL, NETWORKS, NetworkSpec, check_counts, checked_spec
@@ -81,6 +82,7 @@ def levels_for(ann: ANN, images: Tensor, batch_size: int = 250) -> int:
     return table_length(round(min(largest, LONGEST)))
 
 
+@on_cpu
 @torch.inference_mode(False)
 @torch.no_grad()
 def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> SNN:

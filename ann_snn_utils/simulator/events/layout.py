@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from ...ann.device import on_cpu
 from ...ann.notation import LARGEST_PIXEL
 from ...snn.network import SNN, SpikingLayer, Synapses, memoized
 from .arrays import (
@@ -67,7 +68,7 @@ def _made_once(make: Callable[..., Made]) -> Callable[..., Made]:
         # Each change of a tensor adds 1 to its version.
         key = (make, *arguments, sum([tensor._version for tensor in made["tensors"]]))
         if key not in made:
-            made[key] = make(snn, *arguments)
+            made[key] = on_cpu(make)(snn, *arguments)
         return made[key]
 
     return kept
