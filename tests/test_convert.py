@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import chains, networks, random_ann, random_images
 
-from ann_snn_utils.ann.network import ANN, build_ann
+from ann_snn_utils.ann.network import ANN, build_ann, raw_weight
 from ann_snn_utils.ann.reference import codes
 from ann_snn_utils.files import load_tensors, save_tensors
 from ann_snn_utils.measure.equivalence import check_equivalence
@@ -237,3 +237,12 @@ def test_numbers_that_are_no_whole_ones_or_that_float64_rounds_are_refused_with_
     for value, told in ((-(2.0**53), r"9.01e\+15, beyond 2\^53"), (0.5, "0.5: give whole numbers")):
         with pytest.raises(ValueError, match=f"the classifier holds {told}"):
             _whole(torch.tensor([1, value], dtype=torch.float64), "the classifier")
+
+
+def test_a_classifier_of_zeros_is_told_as_every_image_has_one_class():
+    ann = random_ann(1)
+    with torch.no_grad():
+        raw_weight(ann.classifier).zero_()
+    with pytest.warns(UserWarning, match="all weights of the classifier are 0: .* train the network again"):
+        snn = convert(ann)
+    assert simulate(snn, random_images(1, ann.spec.in_shape)).predictions[-1].tolist() == [0, 0]

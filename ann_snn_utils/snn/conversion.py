@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -92,8 +93,9 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
     2024: hidden layers compare strictly, with the first threshold rounded to an integer and the step to
     1/10 000) or "published-float" (the same neuron without rounding): see `thresholds.published_thresholds`.
     max_levels: length of the threshold table of a layer without a clip, `levels_for` chooses one;
-    `simulate` reports a neuron that would need more. Raises ValueError for a network that is not quantized,
-    holds a value that is not finite, or has full-precision hidden weights where thresholds are to be exact.
+    `simulate` reports a neuron that would need more. A classifier of zeros is warned of. Raises ValueError for a
+    network that is not quantized, holds a value that is not finite, or has full-precision hidden weights where
+    thresholds are to be exact.
 
     >>> from ann_snn_utils import build_ann
     >>> snn = convert(build_ann("4C3-P2-16", (1, 8, 8), classes=10, clip=2).eval())
@@ -115,6 +117,12 @@ def convert(ann: ANN, thresholds: str = "exact", max_levels: int = SHORTEST) -> 
         layers.append(_spiking_layer(layer, layers, spec, thresholds, max_levels))
     classifier, average = reference.classifier, spec.graph.read_out.average
     weight = classifier.weight.detach().reshape(spec.classes, *spec.graph.inputs)
+    if not weight.any():
+        # Exact as any other, so that nothing else tells.
+        warnings.warn(
+            "all weights of the classifier are 0: every image has the same scores; train the network again",
+            stacklevel=5,
+        )
     # Of an average each place has the same weights, as sums are compared.
     weight = weight.repeat_interleave(average, 2).repeat_interleave(average, 3)
     bias = None if classifier.bias is None else _whole(classifier.whole_bias.detach(), "the classifier's bias")
