@@ -136,6 +136,15 @@ def test_a_network_of_ones_own_is_found_by_its_name_or_path_to_the_last_bit(bund
         gallery.save_network(name, ann, snn, "digits", size=8)
 
 
+def test_what_was_recorded_of_a_network_is_not_kept_of_the_one_that_it_became(bundle):
+    ann, _ = own_pair()
+    ann.metadata = {"seed": 3, "snn_correct": {"1": 40}, "spikes_per_sample": 1.0, "silence_step": 1, "run": "old"}
+    folder = gallery.save_network("mine", ann, convert(ann), "digits", size=8, limit=40)
+    told = load_ann(folder / "qann.safetensors").metadata
+    assert told["seed"] == 3 and told["samples"] == 40 and not {"run", "silence_step"} & set(told)
+    assert not evaluate_network("mine").differences
+
+
 def test_only_a_pair_with_its_images_is_kept(bundle, tmp_path):
     ann, snn = own_pair()
     with pytest.raises(ValueError, match="'digits' are \\(1, 28, 28\\) in 10 classes, those of the network"):

@@ -22,6 +22,10 @@ from ..snn.network import SNN
 from ..snn.store import load_snn, save_snn
 from .folder import QANN_FILE, SNN_FILE, check_run_name, latest_run, list_runs, require, run_folder, runs_root
 from .provenance import git_state, versions
+from .results import RECORDED
+
+# What metadata record of a network's results, and where these came from.
+_OF_RESULTS = {*RECORDED, "ann_correct", "snn_correct", "first_1000", "run", "command"}
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,11 @@ def save_network(name: str, ann: ANN, snn: SNN, dataset: str, **options: Any) ->
     right = int((proof.predictions == test.labels).sum())
     made = {"source": source, "data": identity_of(training, test), "samples": len(test), "correct": right}
     made |= {"mismatches": 0, "neurons": sum(proof.neurons)}
+    # A network that was trained on keeps what was recorded of the one it was loaded as.
+    kept = {name: value for name, value in ann.metadata.items() if name not in _OF_RESULTS}
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_ann(ann, folder / QANN_FILE, **ann.metadata | made)
+        save_ann(ann, folder / QANN_FILE, **kept | made)
         save_snn(snn, folder / SNN_FILE, **made)
     except BaseException:
         # One of a pair is no network, and would stand in the way of the next attempt.
