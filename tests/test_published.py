@@ -56,6 +56,14 @@ def test_the_published_network_stands_first_and_alone_has_a_row_for_what_is_sile
     assert [row["images, network"] for row in rows] == ["MNIST, LeNet"] * 2 + ["MNIST, 8C3-10"]
 
 
+def test_of_two_bundled_settings_of_another_network_the_one_with_more_seeds_has_a_row(monkeypatch) -> None:
+    monkeypatch.setattr("ann_snn_utils.runs.published.bundled_runs", lambda: ["a", "x0", "y0"])
+    many = [reached(f"x{seed}", network="8C3-10", seed=seed) for seed in range(10)]
+    few = [reached(f"y{seed}", network="8C3-10", seed=seed, clip=1) for seed in range(9)]
+    row = table(reached("a"), *few, *many)[-1]
+    assert (row["setting"], row["seeds"]) == ("k = 0, ternary", "10")
+
+
 def test_a_row_says_where_not_all_test_images_were_shown() -> None:
     whole, part = table(reached("a"), reached("b", last=3, limit=100))
     assert (whole["setting"], part["setting"]) == ("k = 0, ternary", "k = 0, ternary, 100 images")

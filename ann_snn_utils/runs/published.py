@@ -128,7 +128,8 @@ def main_results(found: Mapping[str, RunResult]) -> pd.DataFrame:
             frame = compare(own)
             main = list(dict.fromkeys(frame.loc[[run for run in frame.index if run in bundled], "setting"]))
             main, table = main or ["baseline"], by_setting(frame)
-            chosen = [*main, _soonest(frame)] if network == first else [max(main, key=table.runs.__getitem__)]
+            seeds = frame.groupby("setting")["seed"].nunique()
+            chosen = [*main, _soonest(frame)] if network == first else [max(main, key=seeds.__getitem__)]
             for setting in dict.fromkeys(chosen):
                 run, reached = own[frame.index[frame.setting == setting][0]], table.loc[setting]
                 made = setting_of(run)
