@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from examples import tries
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +137,10 @@ def test_the_tables_show_every_layer_and_the_sums():
     for layer in report["layers"]:
         assert f"{layer['name']} |" in text
     assert f"{report['total']['memory_bits']['snn']:,}" in text and "45 nm" in text
+
+
+def test_scores_of_a_classifier_are_as_wide_as_what_its_bias_adds():
+    snn, images, record, _ = report_of(random_ann(1, clip=1))
+    bits = layer_events(record, snn)[-1].membrane_bits
+    biased = replace(snn, bias=torch.full((snn.spec.classes,), -(2**20)))
+    assert bits < 20 and layer_events(simulate(biased, images), biased)[-1].membrane_bits == 22

@@ -146,12 +146,13 @@ def layer_events(
 def _classifier(snn: SNN, last: LayerEvents, record: Record, macs: int) -> LayerEvents:
     weight = snn.classifier.flatten(1)
     classes, inputs = weight.shape
-    reach = weight.double().abs().sum(1).max() * max(map(abs, snn.layers[-1].counts))
+    reach = weight.double().abs().sum(1) * max(map(abs, snn.layers[-1].counts))
+    most = int((reach if snn.bias is None else reach + snn.bias.abs()).max())
     # Which inputs fired is not in the totals: the share of weights other than zero stands for all of them.
     share = int((weight != 0).sum()) / weight.numel()
     counts = record.counts[-1].flatten(1) if record.counts else None
     sops = last.spikes * classes
-    bits = FLOAT_BITS if weight.is_floating_point() else signed_bits(-int(reach), int(reach))
+    bits = FLOAT_BITS if weight.is_floating_point() else signed_bits(-most, most)
     return LayerEvents(
         name="classifier",
         kind=CLASSIFIER,
