@@ -236,7 +236,7 @@ def compare_forms(
         mismatches,
         [code.numel() for code in expected],
         accuracies,
-        float((logits.argmax(1) == samples.labels).double().mean()),
+        float((logits.numpy().argmax(1) == samples.labels.numpy()).mean()),
         nets,
     )
 
