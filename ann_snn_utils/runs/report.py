@@ -210,7 +210,7 @@ def run_card(folder: str | os.PathLike[str]) -> str:
     """
     result = result_in(folder)
     remedy = "read files that have been made anew; run the study again"
-    notes = [f"outdated: {name} {remedy}" for name in result.manifest.stale_stages()]
+    notes = [f"outdated: {name} {remedy}" for name in read_manifest(folder).stale_stages()]
     if is_altered(folder, result):
         notes.append(f"changed: {RESULTS_FILE} is not the file that was recorded; run the study again")
     if trials := len(list((Path(folder) / TRIALS).glob("*.json"))):
