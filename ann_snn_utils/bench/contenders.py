@@ -198,7 +198,11 @@ def _onnx(int8: bool, work: Workload, _: int) -> Job:
 
 
 def _ours(backend: str | None, work: Workload, time_steps: int | None, device: str | None = None) -> Job:
-    return lambda: simulate(work.snn, work.images, time_steps, backend=backend, device=device).predictions[-1]
+    def run() -> Tensor:
+        record = simulate(work.snn, work.images, time_steps, backend=backend, device=device)
+        return torch.from_numpy(record.logits.numpy()[-1].argmax(1))
+
+    return run
 
 
 def _ann(

@@ -5,7 +5,7 @@
 #pragma once
 #include "task.h"
 
-// What a thread calls others for. entered: those that came, and CLOSED from when on none may. left: those of them that
+// What a thread calls others for; NULL for one that works alone. entered: those that came, and CLOSED from when on none may. left: those of them that
 // are done. number: of the call. newest: that of the last one, of all calls.
 typedef struct {
     int64_t entered, left, number, *newest;
@@ -23,13 +23,14 @@ static void look_again(void) {
 
 // Come to a call, by which the first member lets the others know of it. Returns whether it is still open.
 static int enter(Call *call, int64_t member) {
-    if (!member)
+    if (call && !member)
         __atomic_store_n(call->newest, call->number, __ATOMIC_RELEASE);
-    return __atomic_fetch_add(&call->entered, 1, __ATOMIC_ACQ_REL) < CLOSED;
+    return !call || __atomic_fetch_add(&call->entered, 1, __ATOMIC_ACQ_REL) < CLOSED;
 }
 
 static void leave(Call *call) {
-    __atomic_fetch_add(&call->left, 1, __ATOMIC_ACQ_REL);
+    if (call)
+        __atomic_fetch_add(&call->left, 1, __ATOMIC_ACQ_REL);
 }
 
 // Stay awake for the next call, unless this is the first member, who makes it: here, as whoever returns to Python waits
