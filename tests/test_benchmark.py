@@ -349,8 +349,9 @@ def test_a_device_has_a_comparison_of_its_own_which_no_other_reads(tmp_path, cap
         (["--contenders", "events"], "contender 'events': on a device choose from dense"),
         (["--device", "xpu:7"], "device='xpu:7' cannot be used here"),
     ):
-        assert main([*arguments, *words]) == 2
+        assert main([*arguments[:-1], str(tmp_path / "another.json"), *words]) == 2
         assert message in capsys.readouterr().err
+    assert main(arguments) == 2 and "give the path of a new .json file" in capsys.readouterr().err
 
 
 def test_a_contender_that_fails_or_takes_too_long_on_a_device_is_skipped_and_ours_is_not(monkeypatch):

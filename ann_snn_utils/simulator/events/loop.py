@@ -176,9 +176,9 @@ _NUMBERS, _NEWEST = itertools.count(1), ctypes.c_int64()
 def _in_threads(library: ctypes.CDLL, threads: int, work: Callable[[int, int], None]) -> None:
     """Let threads work, this one as the first, until what any of them began is done.
 
-    work: takes a thread's number and the address of a `Call`, or 0 where it is alone. The kernel turns away who comes
-    when the first thread is done, and others stay awake in it for a moment, for the next call: to wake one takes as
-    long as an image.
+    work: takes a thread's number and the address of a `Call`, or 0 where it is alone. The kernel turns away who
+    comes when the first thread is done, and others stay awake in it for a moment, for the next call: to wake one
+    takes as long as an image.
     """
     if threads == 1:
         return work(0, 0)
