@@ -108,7 +108,6 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
         pad(synapses, image, padded, stride);
     int64_t rows = 0;
     for (int64_t y; (y = take_row(run, 0, layer->height)) >= 0; rows++) {
-        empty_words(run, 0, space);
         const Pixel *corner = padded + y * synapses->stride * stride;
         for (int64_t x = 0; x < layer->width && steps; x += SIDE_BY_SIDE)
             for (int64_t channel = 0; channel < layer->pitch; channel += LANES) {
@@ -118,7 +117,7 @@ INLINE void encode(const Run *run, const uint8_t *image, Workspace *space) {
                 climb(run, y * layer->width * layer->pitch + first, channel, places, steps, sums,
                       space->rises + first / LANES);
             }
-        send_row(run, 0, y, space);
+        send_row(run, 0, y, steps, space);
     }
     count_sent(run, 0, &space->sent);
     finish_rows(run, 0, rows);

@@ -54,11 +54,11 @@ static Fired look_up(const Layer *layer, int64_t channel, Numbers membranes, Num
     return fired;
 }
 
-// Run neighbouring neurons of a row of the map over the block, `number` times LANES of them; where fewer run side by side,
-// the first ones stand for the rest, which is not kept. neuron: the first of them, in the row. at: among those whose sums
-// were formed together.
-INLINE void fire(const Run *run, int64_t index, int64_t y, int64_t neuron, int64_t at, int64_t number,
-                 uint32_t received, const Workspace *space) {
+// Run neighbouring neurons of a row of the map over the block, `number` times LANES of them; where fewer run side by
+// side, the first ones stand for the rest, which is not kept. neuron: the first of them, in the row. at: among those
+// whose sums were formed together. Returns the number of steps behind which nothing happens.
+INLINE int64_t fire(const Run *run, int64_t index, int64_t y, int64_t neuron, int64_t at, int64_t number,
+                    uint32_t received, const Workspace *space) {
     const Layer *layer = run->layers + index;
     const int64_t pitch = layer->pitch, next_sums = layer->abreast * pitch, next = words_of(layer);
     const int64_t kept = layer->first + y * layer->width * pitch + neuron;
@@ -79,7 +79,8 @@ INLINE void fire(const Run *run, int64_t index, int64_t y, int64_t neuron, int64
     // only fire behind a spike.
     const int64_t last = 32 - __builtin_clz(received | 1);
     uint32_t moved = 0;
-    for (int64_t step = 0; step < last || (moved && step < run->steps); step++, rises += next, falls += next) {
+    int64_t step = 0;
+    for (; step < last || (moved && step < run->steps); step++, rises += next, falls += next) {
         if (received && step < last)
             for (int one = 0; one < SIDE_BY_SIDE; one++)
                 neurons.membranes[one] += *(const Numbers *)(sums + step * next_sums + from[one]);
@@ -110,6 +111,7 @@ INLINE void fire(const Run *run, int64_t index, int64_t y, int64_t neuron, int64
             *(Numbers *)(run->team.membranes + kept + from[one]) = neurons.membranes[one];
         set_counts(run, run->counts, kept + from[one], neurons.counts[one]);
     }
+    return step;
 }
 
 // Run a hidden layer over the block: all steps of places `abreast` before the next ones.
@@ -126,17 +128,20 @@ INLINE void run_layer(const Run *run, int64_t index, Workspace *space) {
     empty(run, index, &space->sent);
     int64_t rows = 0;
     for (int64_t y; (y = take_row(run, index, layer->height)) >= 0; rows++) {
-        empty_words(run, index, space);
+        int64_t ran = 1;
         for (int64_t x = 0; x < layer->width; x += layer->abreast) {
             int64_t first = x * layer->pitch, neurons = SMALLER(layer->abreast, layer->width - x) * layer->pitch;
             uint32_t received = 0;
             for (int64_t way = layer->inputs; way < end; way++)
                 received |= receive(run, run->synapses + way, steps, sent[way - layer->inputs], y, x, space,
                                     received != 0);
-            for (int64_t at = 0; at < neurons; at += SIDE_BY_SIDE * LANES)
-                fire(run, index, y, first + at, at, SMALLER(SIDE_BY_SIDE, (neurons - at) / LANES), received, space);
+            for (int64_t at = 0; at < neurons; at += SIDE_BY_SIDE * LANES) {
+                int64_t number = SMALLER(SIDE_BY_SIDE, (neurons - at) / LANES);
+                int64_t last = fire(run, index, y, first + at, at, number, received, space);
+                ran = LARGER(ran, last);
+            }
         }
-        send_row(run, index, y, space);
+        send_row(run, index, y, ran, space);
     }
     count_sent(run, index, &space->sent);
     finish_rows(run, index, rows);
@@ -308,7 +313,9 @@ static void take_part(const Task *task, int64_t index, int64_t member, Team team
     }
 }
 
-static void empty_totals(const Task *task, Workspace *space) {
+// Begin with nothing: no totals, and no words.
+static void empty_space(const Task *task, Workspace *space) {
+    empty_words(space, SMALLER(BLOCK, task->steps) * task->word_room);
     for (int64_t entry = 0; entry < task->steps * task->depth * TOTALS; entry++)
         space->totals[entry] = 0;
 }
@@ -325,7 +332,7 @@ EXPORT void join(const Task *task, int64_t index, int64_t member, char *room, Ca
         Spikes slots[task->slots];
         Team team = {.between = slots};
         Workspace space = workspace_of(task, member, room, &team);
-        empty_totals(task, &space);
+        empty_space(task, &space);
         take_part(task, index, member, team, &space);
         add_totals(task, &space);
         leave(call);
@@ -339,7 +346,7 @@ EXPORT void simulate(const Task *task, int64_t end, int64_t *next, int64_t membe
         Spikes slots[task->slots];
         Team team = {.between = slots};
         Workspace space = workspace_of(task, 0, room, &team);
-        empty_totals(task, &space);
+        empty_space(task, &space);
         for (int64_t index; (index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end;) {
             begin(task, room);
             take_part(task, index, 0, team, &space);

@@ -37,9 +37,9 @@ static void empty(const Run *run, int64_t index, Sent *sent) {
             sent->reached[way * BLOCK + step] = sent->effective[way * BLOCK + step] = 0;
 }
 
-// No neuron of a row fires, until it does.
-static void empty_words(const Run *run, int64_t index, const Workspace *space) {
-    for (int64_t word = 0; word < run->steps * words_of(run->layers + index); word += WORDS)
+// Empty so many words, as they are before a row is run.
+static void empty_words(const Workspace *space, int64_t number) {
+    for (int64_t word = 0; word < number; word += WORDS)
         *(Words *)(space->rises + word) = *(Words *)(space->falls + word) = (Words){0};
 }
 
@@ -54,23 +54,26 @@ static void remember_last(const Run *run, int64_t index, int64_t neuron, int64_t
         }
 }
 
-// Count what a row sends. Of what is nested, each step keeps what does not come in the next one. Returns the steps in
-// which there are spikes, and in which there are some of −1, a bit for each.
-static Fired count_row(const Run *run, int64_t index, int64_t y, const Workspace *space, Sent *sent) {
+// Count what a row sends, behind which step there is nothing. Of what is nested, each step keeps what does not come in
+// the next one. Returns the steps in which there are spikes, and in which there are some of −1, a bit for each.
+static Fired count_row(const Run *run, int64_t index, int64_t y, int64_t steps, const Workspace *space, Sent *sent) {
     const Layer *layer = run->layers + index;
     const int nested = lists_nested(run, index);
     int64_t number = words_of(layer), first = layer->first + y * layer->width * layer->pitch;
     Fired sends = {0, 0};
     for (int64_t word = 0; word < number; word += WORDS) {
         Words later = {0};
-        for (int64_t step = run->steps - 1; step >= 0; step--) {
+        for (int64_t step = steps - 1; step >= 0; step--) {
             Words *rises = (Words *)(space->rises + step * number + word), risen = *rises;
             Words fallen = *(const Words *)(space->falls + step * number + word), fired = risen | fallen;
             sent->rises[step] += __builtin_elementwise_popcount(risen);
             sent->falls[step] += __builtin_elementwise_popcount(fallen);
             sent->last[step] += __builtin_elementwise_popcount(fired & ~later);
-            if (run->task->steps > BLOCK)
+            if (run->task->steps > BLOCK && index)
                 remember_last(run, index, first + word * LANES, step, fired & ~later);
+            else if (run->start && !step)
+                // A neuron of the encoder that fires now did so one step before, which then was not its last.
+                run->by_last[run->start] -= __builtin_reduce_add(__builtin_elementwise_popcount(fired));
             if (nested)
                 *rises &= ~later;
             later |= fired;
@@ -82,10 +85,10 @@ static Fired count_row(const Run *run, int64_t index, int64_t y, const Workspace
 }
 
 // Let faults strike what a row sends, and leave what of it arrives.
-static void disturb(const Run *run, int64_t index, int64_t y, const Workspace *space) {
+static void disturb(const Run *run, int64_t index, int64_t y, int64_t steps, const Workspace *space) {
     const Layer *layer = run->layers + index;
     int64_t blocks = layer->pitch / LANES, row = layer->width * blocks;
-    for (int64_t word = 0; word < run->steps * row; word++) {
+    for (int64_t word = 0; word < steps * row; word++) {
         int64_t step = word / row, place = y * layer->width + word % row / blocks, channel = word % blocks * LANES;
         int64_t kept = layer->first + place * layer->pitch + channel, at = step * words_of(layer) + word % row;
         uint32_t *rises = space->rises + at, *falls = space->falls + at;
@@ -158,13 +161,13 @@ static int64_t effective_of(const Layer *layer, const int32_t *fans, const uint3
     return -__builtin_reduce_add(__builtin_convertvector(reached, Longs));
 }
 
-// Send what a row of the map fires in the block.
-static void send_row(const Run *run, int64_t index, int64_t y, Workspace *space) {
+// Send what a row of the map fires in the first `steps` of the block; in the others it does nothing.
+static void send_row(const Run *run, int64_t index, int64_t y, int64_t steps, Workspace *space) {
     const Layer *layer = run->layers + index;
     Sent *sent = &space->sent;
-    Fired sends = count_row(run, index, y, space, sent);
+    Fired sends = count_row(run, index, y, steps, space, sent);
     if (run->task->rate) {
-        disturb(run, index, y, space);
+        disturb(run, index, y, steps, space);
         sends.falls = sends.rises;
     }
     for (int64_t step = 0; step < run->steps; step++) {
@@ -174,8 +177,8 @@ static void send_row(const Run *run, int64_t index, int64_t y, Workspace *space)
         else if (sends.rises >> step & 1)
             list_row(run, index, y, step, rises, 0, sent->used + step);
         else
-            for (int64_t x = 0; x <= layer->width; x++)
-                marks_of(run, index, step, y)[x] = sent->used[step];
+            for (int64_t x = 0; x <= layer->width; x += CLASS_LANES)
+                *(Scores *)(marks_of(run, index, step, y) + x) = (Scores){0} + sent->used[step];
     }
     for (int64_t way = layer->outputs; way >= 0; way = run->synapses[way].next) {
         const Synapses *synapses = run->synapses + way;
@@ -188,6 +191,7 @@ static void send_row(const Run *run, int64_t index, int64_t y, Workspace *space)
                 effective_of(layer, effective, space->rises + first, space->falls + first);
         }
     }
+    empty_words(space, steps * words_of(layer));
 }
 
 // Steps of the block in which a layer sent spikes, a bit for each.

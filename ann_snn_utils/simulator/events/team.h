@@ -1,12 +1,12 @@
-// Threads that work together: how one calls others, and how they share an image. They take the rows of a layer's map one
-// after the other, and none begins a layer before all rows of the one before are done. So a thread may join its team at
-// any time, or never.
+// Threads that work together: how one calls others, and how they share an image. They take the rows of a layer's map
+// one after the other, and none begins a layer before all rows of the one before are done. So a thread may join its
+// team at any time, or never.
 
 #pragma once
 #include "task.h"
 
-// What a thread calls others for; NULL for one that works alone. entered: those that came, and CLOSED from when on none may. left: those of them that
-// are done. number: of the call. newest: that of the last one, of all calls.
+// What a thread calls others for; NULL for one that works alone. entered: those that came, and CLOSED from when on none
+// may. left: those of them that are done. number: of the call. newest: that of the last one, of all calls.
 typedef struct {
     int64_t entered, left, number, *newest;
 } Call;
