@@ -155,10 +155,11 @@ static int64_t reached_by(int64_t width, const int32_t *marks, const int32_t *fa
 // Those other than 0. fans: [width, pitch].
 static int64_t effective_of(const Layer *layer, const int32_t *fans, const uint32_t *rises, const uint32_t *falls) {
     Ints reached = {0};
-    for (int64_t word = 0; word < layer->width * layer->pitch / LANES; word++)
-        reached -= *(const Ints *)(fans + word * LANES)
-                 & -__builtin_convertvector(answers_of(rises[word] | falls[word]), Ints);
-    return -__builtin_reduce_add(__builtin_convertvector(reached, Longs));
+    for (int64_t word = 0; word < layer->width * layer->pitch / LANES; word++) {
+        Ints fired = __builtin_convertvector(answers_of(rises[word] | falls[word]), Ints);
+        reached += *(const Ints *)(fans + word * LANES) & -fired;
+    }
+    return __builtin_reduce_add(__builtin_convertvector(reached, Longs));
 }
 
 // Send what a row of the map fires in the first `steps` of the block; in the others it does nothing.
