@@ -99,9 +99,8 @@ def obstacle(snn: SNN, time_steps: int, disturbed: bool) -> str | None:
             # Where a row lies is a number of 32 bits, among weights that are kept twice.
             if 2 * (_flip(snn, one.spec.source) + 1) * abreast(layer) * pitch_of(layer) >= _LARGEST:
                 return f"weights of layer {index} ({layer.name}) are too many for 32 bits"
-            # What a lane adds up of the synapses of a row of the map before.
-            inputs, _, width = one.spec.in_shape
-            if one.weight[0, 0].numel() * len(one.weight) * width * (inputs // LANES + 1) >= _LARGEST:
+            # All that the spikes of a row of the map before reach is added up in 32 bits.
+            if one.weight.numel() * one.spec.in_shape[2] >= _LARGEST:
                 return f"synapses of layer {index} ({layer.name}) are too many for 32 bits"
     for index, layer in enumerate(snn.layers):
         # Where an event lies is a number of 32 bits, too.

@@ -143,12 +143,9 @@ INLINE void list_row(const Run *run, int64_t index, int64_t y, int64_t step, con
 
 // The synapses that the spikes of a row reach in a step. marks: of the row. fans: of its places, and 0 behind them.
 static int64_t reached_by(int64_t width, const int32_t *marks, const int32_t *fans) {
-    typedef VECTOR(int64_t, CLASS_LANES) Sums;
-    Sums reached = {0};
-    for (int64_t x = 0; x < width; x += CLASS_LANES) {
-        Scores events = *(const Scores *)(marks + x + 1) - *(const Scores *)(marks + x);
-        reached += __builtin_convertvector(events * *(const Scores *)(fans + x), Sums);
-    }
+    Scores reached = {0};
+    for (int64_t x = 0; x < width; x += CLASS_LANES)
+        reached += (*(const Scores *)(marks + x + 1) - *(const Scores *)(marks + x)) * *(const Scores *)(fans + x);
     return __builtin_reduce_add(reached);
 }
 
@@ -159,7 +156,7 @@ static int64_t effective_of(const Layer *layer, const int32_t *fans, const uint3
         Ints fired = __builtin_convertvector(answers_of(rises[word] | falls[word]), Ints);
         reached += *(const Ints *)(fans + word * LANES) & -fired;
     }
-    return __builtin_reduce_add(__builtin_convertvector(reached, Longs));
+    return __builtin_reduce_add(reached);
 }
 
 // Send what a row of the map fires in the first `steps` of the block; in the others it does nothing.

@@ -57,7 +57,6 @@ enum { BYTES, NIBBLES, WINDOW, MAXIMUM };
 typedef VECTOR(int8_t, LANES) Bytes;
 typedef VECTOR(int16_t, LANES) Shorts;
 typedef VECTOR(int32_t, LANES) Ints;
-typedef VECTOR(int64_t, LANES) Longs;
 typedef VECTOR(uint32_t, WORDS) Words;
 typedef VECTOR(Number, LANES) Numbers;
 typedef VECTOR(int32_t, CLASS_LANES) Scores;
