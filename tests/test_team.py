@@ -157,6 +157,25 @@ def test_who_comes_when_the_first_is_done_is_turned_away(shared, monkeypatch):
     agree(alone, again)
 
 
+def test_who_is_turned_away_is_not_waited_for(monkeypatch):
+    needs_kernel()
+    snn, images, waited_for = convert(random_ann(2)), random_images(2, (1, 8, 8), 2), []
+
+    def late(library, threads, work):
+        newest = ctypes.c_int64(2)
+        call = loop.Call(number=1, newest=ctypes.addressof(newest))
+        for thread in range(threads):
+            work(thread, ctypes.addressof(call))
+            waited_for.append(library.close_call(ctypes.addressof(call)))
+
+    monkeypatch.setattr(loop, "_in_threads", late)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    simulate(snn, images, 6, backend="events")
+    torch.set_num_threads(before)
+    assert waited_for == [0, 0]
+
+
 def test_a_thread_that_cannot_come_is_not_missed(monkeypatch):
     needs_kernel()
     snn, images = convert(random_ann(2)), random_images(2, (1, 8, 8), 9)

@@ -335,9 +335,8 @@ EXPORT void join(const Task *task, int64_t index, int64_t member, char *room, Ca
         empty_space(task, &space);
         take_part(task, index, member, team, &space);
         add_totals(task, &space);
-        leave(call);
     }
-    linger(call, member);
+    leave(call, member);
 }
 
 // Run images of index *next … end − 1, taken one by one, as other threads do that call this with the same `next`.
@@ -352,7 +351,6 @@ EXPORT void simulate(const Task *task, int64_t end, int64_t *next, int64_t membe
             take_part(task, index, 0, team, &space);
         }
         add_totals(task, &space);
-        leave(call);
     }
-    linger(call, member);
+    leave(call, member);
 }

@@ -5,8 +5,8 @@
 #pragma once
 #include "task.h"
 
-// What a thread calls others for; NULL for one that works alone. entered: those that came, and CLOSED from when on none
-// may. left: those of them that are done. number: of the call. newest: that of the last one, of all calls.
+// What a thread calls others for; NULL for one that works alone. entered: those that came, and CLOSED from when on they
+// are turned away. left: those of them that went. number: of the call. newest: that of the last one, of all calls.
 typedef struct {
     int64_t entered, left, number, *newest;
 } Call;
@@ -28,14 +28,11 @@ static int enter(Call *call, int64_t member) {
     return !call || __atomic_fetch_add(&call->entered, 1, __ATOMIC_ACQ_REL) < CLOSED;
 }
 
-static void leave(Call *call) {
+// Be done, also who was turned away. All but the first member, who makes calls, stay awake for the next one: here, as
+// whoever returns to Python waits there for its turn.
+static void leave(Call *call, int64_t member) {
     if (call)
         __atomic_fetch_add(&call->left, 1, __ATOMIC_ACQ_REL);
-}
-
-// Stay awake for the next call, unless this is the first member, who makes it: here, as whoever returns to Python waits
-// there for its turn.
-static void linger(const Call *call, int64_t member) {
     for (int look = 0; member && look < LOOKS; look++) {
         if (__atomic_load_n(call->newest, __ATOMIC_ACQUIRE) > call->number)
             break;
@@ -45,10 +42,16 @@ static void linger(const Call *call, int64_t member) {
 
 // Close a call, and return how many are still at it, after a moment.
 EXPORT int64_t close_call(Call *call) {
-    int64_t entered = __atomic_fetch_or(&call->entered, CLOSED, __ATOMIC_ACQ_REL) & (CLOSED - 1), left;
-    for (int look = 0; (left = __atomic_load_n(&call->left, __ATOMIC_ACQUIRE)) < entered && look < LOOKS; look++)
-        look_again();
-    return entered - left;
+    int64_t at_it = 1;
+    __atomic_fetch_or(&call->entered, CLOSED, __ATOMIC_ACQ_REL);
+    for (int look = 0; at_it && look < LOOKS; look++) {
+        // In this order: who is turned away adds to both, so there are never fewer than this says.
+        int64_t left = __atomic_load_n(&call->left, __ATOMIC_ACQUIRE);
+        at_it = (__atomic_load_n(&call->entered, __ATOMIC_ACQUIRE) & (CLOSED - 1)) - left;
+        if (at_it)
+            look_again();
+    }
+    return at_it;
 }
 
 // The next row of a layer in this block for this thread, or −1 where all are taken. `taken` counts those of all blocks.
