@@ -193,3 +193,20 @@ def test_a_thread_that_cannot_come_is_not_missed(monkeypatch):
     while len(set(asked)) < 2:
         agree(alone, simulate(snn, images, 6, backend="events"))
     torch.set_num_threads(before)
+
+
+def test_a_thread_that_does_not_start_is_asked_nothing(monkeypatch):
+    needs_kernel()
+
+    class Refused:
+        def __init__(self, **_):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(loop, "_CREW", [])
+    monkeypatch.setattr(loop, "Thread", Refused)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError):
+        simulate(convert(random_ann(2)), random_images(2, (1, 8, 8), 2), 4, backend="events")
+    torch.set_num_threads(before)
+    assert loop._CREW == []

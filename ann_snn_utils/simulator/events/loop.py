@@ -188,8 +188,10 @@ def _in_threads(library: ctypes.CDLL, threads: int, work: Callable[[int, int], N
         work(thread, ctypes.addressof(call))
 
     while len(_CREW) < threads - 1:
-        _CREW.append(SimpleQueue())
-        Thread(target=_serve, args=(_CREW[-1],), name="simulate", daemon=True).start()
+        # Once it is served: what is put into a queue that nobody serves would stay there.
+        asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        Thread(target=_serve, args=(asked,), name="simulate", daemon=True).start()
+        _CREW.append(asked)
     for thread, asked in enumerate(_CREW[: threads - 1], 1):
         asked.put(partial(one, thread))
     try:
