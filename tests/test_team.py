@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -193,6 +195,28 @@ def test_a_thread_that_cannot_come_is_not_missed(monkeypatch):
     while len(set(asked)) < 2:
         agree(alone, simulate(snn, images, 6, backend="events"))
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shared", [0, 2**24])
+def test_what_threads_work_on_stays_where_an_interrupt_ends_the_wait_for_them(shared, monkeypatch):
+    needs_kernel()
+    snn, images, works = convert(random_ann(2)), random_images(2, (1, 8, 8), 2), []
+    pointed_at = weakref.ref(images)
+
+    def interrupted(library, threads, work):
+        works.append(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_SHARED", shared)
+    monkeypatch.setattr(loop, "_in_threads", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_events(snn, images, 4, None, batch_size=1)
+    del images, snn
+    gc.collect()
+    assert pointed_at() is not None
+    works.clear()
+    gc.collect()
+    assert pointed_at() is None
 
 
 def test_a_thread_that_does_not_start_is_asked_nothing(monkeypatch):

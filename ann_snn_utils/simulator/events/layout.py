@@ -162,7 +162,12 @@ SYNAPSES, LAYER = (
 
 
 class Task(ctypes.Structure):
-    """`Task` of task.h: what is asked of all images, and where the answers go."""
+    """`Task` of task.h: what is asked of all images, and where the answers go.
+
+    kept    what it points to: threads are still at it where an interrupt ends the wait for them
+    """
+
+    kept: tuple[Any, ...]
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "images members depth levels steps fault seed classes".split()],

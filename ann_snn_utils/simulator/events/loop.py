@@ -97,6 +97,7 @@ def _record(
         task.fault = FAULTS.index(fault)
     task.pixels, task.counts, task.totals = images.data_ptr(), counts.ctypes.data, totals.ctypes.data
     task.settled_at, task.logits = settled_at.data_ptr(), logits.data_ptr()
+    task.kept = net, images, counts, totals, settled_at, logits
     run = _run_together if shared else _run_apart
     parts = range(0, number, batch_size)
     for start in tqdm(parts, "simulate", unit="batch") if progress else parts:
@@ -124,12 +125,13 @@ def _record(
 
 def _run_apart(net: Layout, task: Task, threads: int, start: int, end: int) -> None:
     """Run images from one index up to another, which threads take one by one, so that they end together."""
-    library, asked, following = _kernel(net), ctypes.addressof(task), ctypes.c_int64(start)
-    size = library.room_of(asked)
+    library, following = _kernel(net), ctypes.c_int64(start)
+    size = library.room_of(ctypes.addressof(task))
 
     def work(thread: int, call: int) -> None:
         room = _room(net, size)
-        library.simulate(asked, end, ctypes.addressof(following), thread, room.data_ptr(), call)
+        next_image = ctypes.addressof(following)
+        library.simulate(ctypes.addressof(task), end, next_image, thread, room.data_ptr(), call)
         net.idle[size].append(room)
 
     _in_threads(library, threads, work)
@@ -137,15 +139,15 @@ def _run_apart(net: Layout, task: Task, threads: int, start: int, end: int) -> N
 
 def _run_together(net: Layout, task: Task, threads: int, start: int, end: int) -> None:
     """The same, each image by all threads together."""
-    library, asked = _kernel(net), ctypes.addressof(task)
-    size = library.room_of(asked)
+    library = _kernel(net)
+    size = library.room_of(ctypes.addressof(task))
     room = _room(net, size)
 
     def work(index: int, thread: int, call: int) -> None:
-        library.join(asked, index, thread, room.data_ptr(), call)
+        library.join(ctypes.addressof(task), index, thread, room.data_ptr(), call)
 
     for index in range(start, end):
-        library.begin(asked, room.data_ptr())
+        library.begin(ctypes.addressof(task), room.data_ptr())
         _in_threads(library, threads, partial(work, index))
     net.idle[size].append(room)
 
