@@ -181,7 +181,7 @@ static void read_out(const Run *run, int64_t *logits) {
             *scores = sums;
         }
         if (!fired_last(run, end) && end > task->levels)
-            *run->team.ended = end;
+            __atomic_store_n(run->team.ended, end, __ATOMIC_RELEASE);
     }
     wait_for_rows(run, task->depth, 1);
 }
@@ -261,8 +261,10 @@ INLINE int64_t run_image(Run *run, const uint8_t *image, Workspace *space, int64
         for (int64_t index = 1; index < task->depth; index++)
             run_layer(run, index, space);
         read_out(run, logits);
-        if (*run->team.ended)
-            return *run->team.ended;
+        // Who is late may see here that others ended the image in a later block: it reads what they wrote until then.
+        int64_t ended = __atomic_load_n(run->team.ended, __ATOMIC_ACQUIRE);
+        if (ended)
+            return ended;
     }
     return task->steps;
 }
