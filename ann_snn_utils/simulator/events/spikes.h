@@ -141,7 +141,8 @@ INLINE void list_row(const Run *run, int64_t index, int64_t y, int64_t step, con
     *mark = *used = at;
 }
 
-// The synapses that the spikes of a row reach in a step. marks: of the row. fans: of its places, and 0 behind them.
+// The synapses that the spikes of a row reach in a step. marks: of the row. fans: of its places, and 0 behind them, as
+// what is read behind the last mark may be anything.
 static int64_t reached_by(int64_t width, const int32_t *marks, const int32_t *fans) {
     Scores reached = {0};
     for (int64_t x = 0; x < width; x += CLASS_LANES)

@@ -11,7 +11,8 @@ typedef struct {
     int64_t entered, left, number, *newest;
 } Call;
 
-// LOOKS: for how long a thread looks for something to come before it sleeps: some 0.1 ms, as it takes that to wake.
+// LOOKS: how often a thread looks for something to come before it sleeps: for 0.1 to 0.4 ms where it can pause between
+// two looks, as it takes half of that to wake.
 enum { LOOKS = 10000 };
 #define CLOSED (1LL << 32)
 
