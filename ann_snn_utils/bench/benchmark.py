@@ -248,8 +248,9 @@ def layer_costs(work: Workload, limits: dict, backend: str, repeats: int) -> lis
 
     The time of a layer is that of the network up to it, less that of the network up to the one before. Where the
     layer's work is lost in the scatter of both, it is 0 or less, and the share None. The encoder, which multiplies,
-    goes with the first of them. An addition reads a weight of one byte, in ternary layers of half a byte or, in
-    wide ones, of two bits: so it may exceed the int8 additions. weight_bytes: what the layer's weights take up.
+    goes with the first of them. An addition reads a weight of one byte, in ternary layers of half a byte: so it may
+    exceed the int8 additions. weight_bytes: what the layer's weights take up, each once (narrow layers have them
+    once more for each place that is summed up beside another).
     """
     record = simulate(work.snn, work.images, 4, backend=backend)
 

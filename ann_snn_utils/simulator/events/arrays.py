@@ -95,7 +95,7 @@ def rows(layer: SpikingLayer, one: Synapses, how: int, flip: int) -> tuple[np.nd
 
 
 def weight_bytes(layer: SpikingLayer) -> int:
-    """Bytes of a hidden layer's weights for spikes of +1, channels padded: of ternary ones half."""
+    """Bytes of a hidden layer's weights for spikes of +1, each once, channels padded: of ternary ones half."""
     total, pitch = 0, pitch_of(layer)
     for one in layer.synapses:
         how, taps = how_of(layer, one), one.weight[0, 0].numel()
