@@ -221,7 +221,8 @@ def test_a_second_process_in_a_run_folder_says_that_it_waits_and_changes_nothing
     with only_maker(folder, print):
         process = processes.Process(target=fault_work.make_when_free, args=(str(runs), str(said)))
         process.start()
-        while not said.exists():
+        # A file is there before what is written into it.
+        while not (said.exists() and said.read_text()):
             time.sleep(0.01)
         assert said.read_text() == "waiting: another process makes run"
         assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
